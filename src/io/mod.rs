@@ -1,0 +1,168 @@
+//! The edges: where bytes become batches of observations and forecasts become bytes. All waiting, all failure and
+//! all that the outside world can do wrong live here; the forecaster sees none of it.
+//!
+//! - `kafka/`    the consumer, the producer, and a broker inside the process (the only place that knows rdkafka)
+//! - `parquet/`  reading and writing files (with `dataset`, the only places that know polars)
+//! - `codec/`    messages to rows and forecasts to messages
+//! - `ndjson`    forecasts as lines on standard output
+//! - `memory`    a source and a sink for tests
+//!
+//! A partition is the unit of order and of ownership: rows of one partition come in the order of their positions, and
+//! a series never leaves its partition. A position always means *the next one to read*.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use anyhow::Result;
+use arrow::array::RecordBatch;
+use tokio::sync::oneshot;
+
+use crate::series::Refusal;
+
+pub mod codec;
+pub mod kafka;
+pub mod memory;
+pub mod ndjson;
+pub mod parquet;
+
+/// A partition of a topic; a Parquet input is one partition, number 0 of its path.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Partition {
+    pub topic: Arc<str>,
+    pub number: i32,
+}
+
+impl fmt::Display for Partition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.topic, self.number)
+    }
+}
+
+/// The next offset (or row) to read of a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Position(pub i64);
+
+impl Position {
+    /// The position once the row at `offset` is done.
+    pub fn after(offset: i64) -> Self {
+        Self(offset + 1)
+    }
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+pub type Positions = BTreeMap<Partition, Position>;
+
+/// One message as it came, kept until what came of its row is written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Record {
+    pub offset: i64,
+    /// Milliseconds since the epoch, as the broker or its producer stamped it.
+    pub timestamp: Option<i64>,
+    pub key: Option<Vec<u8>>,
+    pub payload: Option<Vec<u8>>,
+}
+
+/// The messages a batch was made from, ascending by offset. Empty for inputs that are not messages.
+#[derive(Clone, Debug, Default)]
+pub struct Origins {
+    pub records: Vec<Record>,
+}
+
+impl Origins {
+    pub fn at(&self, offset: i64) -> Option<&Record> {
+        let index = self.records.binary_search_by_key(&offset, |record| record.offset).ok()?;
+        Some(&self.records[index])
+    }
+}
+
+/// Rows of one partition, and the position its input reaches once they are done.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    pub partition: Partition,
+    /// Observations by `table::Columns::schema`.
+    pub rows: RecordBatch,
+    /// What could not become a row.
+    pub malformed: Vec<Malformed>,
+    pub origins: Origins,
+    pub next: Position,
+}
+
+/// A message that could not be read, at `offset`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Malformed {
+    pub offset: i64,
+    pub detail: String,
+}
+
+/// A refused row on its way to the rejects. Its message is in the batch's origins unless it was held from an earlier one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reject {
+    pub offset: i64,
+    pub reason: Refusal,
+    /// What exactly was wrong; empty where the reason says it all.
+    pub detail: String,
+}
+
+/// What came of a batch.
+#[derive(Clone, Debug)]
+pub struct Output {
+    pub partition: Partition,
+    /// Forecasts by `table::forecast_schema`.
+    pub forecasts: RecordBatch,
+    pub rejects: Vec<Reject>,
+    pub origins: Origins,
+}
+
+/// What a source has to say.
+#[derive(Debug)]
+pub enum Event {
+    /// A partition is ours from now on. Nothing of it is read until `start` is answered with where to read from.
+    Assigned(Assigned),
+    Rows(Batch),
+    /// These partitions are no longer ours once `done` is answered: commit what is in flight for them before.
+    Revoked { partitions: Vec<Partition>, done: oneshot::Sender<()> },
+    /// The input is over (never said by a source that waits for more).
+    End,
+}
+
+#[derive(Debug)]
+pub struct Assigned {
+    pub partition: Partition,
+    /// Where the last commit says to go on; `None` when nothing was ever committed.
+    pub committed: Option<Position>,
+    /// Where to start without a commit, by the source's declared policy.
+    pub fallback: Position,
+    /// First position that still exists.
+    pub low: Position,
+    /// Answer: the first position to read.
+    pub start: oneshot::Sender<Position>,
+}
+
+/// An input of rows.
+pub trait Source {
+    /// The next event. Cancel-safe: dropping the future loses nothing.
+    fn next(&mut self) -> impl Future<Output = Result<Event>> + Send;
+
+    /// Remembers that everything below these positions is done and durable.
+    fn commit(&mut self, reached: &Positions) -> impl Future<Output = Result<()>> + Send;
+
+    /// Leaves the input in good order (a consumer leaves its group).
+    fn close(&mut self) -> impl Future<Output = Result<()>> + Send;
+}
+
+/// An output of forecasts and rejects.
+pub trait Sink {
+    fn write(&mut self, output: &Output) -> impl Future<Output = Result<()>> + Send;
+
+    /// Makes everything written durable. Returns only then.
+    fn commit(&mut self, reached: &Positions) -> impl Future<Output = Result<()>> + Send;
+
+    /// The end of the output after the last commit (a file gets its final name).
+    fn finish(&mut self) -> impl Future<Output = Result<()>> + Send;
+}

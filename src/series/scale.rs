@@ -1,0 +1,138 @@
+//! From readings to the network's numbers and back: y = (x - center) / spread.
+
+use serde::{Deserialize, Serialize};
+
+/// Where center and spread come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Scaling {
+    /// Mean and standard deviation of the target in the training part, the same for every series.
+    Fixed,
+    /// Mean and standard deviation of the series so far, up to the origin.
+    Running,
+    /// The window's last value, and the window's standard deviation.
+    WindowLast,
+    /// The window's mean and standard deviation.
+    #[default]
+    WindowStandard,
+}
+
+/// Mean and standard deviation of a column in the training part.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Moments {
+    pub mean: f64,
+    pub sd: f64,
+}
+
+/// Running mean and sum of squared deviations.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Running {
+    pub count: u64,
+    pub mean: f64,
+    pub squares: f64,
+}
+
+impl Running {
+    /// Welford, "Note on a method for calculating corrected sums of squares and products" (1962):
+    /// m' = m + (x - m)/n, S' = S + (x - m)(x - m').
+    pub fn add(&mut self, value: f64) {
+        self.count += 1;
+        let before = value - self.mean;
+        self.mean += before / self.count as f64;
+        self.squares += before * (value - self.mean);
+    }
+
+    /// Population moments.
+    pub fn moments(&self) -> Moments {
+        let sd = if self.count == 0 { 0.0 } else { (self.squares / self.count as f64).sqrt() };
+        Moments { mean: self.mean, sd }
+    }
+}
+
+/// A center and a spread.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Scale {
+    pub center: f64,
+    /// Zero where the values do not vary: then every scaled value is 0 and every forecast the center.
+    pub spread: f64,
+}
+
+/// Below this share of its magnitude a spread is rounding, not variation: the sum of a few hundred equal f64 leaves
+/// a deviation of some 1e-14 of their size.
+const RELATIVE_NOISE: f64 = 1e-10;
+
+impl Scale {
+    /// The scale at an origin: `window` is what the network reads, `running` all that was observed up to there.
+    pub fn at_origin(scaling: Scaling, window: &[f64], running: &Running, fixed: Moments) -> Self {
+        match scaling {
+            Scaling::Fixed => Self::new(fixed.mean, fixed.sd),
+            Scaling::Running => {
+                let moments = running.moments();
+                Self::new(moments.mean, moments.sd)
+            }
+            Scaling::WindowLast => {
+                Self::new(window.last().copied().unwrap_or(0.0), moments(window).sd)
+            }
+            Scaling::WindowStandard => {
+                let moments = moments(window);
+                Self::new(moments.mean, moments.sd)
+            }
+        }
+    }
+
+    pub fn new(center: f64, spread: f64) -> Self {
+        let varies = spread.is_finite() && spread > RELATIVE_NOISE * center.abs();
+        Self { center, spread: if varies { spread } else { 0.0 } }
+    }
+
+    pub fn apply(&self, value: f64) -> f32 {
+        if self.spread == 0.0 { 0.0 } else { ((value - self.center) / self.spread) as f32 }
+    }
+
+    pub fn invert(&self, scaled: f32) -> f64 {
+        self.center + self.spread * f64::from(scaled)
+    }
+}
+
+/// Population mean and standard deviation, in two passes.
+pub fn moments(values: &[f64]) -> Moments {
+    if values.is_empty() {
+        return Moments { mean: 0.0, sd: 0.0 };
+    }
+    let count = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / count;
+    let squares: f64 = values.iter().map(|value| (value - mean) * (value - mean)).sum();
+    Moments { mean, sd: (squares / count).sqrt() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn running_moments_are_those_of_all_values() {
+        let values: Vec<f64> = (0..50).map(|i| f64::from(i * i % 17) - 3.0).collect();
+        let mut running = Running::default();
+        values.iter().for_each(|value| running.add(*value));
+        let (all, so_far) = (moments(&values), running.moments());
+        assert!((all.mean - so_far.mean).abs() < 1e-12 && (all.sd - so_far.sd).abs() < 1e-12);
+    }
+
+    #[test]
+    fn what_does_not_vary_is_forecast_as_it_is() {
+        let scale = Scale::at_origin(
+            Scaling::WindowStandard,
+            &[0.1; 300],
+            &Running::default(),
+            Moments { mean: 0.0, sd: 1.0 },
+        );
+        assert_eq!((scale.apply(0.1), scale.invert(3.0)), (0.0, scale.center));
+    }
+
+    #[test]
+    fn scaling_inverts() {
+        let scale = Scale::new(10.0, 4.0);
+        assert_eq!((scale.apply(12.0), scale.invert(0.5)), (0.5, 12.0));
+    }
+}

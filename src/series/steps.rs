@@ -1,0 +1,294 @@
+//! The open steps of one id: which rows are used, which are refused, and when a step closes.
+//!
+//! - A step closes when `complete_after` of its rows have arrived, or when the id shows a row at or past the step's
+//!   end plus `lateness`. Steps close strictly in order: a complete step waits for the ones before it.
+//! - A row that repeats the time of a row in an open step, or one of the last [`REMEMBERED_TIMES`] accepted times, is a
+//!   duplicate. Any other row for a closed step is late.
+//! - A row more than `max_gap` ahead of its id, and an id's very first row, is held as the one candidate. The next row
+//!   that is later than it by at most `max_gap` agrees: the id starts again at the candidate and both are used.
+//!   An accepted row, or a candidate that disagrees, drops it. A row at the candidate's own time is its duplicate.
+//! - A refused row changes nothing: it neither moves the clock nor drops a candidate.
+
+use std::collections::VecDeque;
+
+use super::cell::Cell;
+use super::{Refusal, Rules};
+
+/// Accepted times in which a repeated row is recognised after its step has closed. Redelivery repeats the most recent
+/// rows of an id; more would cost every series its memory for nothing.
+pub const REMEMBERED_TIMES: usize = 64;
+
+/// Times kept of one open step for the recognition of duplicates. Bounds the memory of a step that thousands of rows
+/// fall into (a reading each 100 ms on a grid of an hour stays below); rows past it are recognised as duplicates of the
+/// last [`REMEMBERED_TIMES`] only.
+pub const TIMES_PER_STEP: usize = 65_536;
+
+/// A row of one id.
+#[derive(Clone, Copy, Debug)]
+pub struct Row<'a> {
+    /// Offset in its partition.
+    pub offset: i64,
+    /// Microseconds since the epoch.
+    pub time: i64,
+    /// Targets; missing ones are not finite.
+    pub targets: &'a [f64],
+    pub covariates: &'a [f64],
+    /// Inputs known for the coming horizon, `[known x horizon]`, by column.
+    pub ahead: &'a [f64],
+}
+
+/// What became of a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Used,
+    /// Kept as the candidate; a later row decides.
+    Held,
+    Refused(Refusal),
+}
+
+/// What became of a row, and of the candidate before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    pub verdict: Verdict,
+    /// Offset of the candidate that this row dropped: it is refused as too far.
+    pub dropped: Option<i64>,
+}
+
+/// A step that has closed with at least one row in it.
+#[derive(Clone, Copy, Debug)]
+pub struct ClosedStep<'a> {
+    pub step: i64,
+    /// One value a target, NaN where none was observed.
+    pub targets: &'a [f64],
+    pub covariates: &'a [f64],
+    /// Of the latest row that brought them; empty if none did.
+    pub ahead: &'a [f64],
+    /// The id starts (again) with this step: nothing before it counts.
+    pub cold: bool,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct OpenStep {
+    pub step: i64,
+    pub rows: u32,
+    pub times: Vec<i64>,
+    /// Targets, then covariates.
+    pub cells: Vec<Cell>,
+    /// How many of the cells are targets.
+    pub targets: usize,
+    pub ahead: Vec<f64>,
+    pub ahead_time: i64,
+    /// The cells' values while the step closes.
+    values: Vec<f64>,
+}
+
+impl OpenStep {
+    /// An empty step in the buffers of an old one.
+    fn reset(&mut self, step: i64, targets: usize, covariates: usize) {
+        (self.step, self.rows, self.targets) = (step, 0, targets);
+        self.times.clear();
+        self.ahead.clear();
+        self.cells.clear();
+        self.cells.resize(targets + covariates, Cell::default());
+    }
+
+    fn add(&mut self, rules: &Rules, row: Row<'_>) {
+        self.rows += 1;
+        if self.times.len() < TIMES_PER_STEP {
+            self.times.push(row.time);
+        }
+        let values = row.targets.iter().chain(row.covariates);
+        for (cell, value) in self.cells.iter_mut().zip(values).filter(|(_, value)| value.is_finite()) {
+            cell.add(rules.aggregate, row.time, *value);
+        }
+        if !row.ahead.is_empty() && (self.ahead.is_empty() || row.time > self.ahead_time) {
+            self.ahead.clear();
+            self.ahead.extend_from_slice(row.ahead);
+            self.ahead_time = row.time;
+        }
+    }
+
+    /// Puts back what a snapshot kept.
+    pub fn restored(step: i64, rows: u32, times: Vec<i64>, cells: Vec<Cell>, targets: usize) -> Self {
+        Self { step, rows, times, cells, targets, ..Self::default() }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Candidate {
+    pub offset: i64,
+    pub time: i64,
+    pub targets: Vec<f64>,
+    pub covariates: Vec<f64>,
+    pub ahead: Vec<f64>,
+}
+
+/// The open steps and the clock of one id.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Steps {
+    /// Latest accepted time.
+    pub newest: Option<i64>,
+    /// The first step that has not closed.
+    pub frontier: i64,
+    /// No step has closed since the id started (again).
+    pub cold: bool,
+    /// Ascending by step, none below the frontier.
+    pub open: VecDeque<OpenStep>,
+    /// The last accepted times, oldest first.
+    pub accepted: VecDeque<i64>,
+    pub candidate: Option<Box<Candidate>>,
+    /// A closed step's buffers, used again for the next one.
+    spare: Spare,
+}
+
+/// Buffers without meaning: any two are equal.
+#[derive(Clone, Debug, Default)]
+struct Spare(Vec<OpenStep>);
+
+impl PartialEq for Spare {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Steps {
+    /// Takes the next row of the id; every step that it closes goes to `on_close`, in order.
+    pub fn push(&mut self, rules: &Rules, row: Row<'_>, mut on_close: impl FnMut(ClosedStep<'_>)) -> Outcome {
+        if let Some(reason) = self.refusal(rules, &row) {
+            return Outcome { verdict: Verdict::Refused(reason), dropped: None };
+        }
+        let candidate = self.candidate.take();
+        if !self.newest.is_some_and(|newest| within(newest, row.time, rules.max_gap)) {
+            return match candidate {
+                Some(first) if row.time > first.time && within(first.time, row.time, rules.max_gap) => {
+                    self.restart(rules, first.time, &mut on_close);
+                    self.accept(rules, first.row(), &mut on_close);
+                    self.accept(rules, row, &mut on_close);
+                    Outcome { verdict: Verdict::Used, dropped: None }
+                }
+                other => {
+                    self.candidate = Some(Box::new(Candidate::of(row)));
+                    Outcome { verdict: Verdict::Held, dropped: other.map(|candidate| candidate.offset) }
+                }
+            };
+        }
+        self.accept(rules, row, &mut on_close);
+        Outcome { verdict: Verdict::Used, dropped: candidate.map(|candidate| candidate.offset) }
+    }
+
+    /// The input is over: closes what time alone held open. Returns the offset of a candidate that nobody agreed with.
+    pub fn finish(&mut self, rules: &Rules, mut on_close: impl FnMut(ClosedStep<'_>)) -> Option<i64> {
+        self.close_all(rules, &mut on_close);
+        self.candidate.take().map(|candidate| candidate.offset)
+    }
+
+    fn refusal(&self, rules: &Rules, row: &Row<'_>) -> Option<Refusal> {
+        if !row.targets.iter().any(|value| value.is_finite()) {
+            return Some(Refusal::NotFinite);
+        }
+        if self.newest.is_some_and(|newest| row.time <= newest) {
+            let step = rules.grid.step_of(row.time);
+            let open = self.open.iter().find(|open| open.step == step);
+            if open.is_some_and(|open| open.times.contains(&row.time)) || self.accepted.contains(&row.time) {
+                return Some(Refusal::Duplicate);
+            }
+            if step < self.frontier {
+                return Some(Refusal::Late);
+            }
+        }
+        let repeats = self.candidate.as_ref().is_some_and(|candidate| candidate.time == row.time);
+        repeats.then_some(Refusal::Duplicate)
+    }
+
+    fn restart(&mut self, rules: &Rules, time: i64, on_close: &mut impl FnMut(ClosedStep<'_>)) {
+        self.close_all(rules, on_close);
+        self.frontier = match self.newest {
+            Some(_) => self.frontier.max(first_open(rules, time)),
+            None => first_open(rules, time),
+        };
+        self.cold = true;
+    }
+
+    fn accept(&mut self, rules: &Rules, row: Row<'_>, on_close: &mut impl FnMut(ClosedStep<'_>)) {
+        self.newest = Some(self.newest.map_or(row.time, |newest| newest.max(row.time)));
+        if self.accepted.len() == REMEMBERED_TIMES {
+            self.accepted.pop_front();
+        }
+        self.accepted.push_back(row.time);
+        self.gather(rules, row);
+        self.close_due(rules, on_close);
+    }
+
+    fn gather(&mut self, rules: &Rules, row: Row<'_>) {
+        let step = rules.grid.step_of(row.time);
+        let place = self.open.partition_point(|open| open.step < step);
+        if self.open.get(place).is_none_or(|open| open.step != step) {
+            let mut fresh = self.spare.0.pop().unwrap_or_default();
+            fresh.reset(step, row.targets.len(), row.covariates.len());
+            self.open.insert(place, fresh);
+        }
+        self.open[place].add(rules, row);
+    }
+
+    /// Closes, strictly in order, every step that is complete or that time has passed.
+    fn close_due(&mut self, rules: &Rules, on_close: &mut impl FnMut(ClosedStep<'_>)) {
+        let Some(newest) = self.newest else { return };
+        let passed = first_open(rules, newest);
+        self.frontier = self.frontier.max(passed);
+        while let Some(front) = self.open.front() {
+            let complete = rules.complete_after.is_some_and(|rows| front.rows >= rows);
+            if front.step < passed || (front.step == self.frontier && complete) {
+                self.frontier = self.frontier.max(front.step + 1);
+                self.close_front(rules, on_close);
+            } else {
+                break;
+            }
+        }
+    }
+
+    fn close_all(&mut self, rules: &Rules, on_close: &mut impl FnMut(ClosedStep<'_>)) {
+        while let Some(front) = self.open.front() {
+            self.frontier = front.step + 1;
+            self.close_front(rules, on_close);
+        }
+    }
+
+    fn close_front(&mut self, rules: &Rules, on_close: &mut impl FnMut(ClosedStep<'_>)) {
+        let Some(mut closing) = self.open.pop_front() else { return };
+        closing.values.clear();
+        closing.values.extend(closing.cells.iter().map(|cell| cell.value(rules.aggregate)));
+        let (targets, covariates) = closing.values.split_at(closing.targets);
+        let cold = std::mem::take(&mut self.cold);
+        on_close(ClosedStep { step: closing.step, targets, covariates, ahead: &closing.ahead, cold });
+        self.spare.0.push(closing);
+        // One spare serves the steady state of one step open at a time; more would be memory for every id.
+        self.spare.0.truncate(1);
+    }
+}
+
+/// The first step that the clock at `time` leaves open: the smallest k with end(k) + lateness > time.
+fn first_open(rules: &Rules, time: i64) -> i64 {
+    rules.grid.step_of(time.saturating_sub(rules.lateness))
+}
+
+/// Whether `time` is at most `gap` after `reference`.
+fn within(reference: i64, time: i64, gap: i64) -> bool {
+    time.saturating_sub(reference) <= gap
+}
+
+impl Candidate {
+    fn of(row: Row<'_>) -> Self {
+        Self {
+            offset: row.offset,
+            time: row.time,
+            targets: row.targets.to_vec(),
+            covariates: row.covariates.to_vec(),
+            ahead: row.ahead.to_vec(),
+        }
+    }
+
+    fn row(&self) -> Row<'_> {
+        let Self { offset, time, targets, covariates, ahead } = self;
+        Row { offset: *offset, time: *time, targets, covariates, ahead }
+    }
+}

@@ -1,0 +1,238 @@
+//! The schemas of what flows: observations in, forecasts out. The only place that knows column names; everything
+//! else sees typed views and builders.
+
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, Float32Builder, Float64Array, Int64Array, Int64Builder, ListArray, ListBuilder, RecordBatch,
+    StringArray, StringBuilder, TimestampMicrosecondArray, TimestampMicrosecondBuilder,
+};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+
+/// Which columns of the user's table play which part.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Columns {
+    /// Column with the series id; without one, every row belongs to `only_series`.
+    pub series: Option<String>,
+    /// The id of all rows where there is no series column.
+    pub only_series: String,
+    pub time: String,
+    pub targets: Vec<String>,
+    /// Further inputs, known up to the origin.
+    pub covariates: Vec<String>,
+    /// Further inputs, a list per row for the coming horizon.
+    pub known_ahead: Vec<String>,
+}
+
+/// Position of a row in its partition. Beside the user's columns, never among them: it is found by place, not name.
+const POSITION: &str = "__position";
+
+pub fn timestamp() -> DataType {
+    DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
+}
+
+fn list_of(item: DataType) -> DataType {
+    DataType::List(Arc::new(Field::new("item", item, true)))
+}
+
+impl Columns {
+    /// The columns a codec or reader takes from the outside, in this order: series (Utf8, if there is one), time
+    /// (Timestamp us UTC), targets (Float64), covariates (Float64), known ahead (List of Float64). All nullable:
+    /// the codec refuses rows without series or time, the forecaster those without a finite target.
+    pub fn fields(&self) -> Vec<Field> {
+        let mut fields: Vec<Field> =
+            self.series.iter().map(|name| Field::new(name, DataType::Utf8, true)).collect();
+        fields.push(Field::new(&self.time, timestamp(), true));
+        let numbers = self.targets.iter().chain(&self.covariates);
+        fields.extend(numbers.map(|name| Field::new(name, DataType::Float64, true)));
+        let lists = self.known_ahead.iter();
+        fields.extend(lists.map(|name| Field::new(name, list_of(DataType::Float64), true)));
+        fields
+    }
+
+    /// The schema of observations: `__position` (Int64), then [`Columns::fields`].
+    pub fn schema(&self) -> SchemaRef {
+        let mut fields = vec![Field::new(POSITION, DataType::Int64, false)];
+        fields.extend(self.fields());
+        Arc::new(Schema::new(fields))
+    }
+}
+
+/// A typed view of a batch of observations.
+pub struct Observations<'a> {
+    pub positions: &'a Int64Array,
+    /// `None` where the table has no series column.
+    pub series: Option<&'a StringArray>,
+    pub times: &'a TimestampMicrosecondArray,
+    pub targets: Vec<&'a Float64Array>,
+    pub covariates: Vec<&'a Float64Array>,
+    pub known_ahead: Vec<&'a ListArray>,
+}
+
+impl<'a> Observations<'a> {
+    /// # Panics
+    /// If `rows` does not have the schema of `columns`: batches are made by our own readers, never by a user.
+    pub fn new(rows: &'a RecordBatch, columns: &Columns) -> Self {
+        let mut rest = rows.columns().iter();
+        let mut next = || rest.next().expect("a batch of observations has every column of its schema");
+        let positions = typed::<Int64Array>(next());
+        let series = columns.series.as_ref().map(|_| typed::<StringArray>(next()));
+        let times = typed::<TimestampMicrosecondArray>(next());
+        let targets = columns.targets.iter().map(|_| typed::<Float64Array>(next())).collect();
+        let covariates = columns.covariates.iter().map(|_| typed::<Float64Array>(next())).collect();
+        let known_ahead = columns.known_ahead.iter().map(|_| typed::<ListArray>(next())).collect();
+        Self { positions, series, times, targets, covariates, known_ahead }
+    }
+
+    pub fn len(&self) -> usize {
+        self.positions.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+fn typed<T: 'static>(column: &ArrayRef) -> &T {
+    column.as_any().downcast_ref::<T>().expect("a batch of observations has the types of its schema")
+}
+
+/// The schema of forecasts: `__position` of the row that triggered it (Int64), series, target (Utf8), origin
+/// (Timestamp us UTC), every (Utf8), forecast (List of Float32), then lower_NN and upper_NN (List of Float32) for each
+/// level, and model (Utf8).
+pub fn forecast_schema(levels: &[f64]) -> SchemaRef {
+    let mut fields = vec![
+        Field::new(POSITION, DataType::Int64, false),
+        Field::new("series", DataType::Utf8, false),
+        Field::new("target", DataType::Utf8, false),
+        Field::new("origin", timestamp(), false),
+        Field::new("every", DataType::Utf8, false),
+        Field::new("forecast", list_of(DataType::Float32), false),
+    ];
+    for level in levels {
+        let percent = percent(*level);
+        fields.push(Field::new(format!("lower_{percent}"), list_of(DataType::Float32), false));
+        fields.push(Field::new(format!("upper_{percent}"), list_of(DataType::Float32), false));
+    }
+    fields.push(Field::new("model", DataType::Utf8, false));
+    Arc::new(Schema::new(fields))
+}
+
+/// `0.8` as `80`, `0.975` as `97.5`.
+pub fn percent(level: f64) -> String {
+    let percent = (level * 1000.0).round() / 10.0;
+    percent.to_string()
+}
+
+/// What is the same in every forecast of one pipeline.
+#[derive(Clone, Debug)]
+pub struct ForecastStamp {
+    pub every: String,
+    pub model: String,
+}
+
+/// Builds a batch of forecasts row by row.
+pub struct ForecastBuilder {
+    schema: SchemaRef,
+    stamp: ForecastStamp,
+    positions: Int64Builder,
+    series: StringBuilder,
+    targets: StringBuilder,
+    origins: TimestampMicrosecondBuilder,
+    every: StringBuilder,
+    /// The forecast, then lower and upper of each level.
+    lists: Vec<ListBuilder<Float32Builder>>,
+    model: StringBuilder,
+}
+
+impl ForecastBuilder {
+    pub fn new(levels: &[f64], stamp: ForecastStamp) -> Self {
+        Self {
+            schema: forecast_schema(levels),
+            stamp,
+            positions: Int64Builder::new(),
+            series: StringBuilder::new(),
+            targets: StringBuilder::new(),
+            origins: TimestampMicrosecondBuilder::new().with_timezone("UTC"),
+            every: StringBuilder::new(),
+            lists: (0..1 + 2 * levels.len()).map(|_| ListBuilder::new(Float32Builder::new())).collect(),
+            model: StringBuilder::new(),
+        }
+    }
+
+    /// Adds one forecast; `lists` holds the forecast, then lower and upper of each level, each of the horizon's length.
+    pub fn push(&mut self, position: i64, series: &str, target: &str, origin: i64, lists: &[&[f32]]) {
+        assert_eq!(lists.len(), self.lists.len(), "one list for the forecast and two for each level");
+        self.positions.append_value(position);
+        self.series.append_value(series);
+        self.targets.append_value(target);
+        self.origins.append_value(origin);
+        self.every.append_value(&self.stamp.every);
+        for (builder, values) in self.lists.iter_mut().zip(lists) {
+            builder.values().append_slice(values);
+            builder.append(true);
+        }
+        self.model.append_value(&self.stamp.model);
+    }
+
+    pub fn len(&self) -> usize {
+        use arrow::array::ArrayBuilder;
+        self.positions.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The rows so far; the builder is empty again.
+    pub fn finish(&mut self) -> RecordBatch {
+        let mut columns: Vec<ArrayRef> = vec![
+            Arc::new(self.positions.finish()),
+            Arc::new(self.series.finish()),
+            Arc::new(self.targets.finish()),
+            Arc::new(self.origins.finish()),
+            Arc::new(self.every.finish()),
+        ];
+        columns.extend(self.lists.iter_mut().map(|list| Arc::new(list.finish()) as ArrayRef));
+        columns.push(Arc::new(self.model.finish()));
+        RecordBatch::try_new(self.schema.clone(), columns).expect("every builder has one value a row")
+    }
+}
+
+/// A typed view of a batch of forecasts.
+pub struct Forecasts<'a> {
+    pub positions: &'a Int64Array,
+    pub series: &'a StringArray,
+    pub targets: &'a StringArray,
+    pub origins: &'a TimestampMicrosecondArray,
+    pub every: &'a StringArray,
+    /// The forecast, then lower and upper of each level.
+    pub lists: Vec<&'a ListArray>,
+    pub models: &'a StringArray,
+}
+
+impl<'a> Forecasts<'a> {
+    /// # Panics
+    /// If `rows` was not made by [`ForecastBuilder`].
+    pub fn new(rows: &'a RecordBatch) -> Self {
+        let columns = rows.columns();
+        let last = columns.len() - 1;
+        Self {
+            positions: typed(&columns[0]),
+            series: typed(&columns[1]),
+            targets: typed(&columns[2]),
+            origins: typed(&columns[3]),
+            every: typed(&columns[4]),
+            lists: columns[5..last].iter().map(typed).collect(),
+            models: typed(&columns[last]),
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.positions.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
