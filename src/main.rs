@@ -1,1 +1,31 @@
-fn main(){}
+//! The program: parse, dispatch, exit code.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use tidecast::cli::Cli;
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    log(&cli);
+    match tidecast::commands::execute(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Events go to standard error; `TIDECAST_LOG` says more precisely than -v which.
+fn log(cli: &Cli) {
+    let level = match (cli.quiet, cli.verbose) {
+        (true, _) => "error",
+        (false, 0) => "warn",
+        (false, 1) => "tidecast=info,warn",
+        (false, _) => "tidecast=debug,info",
+    };
+    let filter = EnvFilter::try_from_env("TIDECAST_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}

@@ -31,6 +31,12 @@ pub fn timestamp() -> DataType {
     DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
 }
 
+/// A time in microseconds as RFC 3339 in UTC, with as many decimals as it needs; beyond the calendar as a number.
+pub fn time_text(micros: i64) -> String {
+    let time = chrono::DateTime::from_timestamp_micros(micros);
+    time.map_or_else(|| micros.to_string(), |time| time.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true))
+}
+
 fn list_of(item: DataType) -> DataType {
     DataType::List(Arc::new(Field::new("item", item, true)))
 }
@@ -56,6 +62,11 @@ impl Columns {
         fields.extend(self.fields());
         Arc::new(Schema::new(fields))
     }
+}
+
+/// The position of each row of a batch of observations or forecasts.
+pub fn positions(rows: &RecordBatch) -> &[i64] {
+    typed::<Int64Array>(rows.column(0)).values()
 }
 
 /// A typed view of a batch of observations.
@@ -161,7 +172,7 @@ impl ForecastBuilder {
     }
 
     /// Adds one forecast; `lists` holds the forecast, then lower and upper of each level, each of the horizon's length.
-    pub fn push(&mut self, position: i64, series: &str, target: &str, origin: i64, lists: &[&[f32]]) {
+    pub fn push(&mut self, position: i64, series: &str, target: &str, origin: i64, lists: &[Vec<f32>]) {
         assert_eq!(lists.len(), self.lists.len(), "one list for the forecast and two for each level");
         self.positions.append_value(position);
         self.series.append_value(series);

@@ -1,1 +1,11 @@
+//! One binary for all integration tests, so that it links once.
 
+mod broker;
+mod config;
+mod golden;
+mod harness;
+mod kafka;
+mod parquet;
+mod properties;
+mod semantics;
+mod tidy;

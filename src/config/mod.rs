@@ -1,5 +1,31 @@
-//! The pipeline file: `Spec` is the file as written, `Pipeline` is what the program uses.
+//! The pipeline file. [`Pipeline`] is what the program uses: every value checked, every default filled in. On the way
+//! from the text to it:
+//!
+//! - `parse`    TOML to the types of `spec`, by way of `env` (variables) and `unknown` (mistyped keys)
+//! - `resolve`  `spec` to [`Pipeline`], with the checks of `checks`, `edges` and `recipe`
+//! - `problems` everything that is wrong, each with file and line, all of it at once
+//! - `plan`     the pipeline as text again, and which of its keys shape the state
+//! - `client`   librdkafka's properties: what is ours, what is never printed
+//!
+//! Nothing here opens a connection or looks at data: that is for `check` to do with the result.
 
+mod checks;
+mod client;
+mod duration;
+mod edges;
+mod env;
+mod load;
+mod parse;
 mod pipeline;
+mod plan;
+mod problems;
+mod recipe;
+mod resolve;
+mod spec;
+mod unknown;
 
+pub use client::{MASK, Masked, RESERVED, is_secret};
+pub use duration::{duration_text, parse_duration};
+pub use env::Env;
 pub use pipeline::*;
+pub use problems::{ConfigError, Problem};

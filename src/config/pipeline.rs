@@ -1,9 +1,11 @@
 //! A pipeline ready for use: every value checked, every default filled in, nothing left to parse.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::client::Masked;
 use crate::series::Rules;
 use crate::table::Columns;
 
@@ -26,7 +28,7 @@ pub struct Pipeline {
 }
 
 /// What an integer in the time column counts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum TimeUnit {
     #[serde(rename = "s")]
     Seconds,
@@ -48,7 +50,7 @@ pub struct Forecast {
     pub levels: Vec<f64>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct KafkaSource {
     pub brokers: Brokers,
     pub topic: String,
@@ -56,9 +58,18 @@ pub struct KafkaSource {
     pub format: Format,
     /// Where to start when the group has never committed.
     pub start: Start,
-    /// librdkafka properties, as given.
+    /// librdkafka properties, as given. May hold secrets: print it as [`Masked`] only.
     pub client: BTreeMap<String, String>,
     pub commit: Commit,
+}
+
+impl fmt::Debug for KafkaSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { brokers, topic, group, format, start, client, commit } = self;
+        let mut out = f.debug_struct("KafkaSource");
+        out.field("brokers", brokers).field("topic", topic).field("group", group).field("format", format);
+        out.field("start", start).field("client", &Masked(client)).field("commit", commit).finish()
+    }
 }
 
 /// When written output and positions are made durable.
@@ -69,6 +80,12 @@ pub struct Commit {
     pub rows: usize,
 }
 
+impl Default for Commit {
+    fn default() -> Self {
+        Self { every: Duration::from_millis(100), rows: 10_000 }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Brokers {
     /// `host:port[,host:port...]`
@@ -77,14 +94,14 @@ pub enum Brokers {
     Embedded,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
     #[default]
     Json,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Start {
     #[default]
@@ -95,12 +112,12 @@ pub enum Start {
 
 #[derive(Clone, Debug)]
 pub struct ParquetSource {
-    /// File, folder, glob or hive-partitioned folder, made absolute against the pipeline's folder.
+    /// File, folder, glob or hive-partitioned folder, joined to the pipeline's folder.
     pub path: PathBuf,
     pub order: Order,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Order {
     /// Files by name, rows as they lie.
@@ -110,7 +127,7 @@ pub enum Order {
     Time,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct KafkaSink {
     /// The source's brokers unless given.
     pub brokers: Brokers,
@@ -119,7 +136,17 @@ pub struct KafkaSink {
     pub rejects: Option<String>,
     /// Which refusals go to the rejects topic; the others are only counted.
     pub rejected: Vec<crate::series::Refusal>,
+    /// librdkafka properties, as given. May hold secrets: print it as [`Masked`] only.
     pub client: BTreeMap<String, String>,
+}
+
+impl fmt::Debug for KafkaSink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { brokers, topic, rejects, rejected, client } = self;
+        let mut out = f.debug_struct("KafkaSink");
+        out.field("brokers", brokers).field("topic", topic).field("rejects", rejects);
+        out.field("rejected", rejected).field("client", &Masked(client)).finish()
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -128,7 +155,7 @@ pub struct ParquetSink {
     pub layout: Layout,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Layout {
     /// One row a forecast, the values in lists.
@@ -143,6 +170,18 @@ pub struct StateStore {
     /// Folder of the snapshots.
     pub path: PathBuf,
     pub every: Duration,
+    pub on_change: OnChange,
+}
+
+/// What to do with the state when the model, or the configuration that shaped it, is another one than before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnChange {
+    /// Stop and name the key that differs.
+    #[default]
+    Fail,
+    /// Go on from the committed positions without any history.
+    Cold,
 }
 
 #[derive(Clone, Debug)]
@@ -155,8 +194,14 @@ pub struct Limits {
     pub id_bytes: usize,
 }
 
+impl Default for Limits {
+    fn default() -> Self {
+        Self { series: 1_000_000, message_bytes: 1 << 20, id_bytes: 256 }
+    }
+}
+
 /// The recipe of training.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, serde::Serialize)]
 pub struct Train {
     pub cell: crate::network::CellKind,
     pub hidden: usize,
@@ -178,4 +223,52 @@ pub struct Train {
     pub train_part: f64,
     pub validation_part: f64,
     pub seed: u64,
+}
+
+const HOUR: i64 = 3_600_000_000;
+const DAY: i64 = 24 * HOUR;
+const WEEK: i64 = 7 * DAY;
+
+impl Train {
+    /// The recipe for a grid of steps of `every` microseconds where the file says nothing.
+    pub fn for_grid(every: i64) -> Self {
+        Self {
+            cell: Default::default(),
+            hidden: 32,
+            layers: 1,
+            // A day of steps: the shortest history that shows a day's shape. At least 24 steps, for there has to be a
+            // history at all; at most 168 (a week of hours), past which training slows and little is gained.
+            lookback: (DAY / every.max(1)).clamp(24, 168) as usize,
+            horizon: 24,
+            decoder: Default::default(),
+            scaling: Default::default(),
+            calendar: Self::calendar_for(every),
+            loss: Default::default(),
+            epochs: 20,
+            batch: 256,
+            learning_rate: 0.002,
+            weight_decay: 0.0,
+            clip: 1.0,
+            patience: 4,
+            train_part: 0.7,
+            validation_part: 0.1,
+            seed: 1,
+        }
+    }
+
+    /// The calendar inputs that differ from one step to the next.
+    fn calendar_for(every: i64) -> Vec<crate::series::Calendar> {
+        use crate::series::Calendar::{DayOfWeek, HourOfDay};
+        match every {
+            ..DAY => vec![HourOfDay, DayOfWeek],
+            DAY..WEEK => vec![DayOfWeek],
+            WEEK.. => vec![],
+        }
+    }
+}
+
+impl Default for Train {
+    fn default() -> Self {
+        Self::for_grid(HOUR)
+    }
 }

@@ -163,6 +163,6 @@ pub trait Sink {
     /// Makes everything written durable. Returns only then.
     fn commit(&mut self, reached: &Positions) -> impl Future<Output = Result<()>> + Send;
 
-    /// The end of the output after the last commit (a file gets its final name).
+    /// The input is over and all is committed: a file that waited for this gets its final name.
     fn finish(&mut self) -> impl Future<Output = Result<()>> + Send;
 }

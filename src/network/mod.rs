@@ -1,37 +1,36 @@
-//! The recurrent networks.
+//! The recurrent networks: cells, layers, head, their gradients, and the tensors they are stored as.
+//!
+//! A network knows matrices of numbers and nothing of series, files, threads or time. It is constant while it
+//! forecasts; what changes (`Scratch`, `State`) is passed in. A column's result never depends on the width of the
+//! batch, on its place in it or on its neighbours, bit for bit.
 
-use serde::{Deserialize, Serialize};
+mod activations;
+mod backward;
+mod cells;
+mod forecast;
+mod fused;
+mod gradients;
+mod kinds;
+mod loss;
+mod model;
+mod optimizer;
+mod random;
+mod run;
+mod shape;
+mod state;
+pub mod tensors;
+mod training;
 
-/// A recurrent cell.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum CellKind {
-    Rnn,
-    Lstm,
-    LstmPeephole,
-    LstmCoupled,
-    LstmPeepholeCoupled,
-    #[default]
-    Gru,
-}
+#[cfg(test)]
+mod tests;
 
-/// How the forecast of a horizon comes out of the network.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Decoder {
-    /// All values of the horizon at once, from the last hidden state.
-    #[default]
-    Direct,
-    /// One value a step, each fed back as the next step's input.
-    Recursive,
-}
-
-/// What training minimises.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Loss {
-    Mse,
-    #[default]
-    Mae,
-    Huber,
-}
+pub use forecast::{Batch, Scratch};
+pub use gradients::Gradients;
+pub use kinds::{CellKind, Decoder, Loss, UnknownName};
+pub use model::{Network, WeightsError};
+pub use optimizer::Optimizer;
+pub use random::Random;
+pub use shape::{HIDDEN_MAX, HORIZON_MAX, INPUTS_MAX, LAYERS_MAX, PARAMETERS_MAX, Shape, ShapeError};
+pub use state::State;
+pub use tensors::{Tensor, Tensors, TensorsError};
+pub use training::{Scored, SequenceGradients, TrainScratch};

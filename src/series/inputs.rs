@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::scale::{Moments, Scale};
-use super::{Grid, Window};
+use super::{Rules, Track};
 
 /// An input computed from the time of the step, as sine and cosine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,8 +49,7 @@ pub struct WindowView<'a> {
     /// Values and marks of the lookback, oldest first.
     pub values: &'a [f64],
     pub observed: &'a [bool],
-    /// Each covariate's history; it ends at the origin as the values do.
-    pub covariates: &'a [Window],
+    pub covariates: &'a [Track],
     /// Step number of the last value.
     pub origin: i64,
     pub scale: Scale,
@@ -62,68 +61,57 @@ impl InputSpec {
         1 + usize::from(self.mask) + self.covariates.len() + 2 * self.calendar.len()
     }
 
-    /// Writes the lookback's inputs of one window: step s of it goes to `put(s)`, a slice of [`InputSpec::width`].
-    pub fn write<'o>(&self, grid: &Grid, view: &WindowView<'_>, mut put: impl FnMut(usize) -> &'o mut [f32]) {
+    /// Writes the lookback's inputs of one window: `out` is `[lookback x width]`.
+    pub fn write(&self, rules: &Rules, view: &WindowView<'_>, out: &mut [f32]) {
         let lookback = view.values.len();
-        for s in 0..lookback {
+        assert_eq!(out.len(), lookback * self.width(), "one place for each input of each step");
+        for (s, out) in out.chunks_exact_mut(self.width()).enumerate() {
             let step = view.origin - (lookback - 1 - s) as i64;
             let value = view.scale.apply(view.values[s]);
-            self.write_step(grid, step, value, view.observed[s], view.covariates, put(s));
+            self.write_step(rules, step, step, (value, view.observed[s]), view.covariates, out);
         }
     }
 
-    /// Writes what is known beforehand of step `origin + i + 1`, i in `0..count`: the covariates as they were at the
-    /// origin, the calendar as it will be, and 0 in place of the value that the network has yet to say.
-    pub fn write_future<'o>(
-        &self,
-        grid: &Grid,
-        origin: i64,
-        covariates: &[Window],
-        count: usize,
-        mut put: impl FnMut(usize) -> &'o mut [f32],
-    ) {
-        for i in 0..count {
-            let out = put(i);
-            self.write_step(grid, origin + i as i64 + 1, 0.0, true, &[], out);
-            let place = 1 + usize::from(self.mask);
-            for (j, moments) in self.covariates.iter().enumerate() {
-                out[place + j] = scaled_covariate(covariates.get(j), origin, *moments);
-            }
+    /// Writes what is known beforehand of the steps after `origin`, `out` being `[steps x width]`: the covariates as
+    /// they were at the origin, the calendar as it will be, and 0 in place of the value that the network has yet to say.
+    pub fn write_future(&self, rules: &Rules, origin: i64, covariates: &[Track], out: &mut [f32]) {
+        for (i, out) in out.chunks_exact_mut(self.width()).enumerate() {
+            self.write_step(rules, origin + i as i64 + 1, origin, (0.0, true), covariates, out);
         }
     }
 
-    fn write_step(
-        &self,
-        grid: &Grid,
-        step: i64,
-        value: f32,
-        observed: bool,
-        covariates: &[Window],
-        out: &mut [f32],
-    ) {
-        assert_eq!(out.len(), self.width(), "one place for each input");
+    /// Writes what is known ahead: `ahead` is `[known x horizon]` as the row brought it, `out` `[horizon x known]`.
+    /// What is not known is at its mean, which is 0.
+    pub fn write_known(&self, ahead: &[f64], out: &mut [f32]) {
+        let known = self.known_ahead.len();
+        let horizon = out.len().checked_div(known).unwrap_or(0);
+        for (place, out) in out.iter_mut().enumerate() {
+            let (i, j) = (place / known, place % known);
+            let value = ahead.get(j * horizon + i).filter(|value| value.is_finite());
+            *out = value.map_or(0.0, |value| Scale::from(self.known_ahead[j]).apply(*value));
+        }
+    }
+
+    /// Writes the inputs of `step`; the covariates are those of the step `known`.
+    fn write_step(&self, rules: &Rules, step: i64, known: i64, reading: (f32, bool), covariates: &[Track], out: &mut [f32]) {
+        let (value, observed) = reading;
         out[0] = value;
         let mut next = 1;
         if self.mask {
             out[next] = f32::from(u8::from(observed));
             next += 1;
         }
-        for (j, moments) in self.covariates.iter().enumerate() {
-            out[next] = scaled_covariate(covariates.get(j), step, *moments);
+        for (track, moments) in covariates.iter().zip(&self.covariates) {
+            // A covariate that is not known is at its mean, which is 0.
+            out[next] = track.at(rules, known).map_or(0.0, |value| Scale::from(*moments).apply(value));
             next += 1;
         }
-        let time = grid.start_of(step);
+        let time = rules.grid.start_of(step);
         for calendar in &self.calendar {
             out[next..next + 2].copy_from_slice(&calendar.at(time));
             next += 2;
         }
     }
-}
-
-/// A covariate that is not known is at its mean, which is 0.
-fn scaled_covariate(history: Option<&Window>, step: i64, moments: Moments) -> f32 {
-    let value = history.and_then(|history| history.at(step));
-    value.map_or(0.0, |value| Scale::new(moments.mean, moments.sd).apply(value))
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ mod inputs;
 mod refusal;
 mod scale;
 mod steps;
+mod track;
 mod window;
 
 pub use cell::Cell;
@@ -15,6 +16,7 @@ pub use inputs::{Calendar, InputSpec, WindowView};
 pub use refusal::{Refusal, Tally};
 pub use scale::{Moments, Running, Scale, Scaling, moments};
 pub use steps::{Candidate, ClosedStep, OpenStep, Outcome, Row, Steps, Verdict};
+pub use track::Track;
 pub use window::Window;
 
 use serde::{Deserialize, Serialize};

@@ -62,22 +62,17 @@ pub struct Scale {
 /// a deviation of some 1e-14 of their size.
 const RELATIVE_NOISE: f64 = 1e-10;
 
+/// Spreads from the center beyond which all values look alike to the network: keeps every product finite in f32.
+const FARTHEST: f64 = 1e6;
+
 impl Scale {
     /// The scale at an origin: `window` is what the network reads, `running` all that was observed up to there.
     pub fn at_origin(scaling: Scaling, window: &[f64], running: &Running, fixed: Moments) -> Self {
         match scaling {
-            Scaling::Fixed => Self::new(fixed.mean, fixed.sd),
-            Scaling::Running => {
-                let moments = running.moments();
-                Self::new(moments.mean, moments.sd)
-            }
-            Scaling::WindowLast => {
-                Self::new(window.last().copied().unwrap_or(0.0), moments(window).sd)
-            }
-            Scaling::WindowStandard => {
-                let moments = moments(window);
-                Self::new(moments.mean, moments.sd)
-            }
+            Scaling::Fixed => fixed.into(),
+            Scaling::Running => running.moments().into(),
+            Scaling::WindowLast => Self::new(window.last().copied().unwrap_or(0.0), moments(window).sd),
+            Scaling::WindowStandard => moments(window).into(),
         }
     }
 
@@ -87,11 +82,20 @@ impl Scale {
     }
 
     pub fn apply(&self, value: f64) -> f32 {
-        if self.spread == 0.0 { 0.0 } else { ((value - self.center) / self.spread) as f32 }
+        if self.spread == 0.0 {
+            return 0.0;
+        }
+        ((value - self.center) / self.spread).clamp(-FARTHEST, FARTHEST) as f32
     }
 
     pub fn invert(&self, scaled: f32) -> f64 {
         self.center + self.spread * f64::from(scaled)
+    }
+}
+
+impl From<Moments> for Scale {
+    fn from(moments: Moments) -> Self {
+        Self::new(moments.mean, moments.sd)
     }
 }
 

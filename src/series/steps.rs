@@ -52,6 +52,14 @@ pub struct Outcome {
     pub verdict: Verdict,
     /// Offset of the candidate that this row dropped: it is refused as too far.
     pub dropped: Option<i64>,
+    /// The id, known before, started again.
+    pub restarted: bool,
+}
+
+impl Outcome {
+    fn of(verdict: Verdict) -> Self {
+        Self { verdict, dropped: None, restarted: false }
+    }
 }
 
 /// A step that has closed with at least one row in it.
@@ -78,8 +86,8 @@ pub struct OpenStep {
     pub targets: usize,
     pub ahead: Vec<f64>,
     pub ahead_time: i64,
-    /// The cells' values while the step closes.
-    values: Vec<f64>,
+    /// Room for the cells' values while the step closes.
+    pub values: Vec<f64>,
 }
 
 impl OpenStep {
@@ -106,11 +114,6 @@ impl OpenStep {
             self.ahead.extend_from_slice(row.ahead);
             self.ahead_time = row.time;
         }
-    }
-
-    /// Puts back what a snapshot kept.
-    pub fn restored(step: i64, rows: u32, times: Vec<i64>, cells: Vec<Cell>, targets: usize) -> Self {
-        Self { step, rows, times, cells, targets, ..Self::default() }
     }
 }
 
@@ -155,25 +158,26 @@ impl Steps {
     /// Takes the next row of the id; every step that it closes goes to `on_close`, in order.
     pub fn push(&mut self, rules: &Rules, row: Row<'_>, mut on_close: impl FnMut(ClosedStep<'_>)) -> Outcome {
         if let Some(reason) = self.refusal(rules, &row) {
-            return Outcome { verdict: Verdict::Refused(reason), dropped: None };
+            return Outcome::of(Verdict::Refused(reason));
         }
         let candidate = self.candidate.take();
         if !self.newest.is_some_and(|newest| within(newest, row.time, rules.max_gap)) {
             return match candidate {
                 Some(first) if row.time > first.time && within(first.time, row.time, rules.max_gap) => {
+                    let restarted = self.newest.is_some();
                     self.restart(rules, first.time, &mut on_close);
                     self.accept(rules, first.row(), &mut on_close);
                     self.accept(rules, row, &mut on_close);
-                    Outcome { verdict: Verdict::Used, dropped: None }
+                    Outcome { restarted, ..Outcome::of(Verdict::Used) }
                 }
                 other => {
                     self.candidate = Some(Box::new(Candidate::of(row)));
-                    Outcome { verdict: Verdict::Held, dropped: other.map(|candidate| candidate.offset) }
+                    Outcome { dropped: other.map(|candidate| candidate.offset), ..Outcome::of(Verdict::Held) }
                 }
             };
         }
         self.accept(rules, row, &mut on_close);
-        Outcome { verdict: Verdict::Used, dropped: candidate.map(|candidate| candidate.offset) }
+        Outcome { dropped: candidate.map(|candidate| candidate.offset), ..Outcome::of(Verdict::Used) }
     }
 
     /// The input is over: closes what time alone held open. Returns the offset of a candidate that nobody agreed with.
@@ -186,10 +190,9 @@ impl Steps {
         if !row.targets.iter().any(|value| value.is_finite()) {
             return Some(Refusal::NotFinite);
         }
-        if self.newest.is_some_and(|newest| row.time <= newest) {
+        if let Some(newest) = self.newest {
             let step = rules.grid.step_of(row.time);
-            let open = self.open.iter().find(|open| open.step == step);
-            if open.is_some_and(|open| open.times.contains(&row.time)) || self.accepted.contains(&row.time) {
+            if row.time <= newest && self.holds(step, row.time) {
                 return Some(Refusal::Duplicate);
             }
             if step < self.frontier {
@@ -198,6 +201,12 @@ impl Steps {
         }
         let repeats = self.candidate.as_ref().is_some_and(|candidate| candidate.time == row.time);
         repeats.then_some(Refusal::Duplicate)
+    }
+
+    /// Whether `time` is that of a row in an open step or one of the last accepted times.
+    fn holds(&self, step: i64, time: i64) -> bool {
+        let open = self.open.iter().find(|open| open.step == step);
+        open.is_some_and(|open| open.times.contains(&time)) || self.accepted.contains(&time)
     }
 
     fn restart(&mut self, rules: &Rules, time: i64, on_close: &mut impl FnMut(ClosedStep<'_>)) {

@@ -16,8 +16,9 @@ pub struct Window {
 }
 
 impl Window {
-    /// Adds the observed `value` of `step`, which lies after every step before it. `cold` forgets what was.
-    pub fn push(&mut self, rules: &Rules, keep: usize, step: i64, value: f64, cold: bool) {
+    /// Adds the observed `value` of `step`, which lies after every step before it. `cold` forgets what was. Returns how
+    /// many steps were added to what is kept; `None` if the window starts with this one.
+    pub fn push(&mut self, rules: &Rules, keep: usize, step: i64, value: f64, cold: bool) -> Option<i64> {
         let missing = if self.values.is_empty() { 0 } else { step - self.last - 1 };
         if cold || missing > rules.grid.steps_in(rules.max_gap) {
             self.values.clear();
@@ -25,8 +26,10 @@ impl Window {
         } else {
             self.fill(rules.gaps, keep, missing, value);
         }
+        let grown = (!self.values.is_empty()).then_some(missing + 1);
         self.add(keep, value, true);
         self.last = step;
+        grown
     }
 
     fn fill(&mut self, gaps: Gaps, keep: usize, missing: i64, next: f64) {
@@ -68,13 +71,6 @@ impl Window {
         Some((&self.values[start..], &self.observed[start..]))
     }
 
-    /// The value at `step`, if the window still holds it.
-    pub fn at(&self, step: i64) -> Option<f64> {
-        let back = usize::try_from(self.last.checked_sub(step)?).ok()?;
-        let index = self.values.len().checked_sub(1 + back)?;
-        Some(self.values[index])
-    }
-
     /// Puts back what a snapshot kept.
     pub fn restored(last: i64, values: Vec<f64>, observed: Vec<bool>) -> Self {
         assert_eq!(values.len(), observed.len(), "a value and its mark lie side by side");
@@ -94,7 +90,9 @@ mod tests {
 
     fn after(gaps: Gaps, steps: &[(i64, f64)]) -> Vec<f64> {
         let mut window = Window::default();
-        steps.iter().for_each(|(step, value)| window.push(&rules(gaps), 100, *step, *value, false));
+        for (step, value) in steps {
+            window.push(&rules(gaps), 100, *step, *value, false);
+        }
         window.values
     }
 

@@ -1,1 +1,33 @@
-//! Kafka.
+//! Kafka: the consumer, the producer, and a broker inside the process. The only place that knows rdkafka.
+//!
+//! - `client`    settings, logs, and what can be asked of a cluster before any work starts
+//! - `source`    the source as the driver sees it: events out, commits in
+//! - `poll`      the thread behind it, which owns the consumer
+//! - `rebalance` how partitions come and go on that thread
+//! - `commits`   positions on their way to the group's coordinator
+//! - `producer`  a producer whose every delivery is accounted for
+//! - `sink`      forecasts and rejects to topics
+//! - `replay`    observations to a topic
+//! - `admin`     topics made where they are missing
+//! - `embedded`  the broker inside the process
+//!
+//! Keys go to partitions by Kafka's standard murmur2 everywhere, so that a series is in the same partition whoever
+//! wrote it.
+
+mod admin;
+mod client;
+mod commits;
+mod embedded;
+mod poll;
+mod producer;
+mod rebalance;
+mod replay;
+mod sink;
+mod source;
+
+pub use admin::ensure_topic;
+pub use client::{Cluster, Report, check};
+pub use embedded::Embedded;
+pub use replay::Replay;
+pub use sink::KafkaSink;
+pub use source::{KafkaSource, Until};

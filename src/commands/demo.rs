@@ -1,0 +1,129 @@
+//! `demo`: everything at once in one process, on real data. A broker, a year of weather sensors replayed into it in
+//! accelerated time, an ordinary consumer that forecasts them, and a table of what it does.
+
+mod board;
+mod sample;
+mod screen;
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::ends::AnySink;
+use super::replay::Pace;
+use super::{ends, prepare, stop};
+use crate::cli::{Demo, Speed};
+use crate::config::{Order, Pipeline};
+use crate::drive::{Options, Progress, drive};
+use crate::forecaster::Setup;
+use crate::io::codec::Codec;
+use crate::io::kafka::{Cluster, Embedded, KafkaSource, Replay, Until};
+use crate::io::parquet::{ParquetInput, Range};
+use crate::io::{Output, Positions, Sink};
+use board::Board;
+use screen::Screen;
+
+/// After the last reading, the time its forecasts have to come back.
+const SETTLE: Duration = Duration::from_secs(2);
+
+pub async fn demo(arguments: Demo, quiet: bool) -> Result<()> {
+    let stop = stop::stop()?;
+    let sample = sample::unpack()?;
+    let pipeline = &sample.pipeline;
+    let setup = prepare::setup(pipeline)?;
+    let config = ends::kafka_source(pipeline)?;
+    let broker = Embedded::start(&config.topic, ends::PARTITIONS)?;
+    let cluster = Cluster::new(&config.brokers, Some(&broker), &config.client)?;
+    let board = Arc::new(Mutex::new(Board::new(pipeline.rules.grid)));
+    let screen = Screen::start(board.clone(), broker.bootstrap_servers(), pipeline, arguments.speed, quiet)?;
+
+    let feed = feed(pipeline, &cluster, arguments.speed, &board);
+    let over = async {
+        tokio::select! {
+            sent = feed => {
+                // The last forecasts are still on their way.
+                tokio::time::sleep(SETTLE).await;
+                sent
+            }
+            () = stop => Ok(()),
+            () = wait(arguments.duration) => Ok(()),
+        }
+    };
+    let consumed = consume(pipeline, setup, &broker, &cluster, &board, over).await;
+    screen.end().await;
+    let progress = consumed?;
+    let board = board.lock().expect("nobody panics with the board in hand");
+    super::print(&screen::summary(&board, &progress))
+}
+
+async fn wait(duration: Option<Duration>) {
+    match duration {
+        Some(duration) => tokio::time::sleep(duration).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Sends the sample's readings to the broker at their pace, and shows them to the board.
+async fn feed(pipeline: &Pipeline, cluster: &Cluster, speed: Speed, board: &Mutex<Board>) -> Result<()> {
+    let Pipeline { columns, time_unit, limits, .. } = pipeline;
+    let (config, history) = (ends::kafka_source(pipeline)?, sample::history(pipeline)?);
+    let input =
+        ParquetInput::open(history, columns, *time_unit, Order::File, Range::default(), None, limits)?;
+    let mut topic = Replay::open(cluster, &config.topic, columns.clone(), ends::PARTITIONS).await?;
+    let mut pace = Pace::new(speed);
+    for batch in input.batches() {
+        let mut rows = batch?.rows;
+        while rows.num_rows() > 0 {
+            let due = pace.wait(&rows, columns).await;
+            let sent = rows.slice(0, due);
+            topic.send(&sent).await?;
+            board.lock().expect("nobody panics with the board in hand").readings(&sent, columns);
+            rows = rows.slice(due, rows.num_rows() - due);
+        }
+    }
+    topic.flush().await
+}
+
+/// An ordinary consumer of the readings, until `over` is.
+async fn consume(
+    pipeline: &Pipeline,
+    setup: Arc<Setup>,
+    broker: &Embedded,
+    cluster: &Cluster,
+    board: &Mutex<Board>,
+    over: impl Future<Output = Result<()>>,
+) -> Result<Progress> {
+    let config = ends::kafka_source(pipeline)?;
+    let codec = Codec::new(config.format, &pipeline.columns, pipeline.time_unit, &pipeline.limits);
+    let mut source = KafkaSource::open(cluster, config, codec, Until::Stopped).await?;
+    let sink = ends::kafka(pipeline, Some(broker), source.partitions()).await?;
+    let mut sink = Shown { sink, board };
+    let options = Options { setup, commit: config.commit, state: None, start: config.start, finish: false };
+    let mut fed = Ok(());
+    let stop = async { fed = over.await };
+    let progress = drive(&mut source, &mut sink, options, stop, |_| ()).await?;
+    fed?;
+    Ok(progress)
+}
+
+/// A sink whose forecasts the board sees, too.
+struct Shown<'a> {
+    sink: AnySink,
+    board: &'a Mutex<Board>,
+}
+
+impl Sink for Shown<'_> {
+    async fn write(&mut self, output: &Output) -> Result<()> {
+        self.board.lock().expect("nobody panics with the board in hand").forecasts(&output.forecasts);
+        self.sink.write(output).await
+    }
+
+    async fn commit(&mut self, reached: &Positions) -> Result<()> {
+        self.sink.commit(reached).await
+    }
+
+    async fn finish(&mut self) -> Result<()> {
+        self.sink.finish().await
+    }
+}

@@ -1,0 +1,116 @@
+//! The ends a command can choose from, as one type each.
+
+use std::io::{BufWriter, Stdout, stdout};
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+
+use crate::cli::Destination;
+use crate::config::{Brokers, KafkaSource, Layout, Pipeline};
+use crate::io::kafka::{Cluster, Embedded, KafkaSink};
+use crate::io::ndjson::NdjsonSink;
+use crate::io::parquet::{ParquetOutput, ParquetParts};
+use crate::io::{Output, Positions, Sink};
+
+/// Where forecasts go.
+pub enum AnySink {
+    Kafka(KafkaSink),
+    Parquet(ParquetOutput),
+    Parts(ParquetParts),
+    Lines(NdjsonSink<BufWriter<Stdout>>),
+}
+
+impl Sink for AnySink {
+    async fn write(&mut self, output: &Output) -> Result<()> {
+        match self {
+            Self::Kafka(sink) => sink.write(output).await,
+            Self::Parquet(sink) => sink.write(output).await,
+            Self::Parts(sink) => sink.write(output).await,
+            Self::Lines(sink) => sink.write(output).await,
+        }
+    }
+
+    async fn commit(&mut self, reached: &Positions) -> Result<()> {
+        match self {
+            Self::Kafka(sink) => sink.commit(reached).await,
+            Self::Parquet(sink) => sink.commit(reached).await,
+            Self::Parts(sink) => sink.commit(reached).await,
+            Self::Lines(sink) => sink.commit(reached).await,
+        }
+    }
+
+    async fn finish(&mut self) -> Result<()> {
+        match self {
+            Self::Kafka(sink) => sink.finish().await,
+            Self::Parquet(sink) => sink.finish().await,
+            Self::Parts(sink) => sink.finish().await,
+            Self::Lines(sink) => sink.finish().await,
+        }
+    }
+}
+
+/// Standard output, a line a forecast.
+pub fn lines() -> AnySink {
+    AnySink::Lines(NdjsonSink::new(BufWriter::new(stdout())))
+}
+
+/// The pipeline's Kafka sink; topics that are missing are made with `partitions` partitions.
+pub async fn kafka(pipeline: &Pipeline, embedded: Option<&Embedded>, partitions: i32) -> Result<AnySink> {
+    let Some(config) = &pipeline.kafka_sink else {
+        bail!("{}: there is no [sink.kafka] to write to; add one, or say --to -", pipeline.file.display());
+    };
+    let cluster = Cluster::new(&config.brokers, embedded, &config.client).context("sink.kafka")?;
+    Ok(AnySink::Kafka(KafkaSink::open(&cluster, config, partitions).await?))
+}
+
+/// One Parquet file that is there once the input has ended.
+pub fn parquet(pipeline: &Pipeline, path: &Path) -> Result<AnySink> {
+    let layout = pipeline.parquet_sink.as_ref().map_or(Layout::default(), |sink| sink.layout);
+    let every = pipeline.rules.grid.every;
+    Ok(AnySink::Parquet(ParquetOutput::create(path, layout, &pipeline.forecast.levels, every)?))
+}
+
+/// A folder of Parquet files that grows with every commit.
+pub fn parts(pipeline: &Pipeline) -> Result<AnySink> {
+    let Some(config) = &pipeline.parquet_sink else {
+        bail!("{}: there is no [sink.parquet] to write to; add one, or say --to -", pipeline.file.display());
+    };
+    if config.path.extension().is_some_and(|ending| ending == "parquet") {
+        bail!("{}: sink.parquet.path is {}: a run writes file after file, name a folder", pipeline.file.display(), config.path.display());
+    }
+    let every = pipeline.rules.grid.every;
+    Ok(AnySink::Parts(ParquetParts::create(&config.path, config.layout, &pipeline.forecast.levels, every)?))
+}
+
+/// What `--to` means where it is not said.
+pub fn destination(pipeline: &Pipeline, said: Option<Destination>, first: Destination) -> Result<Destination> {
+    let (kafka, parquet) = (pipeline.kafka_sink.is_some(), pipeline.parquet_sink.is_some());
+    match said {
+        Some(destination) => Ok(destination),
+        None if kafka && (first == Destination::Kafka || !parquet) => Ok(Destination::Kafka),
+        None if parquet => Ok(Destination::Parquet),
+        None => bail!(
+            "{}: there is neither [sink.kafka] nor [sink.parquet]; add one, or say --to -",
+            pipeline.file.display()
+        ),
+    }
+}
+
+/// The pipeline's Kafka source.
+pub fn kafka_source(pipeline: &Pipeline) -> Result<&KafkaSource> {
+    let source = pipeline.kafka_source.as_ref();
+    source.with_context(|| format!("{}: there is no [source.kafka]; add one with brokers and a topic", pipeline.file.display()))
+}
+
+/// Partitions of a topic that we make ourselves: enough for a few instances to share.
+pub const PARTITIONS: i32 = 4;
+
+/// The broker inside this process, where the pipeline asks for it; its address is said aloud.
+pub fn embedded(brokers: &Brokers, topic: &str) -> Result<Option<Embedded>> {
+    if *brokers != Brokers::Embedded {
+        return Ok(None);
+    }
+    let broker = Embedded::start(topic, PARTITIONS)?;
+    eprintln!("broker inside this process: {} (it keeps nothing, and delivers at least once)", broker.bootstrap_servers());
+    Ok(Some(broker))
+}

@@ -1,0 +1,67 @@
+//! `inspect`: what a model file says of itself.
+
+use std::fmt::Write;
+
+use anyhow::Result;
+
+use super::prepare;
+use crate::cli::Inspect;
+use crate::config::duration_text;
+use crate::model::{Model, Score};
+
+pub fn inspect(arguments: &Inspect) -> Result<()> {
+    let model = prepare::model(&arguments.model)?;
+    super::print(&text(&model))
+}
+
+/// The model for a reader.
+pub fn text(model: &Model) -> String {
+    let description = &model.description;
+    let (shape, rules, data) = (&description.network, &description.rules, &description.data);
+    let mut out = String::new();
+    let mut line = |name: &str, value: String| {
+        // Writing to a string cannot fail.
+        let _ = writeln!(out, "{name:<14}{value}");
+    };
+    let names = |names: &[String]| if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+    let parameters: usize = model.network.tensors().values().map(|tensor| tensor.data.len()).sum();
+    line("model", model.hash.clone());
+    line(
+        "network",
+        format!("{} x {}, {} layer(s), {} decoder, {parameters} parameters", shape.cell, shape.hidden, shape.layers, shape.decoder),
+    );
+    line("reads", format!("{} steps of {}", description.lookback, duration_text(rules.grid.every)));
+    line("forecasts", format!("{} steps", shape.horizon));
+    line("targets", names(&description.targets));
+    line("covariates", names(&description.covariates));
+    line("known ahead", names(&description.known_ahead));
+    line("calendar", format!("{:?}", description.inputs.calendar));
+    line("scaling", format!("{:?}", description.scaling));
+    line("steps", format!("{:?} of their rows, gaps {:?} up to {}", rules.aggregate, rules.gaps, duration_text(rules.max_gap)));
+    line("intervals", if model.errors.is_some() { "from the errors on the validation part" } else { "none" }.to_owned());
+    line("trained on", format!("{} rows, {} series, {} to {}", data.rows, data.series, data.from, data.until));
+    line("", format!("learned until {}, validated until {}", data.trained_until, data.validated_until));
+    line("data", format!("sha256 {}", data.fingerprint));
+    line("recipe", description.recipe.to_string());
+    out.push_str(&scores(&description.scores));
+    out
+}
+
+/// Scores as a table.
+pub fn scores(scores: &[Score]) -> String {
+    let mut out = String::new();
+    if scores.is_empty() {
+        return "scores        none: the history left no part to score on\n".to_owned();
+    }
+    out.push_str("mean absolute error, in standard deviations of each series:\n");
+    let _ = writeln!(out, "  {:<12}{:>10}{:>12}{:>14}{:>16}", "part", "forecasts", "this model", "repeat last", "seasonal naive");
+    for score in scores {
+        let seasonal = match (score.seasonal_naive, score.season) {
+            (Some(error), Some(season)) => format!("{error:.4} ({season})"),
+            _ => "-".to_owned(),
+        };
+        let Score { part, forecasts, mae, repeat_last, .. } = score;
+        let _ = writeln!(out, "  {part:<12}{forecasts:>10}{mae:>12.4}{repeat_last:>14.4}{seasonal:>16}");
+    }
+    out
+}

@@ -1,0 +1,46 @@
+//! One file a verb: what the command line asks for, wired from the parts that do it.
+
+mod backfill;
+mod check;
+mod demo;
+mod ends;
+mod inspect;
+mod prepare;
+mod replay;
+mod report;
+mod run;
+mod stop;
+mod train;
+
+use std::io::Write;
+
+use anyhow::{Context, Result};
+
+use crate::cli::{Cli, Command};
+
+/// Does what the command line says.
+pub fn execute(cli: Cli) -> Result<()> {
+    let quiet = cli.quiet;
+    match cli.command {
+        Command::Demo(arguments) => wait(demo::demo(arguments, quiet)),
+        Command::Run(arguments) => wait(run::run(arguments, quiet)),
+        Command::Backfill(arguments) => wait(backfill::backfill(arguments, quiet)),
+        Command::Train(arguments) => wait(train::train(arguments, quiet)),
+        Command::Replay(arguments) => wait(replay::replay(arguments, quiet)),
+        Command::Check(arguments) => wait(check::check(arguments)),
+        Command::Inspect(arguments) => inspect::inspect(&arguments),
+    }
+}
+
+fn wait(work: impl Future<Output = Result<()>>) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    runtime.context("cannot start the runtime")?.block_on(work)
+}
+
+/// Prints text to standard output; a reader that went away is not an error of ours.
+fn print(text: &str) -> Result<()> {
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error).context("cannot write to standard output"),
+        _ => Ok(()),
+    }
+}

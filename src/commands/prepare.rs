@@ -1,0 +1,97 @@
+//! From a pipeline file to what the forecaster needs: the model it names, read and held against it.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+
+use crate::config::Pipeline;
+use crate::forecaster::Setup;
+use crate::intervals::WIDEST_LEVEL;
+use crate::model::Model;
+use crate::series::Scaling;
+
+/// Bytes of a model file: its largest network, and its description, fit twice.
+const MODEL_MAX: u64 = 4 << 30;
+
+/// Reads a model file.
+pub fn model(path: &Path) -> Result<Model> {
+    let mut bytes = Vec::new();
+    let cannot = || format!("cannot read the model {}", path.display());
+    File::open(path).and_then(|file| file.take(MODEL_MAX).read_to_end(&mut bytes)).with_context(cannot)?;
+    Model::from_bytes(&bytes).with_context(|| format!("{} is not a model of tidecast", path.display()))
+}
+
+/// The model of a pipeline, with the way to one if there is none.
+pub fn model_of(pipeline: &Pipeline) -> Result<Model> {
+    let path = &pipeline.forecast.model;
+    if !path.exists() {
+        bail!(
+            "{}: there is no model {}; train one: tidecast train {} --data HISTORY --out {}",
+            pipeline.file.display(),
+            path.display(),
+            pipeline.file.display(),
+            path.display()
+        );
+    }
+    model(path)
+}
+
+/// Everything the pipeline's partitions share.
+///
+/// # Errors
+/// If the model cannot be read, or it and the pipeline disagree: all disagreements are named.
+pub fn setup(pipeline: &Pipeline) -> Result<Arc<Setup>> {
+    let model = model_of(pipeline)?;
+    let wrong = disagreements(pipeline, &model);
+    if !wrong.is_empty() {
+        bail!(
+            "{} and its model {} disagree: {}",
+            pipeline.file.display(),
+            pipeline.forecast.model.display(),
+            wrong.join("; ")
+        );
+    }
+    Ok(Arc::new(Setup {
+        columns: pipeline.columns.clone(),
+        rules: pipeline.rules.clone(),
+        every: pipeline.forecast.every,
+        levels: pipeline.forecast.levels.clone(),
+        model: Arc::new(model),
+        every_text: pipeline.every_text(),
+        series_limit: pipeline.limits.series,
+    }))
+}
+
+/// In what a model and a pipeline contradict each other.
+pub fn disagreements(pipeline: &Pipeline, model: &Model) -> Vec<String> {
+    let (ours, theirs) = (&pipeline.rules, &model.description.rules);
+    let description = &model.description;
+    let mut wrong = Vec::new();
+    let mut differ = |what: &str, ours: String, theirs: String| {
+        if ours != theirs {
+            wrong.push(format!("{what} is {ours} here, the model was trained with {theirs}"));
+        }
+    };
+    let duration = crate::config::duration_text;
+    differ("grid.every", duration(ours.grid.every), duration(theirs.grid.every));
+    differ("grid.aggregate", format!("{:?}", ours.aggregate), format!("{:?}", theirs.aggregate));
+    differ("grid.gaps", format!("{:?}", ours.gaps), format!("{:?}", theirs.gaps));
+    let list = |names: &[String]| format!("{names:?}");
+    differ("columns.covariates", list(&pipeline.columns.covariates), list(&description.covariates));
+    differ("columns.known_ahead", list(&pipeline.columns.known_ahead), list(&description.known_ahead));
+    if description.scaling == Scaling::Fixed {
+        // Each target has moments of its own.
+        differ("columns.targets", list(&pipeline.columns.targets), list(&description.targets));
+    }
+    let levels = &pipeline.forecast.levels;
+    if model.errors.is_none() && !levels.is_empty() {
+        wrong.push("forecast.levels asks for intervals, the model was trained without a validation part".to_owned());
+    }
+    if let Some(level) = levels.iter().find(|level| **level > WIDEST_LEVEL) {
+        wrong.push(format!("forecast.levels has {level}, the model knows its errors up to {WIDEST_LEVEL}"));
+    }
+    wrong
+}

@@ -1,0 +1,59 @@
+//! Progress of long work on standard error: a bar where someone watches, a line now and then where nobody does.
+
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::drive::Progress;
+
+/// Between two lines of a run that nobody watches.
+const LINE_EVERY: Duration = Duration::from_secs(10);
+
+/// A bar over `length` things; nothing where it is quiet or standard error is no terminal.
+pub fn bar(length: u64, unit: &str, quiet: bool) -> ProgressBar {
+    if quiet {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr_with_hz(5));
+    let template = format!("{{elapsed_precise}} {{wide_bar}} {{percent}} % of {{len}} {unit}, {{per_sec}}, {{eta}} left {{msg}}");
+    bar.set_style(ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar
+}
+
+/// Tells how a run is getting on.
+pub struct Lines {
+    quiet: bool,
+    started: Instant,
+    told: Instant,
+}
+
+impl Lines {
+    pub fn new(quiet: bool) -> Self {
+        Self { quiet, started: Instant::now(), told: Instant::now() }
+    }
+
+    pub fn tell(&mut self, progress: &Progress) {
+        if !self.quiet && self.told.elapsed() >= LINE_EVERY {
+            self.told = Instant::now();
+            eprintln!("{} series, {}", progress.series, progress.tally);
+        }
+    }
+
+    /// The summary at the end.
+    pub fn end(&self, progress: &Progress) {
+        if self.quiet {
+            return;
+        }
+        let seconds = self.started.elapsed().as_secs_f64();
+        let Progress { tally, series, warm, committed, stopped, .. } = progress;
+        eprintln!("{series} series, {warm} of them warm; {tally}");
+        eprintln!(
+            "{} after {seconds:.1} s, {:.0} rows/s",
+            if *stopped { "stopped" } else { "done" },
+            tally.rows as f64 / seconds.max(1e-3)
+        );
+        for (partition, position) in committed {
+            tracing::info!(%partition, position = position.0, "committed");
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! `run`: the long-lived consumer, from the pipeline's topic to its sink.
+
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+
+use super::{ends, prepare, report, stop};
+use crate::cli::{Destination, Run};
+use crate::config::{Commit, Pipeline};
+use crate::drive::{Options, State, drive};
+use crate::forecaster::Setup;
+use crate::io::codec::Codec;
+use crate::io::kafka::{Cluster, KafkaSource, Until};
+use crate::state::{Lineage, Store};
+
+/// A Parquet file is whole only when it is closed, and a file for every tenth of a second helps nobody.
+const PARQUET_COMMIT: Commit = Commit { every: Duration::from_secs(60), rows: 1_000_000 };
+
+pub async fn run(arguments: Run, quiet: bool) -> Result<()> {
+    let stop = stop::stop()?;
+    let pipeline = Pipeline::open(&arguments.pipeline)?;
+    let setup = prepare::setup(&pipeline)?;
+    let config = ends::kafka_source(&pipeline)?;
+    let to = ends::destination(&pipeline, arguments.to, Destination::Kafka)?;
+    let state = state(&pipeline, &setup)?;
+    let embedded = ends::embedded(&config.brokers, &config.topic)?;
+    let cluster = Cluster::new(&config.brokers, embedded.as_ref(), &config.client)?;
+    let codec = Codec::new(config.format, &pipeline.columns, pipeline.time_unit, &pipeline.limits);
+    let until = if arguments.until_end { Until::End } else { Until::Stopped };
+    let mut source = KafkaSource::open(&cluster, config, codec, until).await?;
+    let mut sink = match to {
+        Destination::Kafka => ends::kafka(&pipeline, embedded.as_ref(), source.partitions()).await?,
+        Destination::Parquet => ends::parts(&pipeline)?,
+        Destination::Path(path) => bail!("cannot run into {}: a path goes into [sink.parquet]", path.display()),
+        Destination::Stdout => ends::lines(),
+    };
+    let commit = if matches!(sink, ends::AnySink::Parts(_)) { PARQUET_COMMIT } else { config.commit };
+    let options = Options { setup, commit, state, start: config.start, finish: false };
+    let mut lines = report::Lines::new(quiet);
+    let progress = drive(&mut source, &mut sink, options, stop, |progress| lines.tell(progress)).await?;
+    lines.end(&progress);
+    Ok(())
+}
+
+fn state(pipeline: &Pipeline, setup: &Setup) -> Result<Option<State>> {
+    let Some(config) = &pipeline.state else { return Ok(None) };
+    let keys = pipeline.state_keys().into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+    let store = Store::open(&config.path, Lineage::new(keys, &setup.model.hash))?;
+    Ok(Some(State { store, every: config.every, on_change: config.on_change }))
+}

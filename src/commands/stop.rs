@@ -1,0 +1,57 @@
+//! Ctrl-C and SIGTERM.
+
+use anyhow::{Context, Result};
+use tokio::signal::ctrl_c;
+use tokio::sync::oneshot;
+
+/// A future that is ready at the first Ctrl-C or SIGTERM. The second one ends the process at once: whoever asks twice
+/// does not want to wait for the commit.
+///
+/// # Errors
+/// If the system gives no signals.
+pub fn stop() -> Result<impl Future<Output = ()>> {
+    let mut terminate = terminate()?;
+    let (say, heard) = oneshot::channel();
+    tokio::spawn(async move {
+        wait(&mut terminate).await;
+        eprintln!("stopping: what is written is being committed; once more to stop at once");
+        let _ = say.send(());
+        wait(&mut terminate).await;
+        std::process::exit(130);
+    });
+    Ok(async {
+        if heard.await.is_err() {
+            // The runtime is going down; nobody waits for a signal any more.
+            std::future::pending().await
+        }
+    })
+}
+
+#[cfg(unix)]
+type Terminate = tokio::signal::unix::Signal;
+#[cfg(not(unix))]
+type Terminate = ();
+
+#[cfg(unix)]
+fn terminate() -> Result<Terminate> {
+    use tokio::signal::unix::{SignalKind, signal};
+    signal(SignalKind::terminate()).context("cannot listen for SIGTERM")
+}
+
+#[cfg(not(unix))]
+fn terminate() -> Result<Terminate> {
+    Ok(())
+}
+
+#[cfg(unix)]
+async fn wait(terminate: &mut Terminate) {
+    tokio::select! {
+        _ = ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
+}
+
+#[cfg(not(unix))]
+async fn wait(_terminate: &mut Terminate) {
+    let _ = ctrl_c().await;
+}

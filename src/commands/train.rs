@@ -1,0 +1,94 @@
+//! `train`: from history in Parquet to a model file.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, Result};
+use indicatif::ProgressBar;
+
+use super::{inspect, report, stop};
+use crate::cli::Train;
+use crate::config::Pipeline;
+use crate::dataset;
+use crate::train::{Step, train as learn};
+
+pub async fn train(arguments: Train, quiet: bool) -> Result<()> {
+    let mut pipeline = Pipeline::open(&arguments.pipeline)?;
+    if let Some(epochs) = arguments.epochs {
+        pipeline.train.epochs = epochs as usize;
+    }
+    pipeline.train.seed = arguments.seed.unwrap_or(pipeline.train.seed);
+    let stopped = stop_flag()?;
+    let bar = report::bar(0, "rows", quiet);
+    let read = dataset::read(&pipeline, &arguments.data, |rows, of| {
+        bar.set_length(of);
+        bar.set_position(rows);
+    });
+    bar.finish_and_clear();
+    let read = read?;
+    if !quiet {
+        eprintln!("{} series, {}", read.history.ids.len(), read.tally);
+    }
+    let bar = report::bar(0, "minibatches", quiet);
+    let learned = learn(&pipeline, &read.history, read.summary, |step| {
+        tell(&bar, &pipeline, step, quiet);
+        if stopped.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    bar.finish_and_clear();
+    let (model, outcome) = learned?;
+    write_whole(&arguments.out, &model.to_bytes())?;
+    if !quiet {
+        eprintln!(
+            "learned from {} windows, validated on {}, tested on {}; kept epoch {}; wrote {} ({})",
+            outcome.trained,
+            outcome.validated,
+            outcome.tested,
+            outcome.epoch,
+            arguments.out.display(),
+            model.hash
+        );
+        super::print(&inspect::scores(&model.description.scores))?;
+    }
+    Ok(())
+}
+
+/// Set at the first Ctrl-C: training then ends with what was best so far.
+fn stop_flag() -> Result<Arc<AtomicBool>> {
+    let stop = stop::stop()?;
+    let flag = Arc::new(AtomicBool::new(false));
+    let set = flag.clone();
+    tokio::spawn(async move {
+        stop.await;
+        set.store(true, Ordering::Relaxed);
+    });
+    Ok(flag)
+}
+
+fn tell(bar: &ProgressBar, pipeline: &Pipeline, step: Step, quiet: bool) {
+    bar.set_length((pipeline.train.epochs * step.batches) as u64);
+    bar.set_position(((step.epoch - 1) * step.batches + step.batch) as u64);
+    let Some(validation) = step.validation else { return };
+    bar.set_message(format!("epoch {}, validation loss {validation:.4}", step.epoch));
+    if bar.is_hidden() && !quiet {
+        eprintln!("epoch {:>3}: loss {:.4}, validation loss {validation:.4}", step.epoch, step.loss);
+    }
+}
+
+/// Writes a file aside and renames it: under its name it is whole or not there.
+fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    let partial = path.with_extension("partial");
+    let write = || {
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        let mut file = File::create(&partial)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&partial, path)
+    };
+    write().with_context(|| format!("cannot write the model {}", path.display()))
+}

@@ -1,0 +1,193 @@
+//! The checks of what the pipeline reads from and writes to: brokers, topics, client properties, files.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use toml::Value;
+
+use super::checks::{Checks, DAY, MILLISECOND, SECOND};
+use super::client::RESERVED;
+use super::problems::join;
+use super::spec;
+use super::{Brokers, Commit, KafkaSink, KafkaSource, ParquetSink, ParquetSource, StateStore};
+use crate::series::Refusal;
+
+/// What goes to the rejects topic unless the file says otherwise: what a producer should hear of. The other refusals
+/// are ordinary in a stream that delivers some rows twice or late, and are only counted.
+const REJECTED: [Refusal; 3] = [Refusal::Malformed, Refusal::NotFinite, Refusal::TooFar];
+
+impl Checks<'_> {
+    pub(super) fn kafka_source(&mut self, name: &str, spec: spec::KafkaSource) -> KafkaSource {
+        let brokers = self.required(
+            "source.kafka.brokers",
+            spec.brokers,
+            "where the cluster is, such as \"localhost:9092\", or \"embedded\" for a broker inside this process",
+        );
+        let topic = self.required("source.kafka.topic", spec.topic, "the topic with the readings");
+        let group = spec.group.unwrap_or_else(|| format!("tidecast-{name}"));
+        let default = Commit::default();
+        KafkaSource {
+            brokers: self.brokers("source.kafka.brokers", brokers),
+            topic: self.topic("source.kafka.topic", topic),
+            group: self.filled("source.kafka.group", group),
+            format: spec.format.unwrap_or_default(),
+            start: spec.start.unwrap_or_default(),
+            client: self.client("source.kafka.client", spec.client),
+            commit: Commit {
+                every: self.duration(
+                    "source.kafka.commit.every",
+                    spec.commit.every.as_deref(),
+                    default.every,
+                    MILLISECOND..=5 * SECOND,
+                    "a broker ends a transaction that is open for 10s",
+                ),
+                rows: self.whole(
+                    "source.kafka.commit.rows",
+                    spec.commit.rows,
+                    default.rows,
+                    1..=1_000_000,
+                    "the output of these rows is kept until it is committed",
+                ),
+            },
+        }
+    }
+
+    pub(super) fn kafka_sink(&mut self, source: Option<&KafkaSource>, spec: spec::KafkaSink) -> KafkaSink {
+        let brokers = match (spec.brokers, source) {
+            (None, Some(source)) => source.brokers.clone(),
+            (given, _) => {
+                let why = "there is no [source.kafka] to take them from";
+                let text = self.required("sink.kafka.brokers", given, why);
+                self.brokers("sink.kafka.brokers", text)
+            }
+        };
+        let topic = self.required("sink.kafka.topic", spec.topic, "the topic for the forecasts");
+        let topic = self.topic("sink.kafka.topic", topic);
+        let rejects = spec.rejects.map(|rejects| self.filled("sink.kafka.rejects", rejects));
+        let rejects = rejects.map(|rejects| self.topic("sink.kafka.rejects", rejects));
+        if rejects.as_ref() == Some(&topic) {
+            self.problems
+                .value("sink.kafka.rejects", format!("is `{topic}`, as the topic of the forecasts is"));
+        }
+        if let Some(source) = source.filter(|source| source.brokers == brokers && !source.topic.is_empty()) {
+            for (path, name) in [("sink.kafka.topic", Some(&topic)), ("sink.kafka.rejects", rejects.as_ref())]
+            {
+                if name == Some(&source.topic) {
+                    let text = format!(
+                        "is `{}`, the topic of the source: the pipeline would read its own output",
+                        source.topic
+                    );
+                    self.problems.value(path, text);
+                }
+            }
+        }
+        let mut rejected = spec.rejected.unwrap_or_else(|| REJECTED.to_vec());
+        rejected.sort();
+        rejected.dedup();
+        KafkaSink { brokers, topic, rejects, rejected, client: self.client("sink.kafka.client", spec.client) }
+    }
+
+    /// `host:port[,host:port...]` or `embedded`.
+    fn brokers(&mut self, path: &str, text: String) -> Brokers {
+        if text.trim() == "embedded" {
+            return Brokers::Embedded;
+        }
+        let pieces: Vec<&str> = text.split(',').map(str::trim).collect();
+        if let Some(wrong) = pieces.iter().find(|piece| !text.trim().is_empty() && !is_broker(piece)) {
+            self.problems.value(path, format!("holds `{wrong}`, which is not `host:port`"));
+        }
+        Brokers::At(pieces.join(","))
+    }
+
+    /// Properties as librdkafka takes them, by their whole names.
+    fn client(&mut self, path: &str, spec: spec::Client) -> BTreeMap<String, String> {
+        let mut client = BTreeMap::new();
+        self.flatten(path, "", spec, &mut client);
+        for property in client.keys() {
+            let place = format!("{path}.{property}");
+            if let Some((_, instead)) = RESERVED.iter().find(|(reserved, _)| reserved == property) {
+                self.problems.value(&place, format!("is not for a pipeline to set: {instead}"));
+            }
+        }
+        client
+    }
+
+    /// `{sasl: {mechanism: x}}` as `sasl.mechanism: x`.
+    fn flatten(&mut self, path: &str, above: &str, spec: spec::Client, out: &mut BTreeMap<String, String>) {
+        for (key, value) in spec {
+            let name = join(above, &key);
+            let text = match value {
+                Value::String(text) => text,
+                Value::Boolean(flag) => flag.to_string(),
+                Value::Integer(number) => number.to_string(),
+                Value::Float(number) => number.to_string(),
+                Value::Table(below) => {
+                    self.flatten(path, &name, below, out);
+                    continue;
+                }
+                Value::Array(_) | Value::Datetime(_) => {
+                    self.problems.value(&join(path, &name), "must be a text, a number, true or false");
+                    continue;
+                }
+            };
+            if out.insert(name.clone(), text).is_some() {
+                self.problems.value(&join(path, &name), "is there twice, with and without quotes");
+            }
+        }
+    }
+
+    pub(super) fn parquet_source(&mut self, spec: spec::ParquetSource) -> ParquetSource {
+        let path = self.required(
+            "source.parquet.path",
+            spec.path,
+            "a file, a folder or a pattern such as \"data/*.parquet\"",
+        );
+        ParquetSource {
+            path: self.local("source.parquet.path", &path),
+            order: spec.order.unwrap_or_default(),
+        }
+    }
+
+    pub(super) fn parquet_sink(
+        &mut self,
+        source: Option<&ParquetSource>,
+        spec: spec::ParquetSink,
+    ) -> ParquetSink {
+        let path = self.required("sink.parquet.path", spec.path, "the file or folder for the forecasts");
+        let path = self.local("sink.parquet.path", &path);
+        if source.is_some_and(|source| source.path == path) {
+            self.problems
+                .value("sink.parquet.path", "is the path of the source: the readings would be overwritten");
+        }
+        ParquetSink { path, layout: spec.layout.unwrap_or_default() }
+    }
+
+    pub(super) fn state(&mut self, spec: spec::State) -> StateStore {
+        let store = self.required(
+            "state.store",
+            spec.store,
+            "the folder of the snapshots, such as \"file:state/NAME\"",
+        );
+        StateStore {
+            path: self.local("state.store", &store),
+            every: self.duration(
+                "state.every",
+                spec.every.as_deref(),
+                Duration::from_secs(30),
+                SECOND..=DAY,
+                "each snapshot holds all series, and a restart reads back what came since the last one",
+            ),
+            on_change: spec.on_change.unwrap_or_default(),
+        }
+    }
+}
+
+fn is_broker(piece: &str) -> bool {
+    let host = piece.split_once("://").map_or(piece, |(_, host)| host);
+    let (name, port) = match host.rsplit_once(':') {
+        Some((name, port)) if !port.contains(']') => (name, Some(port)),
+        _ => (host, None),
+    };
+    let is_port = |port: &str| port.parse::<u16>().is_ok_and(|port| port > 0);
+    !name.is_empty() && !piece.contains(char::is_whitespace) && port.is_none_or(is_port)
+}

@@ -1,0 +1,233 @@
+//! The pipeline as text again: the whole plan for a reader, and the keys that shape the state for a hash.
+
+use std::fmt::Write;
+use std::path::Path;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::client::Masked;
+use super::duration::duration_text;
+use super::{Brokers, KafkaSink, KafkaSource, Pipeline};
+
+impl Pipeline {
+    /// The plan: a pipeline file with every default filled in and every secret masked.
+    pub fn plan(&self) -> String {
+        let mut out = Text(format!("# {}, with every default filled in\n", self.file.display()));
+        out.key("name", &self.name);
+        self.plan_rows(&mut out);
+        self.plan_edges(&mut out);
+        self.plan_train(&mut out);
+        out.0
+    }
+
+    /// The text of a step's length, as it stands in every forecast: "1h".
+    pub fn every_text(&self) -> String {
+        duration_text(self.rules.grid.every)
+    }
+
+    /// The configuration that the state of a series depends on, key by key in a fixed order. Two pipelines with the
+    /// same texts (and the same model, start and rows) have the same state at every position; where one differs, its
+    /// key is the one to name. They are:
+    ///
+    /// - all of `columns`, and the format of the messages: what a row says;
+    /// - all of `grid`: which step a row falls into, when it closes, what fills a gap;
+    /// - `forecast.every` and `forecast.levels`: which forecasts wait to be scored and what is calibrated;
+    /// - all of `limits`: which rows are refused.
+    ///
+    /// They are not: `name` (but where there is no series column, it is the id of all rows), paths, brokers, topics,
+    /// groups, clients, commits, sinks, `state`, and `train`, whose result is the model.
+    pub fn state_keys(&self) -> Vec<(&'static str, String)> {
+        let (columns, rules, limits) = (&self.columns, &self.rules, &self.limits);
+        let series = match &columns.series {
+            Some(column) => value(column),
+            None => format!("none, all rows are {}", value(&columns.only_series)),
+        };
+        let mut keys = vec![
+            ("columns.series", series),
+            ("columns.time", value(&columns.time)),
+            ("columns.time_unit", value(&self.time_unit)),
+            ("columns.targets", value(&columns.targets)),
+            ("columns.covariates", value(&columns.covariates)),
+            ("columns.known_ahead", value(&columns.known_ahead)),
+            ("grid.every", duration_text(rules.grid.every)),
+            ("grid.offset", duration_text(rules.grid.offset)),
+            ("grid.aggregate", value(&rules.aggregate)),
+            ("grid.complete_after", rules.complete_after.map_or("none".to_string(), |rows| rows.to_string())),
+            ("grid.lateness", duration_text(rules.lateness)),
+            ("grid.gaps", value(&rules.gaps)),
+            ("grid.max_gap", duration_text(rules.max_gap)),
+            ("forecast.every", self.forecast.every.to_string()),
+            ("forecast.levels", value(&self.forecast.levels)),
+            ("limits.series", limits.series.to_string()),
+            ("limits.message_bytes", limits.message_bytes.to_string()),
+            ("limits.id_bytes", limits.id_bytes.to_string()),
+        ];
+        if let Some(source) = &self.kafka_source {
+            keys.push(("source.kafka.format", value(&source.format)));
+        }
+        keys
+    }
+
+    fn plan_rows(&self, out: &mut Text) {
+        let columns = &self.columns;
+        out.table("columns");
+        match &columns.series {
+            Some(series) => out.key("series", series),
+            None => {
+                out.line(format!("# no series column: the id of all rows is {}", value(&columns.only_series)))
+            }
+        }
+        out.key("time", &columns.time);
+        out.key("time_unit", &self.time_unit);
+        out.key("targets", &columns.targets);
+        out.key("covariates", &columns.covariates);
+        out.key("known_ahead", &columns.known_ahead);
+
+        let rules = &self.rules;
+        out.table("grid");
+        out.micros("every", rules.grid.every);
+        out.micros("offset", rules.grid.offset);
+        out.key("aggregate", &rules.aggregate);
+        match rules.complete_after {
+            Some(rows) => out.key("complete_after", &rows),
+            None => out.line("# no complete_after: a step closes when a later one shows".to_string()),
+        }
+        out.micros("lateness", rules.lateness);
+        out.key("gaps", &rules.gaps);
+        out.micros("max_gap", rules.max_gap);
+
+        out.table("forecast");
+        out.path("model", &self.forecast.model);
+        out.key("every", &self.forecast.every);
+        out.key("levels", &self.forecast.levels);
+    }
+
+    fn plan_edges(&self, out: &mut Text) {
+        if let Some(KafkaSource { brokers, topic, group, format, start, client, commit }) = &self.kafka_source
+        {
+            out.table("source.kafka");
+            out.key("brokers", broker_text(brokers));
+            out.key("topic", topic);
+            out.key("group", group);
+            out.key("format", format);
+            out.key("start", start);
+            out.client(&Masked(client));
+            let every = value(&duration_text(micros(commit.every)));
+            out.line(format!("commit = {{ every = {every}, rows = {} }}", commit.rows));
+        }
+        if let Some(source) = &self.parquet_source {
+            out.table("source.parquet");
+            out.path("path", &source.path);
+            out.key("order", &source.order);
+        }
+        if let Some(KafkaSink { brokers, topic, rejects, rejected, client }) = &self.kafka_sink {
+            out.table("sink.kafka");
+            out.key("brokers", broker_text(brokers));
+            out.key("topic", topic);
+            match rejects {
+                Some(rejects) => out.key("rejects", rejects),
+                None => out.line("# no rejects topic: refused rows are only counted".to_string()),
+            }
+            out.key("rejected", rejected);
+            out.client(&Masked(client));
+        }
+        if let Some(sink) = &self.parquet_sink {
+            out.table("sink.parquet");
+            out.path("path", &sink.path);
+            out.key("layout", &sink.layout);
+        }
+        if let Some(state) = &self.state {
+            out.table("state");
+            out.path("store", &state.path);
+            out.micros("every", micros(state.every));
+            out.key("on_change", &state.on_change);
+        }
+        out.table("limits");
+        out.key("series", &self.limits.series);
+        out.key("message_bytes", &self.limits.message_bytes);
+        out.key("id_bytes", &self.limits.id_bytes);
+    }
+
+    fn plan_train(&self, out: &mut Text) {
+        let train = &self.train;
+        out.table("train");
+        out.key("cell", &train.cell);
+        out.key("hidden", &train.hidden);
+        out.key("layers", &train.layers);
+        out.key("lookback", &train.lookback);
+        out.key("horizon", &train.horizon);
+        out.key("decoder", &train.decoder);
+        out.key("scaling", &train.scaling);
+        out.key("calendar", &train.calendar);
+        out.key("loss", &train.loss);
+        out.key("epochs", &train.epochs);
+        out.key("batch", &train.batch);
+        out.key("learning_rate", &train.learning_rate);
+        out.key("weight_decay", &train.weight_decay);
+        out.key("clip", &train.clip);
+        out.key("patience", &train.patience);
+        out.key("train_part", &train.train_part);
+        out.key("validation_part", &train.validation_part);
+        out.key("seed", &train.seed);
+    }
+}
+
+fn broker_text(brokers: &Brokers) -> &str {
+    match brokers {
+        Brokers::At(list) => list,
+        Brokers::Embedded => "embedded",
+    }
+}
+
+/// Durations come from whole microseconds in an i64, so this takes them back as they were.
+fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}
+
+/// A value as TOML writes it. A `${` of the result is escaped, as it would have to be in a file.
+fn value(value: &(impl Serialize + ?Sized)) -> String {
+    let value = toml::Value::try_from(value).expect("texts, numbers and lists of them are TOML values");
+    value.to_string().replace("${", "$${")
+}
+
+/// A TOML text in the making.
+struct Text(String);
+
+impl Text {
+    fn line(&mut self, line: String) {
+        self.0.push_str(&line);
+        self.0.push('\n');
+    }
+
+    fn table(&mut self, name: &str) {
+        self.line(format!("\n[{name}]"));
+    }
+
+    fn key(&mut self, key: &str, of: &(impl Serialize + ?Sized)) {
+        self.line(format!("{key} = {}", value(of)));
+    }
+
+    fn micros(&mut self, key: &str, micros: i64) {
+        self.key(key, &duration_text(micros));
+    }
+
+    fn path(&mut self, key: &str, path: &Path) {
+        self.key(key, &path.to_string_lossy());
+    }
+
+    fn client(&mut self, client: &Masked<'_>) {
+        let mut list = String::new();
+        for (property, text) in client.iter() {
+            let comma = if list.is_empty() { "" } else { "," };
+            let _ = write!(list, "{comma} {} = {}", key_text(property), value(text));
+        }
+        let end = if list.is_empty() { "" } else { " " };
+        self.line(format!("client = {{{list}{end}}}"));
+    }
+}
+
+/// A property's name as a quoted TOML key, in which no variable is looked for.
+fn key_text(property: &str) -> String {
+    toml::Value::from(property).to_string()
+}

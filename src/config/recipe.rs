@@ -1,0 +1,126 @@
+//! The checks of the recipe of training.
+
+use super::Train;
+use super::checks::Checks;
+use super::spec;
+use crate::network::{HIDDEN_MAX, HORIZON_MAX, LAYERS_MAX, Shape};
+use crate::series::{Gaps, Rules};
+use crate::table::Columns;
+
+/// Each step of it is unrolled in training, and its activations kept for every window of a batch.
+const LOOKBACK_MAX: i64 = 10_000;
+
+impl Checks<'_> {
+    pub(super) fn train(&mut self, columns: &Columns, rules: &Rules, spec: spec::Train) -> Train {
+        let default = Train::for_grid(rules.grid.every);
+        let mut size = |key: &str, value: Option<i64>, default: usize, most: i64, why: &str| {
+            self.whole(&format!("train.{key}"), value, default, 1..=most, why)
+        };
+        let hidden =
+            size("hidden", spec.hidden, default.hidden, HIDDEN_MAX as i64, "weights grow with its square");
+        let layers =
+            size("layers", spec.layers, default.layers, LAYERS_MAX as i64, "deeper stacks do not learn");
+        let lookback = size(
+            "lookback",
+            spec.lookback,
+            default.lookback,
+            LOOKBACK_MAX,
+            "training keeps every step of it",
+        );
+        let most = HORIZON_MAX as i64;
+        let horizon =
+            size("horizon", spec.horizon, default.horizon, most, "every forecast has that many values");
+        let epochs = size("epochs", spec.epochs, default.epochs, 100_000, "each reads the whole history");
+        let batch =
+            size("batch", spec.batch, default.batch, 65_536, "the windows of a batch are in memory together");
+        let patience = size("patience", spec.patience, default.patience, 100_000, "it counts epochs");
+        let positive = |x: f64| x > 0.0;
+        let part = |x: f64| x > 0.0 && x < 1.0;
+        let train = Train {
+            cell: spec.cell.unwrap_or(default.cell),
+            hidden,
+            layers,
+            lookback,
+            horizon,
+            decoder: spec.decoder.unwrap_or(default.decoder),
+            scaling: spec.scaling.unwrap_or(default.scaling),
+            calendar: spec.calendar.unwrap_or(default.calendar),
+            loss: spec.loss.unwrap_or(default.loss),
+            epochs,
+            batch,
+            learning_rate: self.number(
+                "train.learning_rate",
+                spec.learning_rate,
+                default.learning_rate,
+                |x| positive(x) && x <= 1.0,
+                "above 0 and at most 1",
+            ),
+            weight_decay: self.number(
+                "train.weight_decay",
+                spec.weight_decay,
+                default.weight_decay,
+                |x| (0.0..=1.0).contains(&x),
+                "in 0..=1",
+            ),
+            clip: self.number("train.clip", spec.clip, default.clip, positive, "above 0 (1e9 clips nothing)"),
+            patience,
+            train_part: self.number(
+                "train.train_part",
+                spec.train_part,
+                default.train_part,
+                part,
+                "between 0 and 1",
+            ),
+            validation_part: self.number(
+                "train.validation_part",
+                spec.validation_part,
+                default.validation_part,
+                part,
+                "between 0 and 1",
+            ),
+            seed: self.whole(
+                "train.seed",
+                spec.seed,
+                default.seed as usize,
+                0..=i64::MAX,
+                "a seed is no less",
+            ) as u64,
+        };
+        self.recipe_fits(columns, rules, &train);
+        train
+    }
+
+    /// What several keys have to agree on.
+    fn recipe_fits(&mut self, columns: &Columns, rules: &Rules, train: &Train) {
+        // The sum of two decimals is not exact: 0.1 below 1 in the last place is still 1.
+        if train.train_part + train.validation_part > 1.0 + 1e-9 {
+            self.problems.value(
+                "train.validation_part",
+                format!(
+                    "is {}, which with \"train_part\" {} is more than the whole history",
+                    train.validation_part, train.train_part
+                ),
+            );
+        }
+        for (i, calendar) in train.calendar.iter().enumerate() {
+            if train.calendar[..i].contains(calendar) {
+                self.problems.value(&format!("train.calendar[{i}]"), "repeats an input");
+            }
+        }
+        let shape = Shape {
+            cell: train.cell,
+            inputs: 1
+                + usize::from(rules.gaps == Gaps::Missing)
+                + columns.covariates.len()
+                + 2 * train.calendar.len(),
+            hidden: train.hidden,
+            layers: train.layers,
+            horizon: train.horizon,
+            known: columns.known_ahead.len(),
+            decoder: train.decoder,
+        };
+        if let Err(error) = shape.check() {
+            self.problems.at("train", format!("no network fits [train]: {error}"));
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! The pipeline file as written: every table and key it may have, all optional, nothing checked but the types.
+//! What a missing key means and which values are allowed is said in `checks`, `edges` and `recipe`.
+
+use serde::Deserialize;
+
+use super::{Format, Layout, OnChange, Order, Start, TimeUnit};
+use crate::network::{CellKind, Decoder, Loss};
+use crate::series::{Aggregate, Calendar, Gaps, Refusal, Scaling};
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Spec {
+    pub name: Option<String>,
+    pub columns: Columns,
+    pub grid: Grid,
+    pub forecast: Forecast,
+    pub source: Source,
+    pub sink: Sink,
+    pub state: Option<State>,
+    pub limits: Limits,
+    pub train: Train,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Columns {
+    pub series: Option<String>,
+    pub time: Option<String>,
+    pub time_unit: Option<TimeUnit>,
+    pub targets: Option<Vec<String>>,
+    pub covariates: Option<Vec<String>>,
+    pub known_ahead: Option<Vec<String>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Grid {
+    pub every: Option<String>,
+    pub offset: Option<String>,
+    pub aggregate: Option<Aggregate>,
+    pub complete_after: Option<i64>,
+    pub lateness: Option<String>,
+    pub gaps: Option<Gaps>,
+    pub max_gap: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Forecast {
+    pub model: Option<String>,
+    pub every: Option<i64>,
+    pub levels: Option<Vec<f64>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Source {
+    pub kafka: Option<KafkaSource>,
+    pub parquet: Option<ParquetSource>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct KafkaSource {
+    pub brokers: Option<String>,
+    pub topic: Option<String>,
+    pub group: Option<String>,
+    pub format: Option<Format>,
+    pub start: Option<Start>,
+    pub client: Client,
+    pub commit: Commit,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Commit {
+    pub every: Option<String>,
+    pub rows: Option<i64>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct ParquetSource {
+    pub path: Option<String>,
+    pub order: Option<Order>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Sink {
+    pub kafka: Option<KafkaSink>,
+    pub parquet: Option<ParquetSink>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct KafkaSink {
+    pub brokers: Option<String>,
+    pub topic: Option<String>,
+    pub rejects: Option<String>,
+    pub rejected: Option<Vec<Refusal>>,
+    pub client: Client,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct ParquetSink {
+    pub path: Option<String>,
+    pub layout: Option<Layout>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct State {
+    pub store: Option<String>,
+    pub every: Option<String>,
+    pub on_change: Option<OnChange>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Limits {
+    pub series: Option<i64>,
+    pub message_bytes: Option<i64>,
+    pub id_bytes: Option<i64>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Train {
+    pub cell: Option<CellKind>,
+    pub hidden: Option<i64>,
+    pub layers: Option<i64>,
+    pub lookback: Option<i64>,
+    pub horizon: Option<i64>,
+    pub decoder: Option<Decoder>,
+    pub scaling: Option<Scaling>,
+    pub calendar: Option<Vec<Calendar>>,
+    pub loss: Option<Loss>,
+    pub epochs: Option<i64>,
+    pub batch: Option<i64>,
+    pub learning_rate: Option<f64>,
+    pub weight_decay: Option<f64>,
+    pub clip: Option<f64>,
+    pub patience: Option<i64>,
+    pub train_part: Option<f64>,
+    pub validation_part: Option<f64>,
+    pub seed: Option<i64>,
+}
+
+/// librdkafka properties. `sasl.mechanism = "PLAIN"` without quotes around the key is a table in a table to TOML; both
+/// ways mean the same here.
+pub(super) type Client = toml::Table;

@@ -1,0 +1,225 @@
+//! The partitions that are ours, each with its forecaster: where they start, what comes out of them, and how far they
+//! are durable.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use arrow::array::RecordBatch;
+use tokio::time::Instant;
+
+use super::{Options, Progress, State};
+use crate::config::{OnChange, Start};
+use crate::forecaster::{Forecaster, Pushed, Refused, Setup};
+use crate::io::{Assigned, Batch, Malformed, Origins, Output, Partition, Position, Positions, Reject, Sink, Source};
+use crate::series::Refusal;
+use crate::state::Found;
+use crate::table::positions;
+
+struct Lane {
+    forecaster: Forecaster,
+    /// The next row to push.
+    next: Position,
+    /// Rows below were written before: they are pushed to rebuild the state, and nothing of them is written or counted.
+    silent_until: Position,
+    saved: Option<Position>,
+}
+
+/// Below every position: nothing is silent.
+const UNASSIGNED: Position = Position(i64::MIN);
+
+impl Lane {
+    fn new(setup: Arc<Setup>, start: Position) -> Self {
+        Self { forecaster: Forecaster::new(setup), next: start, silent_until: start, saved: None }
+    }
+
+    /// Pushes the rows whose output was written before; returns the others.
+    fn pass_silently(&mut self, rows: RecordBatch) -> RecordBatch {
+        let silent = match self.silent_until {
+            UNASSIGNED => 0,
+            until => positions(&rows).partition_point(|position| *position < until.0),
+        };
+        if silent > 0 {
+            self.forecaster.push(&rows.slice(0, silent));
+        }
+        rows.slice(silent, rows.num_rows() - silent)
+    }
+
+    /// Keeps the state, unless rows are still missing in it or it is kept already.
+    fn save(&mut self, state: Option<&State>, partition: &Partition) -> Result<()> {
+        let Some(State { store, .. }) = state else { return Ok(()) };
+        if self.next < self.silent_until || self.saved == Some(self.next) {
+            return Ok(());
+        }
+        store.save(partition, self.next, &self.forecaster.snapshot())?;
+        self.saved = Some(self.next);
+        Ok(())
+    }
+}
+
+pub struct Lanes {
+    options: Options,
+    lanes: BTreeMap<Partition, Lane>,
+    uncommitted: Positions,
+    uncommitted_rows: usize,
+    saved_at: Instant,
+    progress: Progress,
+}
+
+impl Lanes {
+    pub fn new(options: Options) -> Self {
+        Self {
+            options,
+            lanes: BTreeMap::new(),
+            uncommitted: Positions::new(),
+            uncommitted_rows: 0,
+            saved_at: Instant::now(),
+            progress: Progress::default(),
+        }
+    }
+
+    pub fn uncommitted_rows(&self) -> usize {
+        self.uncommitted_rows
+    }
+
+    pub fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
+    /// Finds where a partition goes on, restores its state, and answers.
+    pub fn assign(&mut self, assigned: Assigned) -> Result<()> {
+        let Assigned { partition, committed, fallback, low, start } = assigned;
+        let (lane, first) = match committed {
+            None => (Lane::new(self.options.setup.clone(), fallback), fallback),
+            Some(committed) => self.resume(&partition, committed, low)?,
+        };
+        tracing::info!(%partition, first = first.0, resume = lane.silent_until.0, "partition assigned");
+        self.lanes.insert(partition, lane);
+        // The source may be gone already; then nobody reads the partition.
+        let _ = start.send(first);
+        Ok(())
+    }
+
+    /// The lane of a partition with a commit, and where to read from.
+    fn resume(&self, partition: &Partition, committed: Position, low: Position) -> Result<(Lane, Position)> {
+        let mut lane = Lane::new(self.options.setup.clone(), committed);
+        let Some(State { store, on_change, .. }) = &self.options.state else {
+            tracing::warn!(%partition, position = committed.0, "no [state] is kept: series warm up anew");
+            return Ok((lane, committed));
+        };
+        let first = match store.newest(partition, committed)? {
+            Found::Snapshot(position, _) if position < low => {
+                bail!("{partition}: the snapshot at {position} lies below the first kept position {low}: rows between them are lost");
+            }
+            Found::Snapshot(position, state) => {
+                lane.forecaster.restore(&state).with_context(|| format!("{partition}: the snapshot at {position}"))?;
+                lane.saved = Some(position);
+                position
+            }
+            Found::Foreign(differences) if *on_change == OnChange::Fail => bail!(
+                "{partition}: the kept state does not fit this pipeline: {}; go back, or set state.on_change = \"cold\"",
+                differences.join(", ")
+            ),
+            Found::Foreign(differences) => {
+                tracing::warn!(%partition, differences = differences.join(", "), "series start cold");
+                committed
+            }
+            Found::Nothing => match self.options.start {
+                Start::Earliest => low.min(committed),
+                Start::Latest => committed,
+                Start::Fail => bail!("{partition}: committed at {committed}, but there is no snapshot to go on from"),
+            },
+        };
+        lane.next = first;
+        Ok((lane, first))
+    }
+
+    /// Pushes a batch through its partition's forecaster.
+    pub fn push(&mut self, batch: Batch) -> Output {
+        let Batch { partition, rows, malformed, origins, next } = batch;
+        let setup = &self.options.setup;
+        // Inputs that are not assigned (files) start where they start.
+        let lane = self.lanes.entry(partition.clone()).or_insert_with(|| Lane::new(setup.clone(), UNASSIGNED));
+        let series_before = lane.forecaster.series();
+        let live = lane.pass_silently(rows);
+        let Pushed { forecasts, refused, mut tally } = lane.forecaster.push(&live);
+        let malformed = malformed.into_iter().filter(|message| message.offset >= lane.silent_until.0);
+        let mut rejects: Vec<Reject> = malformed
+            .map(|Malformed { offset, detail }| Reject { offset, reason: Refusal::Malformed, detail })
+            .collect();
+        for reject in &rejects {
+            tally.rows += 1;
+            tally.refuse(Refusal::Malformed);
+            tracing::debug!(%partition, offset = reject.offset, detail = reject.detail, "malformed");
+        }
+        rejects.extend(refused.iter().map(reject));
+        rejects.sort_by_key(|reject| reject.offset);
+        lane.next = next;
+        self.progress.series += lane.forecaster.series() - series_before;
+        self.progress.tally.add(&tally);
+        self.progress.reached = Some(next);
+        // A batch of nothing but skipped positions still moves on.
+        self.uncommitted_rows += live.num_rows().max(1);
+        if next >= lane.silent_until {
+            self.uncommitted.insert(partition.clone(), next);
+        }
+        Output { partition, forecasts, rejects, origins }
+    }
+
+    /// The input is over: what each partition still had to say.
+    pub fn finish(&mut self) -> Vec<Output> {
+        let mut outputs = Vec::new();
+        for (partition, lane) in &mut self.lanes {
+            let Pushed { forecasts, refused, tally } = lane.forecaster.finish();
+            self.progress.tally.add(&tally);
+            let rejects = refused.iter().map(reject).collect();
+            outputs.push(Output { partition: partition.clone(), forecasts, rejects, origins: Origins::default() });
+        }
+        outputs
+    }
+
+    /// Makes everything written durable, then the positions it came from; then states are kept, if it is time.
+    pub async fn commit(&mut self, source: &mut impl Source, sink: &mut impl Sink) -> Result<()> {
+        if !self.uncommitted.is_empty() {
+            sink.commit(&self.uncommitted).await?;
+            source.commit(&self.uncommitted).await?;
+            self.progress.committed.append(&mut self.uncommitted);
+            self.uncommitted_rows = 0;
+        }
+        let every = self.options.state.as_ref().map(|state| state.every);
+        if every.is_some_and(|every| self.saved_at.elapsed() >= every) {
+            self.save_all()?;
+        }
+        Ok(())
+    }
+
+    /// Keeps the state of every partition. Call it only when all that was pushed is committed.
+    pub fn save_all(&mut self) -> Result<()> {
+        for (partition, lane) in &mut self.lanes {
+            lane.save(self.options.state.as_ref(), partition)?;
+        }
+        self.saved_at = Instant::now();
+        Ok(())
+    }
+
+    /// Gives partitions up, their state kept for when they come back. Call it only when all that was pushed is committed.
+    pub fn drop(&mut self, partitions: &[Partition]) -> Result<()> {
+        for partition in partitions {
+            if let Some(mut lane) = self.lanes.remove(partition) {
+                tracing::info!(%partition, position = lane.next.0, "partition given up");
+                self.progress.series -= lane.forecaster.series();
+                lane.save(self.options.state.as_ref(), partition)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts which series can forecast; walks over all of them.
+    pub fn count_warm(&mut self) {
+        self.progress.warm = self.lanes.values().map(|lane| lane.forecaster.warm()).sum();
+    }
+}
+
+fn reject(refused: &Refused) -> Reject {
+    Reject { offset: refused.position, reason: refused.reason, detail: String::new() }
+}

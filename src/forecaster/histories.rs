@@ -1,0 +1,297 @@
+//! The first half of the line, the same for training and for serving: rows of one partition go to the history of their
+//! id, and every step that closes is shown to the caller with all that is known at it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::array::{Array, AsArray, Float64Array, RecordBatch};
+use arrow::datatypes::Float64Type;
+
+use crate::series::{ClosedStep, Outcome, Refusal, Row, Rules, Running, Steps, Tally, Track, Verdict, Window};
+use crate::table::{Columns, Observations};
+
+/// What is kept of one target of one id.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Target {
+    pub window: Window,
+    pub running: Running,
+}
+
+/// All that is kept of one id.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct History {
+    pub id: Box<str>,
+    pub steps: Steps,
+    pub targets: Vec<Target>,
+    pub covariates: Vec<Track>,
+    /// Position of the latest row that was used.
+    pub position: i64,
+}
+
+/// A step that has just closed; the history holds it already.
+pub struct Closing<'a> {
+    /// Number of the id in this partition, by first appearance.
+    pub index: usize,
+    pub id: &'a str,
+    /// Position of the row that closed the step.
+    pub position: i64,
+    pub step: i64,
+    pub targets: &'a [Target],
+    /// For each target, how the step went into its window.
+    pub entries: &'a [Entry],
+    pub covariates: &'a [Track],
+    /// The values of the covariates in this very step, NaN where there is none.
+    pub covariate_values: &'a [f64],
+    /// What is known of the coming horizon, `[known x horizon]`; empty if nothing was brought.
+    pub ahead: &'a [f64],
+    /// The id starts (again) with this step.
+    pub cold: bool,
+}
+
+/// How a closed step went into a target's window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// The target was not observed in it.
+    Missing,
+    /// The window starts with it.
+    Started,
+    /// The window grew by so many steps, the last being this one.
+    Grew(i64),
+}
+
+/// A refused row, by its position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refused {
+    pub position: i64,
+    pub reason: Refusal,
+}
+
+/// The histories of all ids of one partition.
+pub struct Histories {
+    columns: Arc<Columns>,
+    rules: Rules,
+    /// Steps of a window that can still be asked for.
+    keep: usize,
+    /// Values a row brings for each input known ahead.
+    horizon: usize,
+    /// Most ids; a row that would start one more is refused.
+    limit: usize,
+    /// Only looked up, never walked: its order is of no consequence.
+    index: HashMap<Box<str>, usize>,
+    histories: Vec<History>,
+    row: RowBuffers,
+    entries: Vec<Entry>,
+}
+
+/// One row's numbers, used again for the next one.
+#[derive(Default)]
+struct RowBuffers {
+    targets: Vec<f64>,
+    covariates: Vec<f64>,
+    ahead: Vec<f64>,
+}
+
+impl Histories {
+    pub fn new(columns: Columns, rules: Rules, keep: usize, horizon: usize, limit: usize) -> Self {
+        Self {
+            columns: Arc::new(columns),
+            rules,
+            keep,
+            horizon,
+            limit,
+            index: HashMap::new(),
+            histories: Vec::new(),
+            row: RowBuffers::default(),
+            entries: Vec::new(),
+        }
+    }
+
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    pub fn keep(&self) -> usize {
+        self.keep
+    }
+
+    pub fn all(&self) -> &[History] {
+        &self.histories
+    }
+
+    /// Puts a history in place, for its id.
+    pub fn insert(&mut self, history: History) {
+        self.index.insert(history.id.clone(), self.histories.len());
+        self.histories.push(history);
+    }
+
+    /// Takes rows in order; every step that closes goes to `on_step`. Refused rows are added to `refused`.
+    pub fn push(
+        &mut self,
+        rows: &RecordBatch,
+        tally: &mut Tally,
+        refused: &mut Vec<Refused>,
+        mut on_step: impl FnMut(Closing<'_>),
+    ) {
+        let columns = self.columns.clone();
+        let observations = Observations::new(rows, &columns);
+        for i in 0..observations.len() {
+            tally.rows += 1;
+            let position = observations.positions.value(i);
+            let id = observations.series.map_or(columns.only_series.as_str(), |series| series.value(i));
+            self.row.read(&observations, i, self.horizon);
+            let outcome = match self.index_of(id) {
+                Ok(index) => self.take(index, position, observations.times.value(i), &mut on_step),
+                Err(reason) => Outcome { verdict: Verdict::Refused(reason), dropped: None, restarted: false },
+            };
+            let own = match outcome.verdict {
+                Verdict::Refused(reason) => Some(Refused { position, reason }),
+                Verdict::Used | Verdict::Held => None,
+            };
+            let dropped = outcome.dropped.map(|position| Refused { position, reason: Refusal::TooFar });
+            for refusal in [dropped, own].into_iter().flatten() {
+                tally.refuse(refusal.reason);
+                refused.push(refusal);
+            }
+            tally.restarts += u64::from(outcome.restarted);
+        }
+    }
+
+    /// The input is over: closes what time alone held open, id by id in the order of their names.
+    pub fn finish(
+        &mut self,
+        tally: &mut Tally,
+        refused: &mut Vec<Refused>,
+        mut on_step: impl FnMut(Closing<'_>),
+    ) {
+        for index in self.by_id() {
+            let (rules, keep) = (&self.rules, self.keep);
+            let History { id, steps, targets, covariates, position } = &mut self.histories[index];
+            let candidate = steps.finish(rules, |closed| {
+                let entries = &mut self.entries;
+                let mut sides = Sides { rules, keep, index, id, position: *position, targets, covariates, entries };
+                sides.close(closed, &mut on_step);
+            });
+            if let Some(position) = candidate {
+                tally.refuse(Refusal::TooFar);
+                refused.push(Refused { position, reason: Refusal::TooFar });
+            }
+        }
+    }
+
+    /// The numbers of all ids, by id.
+    pub fn by_id(&self) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..self.histories.len()).collect();
+        order.sort_unstable_by(|a, b| self.histories[*a].id.cmp(&self.histories[*b].id));
+        order
+    }
+
+    fn index_of(&mut self, id: &str) -> Result<usize, Refusal> {
+        if let Some(index) = self.index.get(id) {
+            return Ok(*index);
+        }
+        if !self.row.targets.iter().any(|value| value.is_finite()) {
+            return Err(Refusal::NotFinite);
+        }
+        if self.histories.len() >= self.limit {
+            return Err(Refusal::TooManySeries);
+        }
+        self.insert(History {
+            id: id.into(),
+            targets: vec![Target::default(); self.columns.targets.len()],
+            covariates: vec![Track::default(); self.columns.covariates.len()],
+            ..History::default()
+        });
+        Ok(self.histories.len() - 1)
+    }
+
+    fn take(&mut self, index: usize, offset: i64, time: i64, on_step: &mut impl FnMut(Closing<'_>)) -> Outcome {
+        let (rules, keep) = (&self.rules, self.keep);
+        let History { id, steps, targets, covariates, position } = &mut self.histories[index];
+        let RowBuffers { targets: values, covariates: covariate_values, ahead } = &self.row;
+        let row = Row { offset, time, targets: values, covariates: covariate_values, ahead };
+        let entries = &mut self.entries;
+        let mut sides = Sides { rules, keep, index, id, position: offset, targets, covariates, entries };
+        let outcome = steps.push(rules, row, |closed| sides.close(closed, on_step));
+        if outcome.verdict == Verdict::Used {
+            *position = offset;
+        }
+        outcome
+    }
+}
+
+impl RowBuffers {
+    fn read(&mut self, observations: &Observations<'_>, i: usize, horizon: usize) {
+        // Forecasts are f32: what has no f32 is as good as not finite.
+        let usable = |value: &f64| value.abs() <= f64::from(f32::MAX);
+        let value = |column: &&Float64Array| {
+            Some(column.value(i)).filter(|value| column.is_valid(i) && usable(value)).unwrap_or(f64::NAN)
+        };
+        self.targets.clear();
+        self.targets.extend(observations.targets.iter().map(value));
+        self.covariates.clear();
+        self.covariates.extend(observations.covariates.iter().map(value));
+        self.ahead.clear();
+        if observations.known_ahead.iter().all(|lists| lists.is_null(i)) {
+            return;
+        }
+        for lists in &observations.known_ahead {
+            let values = lists.is_valid(i).then(|| lists.value(i));
+            let values = values.as_ref().map(|values| values.as_primitive::<Float64Type>());
+            self.ahead.extend((0..horizon).map(|step| match values {
+                Some(values) if step < values.len() && values.is_valid(step) => values.value(step),
+                _ => f64::NAN,
+            }));
+        }
+    }
+}
+
+/// A history without its steps, while a step closes.
+struct Sides<'a> {
+    rules: &'a Rules,
+    keep: usize,
+    index: usize,
+    id: &'a str,
+    position: i64,
+    targets: &'a mut [Target],
+    covariates: &'a mut [Track],
+    entries: &'a mut Vec<Entry>,
+}
+
+impl Sides<'_> {
+    fn close(&mut self, closed: ClosedStep<'_>, on_step: &mut impl FnMut(Closing<'_>)) {
+        let Self { rules, keep, .. } = *self;
+        let ClosedStep { step, cold, .. } = closed;
+        for (track, value) in self.covariates.iter_mut().zip(closed.covariates) {
+            if value.is_finite() {
+                track.push(rules, keep, step, *value, cold);
+            } else if cold {
+                *track = Track::default();
+            }
+        }
+        self.entries.clear();
+        for (target, value) in self.targets.iter_mut().zip(closed.targets) {
+            self.entries.push(if value.is_finite() {
+                target.running.add(*value);
+                let grew = target.window.push(rules, keep, step, *value, cold);
+                grew.map_or(Entry::Started, Entry::Grew)
+            } else {
+                if cold {
+                    target.window = Window::default();
+                }
+                Entry::Missing
+            });
+        }
+        on_step(Closing {
+            index: self.index,
+            id: self.id,
+            position: self.position,
+            step,
+            targets: self.targets,
+            entries: self.entries,
+            covariates: self.covariates,
+            covariate_values: closed.covariates,
+            ahead: closed.ahead,
+            cold,
+        });
+    }
+}

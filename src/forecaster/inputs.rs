@@ -1,0 +1,81 @@
+//! The network's inputs of many windows, made in one way for training and for serving.
+
+use crate::model::Description;
+use crate::network::{Batch, Decoder, Shape};
+use crate::series::{Rules, WindowView};
+
+/// Windows side by side, each written whole when it is added.
+#[derive(Debug, Default)]
+pub struct Inputs {
+    windows: usize,
+    /// `[window][lookback x inputs]`
+    past: Vec<f32>,
+    /// `[window][(horizon - 1) x inputs]`, only for the recursive decoder.
+    future: Vec<f32>,
+    /// `[window][horizon x known]`
+    known: Vec<f32>,
+    /// `past` and `future` as the network takes them, `[step][window][inputs]`.
+    by_step: [Vec<f32>; 2],
+}
+
+impl Inputs {
+    /// Adds a window of `description.lookback` steps; `ahead` is what is known of its horizon, `[known x horizon]`.
+    pub fn add(&mut self, description: &Description, rules: &Rules, view: &WindowView<'_>, ahead: &[f64]) {
+        let Description { network: shape, inputs: spec, lookback, .. } = description;
+        self.windows += 1;
+        spec.write(rules, view, grow(&mut self.past, lookback * shape.inputs));
+        let future = grow(&mut self.future, fed_back(shape) * shape.inputs);
+        spec.write_future(rules, view.origin, view.covariates, future);
+        spec.write_known(ahead, grow(&mut self.known, shape.horizon * shape.known));
+    }
+
+    pub fn len(&self) -> usize {
+        self.windows
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.windows == 0
+    }
+
+    /// All windows as the network takes them.
+    pub fn batch(&mut self, description: &Description) -> Batch<'_> {
+        let Description { network: shape, lookback, .. } = description;
+        let [past, future] = &mut self.by_step;
+        by_step(&self.past, self.windows, *lookback, shape.inputs, past);
+        by_step(&self.future, self.windows, fed_back(shape), shape.inputs, future);
+        Batch { width: self.windows, steps: *lookback, inputs: past, future, known: &self.known }
+    }
+
+    pub fn clear(&mut self) {
+        self.windows = 0;
+        self.past.clear();
+        self.future.clear();
+        self.known.clear();
+    }
+}
+
+/// Steps whose inputs are partly outputs.
+fn fed_back(shape: &Shape) -> usize {
+    match shape.decoder {
+        Decoder::Direct => 0,
+        Decoder::Recursive => shape.horizon - 1,
+    }
+}
+
+/// Room for `count` more numbers at the end of `all`.
+fn grow(all: &mut Vec<f32>, count: usize) -> &mut [f32] {
+    let start = all.len();
+    all.resize(start + count, 0.0);
+    &mut all[start..]
+}
+
+/// From `[window][step][inputs]` to `[step][window][inputs]`.
+fn by_step(windows: &[f32], width: usize, steps: usize, inputs: usize, out: &mut Vec<f32>) {
+    out.clear();
+    for step in 0..steps {
+        for window in 0..width {
+            let start = (window * steps + step) * inputs;
+            out.extend_from_slice(&windows[start..start + inputs]);
+        }
+    }
+}

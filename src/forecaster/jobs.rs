@@ -1,0 +1,101 @@
+//! Forecasts that wait for the network: their inputs are copied when they are issued, the network runs over many at a
+//! time, and its outputs are written in the order of issue. A column's bits do not depend on its neighbours, so neither
+//! does a forecast on what waited beside it.
+
+use std::sync::Arc;
+
+use super::{Closing, Entry, Inputs, Setup};
+use crate::intervals::Offsets;
+use crate::network::Scratch;
+use crate::series::{Scale, WindowView};
+use crate::table::ForecastBuilder;
+
+/// Forecasts run at once. Matrix kernels are at full speed from about this width on; more would only cost memory.
+const WIDTH: usize = 64;
+
+/// A forecast without its values.
+struct Job {
+    position: i64,
+    id: Box<str>,
+    target: usize,
+    origin: i64,
+    scale: Scale,
+}
+
+pub struct Jobs {
+    setup: Arc<Setup>,
+    /// For each level, how far the bounds lie from the forecast.
+    offsets: Vec<Offsets>,
+    jobs: Vec<Job>,
+    inputs: Inputs,
+    outputs: Vec<f32>,
+    lists: Vec<Vec<f32>>,
+    scratch: Scratch,
+}
+
+impl Jobs {
+    pub fn new(setup: Arc<Setup>) -> Self {
+        let offsets = setup.levels.iter().map(|level| setup.model.offsets(*level)).collect();
+        let lists = vec![Vec::new(); 1 + 2 * setup.levels.len()];
+        let (inputs, scratch) = (Inputs::default(), Scratch::new(setup.model.network.shape()));
+        Self { setup, offsets, jobs: Vec::new(), inputs, outputs: Vec::new(), lists, scratch }
+    }
+
+    /// Issues a forecast for every target that is due at the closed step: it was observed, its number is a multiple of
+    /// `forecast.every`, and the window is full.
+    pub fn add(&mut self, closing: &Closing<'_>, out: &mut ForecastBuilder) {
+        if closing.step.rem_euclid(i64::from(self.setup.every)) != 0 {
+            return;
+        }
+        for target in 0..closing.targets.len() {
+            if closing.entries[target] != Entry::Missing {
+                self.add_target(closing, target);
+            }
+            if self.jobs.len() == WIDTH {
+                self.run(out);
+            }
+        }
+    }
+
+    fn add_target(&mut self, closing: &Closing<'_>, target: usize) {
+        let Setup { model, rules, .. } = &*self.setup;
+        let description = &model.description;
+        let history = &closing.targets[target];
+        let Some((values, observed)) = history.window.tail(description.lookback) else { return };
+        let fixed = description.moments(target);
+        let scale = Scale::at_origin(description.scaling, values, &history.running, fixed);
+        let view = WindowView { values, observed, covariates: closing.covariates, origin: closing.step, scale };
+        self.inputs.add(description, rules, &view, closing.ahead);
+        let origin = rules.grid.start_of(closing.step);
+        self.jobs.push(Job { position: closing.position, id: closing.id.into(), target, origin, scale });
+    }
+
+    /// Runs the network over all that waits and writes the forecasts, in the order of issue.
+    pub fn run(&mut self, out: &mut ForecastBuilder) {
+        if self.jobs.is_empty() {
+            return;
+        }
+        let Setup { model, columns, .. } = &*self.setup;
+        let horizon = model.description.network.horizon;
+        self.outputs.resize(self.jobs.len() * horizon, 0.0);
+        let batch = self.inputs.batch(&model.description);
+        model.network.forecast(&batch, &mut self.scratch, &mut self.outputs);
+        for (job, outputs) in self.jobs.iter().zip(self.outputs.chunks_exact(horizon)) {
+            fill(&mut self.lists[0], outputs, |output, _| job.scale.invert(output));
+            for (offsets, bounds) in self.offsets.iter().zip(self.lists[1..].chunks_exact_mut(2)) {
+                fill(&mut bounds[0], outputs, |output, i| job.scale.invert(output + offsets.lower[i]));
+                fill(&mut bounds[1], outputs, |output, i| job.scale.invert(output + offsets.upper[i]));
+            }
+            out.push(job.position, &job.id, &columns.targets[job.target], job.origin, &self.lists);
+        }
+        self.jobs.clear();
+        self.inputs.clear();
+    }
+}
+
+fn fill(list: &mut Vec<f32>, outputs: &[f32], value: impl Fn(f32, usize) -> f64) {
+    list.clear();
+    // Forecasts are f32; beyond its range stands its end.
+    let bounded = |value: f64| value.clamp(f64::from(f32::MIN), f64::from(f32::MAX)) as f32;
+    list.extend(outputs.iter().enumerate().map(|(i, output)| bounded(value(*output, i))));
+}

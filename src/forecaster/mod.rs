@@ -1,0 +1,117 @@
+//! From rows to forecasts for one partition: the only place where series meet network. Pure and synchronous: it knows
+//! no clock, no file and no thread, never fails on data, and its forecasts are a function of the rows and their order,
+//! however they are cut into batches.
+
+mod histories;
+mod inputs;
+mod jobs;
+mod snapshot;
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+
+pub use histories::{Closing, Entry, Histories, History, Refused, Target};
+pub use inputs::Inputs;
+pub use snapshot::RestoreError;
+
+use crate::model::Model;
+use crate::series::{Rules, Tally};
+use crate::table::{Columns, ForecastBuilder, ForecastStamp};
+use jobs::Jobs;
+
+/// All that partitions of one pipeline share.
+#[derive(Debug)]
+pub struct Setup {
+    pub columns: Columns,
+    pub rules: Rules,
+    /// A forecast is issued at every step whose number is a multiple of this.
+    pub every: u32,
+    /// Interval levels, ascending, each in (0, 1).
+    pub levels: Vec<f64>,
+    pub model: Arc<Model>,
+    /// The grid's step as the user wrote it.
+    pub every_text: String,
+    /// Most ids a partition may hold.
+    pub series_limit: usize,
+}
+
+/// What came of some rows.
+#[derive(Debug)]
+pub struct Pushed {
+    /// Forecasts by `table::forecast_schema`, in the order of the rows that triggered them.
+    pub forecasts: RecordBatch,
+    pub refused: Vec<Refused>,
+    /// Counts of this push alone.
+    pub tally: Tally,
+}
+
+/// One partition's series and the network over them.
+pub struct Forecaster {
+    setup: Arc<Setup>,
+    histories: Histories,
+    jobs: Jobs,
+    forecasts: ForecastBuilder,
+}
+
+impl Forecaster {
+    pub fn new(setup: Arc<Setup>) -> Self {
+        let shape = setup.model.network.shape();
+        let keep = setup.model.description.lookback;
+        let histories =
+            Histories::new(setup.columns.clone(), setup.rules.clone(), keep, shape.horizon, setup.series_limit);
+        let stamp = ForecastStamp { every: setup.every_text.clone(), model: setup.model.hash.clone() };
+        let forecasts = ForecastBuilder::new(&setup.levels, stamp);
+        Self { jobs: Jobs::new(setup.clone()), setup, histories, forecasts }
+    }
+
+    /// Takes rows, by `table::Columns::schema`, in order.
+    pub fn push(&mut self, rows: &RecordBatch) -> Pushed {
+        let Self { histories, jobs, forecasts, .. } = self;
+        let (mut tally, mut refused) = (Tally::default(), Vec::new());
+        histories.push(rows, &mut tally, &mut refused, |closing| jobs.add(&closing, forecasts));
+        self.pushed(tally, refused)
+    }
+
+    /// The input is over: closes what time alone held open.
+    pub fn finish(&mut self) -> Pushed {
+        let Self { histories, jobs, forecasts, .. } = self;
+        let (mut tally, mut refused) = (Tally::default(), Vec::new());
+        histories.finish(&mut tally, &mut refused, |closing| jobs.add(&closing, forecasts));
+        self.pushed(tally, refused)
+    }
+
+    fn pushed(&mut self, mut tally: Tally, refused: Vec<Refused>) -> Pushed {
+        self.jobs.run(&mut self.forecasts);
+        tally.forecasts = self.forecasts.len() as u64;
+        Pushed { forecasts: self.forecasts.finish(), refused, tally }
+    }
+
+    /// How many ids there are.
+    pub fn series(&self) -> usize {
+        self.histories.all().len()
+    }
+
+    /// How many ids can forecast all their targets. Walks over all of them.
+    pub fn warm(&self) -> usize {
+        let needed = self.setup.model.description.lookback;
+        let warm = |history: &&History| history.targets.iter().all(|target| target.window.len() >= needed);
+        self.histories.all().iter().filter(warm).count()
+    }
+
+    /// Every series' state, a row an id, ordered by id: equal states give equal batches.
+    pub fn snapshot(&self) -> RecordBatch {
+        snapshot::of(&self.histories)
+    }
+
+    /// Puts back a snapshot, in place of all state.
+    ///
+    /// # Errors
+    /// If the columns are not those of a snapshot of this pipeline's columns, or a row contradicts itself.
+    pub fn restore(&mut self, snapshot: &RecordBatch) -> Result<(), RestoreError> {
+        let mut fresh = Self::new(self.setup.clone());
+        snapshot::into(snapshot, &self.setup.columns, &mut fresh.histories)?;
+        *self = fresh;
+        Ok(())
+    }
+}

@@ -1,0 +1,242 @@
+//! Every series' state as an Arrow table, a row an id, and back. Plain columns and lists of numbers, so that any Arrow
+//! tool can read them:
+//!
+//! | column | of an id |
+//! |---|---|
+//! | `series`, `position`, `newest`, `frontier`, `cold` | its name, its latest used row, its clock, its first open step |
+//! | `accepted` | its last accepted times |
+//! | `candidate`, `candidate_values` | offset and time; targets, covariates, known ahead |
+//! | `open`, `open_values` | each step: number, rows, times (counted), count and latest time of each cell, time of what is known ahead and its length; the cells' values, what is known ahead |
+//! | `windows`, `windows_values` | each target: last step, length, a mark a step, readings so far; mean, squares, a value a step |
+//! | `tracks`, `tracks_values` | each covariate: last step, length; a value a step |
+
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, Float64Builder, Int64Array, Int64Builder, ListArray, ListBuilder,
+    RecordBatch, StringArray,
+};
+use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema};
+
+use super::{Histories, History, Target};
+use crate::series::{Candidate, Cell, OpenStep, Running, Track, Window};
+use crate::table::Columns;
+
+/// Why a snapshot could not be put back.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreError {
+    #[error("the snapshot has no column {0:?} of the right type")]
+    Column(String),
+    #[error("the snapshot's state of series {id:?} contradicts itself in {part:?}")]
+    Row { id: String, part: &'static str },
+}
+
+const PARTS: [&str; 5] = ["accepted", "candidate", "open", "windows", "tracks"];
+
+/// One part of the state of all ids: whole numbers and floating point numbers, a list of each an id.
+#[derive(Default)]
+struct Part {
+    whole: ListBuilder<Int64Builder>,
+    real: ListBuilder<Float64Builder>,
+}
+
+impl Part {
+    fn whole(&mut self, values: impl IntoIterator<Item = i64>) {
+        values.into_iter().for_each(|value| self.whole.values().append_value(value));
+    }
+
+    fn real(&mut self, values: &[f64]) {
+        self.real.values().append_slice(values);
+    }
+}
+
+/// The state of all ids, ordered by id.
+pub fn of(histories: &Histories) -> RecordBatch {
+    let rows: Vec<&History> = histories.by_id().into_iter().map(|index| &histories.all()[index]).collect();
+    let mut parts: [Part; 5] = Default::default();
+    for history in &rows {
+        write(history, histories.keep(), &mut parts);
+        for part in &mut parts {
+            part.whole.append(true);
+            part.real.append(true);
+        }
+    }
+    let mut columns: Vec<(String, ArrayRef)> = vec![
+        ("series".into(), Arc::new(StringArray::from_iter_values(rows.iter().map(|row| &row.id)))),
+        ("position".into(), Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| row.position)))),
+        ("newest".into(), Arc::new(rows.iter().map(|row| row.steps.newest).collect::<Int64Array>())),
+        ("frontier".into(), Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| row.steps.frontier)))),
+        ("cold".into(), Arc::new(rows.iter().map(|row| Some(row.steps.cold)).collect::<BooleanArray>())),
+    ];
+    for (name, mut part) in PARTS.into_iter().zip(parts) {
+        columns.push((name.into(), Arc::new(part.whole.finish())));
+        columns.push((values_of(name), Arc::new(part.real.finish())));
+    }
+    let field = |(name, column): &(String, ArrayRef)| Field::new(name, column.data_type().clone(), name == "newest");
+    let schema = Schema::new(columns.iter().map(field).collect::<Vec<_>>());
+    let columns = columns.into_iter().map(|(_, column)| column).collect();
+    RecordBatch::try_new(Arc::new(schema), columns).expect("every column has a row an id")
+}
+
+fn values_of(part: &str) -> String {
+    format!("{part}_values")
+}
+
+fn write(history: &History, keep: usize, [accepted, candidate, open, windows, tracks]: &mut [Part; 5]) {
+    let steps = &history.steps;
+    accepted.whole(steps.accepted.iter().copied());
+    if let Some(held) = &steps.candidate {
+        candidate.whole([held.offset, held.time]);
+        candidate.real(&held.targets);
+        candidate.real(&held.covariates);
+        candidate.real(&held.ahead);
+    }
+    for step in &steps.open {
+        open.whole([step.step, i64::from(step.rows), step.times.len() as i64]);
+        open.whole(step.times.iter().copied());
+        open.whole(step.cells.iter().flat_map(|cell| [i64::from(cell.count), cell.latest]));
+        open.whole([step.ahead_time, step.ahead.len() as i64]);
+        step.cells.iter().for_each(|cell| open.real(&[cell.value]));
+        open.real(&step.ahead);
+    }
+    for Target { window, running } in &history.targets {
+        let (values, observed) = window.tail(window.len().min(keep)).unwrap_or_default();
+        windows.whole([window.last, values.len() as i64]);
+        windows.whole(observed.iter().map(|mark| i64::from(*mark)));
+        windows.whole([running.count as i64]);
+        windows.real(&[running.mean, running.squares]);
+        windows.real(values);
+    }
+    for track in &history.covariates {
+        let values = track.tail(keep);
+        tracks.whole([track.last, values.len() as i64]);
+        tracks.real(values);
+    }
+}
+
+/// Puts the ids of a snapshot into empty histories.
+pub fn into(snapshot: &RecordBatch, columns: &Columns, histories: &mut Histories) -> Result<(), RestoreError> {
+    let column = |name: &str| {
+        snapshot.column_by_name(name).ok_or_else(|| RestoreError::Column(name.to_owned()))
+    };
+    let whole = |name: &str| {
+        let found = column(name)?.as_primitive_opt::<Int64Type>();
+        found.ok_or_else(|| RestoreError::Column(name.to_owned()))
+    };
+    let series = column("series")?.as_string_opt::<i32>().ok_or_else(|| RestoreError::Column("series".into()))?;
+    let cold = column("cold")?.as_boolean_opt().ok_or_else(|| RestoreError::Column("cold".into()))?;
+    let (positions, newest, frontiers) = (whole("position")?, whole("newest")?, whole("frontier")?);
+    let mut parts = Vec::new();
+    for name in PARTS {
+        let (values, name) = (values_of(name), name.to_owned());
+        parts.push((list(column(&name)?, &DataType::Int64, name)?, list(column(&values)?, &DataType::Float64, values)?));
+    }
+    for row in 0..snapshot.num_rows() {
+        let mut cursors = parts.iter().zip(PARTS).map(|((whole, real), part)| Cursor {
+            whole: whole.value(row).as_primitive::<Int64Type>().values().to_vec().into_iter(),
+            real: real.value(row).as_primitive::<Float64Type>().values().to_vec().into_iter(),
+            part,
+        });
+        let cursors: [Cursor; 5] = std::array::from_fn(|_| cursors.next().expect("a cursor a part"));
+        let mut history = History {
+            id: series.value(row).into(),
+            position: positions.value(row),
+            ..History::default()
+        };
+        history.steps.newest = newest.is_valid(row).then(|| newest.value(row));
+        history.steps.frontier = frontiers.value(row);
+        history.steps.cold = cold.value(row);
+        read(cursors, columns, &mut history)
+            .map_err(|Torn(part)| RestoreError::Row { id: series.value(row).to_owned(), part })?;
+        histories.insert(history);
+    }
+    Ok(())
+}
+
+fn list<'a>(column: &'a ArrayRef, of: &DataType, name: String) -> Result<&'a ListArray, RestoreError> {
+    let found = column.as_list_opt::<i32>().filter(|list| list.value_type() == *of && list.null_count() == 0);
+    found.ok_or(RestoreError::Column(name))
+}
+
+/// The part whose numbers are too few, too many or impossible.
+struct Torn(&'static str);
+
+/// One id's numbers of one part.
+struct Cursor {
+    whole: std::vec::IntoIter<i64>,
+    real: std::vec::IntoIter<f64>,
+    part: &'static str,
+}
+
+impl Cursor {
+    fn whole(&mut self) -> Result<i64, Torn> {
+        self.whole.next().ok_or(Torn(self.part))
+    }
+
+    fn wholes(&mut self, count: usize) -> Result<Vec<i64>, Torn> {
+        (0..count).map(|_| self.whole()).collect()
+    }
+
+    fn count(&mut self) -> Result<usize, Torn> {
+        usize::try_from(self.whole()?).map_err(|_| Torn(self.part))
+    }
+
+    fn narrow(&mut self) -> Result<u32, Torn> {
+        u32::try_from(self.whole()?).map_err(|_| Torn(self.part))
+    }
+
+    fn real(&mut self) -> Result<f64, Torn> {
+        self.real.next().ok_or(Torn(self.part))
+    }
+
+    fn reals(&mut self, count: usize) -> Result<Vec<f64>, Torn> {
+        (0..count).map(|_| self.real()).collect()
+    }
+
+    fn end(&self) -> Result<(), Torn> {
+        if self.whole.len() + self.real.len() == 0 { Ok(()) } else { Err(Torn(self.part)) }
+    }
+}
+
+fn read(cursors: [Cursor; 5], columns: &Columns, history: &mut History) -> Result<(), Torn> {
+    let [mut accepted, mut candidate, mut open, mut windows, mut tracks] = cursors;
+    let (targets, covariates) = (columns.targets.len(), columns.covariates.len());
+    history.steps.accepted = accepted.wholes(accepted.whole.len())?.into();
+    if candidate.whole.len() > 0 {
+        let (offset, time) = (candidate.whole()?, candidate.whole()?);
+        let (targets, covariates) = (candidate.reals(targets)?, candidate.reals(covariates)?);
+        let ahead = candidate.reals(candidate.real.len())?;
+        history.steps.candidate = Some(Box::new(Candidate { offset, time, targets, covariates, ahead }));
+    }
+    while open.whole.len() > 0 {
+        let step = open_step(&mut open, targets, covariates)?;
+        history.steps.open.push_back(step);
+    }
+    for _ in 0..targets {
+        let (last, length) = (windows.whole()?, windows.count()?);
+        let observed = windows.wholes(length)?.into_iter().map(|mark| mark != 0).collect();
+        let count = windows.whole()? as u64;
+        let running = Running { count, mean: windows.real()?, squares: windows.real()? };
+        let window = Window::restored(last, windows.reals(length)?, observed);
+        history.targets.push(Target { window, running });
+    }
+    for _ in 0..covariates {
+        let (last, length) = (tracks.whole()?, tracks.count()?);
+        history.covariates.push(Track::restored(last, tracks.reals(length)?));
+    }
+    [accepted, candidate, open, windows, tracks].iter().try_for_each(Cursor::end)
+}
+
+fn open_step(open: &mut Cursor, targets: usize, covariates: usize) -> Result<OpenStep, Torn> {
+    let (step, rows, times) = (open.whole()?, open.narrow()?, open.count()?);
+    let times = open.wholes(times)?;
+    let mut cells = Vec::new();
+    for _ in 0..targets + covariates {
+        cells.push(Cell { count: open.narrow()?, latest: open.whole()?, value: 0.0 });
+    }
+    let (ahead_time, ahead) = (open.whole()?, open.count()?);
+    for cell in &mut cells {
+        cell.value = open.real()?;
+    }
+    Ok(OpenStep { step, rows, times, cells, targets, ahead: open.reals(ahead)?, ahead_time, ..OpenStep::default() })
+}

@@ -1,0 +1,276 @@
+//! The settings every client shares, its log, and the questions that are asked before any work starts: is the cluster
+//! there, is the topic there, how many partitions has it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use rdkafka::ClientContext;
+use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::producer::{DeliveryResult, ProducerContext};
+use rdkafka::types::RDKafkaRespErr;
+
+use super::Embedded;
+use crate::config::{Brokers, KafkaSink, KafkaSource};
+
+/// A broker that is there answers within milliseconds; one that resolves but drops packets must not hold up the error
+/// for longer than a person waits.
+const METADATA_TIMEOUT: Duration = Duration::from_secs(6);
+
+/// What we set ourselves because a promise stands on it: giving it in `client` is an error, not a silent override.
+const OURS: [&str; 7] = [
+    "bootstrap.servers",
+    "group.id",
+    "enable.auto.commit",
+    "enable.auto.offset.store",
+    "auto.offset.reset",
+    "enable.partition.eof",
+    "partitioner",
+];
+
+/// A Kafka cluster and how to talk to it.
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    bootstrap: String,
+    properties: BTreeMap<String, String>,
+}
+
+impl Cluster {
+    /// `properties` are librdkafka's; `embedded` is the broker that `Brokers::Embedded` means.
+    pub fn new(
+        brokers: &Brokers,
+        embedded: Option<&Embedded>,
+        properties: &BTreeMap<String, String>,
+    ) -> Result<Self> {
+        if let Some(name) = properties.keys().find(|name| OURS.contains(&name.as_str())) {
+            bail!("client property `{name}` cannot be set: what a pipeline promises stands on it");
+        }
+        let bootstrap = match (brokers, embedded) {
+            (Brokers::At(address), _) => address.clone(),
+            (Brokers::Embedded, Some(embedded)) => embedded.bootstrap_servers(),
+            (Brokers::Embedded, None) => bail!(
+                "brokers = \"embedded\" is a broker inside one process, and this command starts none; give an address"
+            ),
+        };
+        Ok(Self { bootstrap, properties: properties.clone() })
+    }
+
+    /// `host:port[,host:port...]`
+    pub fn bootstrap_servers(&self) -> &str {
+        &self.bootstrap
+    }
+
+    /// A client with these settings, over which the user's go.
+    pub(super) fn client<C, T>(&self, settings: &[(&str, &str)], context: C) -> Result<T>
+    where
+        C: ClientContext,
+        T: FromClientConfigAndContext<C>,
+    {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &self.bootstrap).set("client.id", "tidecast");
+        for (name, value) in settings {
+            config.set(*name, *value);
+        }
+        for (name, value) in &self.properties {
+            config.set(name, value);
+        }
+        // Else rdkafka asks the `log` crate, which nobody listens to here.
+        config.set_log_level(match self.properties.contains_key("debug") {
+            true => RDKafkaLogLevel::Debug,
+            false => RDKafkaLogLevel::Info,
+        });
+        // librdkafka says what it refuses; the cause is one of the user's own properties.
+        config.create_with_context(context).context("the kafka client refuses its settings (see `client`)")
+    }
+
+    pub(super) fn property(&self, name: &str) -> Option<&str> {
+        self.properties.get(name).map(String::as_str)
+    }
+
+    /// The partition count of a topic, or `None` where there is no such topic. Creates nothing. Blocks.
+    ///
+    /// # Errors
+    /// When no broker answers in time.
+    pub fn partitions(&self, topic: &str) -> Result<Option<i32>> {
+        Asker::new(self)?.partitions(topic)
+    }
+
+    /// The partition count of a topic that must exist. Blocks.
+    ///
+    /// # Errors
+    /// When no broker answers in time, or there is no such topic; then it names the nearest one.
+    pub fn require(&self, topic: &str) -> Result<i32> {
+        let asker = Asker::new(self)?;
+        match asker.partitions(topic)? {
+            Some(count) => Ok(count),
+            None => Err(asker.missing(topic)),
+        }
+    }
+}
+
+/// A consumer in no group: unlike a producer, its questions about a topic do not create it.
+struct Asker<'a> {
+    cluster: &'a Cluster,
+    consumer: BaseConsumer<Logged>,
+}
+
+impl<'a> Asker<'a> {
+    fn new(cluster: &'a Cluster) -> Result<Self> {
+        let settings = [("allow.auto.create.topics", "false")];
+        Ok(Self { cluster, consumer: cluster.client(&settings, Logged::default())? })
+    }
+
+    fn partitions(&self, topic: &str) -> Result<Option<i32>> {
+        let metadata = self.consumer.fetch_metadata(Some(topic), METADATA_TIMEOUT);
+        let metadata = metadata.map_err(|error| self.unreachable(error))?;
+        let found = metadata.topics().iter().find(|found| found.name() == topic);
+        let found = found.with_context(|| format!("{} answered about another topic", self.cluster.bootstrap))?;
+        match found.error() {
+            None => Ok(Some(found.partitions().len() as i32)),
+            // A topic just made, whose leaders are still being chosen.
+            Some(RDKafkaRespErr::RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE) => {
+                Ok(Some(found.partitions().len() as i32).filter(|count| *count > 0))
+            }
+            Some(
+                RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART
+                | RDKafkaRespErr::RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC,
+            ) => Ok(None),
+            Some(other) => bail!("topic `{topic}` at {}: {}", self.cluster.bootstrap, RDKafkaErrorCode::from(other)),
+        }
+    }
+
+    fn unreachable(&self, error: KafkaError) -> anyhow::Error {
+        // The reason is in the log, which is served by polling.
+        for _ in 0..20 {
+            if self.consumer.context().last_failure().is_some() {
+                break;
+            }
+            self.consumer.poll(Duration::from_millis(5));
+        }
+        let reason = self.consumer.context().last_failure().unwrap_or_else(|| error.to_string());
+        anyhow!(
+            "no kafka broker answers at {} within {} s ({reason}); check that it runs, that `brokers` is its address \
+             as seen from here, and that `client` has the security settings it wants",
+            self.cluster.bootstrap,
+            METADATA_TIMEOUT.as_secs(),
+        )
+    }
+
+    fn missing(&self, topic: &str) -> anyhow::Error {
+        let known = self.consumer.fetch_metadata(None, METADATA_TIMEOUT);
+        let names: Vec<String> = known.map_or(Vec::new(), |metadata| {
+            let names = metadata.topics().iter().map(|topic| topic.name().to_string());
+            names.filter(|name| !name.starts_with("__")).collect()
+        });
+        let nearest = names.iter().max_by(|a, b| {
+            strsim::jaro_winkler(a, topic).total_cmp(&strsim::jaro_winkler(b, topic)).then(b.cmp(a))
+        });
+        let nearest = match nearest {
+            Some(name) => format!("the nearest of the {} there is `{name}`", names.len()),
+            None => "there are none".to_string(),
+        };
+        anyhow!(
+            "topic `{topic}` does not exist at {} ({nearest}); create it, or correct `topic` in the pipeline",
+            self.cluster.bootstrap
+        )
+    }
+}
+
+/// What `check --connect` found out about the two ends.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Report {
+    /// The input topic and its partitions.
+    pub source: Option<(String, i32)>,
+    /// The output topics; `None` for one that a run will create.
+    pub sink: Vec<(String, Option<i32>)>,
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some((topic, partitions)) = &self.source {
+            writeln!(f, "reads topic {topic}: {partitions} partitions")?;
+        }
+        for (topic, partitions) in &self.sink {
+            match partitions {
+                Some(partitions) => writeln!(f, "writes topic {topic}: {partitions} partitions")?,
+                None => writeln!(f, "writes topic {topic}: does not exist yet, will be created")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether the brokers answer and the topics are there. Reads and writes nothing; an embedded broker, which is not
+/// there before a run, is left out. Blocks for seconds where a broker does not answer.
+pub fn check(source: Option<&KafkaSource>, sink: Option<&KafkaSink>) -> Result<Report> {
+    let mut report = Report { source: None, sink: Vec::new() };
+    if let Some(source) = source.filter(|source| source.brokers != Brokers::Embedded) {
+        let cluster = Cluster::new(&source.brokers, None, &source.client).context("source.kafka")?;
+        let partitions = cluster.require(&source.topic).context("source.kafka")?;
+        report.source = Some((source.topic.clone(), partitions));
+    }
+    if let Some(sink) = sink.filter(|sink| sink.brokers != Brokers::Embedded) {
+        let cluster = Cluster::new(&sink.brokers, None, &sink.client).context("sink.kafka")?;
+        for topic in std::iter::once(&sink.topic).chain(&sink.rejects) {
+            let partitions = cluster.partitions(topic).context("sink.kafka")?;
+            report.sink.push((topic.clone(), partitions));
+        }
+    }
+    Ok(report)
+}
+
+/// A client's log lines, sent to ours, with the last failure kept to explain an error by.
+#[derive(Default)]
+pub(super) struct Logged {
+    last_failure: Mutex<Option<String>>,
+}
+
+impl Logged {
+    pub(super) fn last_failure(&self) -> Option<String> {
+        self.last_failure.lock().expect("no holder panics").clone()
+    }
+
+    fn keep(&self, reason: &str) {
+        *self.last_failure.lock().expect("no holder panics") = Some(reason.to_string());
+    }
+}
+
+impl ClientContext for Logged {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        match level {
+            RDKafkaLogLevel::Emerg
+            | RDKafkaLogLevel::Alert
+            | RDKafkaLogLevel::Critical
+            | RDKafkaLogLevel::Error => {
+                // "[thrd:name]: name: what happened": the thread is of no use to anyone else.
+                self.keep(line.rsplit_once("]: ").map_or(line, |(_, rest)| rest));
+                tracing::warn!(target: "tidecast::kafka", "{facility} {line}");
+            }
+            RDKafkaLogLevel::Warning => tracing::warn!(target: "tidecast::kafka", "{facility} {line}"),
+            RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => {
+                tracing::info!(target: "tidecast::kafka", "{facility} {line}");
+            }
+            RDKafkaLogLevel::Debug => tracing::debug!(target: "tidecast::kafka", "{facility} {line}"),
+        }
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        // The end of a partition is news, not a failure.
+        if error.rdkafka_error_code() != Some(RDKafkaErrorCode::PartitionEOF) {
+            self.keep(reason);
+            tracing::debug!(target: "tidecast::kafka", "{error}: {reason}");
+        }
+    }
+}
+
+impl ConsumerContext for Logged {}
+
+impl ProducerContext for Logged {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, _: &DeliveryResult<'_>, (): ()) {}
+}

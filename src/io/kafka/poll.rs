@@ -1,0 +1,322 @@
+//! The thread that owns the consumer. Its loop: obey commands, take a change of the assignment a step further, poll what
+//! is there, decode it by partition, hand it over. It never waits for the driver: a full queue first makes it rest, then
+//! makes it pause the partitions and poll on, because a member that does not poll is taken for dead.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, anyhow, bail};
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::BorrowedMessage;
+use rdkafka::{Message, Offset};
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::commits::Commit;
+use super::rebalance::{Change, Member, Pending};
+use super::source::{Command, Load, Queue, Until};
+use crate::config::{self, Start};
+use crate::io::codec::Codec;
+use crate::io::{Event, Partition, Record};
+
+/// How long a poll waits for the first message: the longest that a command lies unread.
+const IDLE: Duration = Duration::from_millis(10);
+/// Messages of a partition in a batch: enough for decoding and forecasting at full speed, and still a few milliseconds
+/// of work, so that latency stays low behind a burst.
+const BATCH_MESSAGES: usize = 1_000;
+/// Messages between two looks at commands and rebalances.
+const ROUND_MESSAGES: usize = 10_000;
+/// How long to rest on a full queue before pausing: a pause throws away what was read ahead, so it should be rare; but a
+/// rebalance must not wait long either.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// A partition that we read.
+pub(super) struct Owned {
+    /// The next offset to hand over. Below it everything is handed over already: after a pause librdkafka may repeat.
+    pub next: i64,
+    /// The end when it was assigned.
+    pub end: i64,
+    pub phase: Phase,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    Reading,
+    /// Paused until the queue has room.
+    Held,
+    /// Paused for good: at its end, and no more than that was asked for.
+    AtEnd,
+    /// Revoked, while the driver finishes with it.
+    Leaving,
+}
+
+impl Phase {
+    fn is_paused(self) -> bool {
+        matches!(self, Phase::Held | Phase::AtEnd)
+    }
+}
+
+pub(super) struct Poller {
+    pub consumer: BaseConsumer<Member>,
+    pub topic: Arc<str>,
+    pub group: String,
+    pub start: Start,
+    until: Until,
+    codec: Codec,
+    pub owned: BTreeMap<i32, Owned>,
+    pub pending: Option<Pending>,
+    /// The change that librdkafka waits for an answer to.
+    pub unacknowledged: Option<Change>,
+    pub commits: VecDeque<Commit>,
+    pub commands: Receiver<Command>,
+    events: UnboundedSender<Result<Event>>,
+    queue: Arc<Queue>,
+    /// Since when the queue has been full.
+    full_since: Option<Instant>,
+    /// Whether there was an assignment, if only of nothing.
+    pub has_joined: bool,
+    pub has_ended: bool,
+    pub is_closing: bool,
+}
+
+impl Poller {
+    pub fn new(
+        consumer: BaseConsumer<Member>,
+        config: &config::KafkaSource,
+        codec: Codec,
+        until: Until,
+        events: UnboundedSender<Result<Event>>,
+        commands: Receiver<Command>,
+        queue: Arc<Queue>,
+    ) -> Self {
+        Self {
+            consumer,
+            topic: config.topic.as_str().into(),
+            group: config.group.clone(),
+            start: config.start,
+            until,
+            codec,
+            owned: BTreeMap::new(),
+            pending: None,
+            unacknowledged: None,
+            commits: VecDeque::new(),
+            commands,
+            events,
+            queue,
+            full_since: None,
+            has_joined: false,
+            has_ended: false,
+            is_closing: false,
+        }
+    }
+
+    /// Works until closed, then leaves the group. The first error ends it too, as the last event.
+    pub fn run(mut self) {
+        while !self.is_closing {
+            if let Err(error) = self.turn() {
+                // Nobody listens where the source was dropped.
+                let _ = self.events.send(Err(error));
+                break;
+            }
+        }
+        self.abandon();
+    }
+
+    fn turn(&mut self) -> Result<()> {
+        self.obey();
+        self.rebalance()?;
+        self.end();
+        match self.has_room()? {
+            true => self.read(),
+            false => {
+                self.rest();
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether to poll. Pauses the partitions of a queue that stays full, and goes on with them when it has emptied.
+    fn has_room(&mut self) -> Result<bool> {
+        let load = self.queue.load();
+        if load.is_full() {
+            let since = *self.full_since.get_or_insert_with(Instant::now);
+            if since.elapsed() < PATIENCE {
+                return Ok(false);
+            }
+            self.shift(Phase::Reading, Phase::Held)?;
+        } else if load.is_half_empty() {
+            self.full_since = None;
+            self.shift(Phase::Held, Phase::Reading)?;
+        } else if !self.owned.values().any(|owned| owned.phase == Phase::Held) {
+            self.full_since = None;
+        }
+        Ok(true)
+    }
+
+    /// Waits a little, for a command if there is one.
+    fn rest(&mut self) {
+        match self.commands.recv_timeout(IDLE) {
+            Ok(command) => self.accept(command),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => self.is_closing = true,
+        }
+    }
+
+    /// Polls until there is nothing more, or enough, and hands over what came, a batch a partition.
+    fn read(&mut self) -> Result<()> {
+        let mut batches: BTreeMap<i32, Vec<Record>> = BTreeMap::new();
+        let mut taken = Load::default();
+        let mut timeout = IDLE;
+        while taken.messages < ROUND_MESSAGES && !taken.is_full() {
+            let (number, record) = match self.consumer.poll(timeout) {
+                None => break,
+                Some(Ok(message)) => (message.partition(), to_record(&message)),
+                Some(Err(error)) => {
+                    self.heed(error)?;
+                    continue;
+                }
+            };
+            timeout = Duration::ZERO;
+            if !self.wants(number, record.offset) {
+                continue;
+            }
+            let load = Load::of(std::slice::from_ref(&record));
+            taken.messages += load.messages;
+            taken.bytes += load.bytes;
+            let batch = batches.entry(number).or_default();
+            batch.push(record);
+            if batch.len() >= BATCH_MESSAGES {
+                let full = std::mem::take(batch);
+                self.hand_over(number, full);
+            }
+        }
+        for (number, batch) in batches {
+            if !batch.is_empty() {
+                self.hand_over(number, batch);
+            }
+        }
+        self.stop_at_ends()
+    }
+
+    /// Takes note of a message, and says whether it is to be handed over.
+    fn wants(&mut self, number: i32, offset: i64) -> bool {
+        let Some(owned) = self.owned.get_mut(&number) else { return false };
+        let is_new = offset >= owned.next && matches!(owned.phase, Phase::Reading | Phase::Held);
+        let is_asked_for = self.until == Until::Stopped || offset < owned.end;
+        if is_new {
+            owned.next = offset + 1;
+        }
+        is_new && is_asked_for
+    }
+
+    fn hand_over(&mut self, number: i32, records: Vec<Record>) {
+        let partition = self.partition(number);
+        self.queue.add(Load::of(&records));
+        let batch = self.codec.batch(partition, records);
+        self.tell(Event::Rows(batch));
+    }
+
+    /// Pauses what has been read as far as was asked for.
+    fn stop_at_ends(&mut self) -> Result<()> {
+        if self.until == Until::Stopped {
+            return Ok(());
+        }
+        let is_there = |owned: &Owned| owned.next >= owned.end && owned.phase != Phase::Leaving;
+        let there: Vec<i32> =
+            self.owned.iter().filter(|(_, owned)| is_there(owned)).map(|(number, _)| *number).collect();
+        for number in there {
+            self.hold(number, Phase::AtEnd)?;
+        }
+        Ok(())
+    }
+
+    /// Says that the input is over, once, when all of it has been handed over.
+    fn end(&mut self) {
+        let is_settled =
+            self.has_joined && self.pending.is_none() && !self.consumer.context().has_changes();
+        let is_over = self.owned.values().all(|owned| owned.phase == Phase::AtEnd);
+        if self.until == Until::End && is_settled && is_over && !self.has_ended {
+            self.has_ended = true;
+            self.tell(Event::End);
+        }
+    }
+
+    /// Decides what an error of the consumer means.
+    fn heed(&mut self, error: KafkaError) -> Result<()> {
+        use RDKafkaErrorCode::*;
+        if let KafkaError::PartitionEOF(number) = error {
+            // What is left below the end are marks of transactions and records that were never committed.
+            if let Some(owned) = self.owned.get_mut(&number) {
+                owned.next = owned.next.max(owned.end);
+            }
+            return Ok(());
+        }
+        match error.rdkafka_error_code() {
+            // The client mends these by itself, however long it takes; the log says what they are.
+            Some(
+                BrokerTransportFailure | AllBrokersDown | Resolve | OperationTimedOut | RequestTimedOut
+                | NetworkException | NotCoordinator | CoordinatorNotAvailable | CoordinatorLoadInProgress
+                | LeaderNotAvailable | NotLeaderForPartition | PollExceeded | Retry,
+            ) if !matches!(error, KafkaError::MessageConsumptionFatal(_)) => {
+                tracing::warn!(group = self.group, "kafka: {error}; going on");
+                Ok(())
+            }
+            Some(AutoOffsetReset | OffsetOutOfRange) => self.explain_gap(),
+            _ => {
+                let reason = self.consumer.context().last_failure().unwrap_or_default();
+                Err(anyhow!(error).context(format!("reading topic `{}`: {reason}", self.topic)))
+            }
+        }
+    }
+
+    /// A position that does not exist: names the partition.
+    fn explain_gap(&self) -> Result<()> {
+        for (number, owned) in &self.owned {
+            let (low, high) = self.consumer.fetch_watermarks(&self.topic, *number, Duration::from_secs(10))?;
+            self.still_there(*number, owned.next, low, high)?;
+        }
+        let reason = self.consumer.context().last_failure().unwrap_or_default();
+        bail!("topic `{}`: a position does not exist: {reason}", self.topic)
+    }
+
+    fn shift(&mut self, from: Phase, to: Phase) -> Result<()> {
+        let numbers: Vec<i32> =
+            self.owned.iter().filter(|(_, owned)| owned.phase == from).map(|(number, _)| *number).collect();
+        numbers.into_iter().try_for_each(|number| self.hold(number, to))
+    }
+
+    /// Moves a partition to a phase, pausing or resuming it where that differs: to resume what is not paused would make
+    /// the client start over and repeat.
+    pub fn hold(&mut self, number: i32, phase: Phase) -> Result<()> {
+        let list = self.list([(number, Offset::Invalid)])?;
+        let Some(owned) = self.owned.get_mut(&number) else { return Ok(()) };
+        let was_paused = owned.phase.is_paused();
+        owned.phase = phase;
+        match (was_paused, phase.is_paused()) {
+            (false, true) => Ok(self.consumer.pause(&list)?),
+            (true, false) => Ok(self.consumer.resume(&list)?),
+            _ => Ok(()),
+        }
+    }
+
+    pub fn partition(&self, number: i32) -> Partition {
+        Partition { topic: self.topic.clone(), number }
+    }
+
+    pub fn tell(&mut self, event: Event) {
+        if self.events.send(Ok(event)).is_err() {
+            self.is_closing = true;
+        }
+    }
+}
+
+fn to_record(message: &BorrowedMessage<'_>) -> Record {
+    Record {
+        offset: message.offset(),
+        timestamp: message.timestamp().to_millis(),
+        key: message.key().map(<[u8]>::to_vec),
+        payload: message.payload().map(<[u8]>::to_vec),
+    }
+}

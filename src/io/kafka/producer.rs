@@ -1,0 +1,162 @@
+//! A producer whose every delivery is accounted for: what was handed to it has either arrived, or its failure is
+//! reported with the topic and the key. Waits for deliveries, never for a clock.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use anyhow::{Result, anyhow};
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::OwnedHeaders;
+use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext, ThreadedProducer};
+use rdkafka::{ClientContext, Message};
+use tokio::sync::Notify;
+
+use super::Cluster;
+use super::client::Logged;
+
+/// Bounds what waits for the broker: beyond it writing waits. A few seconds of output at full speed.
+const SETTINGS: [(&str, &str); 7] = [
+    ("acks", "all"),
+    ("enable.idempotence", "true"),
+    ("partitioner", "murmur2_random"),
+    ("compression.type", "zstd"),
+    // Long enough to fill a request under load, short beside the time between commits.
+    ("linger.ms", "5"),
+    ("queue.buffering.max.messages", "100000"),
+    ("queue.buffering.max.kbytes", "65536"),
+];
+
+/// A message to be sent.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Outgoing<'a> {
+    pub topic: &'a str,
+    /// By the key where not given.
+    pub partition: Option<i32>,
+    pub key: Option<&'a [u8]>,
+    pub payload: Option<&'a [u8]>,
+    /// Milliseconds; the moment of sending where not given.
+    pub timestamp: Option<i64>,
+}
+
+pub(super) struct Producer {
+    inner: ThreadedProducer<Deliveries>,
+    sent: u64,
+}
+
+impl Producer {
+    pub fn new(cluster: &Cluster) -> Result<Self> {
+        Ok(Self { inner: cluster.client(&SETTINGS, Deliveries::default())?, sent: 0 })
+    }
+
+    /// Hands a message over; waits while the queue is full. An earlier message that failed fails this call.
+    ///
+    /// Not cancel-safe in one respect: a message is sent or not, but a dropped caller does not know which.
+    pub async fn send(&mut self, message: Outgoing<'_>, headers: impl Into<Option<OwnedHeaders>>) -> Result<()> {
+        self.deliveries().check()?;
+        let mut record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(message.topic);
+        record.partition = message.partition;
+        record.key = message.key;
+        record.payload = message.payload;
+        record.timestamp = message.timestamp;
+        record.headers = headers.into();
+        loop {
+            match self.inner.send(record) {
+                Ok(()) => {
+                    self.sent += 1;
+                    return Ok(());
+                }
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
+                    record = back;
+                    self.deliveries().changed.notified().await;
+                    self.deliveries().check()?;
+                }
+                Err((error, _)) => return Err(failure(message.topic, message.key, &error)),
+            }
+        }
+    }
+
+    /// Waits until everything sent has arrived. Every message arrives or fails within `message.timeout.ms`.
+    ///
+    /// # Errors
+    /// For the first that did not arrive; the producer is of no further use then. Cancel-safe.
+    pub async fn settle(&self) -> Result<()> {
+        let deliveries = self.deliveries();
+        while deliveries.done.load(Ordering::Acquire) < self.sent {
+            deliveries.check()?;
+            deliveries.changed.notified().await;
+        }
+        deliveries.check()
+    }
+
+    fn deliveries(&self) -> &Deliveries {
+        self.inner.client().context()
+    }
+}
+
+/// What became of the messages; written by the producer's own thread.
+#[derive(Default)]
+struct Deliveries {
+    log: Logged,
+    /// Messages that arrived or failed.
+    done: AtomicU64,
+    failed: Mutex<Option<String>>,
+    /// Wakes the one who waits: there is one writer.
+    changed: Notify,
+}
+
+impl Deliveries {
+    fn check(&self) -> Result<()> {
+        match &*self.failed.lock().expect("no holder panics") {
+            None => Ok(()),
+            Some(reason) => Err(anyhow!("{reason}")),
+        }
+    }
+}
+
+impl ClientContext for Deliveries {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        self.log.log(level, facility, line);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.log.error(error, reason);
+    }
+}
+
+impl ProducerContext for Deliveries {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        if let Err((error, message)) = result {
+            let reason = failure(message.topic(), message.key(), error);
+            let mut failed = self.failed.lock().expect("no holder panics");
+            failed.get_or_insert(reason.to_string());
+        }
+        self.done.fetch_add(1, Ordering::Release);
+        self.changed.notify_one();
+    }
+}
+
+/// Names the topic and the series of a message that did not arrive, and what to do about it.
+fn failure(topic: &str, key: Option<&[u8]>, error: &KafkaError) -> anyhow::Error {
+    use RDKafkaErrorCode::*;
+    let key = key.map_or("no key".to_string(), |key| format!("series `{}`", String::from_utf8_lossy(key)));
+    let remedy = match error.rdkafka_error_code() {
+        Some(MessageSizeTooLarge | InvalidMessageSize) => {
+            "; raise the topic's `max.message.bytes` and `message.max.bytes` in `client`"
+        }
+        Some(UnknownTopicOrPartition | UnknownTopic | UnknownPartition) => {
+            "; the topic has gone since the start, create it again"
+        }
+        Some(TopicAuthorizationFailed | ClusterAuthorizationFailed) => {
+            "; this user needs the right to write to the topic"
+        }
+        Some(InvalidTimestamp) => {
+            "; the broker refuses the record's timestamp: see the topic's `message.timestamp.after.max.ms`"
+        }
+        Some(MessageTimedOut) => "; the broker did not take it within `message.timeout.ms`",
+        _ => "",
+    };
+    anyhow!("a message to topic `{topic}` ({key}) was not delivered: {error}{remedy}")
+}

@@ -1,0 +1,196 @@
+//! The Kafka source as the driver sees it. Behind it is one thread that owns the consumer, polls, decodes, and answers
+//! the group's coordinator (`poll`); between them are an unbounded channel of events, whose rows are counted against a
+//! bound, and a channel of commands.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc as blocking;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use tokio::sync::{mpsc, oneshot};
+
+use super::Cluster;
+use super::poll::Poller;
+use super::rebalance::Member;
+use crate::config;
+use crate::io::codec::Codec;
+use crate::io::{Event, Positions, Source};
+
+/// How far to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Until {
+    /// Until the source is closed; there is always more to come.
+    Stopped,
+    /// To the offsets that were each partition's end when it was assigned. [`Event::End`] comes once all partitions of
+    /// this member are there; a member that gets none is there at once.
+    End,
+}
+
+/// Leaving takes a round trip, and one more for a commit on its way. Longer means that the coordinator is gone, and it
+/// will then drop the member by itself.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A member of a consumer group.
+///
+/// Delivery is as the contract of [`Source`] has it: nothing of a partition before its `Assigned` is answered, its rows
+/// ascending by offset without repetition, nothing of it after its `Revoked`. Only committed transactions are read.
+pub struct KafkaSource {
+    partitions: i32,
+    events: mpsc::UnboundedReceiver<Result<Event>>,
+    commands: blocking::Sender<Command>,
+    queue: Arc<Queue>,
+    left: Option<oneshot::Receiver<()>>,
+}
+
+/// What the driver asks of the thread.
+pub(super) enum Command {
+    Commit { reached: Positions, done: oneshot::Sender<Result<()>> },
+    Close,
+}
+
+impl KafkaSource {
+    /// Joins the group. Partitions come as events.
+    ///
+    /// # Errors
+    /// Within ten seconds, and before the group is joined, when no broker answers or the topic does not exist.
+    pub async fn open(
+        cluster: &Cluster,
+        config: &config::KafkaSource,
+        codec: Codec,
+        until: Until,
+    ) -> Result<Self> {
+        let (asked, topic) = (cluster.clone(), config.topic.clone());
+        let partitions = tokio::task::spawn_blocking(move || asked.require(&topic))
+            .await
+            .context("asking kafka for the topic")??;
+
+        let (event_sender, events) = mpsc::unbounded_channel();
+        let (commands, command_receiver) = blocking::channel();
+        let (left_sender, left) = oneshot::channel();
+        let queue = Arc::new(Queue::default());
+        let consumer: BaseConsumer<Member> = cluster.client(&settings(cluster, config), Member::default())?;
+        consumer.subscribe(&[config.topic.as_str()])?;
+        let poller =
+            Poller::new(consumer, config, codec, until, event_sender, command_receiver, queue.clone());
+        std::thread::Builder::new().name("kafka-source".into()).spawn(move || {
+            poller.run();
+            // Nobody waits any more where the source was dropped.
+            let _ = left_sender.send(());
+        })?;
+        Ok(Self { partitions, events, commands, queue, left: Some(left) })
+    }
+
+    /// The partition count of the topic, as it was at the start.
+    pub fn partitions(&self) -> i32 {
+        self.partitions
+    }
+}
+
+fn settings<'a>(cluster: &Cluster, config: &'a config::KafkaSource) -> Vec<(&'a str, &'a str)> {
+    let mut settings = vec![
+        ("group.id", config.group.as_str()),
+        // Positions are committed when what came of the rows is durable, never by themselves.
+        ("enable.auto.commit", "false"),
+        ("enable.auto.offset.store", "false"),
+        ("isolation.level", "read_committed"),
+        // Where to start is our decision; a position that is gone is an error, never a silent jump.
+        ("auto.offset.reset", "error"),
+        ("enable.partition.eof", "true"),
+        // Read ahead by 16 MiB a partition at most: the default of 64 is gigabytes on a topic of a hundred partitions.
+        ("queued.max.messages.kbytes", "16384"),
+    ];
+    // With KIP-848 the broker assigns, incrementally anyway, and librdkafka refuses the property.
+    if cluster.property("group.protocol") != Some("consumer") {
+        settings.push(("partition.assignment.strategy", "cooperative-sticky"));
+    }
+    settings
+}
+
+impl Source for KafkaSource {
+    async fn next(&mut self) -> Result<Event> {
+        match self.events.recv().await {
+            Some(Ok(event)) => {
+                if let Event::Rows(batch) = &event {
+                    self.queue.remove(Load::of(&batch.origins.records));
+                }
+                Ok(event)
+            }
+            Some(Err(error)) => Err(error),
+            None => bail!("the kafka source has stopped"),
+        }
+    }
+
+    async fn commit(&mut self, reached: &Positions) -> Result<()> {
+        let (done, result) = oneshot::channel();
+        let command = Command::Commit { reached: reached.clone(), done };
+        if self.commands.send(command).is_err() {
+            bail!("the kafka source has stopped; its positions were not committed");
+        }
+        result.await.context("the kafka source has stopped; its positions were not committed")?
+    }
+
+    async fn close(&mut self) -> Result<()> {
+        let Some(left) = self.left.take() else { return Ok(()) };
+        // A thread that has stopped by itself has left already.
+        let _ = self.commands.send(Command::Close);
+        match tokio::time::timeout(CLOSE_TIMEOUT, left).await {
+            Ok(_) => Ok(()),
+            Err(_) => bail!("the consumer could not leave its group within {} s", CLOSE_TIMEOUT.as_secs()),
+        }
+    }
+}
+
+/// Messages and their bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Load {
+    pub messages: usize,
+    pub bytes: usize,
+}
+
+impl Load {
+    pub fn of(records: &[crate::io::Record]) -> Self {
+        let size = |part: &Option<Vec<u8>>| part.as_ref().map_or(0, Vec::len);
+        let bytes = records.iter().map(|record| size(&record.payload) + size(&record.key)).sum();
+        Self { messages: records.len(), bytes }
+    }
+
+    /// A driver that stalls for a second at a hundred thousand rows a second is not slowed by this, and what waits here
+    /// when a partition is revoked is done in a fraction of the time allowed for that.
+    const MOST_MESSAGES: usize = 50_000;
+    /// Decoded rows take about as much again; a process with its models should fit a small container.
+    const MOST_BYTES: usize = 64 << 20;
+
+    pub fn is_full(self) -> bool {
+        self.messages >= Self::MOST_MESSAGES || self.bytes >= Self::MOST_BYTES
+    }
+
+    /// Low enough that going on is worth it: a pause costs what was read ahead.
+    pub fn is_half_empty(self) -> bool {
+        self.messages < Self::MOST_MESSAGES / 2 && self.bytes < Self::MOST_BYTES / 2
+    }
+}
+
+/// What has been read and not yet taken by the driver.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    messages: AtomicUsize,
+    bytes: AtomicUsize,
+}
+
+impl Queue {
+    pub fn add(&self, load: Load) {
+        self.messages.fetch_add(load.messages, Ordering::Relaxed);
+        self.bytes.fetch_add(load.bytes, Ordering::Relaxed);
+    }
+
+    pub fn remove(&self, load: Load) {
+        self.messages.fetch_sub(load.messages, Ordering::Relaxed);
+        self.bytes.fetch_sub(load.bytes, Ordering::Relaxed);
+    }
+
+    pub fn load(&self) -> Load {
+        Load { messages: self.messages.load(Ordering::Relaxed), bytes: self.bytes.load(Ordering::Relaxed) }
+    }
+}

@@ -1,0 +1,86 @@
+//! Forecasting: from whole windows, or one step at a time with the state carried along.
+
+use super::run::{Run, columns, tiles};
+use super::{Network, Shape, State};
+
+/// What the network reads to forecast `width` columns at once.
+#[derive(Clone, Copy, Debug)]
+pub struct Batch<'a> {
+    /// Columns: windows that are forecast side by side.
+    pub width: usize,
+    /// Steps of each window.
+    pub steps: usize,
+    /// [step][column][input]: each step is a column-major matrix of inputs x width.
+    pub inputs: &'a [f32],
+    /// Recursive decoder: [horizon - 1][column][input], the steps after the window. Input 0 is replaced by what the
+    /// network says. Direct decoder: empty.
+    pub future: &'a [f32],
+    /// [column][horizon][known]
+    pub known: &'a [f32],
+}
+
+impl Batch<'_> {
+    /// Panics when a slice has not the length that follows from `shape`, `width` and `steps`.
+    pub(super) fn check(&self, shape: &Shape) {
+        let step = self.width * shape.inputs;
+        assert_eq!(self.inputs.len(), self.steps * step, "inputs are [step][column][input]");
+        assert_eq!(self.future.len(), shape.fed_back() * step, "future is [horizon - 1][column][input]");
+        assert_eq!(self.known.len(), self.width * shape.horizon * shape.known, "known is [column][horizon][known]");
+    }
+}
+
+/// Buffers of forecasting, used again and again: nothing is allocated for a batch, whatever its width (but
+/// for what the matrix product packs its operands into).
+pub struct Scratch {
+    run: Run,
+}
+
+impl Scratch {
+    pub fn new(shape: &Shape) -> Self {
+        Self { run: Run::new(shape, 0, 0) }
+    }
+}
+
+impl Network {
+    /// Forecasts each column of `batch`, from states of zero, into `out` [column][horizon].
+    ///
+    /// A column's forecast depends on that column alone, bit for bit. Panics when a slice has the wrong length or
+    /// `scratch` is another shape's.
+    pub fn forecast(&self, batch: &Batch<'_>, scratch: &mut Scratch, out: &mut [f32]) {
+        self.forecast_tiles(None, batch, &mut scratch.run, out);
+    }
+
+    /// As [`Network::forecast`], from `state`, which stays as it is. `batch` holds the steps since; there may be none.
+    pub fn forecast_from(&self, state: &State, batch: &Batch<'_>, scratch: &mut Scratch, out: &mut [f32]) {
+        assert!(state.fits(self.shape(), batch.width), "the state is that of the batch's columns");
+        self.forecast_tiles(Some(state), batch, &mut scratch.run, out);
+    }
+
+    fn forecast_tiles(&self, from: Option<&State>, batch: &Batch<'_>, run: &mut Run, out: &mut [f32]) {
+        let shape = self.shape();
+        batch.check(shape);
+        assert_eq!(run.shape, *shape, "the scratch is that of the network's shape");
+        assert_eq!(out.len(), batch.width * shape.horizon, "out is [column][horizon]");
+        for tile in tiles(batch.width) {
+            let out = &mut out[tile.first * shape.horizon..][..tile.count * shape.horizon];
+            run.forecast(self, from, batch, tile, out);
+        }
+    }
+
+    /// Takes one step with `input` [column][input]; afterwards `state` is the state after it.
+    ///
+    /// The same steps give the same bits as in a window. Panics when `input` has the wrong length.
+    pub fn step(&self, state: &mut State, input: &[f32], scratch: &mut Scratch) {
+        let (shape, width, run) = (self.shape(), state.width(), &mut scratch.run);
+        assert!(state.fits(shape, width), "the state is that of the network's shape");
+        assert_eq!(run.shape, *shape, "the scratch is that of the network's shape");
+        assert_eq!(input.len(), width * shape.inputs, "input is [column][input]");
+        for tile in tiles(width) {
+            run.begin(tile.count);
+            run.load(state, tile);
+            run.feed(0, columns(input, 0, width, shape.inputs, tile));
+            run.advance(self, 0);
+            run.store(1, state, tile);
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! A network: its shape and its weights, constant while it is used.
+
+use nalgebra::DMatrix;
+
+use super::fused::{self, FusedLayer};
+use super::random::Random;
+use super::shape::Slot;
+use super::{Shape, ShapeError, Tensor, Tensors};
+
+/// A recurrent network. It never changes while it forecasts, and can be shared between threads.
+#[derive(Clone, Debug)]
+pub struct Network {
+    shape: Shape,
+    /// The weights under PyTorch's names and in its row order.
+    tensors: Tensors,
+    /// The same weights as the products read them.
+    pub(super) layers: Vec<FusedLayer>,
+    pub(super) head: DMatrix<f32>,
+}
+
+/// Why tensors are not the weights of a network.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WeightsError {
+    #[error(transparent)]
+    Shape(#[from] ShapeError),
+    #[error("tensor `{name}` of shape {expected:?} is missing: the network is described as another than it is")]
+    Missing { name: String, expected: Vec<usize> },
+    #[error("tensor `{name}` has shape {found:?}, but {expected:?} follows from the network's sizes")]
+    Mismatch { name: String, expected: Vec<usize>, found: Vec<usize> },
+    #[error("tensor `{name}` has {found} numbers, but its shape {shape:?} holds another number of them")]
+    Count { name: String, shape: Vec<usize>, found: usize },
+    #[error("tensor `{name}` does not belong to such a network: it has {expected}")]
+    Unexpected { name: String, expected: String },
+}
+
+impl Network {
+    /// A network with random weights, the same for the same seed: PyTorch's distributions, except that the forget gates
+    /// start open (bias 1), since otherwise an LSTM forgets within a few steps and is slow to learn not to.
+    pub fn new(shape: Shape, seed: u64) -> Result<Self, ShapeError> {
+        shape.check()?;
+        let mut random = Random::new(seed);
+        let tensors = shape.slots().into_iter().map(|slot| first_weights(&shape, slot, &mut random)).collect();
+        Ok(Self::pack(shape, tensors))
+    }
+
+    /// A network with the given weights: exactly the tensors that `shape` calls for.
+    pub fn from_tensors(shape: Shape, tensors: &Tensors) -> Result<Self, WeightsError> {
+        shape.check()?;
+        let slots = shape.slots();
+        for Slot { name, shape: expected } in &slots {
+            let tensor = tensors.get(name);
+            let Some(tensor) = tensor else {
+                return Err(WeightsError::Missing { name: name.clone(), expected: expected.clone() });
+            };
+            if tensor.shape != *expected {
+                let (name, found) = (name.clone(), tensor.shape.clone());
+                return Err(WeightsError::Mismatch { name, expected: expected.clone(), found });
+            }
+            if tensor.data.len() != expected.iter().product::<usize>() {
+                let found = tensor.data.len();
+                return Err(WeightsError::Count { name: name.clone(), shape: expected.clone(), found });
+            }
+        }
+        if let Some(name) = tensors.keys().find(|name| slots.iter().all(|slot| slot.name != **name)) {
+            let expected: Vec<_> = slots.iter().map(|slot| slot.name.as_str()).collect();
+            return Err(WeightsError::Unexpected { name: name.clone(), expected: expected.join(", ") });
+        }
+        Ok(Self::pack(shape, tensors.clone()))
+    }
+
+    pub fn shape(&self) -> &Shape {
+        &self.shape
+    }
+
+    /// The weights: `weight_ih_l0` [gates*hidden, inputs], `weight_hh_l0` [gates*hidden, hidden], `bias_ih_l0`,
+    /// `bias_hh_l0` [gates*hidden], `peephole_i_l0` [hidden], ..., `head.weight`, `head.bias`.
+    pub fn tensors(&self) -> &Tensors {
+        &self.tensors
+    }
+
+    /// Changes the weights in place; names and shapes must stay.
+    pub(super) fn update(&mut self, change: impl FnOnce(&mut Tensors)) {
+        change(&mut self.tensors);
+        for (k, layer) in self.layers.iter_mut().enumerate() {
+            *layer = FusedLayer::pack(&self.shape, &self.tensors, k);
+        }
+        self.head = fused::pack_head(&self.shape, &self.tensors);
+    }
+
+    fn pack(shape: Shape, tensors: Tensors) -> Self {
+        let layers = (0..shape.layers).map(|k| FusedLayer::pack(&shape, &tensors, k)).collect();
+        let head = fused::pack_head(&shape, &tensors);
+        Self { shape, tensors, layers, head }
+    }
+}
+
+/// Uniform in ±1/sqrt(n), where n is what one row of the matrix reads: `hidden` for the cells, all inputs for the head.
+fn first_weights(shape: &Shape, slot: Slot, random: &mut Random) -> (String, Tensor) {
+    let reads = if slot.name.starts_with("head.") { shape.hidden + shape.head_known() } else { shape.hidden };
+    let bound = 1.0 / (reads as f32).sqrt();
+    let mut tensor = Tensor::zeros(&slot.shape);
+    tensor.data.iter_mut().for_each(|weight| *weight = random.within(bound));
+    if let Some(gate) = shape.cell.forget_gate() {
+        let rows = gate * shape.hidden..(gate + 1) * shape.hidden;
+        // Both biases are added; together they are 1.
+        if slot.name.starts_with("bias_ih_") {
+            tensor.data[rows].fill(1.0);
+        } else if slot.name.starts_with("bias_hh_") {
+            tensor.data[rows].fill(0.0);
+        }
+    }
+    (slot.name, tensor)
+}

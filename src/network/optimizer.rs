@@ -1,0 +1,55 @@
+//! AdamW: a step against the gradient, scaled by its running size, and weights that decay on their own.
+
+use super::fused;
+use super::{Gradients, Network, Tensors};
+
+/// How much of the running mean of the gradient is kept each step, and of that of its square.
+const BETA_1: f64 = 0.9;
+const BETA_2: f64 = 0.999;
+/// Keeps a weight whose gradient was always 0 from being divided by 0.
+const EPSILON: f64 = 1e-8;
+
+/// The state of AdamW for one network.
+pub struct Optimizer {
+    /// May be changed between steps.
+    pub learning_rate: f64,
+    /// The share of every weight, times the learning rate, that is taken away each step.
+    pub weight_decay: f64,
+    steps: u64,
+    means: Tensors,
+    squares: Tensors,
+}
+
+impl Optimizer {
+    pub fn new(network: &Network, learning_rate: f64, weight_decay: f64) -> Self {
+        let zeros = fused::zeros(network.shape());
+        Self { learning_rate, weight_decay, steps: 0, means: zeros.clone(), squares: zeros }
+    }
+
+    /// Changes the weights of the network this was made for.
+    pub fn step(&mut self, network: &mut Network, gradients: &Gradients) {
+        self.steps += 1;
+        // The means start at 0; this is the share of them that is there by now.
+        let share = |beta: f64| 1.0 - beta.powf(self.steps as f64);
+        let (share_1, share_2) = (share(BETA_1), share(BETA_2));
+        let rate = (self.learning_rate / share_1) as f32;
+        let decay = (1.0 - self.learning_rate * self.weight_decay) as f32;
+        let root = share_2.sqrt() as f32;
+        network.update(|weights| {
+            assert!(weights.keys().eq(gradients.tensors.keys()), "gradients belong to the network");
+            let moments = self.means.values_mut().zip(self.squares.values_mut());
+            let pairs = weights.values_mut().zip(gradients.tensors.values());
+            for ((weight, gradient), (mean, square)) in pairs.zip(moments) {
+                let numbers = weight.data.iter_mut().zip(&gradient.data);
+                for ((w, &g), (m, v)) in numbers.zip(mean.data.iter_mut().zip(&mut square.data)) {
+                    // m = β1 m + (1 - β1) g
+                    *m = BETA_1 as f32 * *m + (1.0 - BETA_1) as f32 * g;
+                    // v = β2 v + (1 - β2) g²
+                    *v = BETA_2 as f32 * *v + (1.0 - BETA_2) as f32 * g * g;
+                    // w = w (1 - η λ) - η m̂ / (sqrt(v̂) + ε), where m̂ = m / (1 - β1^t), v̂ = v / (1 - β2^t)
+                    *w = *w * decay - rate * *m / (v.sqrt() / root + EPSILON as f32);
+                }
+            }
+        });
+    }
+}

@@ -1,0 +1,265 @@
+//! The forward pass of one tile of columns: cells step by step, then the head, with or without keeping what the
+//! backward pass needs. Forecasting and training run this same code, so they give the same bits.
+
+use nalgebra::DMatrix;
+
+use super::activations::widest;
+use super::cells::Forward;
+use super::fused::{SMALLEST, gate_rows, head_rows, output_rows, state_rows};
+use super::{Batch, Decoder, Network, Shape, State};
+
+/// Columns that go through the network together. Enough that the products, not the packing of the weights, take the
+/// time, few enough that a step stays in the cache and that buffers do not grow with the batch.
+pub(super) const TILE: usize = 64;
+
+/// The buffers of one layer: blocks of `padded` columns, one block a step when steps are kept.
+pub(super) struct LayerRun {
+    /// [h' | x | 1 | 0...], the right side of the product.
+    pub states: DMatrix<f32>,
+    /// The product, then the gates.
+    pub gates: DMatrix<f32>,
+    /// c'; of no rows for cells without.
+    pub cells: DMatrix<f32>,
+}
+
+/// The buffers of the head, a block each time it is read.
+pub(super) struct HeadRun {
+    /// [h | known | 1 | 0...]
+    pub states: DMatrix<f32>,
+    pub outputs: DMatrix<f32>,
+}
+
+/// The buffers of a forward pass.
+pub(super) struct Run {
+    pub shape: Shape,
+    pub layers: Vec<LayerRun>,
+    pub head: HeadRun,
+    /// Columns of the tile at hand, rounded up so that no product is smaller than its kernel takes.
+    pub padded: usize,
+    /// Steps that can be kept; 0 when each step replaces the one before.
+    kept: usize,
+}
+
+/// The columns of a batch that one tile takes.
+#[derive(Clone, Copy)]
+pub(super) struct Tile {
+    pub first: usize,
+    pub count: usize,
+}
+
+/// The tiles of a batch of `width` columns.
+pub(super) fn tiles(width: usize) -> impl Iterator<Item = Tile> {
+    (0..width).step_by(TILE).map(move |first| Tile { first, count: TILE.min(width - first) })
+}
+
+/// A part of the columns of `data`, which holds `width` columns of `rows` numbers for each step.
+pub(super) fn columns(data: &[f32], step: usize, width: usize, rows: usize, tile: Tile) -> &[f32] {
+    &data[(step * width + tile.first) * rows..][..tile.count * rows]
+}
+
+impl Run {
+    /// Buffers that keep `kept` steps and `said` readings of the head, or only the last of each when `kept` is 0.
+    pub fn new(shape: &Shape, kept: usize, said: usize) -> Self {
+        let layer = |k: usize| LayerRun {
+            states: DMatrix::zeros(state_rows(shape, k), (kept + 1) * TILE),
+            gates: DMatrix::zeros(gate_rows(shape), kept.max(1) * TILE),
+            cells: DMatrix::zeros(shape.cell.cell_states() * shape.hidden, (kept + 1) * TILE),
+        };
+        let head = HeadRun {
+            states: DMatrix::zeros(head_rows(shape), said.max(1) * TILE),
+            outputs: DMatrix::zeros(output_rows(shape), said.max(1) * TILE),
+        };
+        Self { shape: *shape, layers: (0..shape.layers).map(layer).collect(), head, padded: SMALLEST, kept }
+    }
+
+    pub fn kept(&self) -> usize {
+        self.kept
+    }
+
+    /// The block of the states before a step, or of the gates in it.
+    pub fn block(&self, step: usize) -> usize {
+        if self.kept == 0 { 0 } else { step }
+    }
+
+    /// Makes ready for `count` columns: all states zero, all constant inputs one.
+    pub fn begin(&mut self, count: usize) {
+        self.padded = count.next_multiple_of(SMALLEST);
+        let hidden = self.shape.hidden;
+        for (k, layer) in self.layers.iter_mut().enumerate() {
+            set_constant(&mut layer.states, hidden + self.shape.inputs_of(k));
+            layer.cells.fill(0.0);
+        }
+        set_constant(&mut self.head.states, hidden + self.shape.head_known());
+    }
+
+    /// The states before the first step.
+    pub fn load(&mut self, state: &State, tile: Tile) {
+        let hidden = self.shape.hidden;
+        for (k, layer) in self.layers.iter_mut().enumerate() {
+            let rows = layer.states.nrows();
+            let from = columns(state.hidden(k), 0, state.width(), hidden, tile);
+            copy_rows((from, hidden, 0), (layer.states.as_mut_slice(), rows, 0), hidden);
+            let from = state.cell(k);
+            if !from.is_empty() {
+                let from = columns(from, 0, state.width(), hidden, tile);
+                layer.cells.as_mut_slice()[..from.len()].copy_from_slice(from);
+            }
+        }
+    }
+
+    /// The states after `done` steps.
+    pub fn store(&self, done: usize, state: &mut State, tile: Tile) {
+        let hidden = self.shape.hidden;
+        let start = self.block(done) * self.padded;
+        for (k, layer) in self.layers.iter().enumerate() {
+            let rows = layer.states.nrows();
+            let from = &layer.states.as_slice()[start * rows..][..tile.count * rows];
+            let to = &mut state.hidden_mut(k)[tile.first * hidden..][..tile.count * hidden];
+            copy_rows((from, rows, 0), (to, hidden, 0), hidden);
+            if layer.cells.nrows() > 0 {
+                let from = &layer.cells.as_slice()[start * hidden..][..tile.count * hidden];
+                state.cell_mut(k)[tile.first * hidden..][..from.len()].copy_from_slice(from);
+            }
+        }
+    }
+
+    /// Sets the inputs [column][input] of a step.
+    pub fn feed(&mut self, step: usize, inputs: &[f32]) {
+        let start = self.block(step) * self.padded;
+        let (hidden, width) = (self.shape.hidden, self.shape.inputs);
+        let states = &mut self.layers[0].states;
+        let rows = states.nrows();
+        copy_rows((inputs, width, 0), (&mut states.as_mut_slice()[start * rows..], rows, hidden), width);
+    }
+
+    /// All layers take one step, with the inputs that were fed.
+    pub fn advance(&mut self, network: &Network, step: usize) {
+        let (now, next) = (self.block(step) * self.padded, self.block(step + 1) * self.padded);
+        let (hidden, padded) = (self.shape.hidden, self.padded);
+        for (k, weights) in network.layers.iter().enumerate() {
+            if k > 0 {
+                // The layer below has just written h.
+                let (below, above) = self.layers.split_at_mut(k);
+                let (from, to) = (&below[k - 1].states, &mut above[0].states);
+                let (from_rows, to_rows) = (from.nrows(), to.nrows());
+                let from = &from.as_slice()[next * from_rows..][..padded * from_rows];
+                copy_rows((from, from_rows, 0), (&mut to.as_mut_slice()[now * to_rows..], to_rows, hidden), hidden);
+            }
+            let layer = &mut self.layers[k];
+            // [a_i; a_f; ...] = [W_hh W_ih b] [h'; x; 1]
+            let states = layer.states.columns(now, padded);
+            layer.gates.columns_mut(now, padded).gemm(1.0, &weights.product, &states, 0.0);
+            if now != next {
+                layer.keep(now, next, padded, hidden);
+            }
+            let (gate_rows, state_rows, cell_rows) =
+                (layer.gates.nrows(), layer.states.nrows(), layer.cells.nrows());
+            widest(Forward {
+                kind: self.shape.cell,
+                hidden,
+                peepholes: &weights.peepholes,
+                gates: &mut layer.gates.as_mut_slice()[now * gate_rows..][..padded * gate_rows],
+                gate_rows,
+                cells: &mut layer.cells.as_mut_slice()[next * cell_rows..][..padded * cell_rows],
+                states: &mut layer.states.as_mut_slice()[next * state_rows..][..padded * state_rows],
+                state_rows,
+            });
+        }
+    }
+
+    /// The head says value or values `i` after `done` steps. `known` is the tile's [column][horizon][known].
+    pub fn say(&mut self, network: &Network, done: usize, i: usize, known: &[f32]) {
+        let (hidden, padded) = (self.shape.hidden, self.padded);
+        let (from, to) = (self.block(done) * padded, self.block(i) * padded);
+        let HeadRun { states, outputs } = &mut self.head;
+        let rows = states.nrows();
+        let into = &mut states.as_mut_slice()[to * rows..][..padded * rows];
+
+        let top = &self.layers[self.shape.layers - 1].states;
+        let top_rows = top.nrows();
+        copy_rows((&top.as_slice()[from * top_rows..], top_rows, 0), (into, rows, 0), hidden);
+        let (stride, count) = (self.shape.horizon * self.shape.known, self.shape.head_known());
+        let offset = match self.shape.decoder {
+            Decoder::Direct => 0,
+            Decoder::Recursive => i * self.shape.known,
+        };
+        copy_rows((known, stride, offset), (into, rows, hidden), count);
+
+        // y = W [h; known; 1]
+        outputs.columns_mut(to, padded).gemm(1.0, &network.head, &states.columns(to, padded), 0.0);
+    }
+
+    /// Forecasts the columns of a tile into `out` [column][horizon].
+    pub fn forecast(&mut self, network: &Network, from: Option<&State>, batch: &Batch<'_>, tile: Tile, out: &mut [f32]) {
+        let (shape, width) = (self.shape, batch.width);
+        self.begin(tile.count);
+        if let Some(state) = from {
+            self.load(state, tile);
+        }
+        for step in 0..batch.steps {
+            self.feed(step, columns(batch.inputs, step, width, shape.inputs, tile));
+            self.advance(network, step);
+        }
+        let known = columns(batch.known, 0, width, shape.horizon * shape.known, tile);
+        for i in 0..=shape.fed_back() {
+            let done = batch.steps + i;
+            self.say(network, done, i, known);
+            let rows = self.head.outputs.nrows();
+            let said = &self.head.outputs.as_slice()[self.block(i) * self.padded * rows..];
+            copy_rows((said, rows, 0), (out, shape.horizon, i), shape.head_rows());
+            if i < shape.fed_back() {
+                self.feed(done, columns(batch.future, i, width, shape.inputs, tile));
+                self.feed_back(done, i);
+                self.advance(network, done);
+            }
+        }
+    }
+
+    /// The top layer's h after `done` steps, [column][hidden].
+    pub fn top(&self, done: usize, out: &mut [f32]) {
+        let top = &self.layers[self.shape.layers - 1].states;
+        let from = &top.as_slice()[self.block(done) * self.padded * top.nrows()..];
+        copy_rows((from, top.nrows(), 0), (out, self.shape.hidden, 0), self.shape.hidden);
+    }
+
+    /// The value just said becomes input 0 of a step.
+    fn feed_back(&mut self, step: usize, i: usize) {
+        let (from, to) = (self.block(i) * self.padded, self.block(step) * self.padded);
+        let (said, states) = (&self.head.outputs, &mut self.layers[0].states);
+        for j in 0..self.padded {
+            states[(self.shape.hidden, to + j)] = said[(0, from + j)];
+        }
+    }
+}
+
+impl LayerRun {
+    /// Copies h' and c' to where the step will replace them by h and c.
+    fn keep(&mut self, now: usize, next: usize, padded: usize, hidden: usize) {
+        let rows = self.states.nrows();
+        let states = self.states.as_mut_slice();
+        for j in 0..padded {
+            let from = (now + j) * rows;
+            states.copy_within(from..from + hidden, (next + j) * rows);
+        }
+        let rows = self.cells.nrows();
+        self.cells.as_mut_slice().copy_within(now * rows..(now + padded) * rows, next * rows);
+    }
+}
+
+/// Zeros, and a row of ones that brings in the biases.
+fn set_constant(states: &mut DMatrix<f32>, ones: usize) {
+    states.fill(0.0);
+    states.row_mut(ones).fill(1.0);
+}
+
+/// Copies `count` rows of each column, from (numbers, rows of a column, first row) to the same; the shorter side says
+/// how many columns.
+pub(super) fn copy_rows(from: (&[f32], usize, usize), to: (&mut [f32], usize, usize), count: usize) {
+    let ((from, from_rows, first), (to, to_rows, start)) = (from, to);
+    if count == 0 {
+        return;
+    }
+    for (from, to) in from.chunks_exact(from_rows).zip(to.chunks_exact_mut(to_rows)) {
+        to[start..start + count].copy_from_slice(&from[first..first + count]);
+    }
+}

@@ -1,0 +1,156 @@
+//! The loss of a batch and its gradients, by backpropagation through every step.
+
+use super::backward::Back;
+use super::run::{Run, TILE, Tile, columns, tiles};
+use super::{Batch, Gradients, Loss, Network, Shape, State};
+
+/// Buffers of training, used again and again. They hold every step of one tile of columns, and grow to the longest batch.
+pub struct TrainScratch {
+    run: Run,
+    back: Back,
+    /// Forecasts of one tile, [column][horizon].
+    forecasts: Vec<f32>,
+}
+
+/// The loss of a batch and its gradients.
+#[derive(Clone, Debug)]
+pub struct Scored {
+    /// Sum over all targets that count.
+    pub loss_sum: f64,
+    /// How many targets count.
+    pub count: usize,
+    /// Of `loss_sum`; divide by `count` for those of the mean.
+    pub gradients: Gradients,
+}
+
+/// A sequence's outputs, and the gradients of their product with given numbers.
+#[derive(Clone, Debug)]
+pub struct SequenceGradients {
+    /// [step][column][hidden]: the top layer.
+    pub outputs: Vec<f32>,
+    /// [step][column][input]
+    pub inputs: Vec<f32>,
+    pub gradients: Gradients,
+}
+
+impl TrainScratch {
+    pub fn new(shape: &Shape) -> Self {
+        let said = shape.fed_back() + 1;
+        let forecasts = vec![0.0; TILE * shape.horizon];
+        Self { run: Run::new(shape, 1, said), back: Back::new(shape, said), forecasts }
+    }
+
+    fn begin(&mut self, shape: &Shape, steps: usize) {
+        assert_eq!(self.run.shape, *shape, "the scratch is that of the network's shape");
+        if self.run.kept() < steps {
+            self.run = Run::new(shape, steps, shape.fed_back() + 1);
+        }
+        self.back.clear();
+    }
+}
+
+impl Network {
+    /// The loss of the forecasts of `batch` against `targets` [column][horizon], of which NaN do not count, and the
+    /// gradients of its sum.
+    ///
+    /// Panics when a slice has the wrong length, the batch has no step, or `scratch` is another shape's.
+    pub fn loss_and_gradients(
+        &self,
+        batch: &Batch<'_>,
+        targets: &[f32],
+        loss: Loss,
+        scratch: &mut TrainScratch,
+    ) -> Scored {
+        let shape = self.shape();
+        batch.check(shape);
+        assert!(batch.steps > 0, "a window has at least one step");
+        assert_eq!(targets.len(), batch.width * shape.horizon, "targets are [column][horizon]");
+        scratch.begin(shape, batch.steps + shape.fed_back());
+        let (mut loss_sum, mut count) = (0.0, 0);
+        for tile in tiles(batch.width) {
+            let TrainScratch { run, back, forecasts } = scratch;
+            let forecasts = &mut forecasts[..tile.count * shape.horizon];
+            run.forecast(self, None, batch, tile, forecasts);
+            back.begin();
+            let targets = columns(targets, 0, batch.width, shape.horizon, tile);
+            for (place, (&forecast, &target)) in forecasts.iter().zip(targets).enumerate() {
+                if !target.is_nan() {
+                    let (value, slope) = loss.of(forecast - target);
+                    loss_sum += value;
+                    count += 1;
+                    let (column, i) = (place / shape.horizon, place % shape.horizon);
+                    // Value i is row i of the one reading, or the only row of reading i.
+                    let (row, reading) = (i % shape.head_rows(), i / shape.head_rows());
+                    back.doutputs[(row, reading * run.padded + column)] = slope;
+                }
+            }
+            self.back_through(batch.steps, run, back);
+        }
+        Scored { loss_sum, count, gradients: scratch.back.gradients() }
+    }
+
+    /// From the derivatives of all that was said to the gradients of one tile.
+    fn back_through(&self, steps: usize, run: &mut Run, back: &mut Back) {
+        let (padded, fed_back) = (run.padded, self.shape().fed_back());
+        for i in (0..=fed_back).rev() {
+            back.say(self, i, padded);
+            if i > 0 {
+                // Value i - 1 was input 0 of the step before value i.
+                back.step(self, run, steps + i - 1);
+                for column in 0..padded {
+                    back.doutputs[(0, (i - 1) * padded + column)] += back.dinput(0, column);
+                }
+            }
+        }
+        (0..steps).rev().for_each(|step| back.step(self, run, step));
+        back.gather(run, steps + fed_back, fed_back + 1);
+    }
+
+    /// Runs the layers, without the head, from `state` over `inputs` [step][column][input], and gives the gradients of
+    /// the sum of outputs times `doutputs` [step][column][hidden].
+    ///
+    /// Panics when a slice has the wrong length or `scratch` is another shape's.
+    pub fn sequence_gradients(
+        &self,
+        state: &State,
+        inputs: &[f32],
+        doutputs: &[f32],
+        scratch: &mut TrainScratch,
+    ) -> SequenceGradients {
+        let (shape, width) = (self.shape(), state.width());
+        assert!(state.fits(shape, width), "the state is that of the network's shape");
+        let steps = doutputs.len() / (width * shape.hidden).max(1);
+        assert_eq!(doutputs.len(), steps * width * shape.hidden, "doutputs are [step][column][hidden]");
+        assert_eq!(inputs.len(), steps * width * shape.inputs, "inputs are [step][column][input]");
+        scratch.begin(shape, steps);
+        let mut outputs = vec![0.0; doutputs.len()];
+        let mut dinputs = vec![0.0; inputs.len()];
+        for tile in tiles(width) {
+            let TrainScratch { run, back, .. } = scratch;
+            run.begin(tile.count);
+            run.load(state, tile);
+            for step in 0..steps {
+                run.feed(step, columns(inputs, step, width, shape.inputs, tile));
+                run.advance(self, step);
+                let to = (step * width + tile.first) * shape.hidden;
+                run.top(step + 1, &mut outputs[to..][..tile.count * shape.hidden]);
+            }
+            back.begin();
+            for step in (0..steps).rev() {
+                let from = columns(doutputs, step, width, shape.hidden, tile);
+                back.top().iter_mut().zip(from).for_each(|(to, from)| *to += from);
+                back.step(self, run, step);
+                keep_dinputs(back, shape, step * width, tile, &mut dinputs);
+            }
+            back.gather(run, steps, 0);
+        }
+        SequenceGradients { outputs, inputs: dinputs, gradients: scratch.back.gradients() }
+    }
+}
+
+fn keep_dinputs(back: &Back, shape: &Shape, first: usize, tile: Tile, dinputs: &mut [f32]) {
+    for column in 0..tile.count {
+        let to = &mut dinputs[(first + tile.first + column) * shape.inputs..][..shape.inputs];
+        to.iter_mut().enumerate().for_each(|(input, to)| *to = back.dinput(input, column));
+    }
+}

@@ -1,0 +1,151 @@
+//! Learning: minibatches in an order drawn from the seed, Adam, clipping, a learning rate that falls along a cosine, and
+//! the weights of the epoch that was best on the validation part.
+
+use std::ops::ControlFlow;
+
+use super::shards;
+use super::windows::{Origin, Windows};
+use crate::config::Train;
+use crate::forecaster::Inputs;
+use crate::network::{Gradients, Network, Optimizer, Random, Scored, Scratch, TrainScratch};
+
+/// Windows of a minibatch that one thread works on at a time. Fixed, so that sums are added in the same order on any
+/// number of threads.
+const SHARD: usize = 64;
+
+/// Most validation windows looked at after each epoch; more are thinned out evenly.
+const MOST_VALIDATED: usize = 20_000;
+
+/// Share of the learning rate that is left at the end.
+const LAST_RATE: f64 = 0.05;
+
+/// How far training has come.
+#[derive(Clone, Copy, Debug)]
+pub struct Step {
+    /// From 1.
+    pub epoch: usize,
+    pub batch: usize,
+    pub batches: usize,
+    /// Mean loss of this epoch so far, scaled.
+    pub loss: f64,
+    /// Validation loss after this epoch, when it is over.
+    pub validation: Option<f64>,
+    /// Best validation loss so far.
+    pub best: Option<f64>,
+}
+
+/// What came of training.
+pub struct Fitted {
+    pub network: Network,
+    /// The epoch it is from; 0 is the untrained network.
+    pub epoch: usize,
+    pub validation: Option<f64>,
+}
+
+/// Trains `network` on `train`, keeping the weights that did best on `validation` (the last ones if that is empty).
+/// `report` may break off; what was best by then is returned. The result is a function of the arguments alone, on any
+/// number of threads.
+pub fn fit(
+    recipe: &Train,
+    windows: &Windows<'_>,
+    mut network: Network,
+    train: &[Origin],
+    validation: &[Origin],
+    mut report: impl FnMut(Step) -> ControlFlow<()>,
+) -> Fitted {
+    let validation = super::scores::thinned(validation, MOST_VALIDATED);
+    let mut optimizer = Optimizer::new(&network, recipe.learning_rate, recipe.weight_decay);
+    let mut random = Random::new(recipe.seed);
+    let mut order = train.to_vec();
+    let batches = order.len().div_ceil(recipe.batch);
+    let mut best = Fitted { network: network.clone(), epoch: 0, validation: None };
+    for epoch in 1..=recipe.epochs {
+        shuffle(&mut order, &mut random);
+        let (mut sum, mut count) = (0.0, 0);
+        let mut step = Step { epoch, batch: 0, batches, loss: 0.0, validation: None, best: best.validation };
+        for (batch, origins) in order.chunks(recipe.batch).enumerate() {
+            let done = ((epoch - 1) * batches + batch) as f64 / (recipe.epochs * batches) as f64;
+            optimizer.learning_rate = recipe.learning_rate * cosine(done);
+            let scored = gradients(recipe, windows, &network, origins);
+            sum += scored.loss_sum;
+            count += scored.count;
+            learn(recipe, &mut optimizer, &mut network, scored);
+            step = Step { batch: batch + 1, loss: sum / count.max(1) as f64, ..step };
+            if report(step).is_break() {
+                return if best.epoch == 0 { Fitted { network, epoch, validation: None } } else { best };
+            }
+        }
+        let score = validate(recipe, windows, &network, &validation);
+        if best.epoch == 0 || score.is_none() || score < best.validation {
+            best = Fitted { network: network.clone(), epoch, validation: score };
+        }
+        let stop = report(Step { validation: score, best: best.validation, ..step }).is_break();
+        if stop || epoch - best.epoch >= recipe.patience {
+            break;
+        }
+    }
+    best
+}
+
+/// From 1 down to [`LAST_RATE`] while `done` goes from 0 to 1: l + (1 - l)(1 + cos πd)/2.
+fn cosine(done: f64) -> f64 {
+    LAST_RATE + (1.0 - LAST_RATE) * (1.0 + (std::f64::consts::PI * done).cos()) / 2.0
+}
+
+/// Fisher and Yates: each order is equally likely (up to 2^-40, the bias of the remainder).
+fn shuffle(order: &mut [Origin], random: &mut Random) {
+    for i in (1..order.len()).rev() {
+        order.swap(i, (random.next_u64() % (i as u64 + 1)) as usize);
+    }
+}
+
+fn learn(recipe: &Train, optimizer: &mut Optimizer, network: &mut Network, mut scored: Scored) {
+    if scored.count > 0 {
+        scored.gradients.scale(1.0 / scored.count as f32);
+        scored.gradients.clip(recipe.clip);
+        optimizer.step(network, &scored.gradients);
+    }
+}
+
+/// The loss of a minibatch and its gradients, summed in the order of its shards.
+fn gradients(recipe: &Train, windows: &Windows<'_>, network: &Network, origins: &[Origin]) -> Scored {
+    let chunks: Vec<&[Origin]> = origins.chunks(SHARD).collect();
+    let workspace = || (Inputs::default(), TrainScratch::new(network.shape()), Vec::new());
+    let scored = shards::each(chunks.len(), workspace, |(inputs, scratch, targets), shard| {
+        read(windows, chunks[shard], inputs, targets);
+        network.loss_and_gradients(&inputs.batch(windows.description), targets, recipe.loss, scratch)
+    });
+    let none = Scored { loss_sum: 0.0, count: 0, gradients: Gradients::zeros(network.shape()) };
+    scored.into_iter().reduce(plus).unwrap_or(none)
+}
+
+fn plus(mut sum: Scored, next: Scored) -> Scored {
+    sum.loss_sum += next.loss_sum;
+    sum.count += next.count;
+    sum.gradients.add(&next.gradients);
+    sum
+}
+
+/// Mean loss over `origins`; `None` if nothing in them counts.
+fn validate(recipe: &Train, windows: &Windows<'_>, network: &Network, origins: &[Origin]) -> Option<f64> {
+    let chunks: Vec<&[Origin]> = origins.chunks(SHARD).collect();
+    let workspace = || (Inputs::default(), Scratch::new(network.shape()), Vec::new(), Vec::new());
+    let losses = shards::each(chunks.len(), workspace, |(inputs, scratch, targets, outputs), shard| {
+        read(windows, chunks[shard], inputs, targets);
+        outputs.resize(targets.len(), 0.0);
+        network.forecast(&inputs.batch(windows.description), scratch, outputs);
+        let errors = outputs.iter().zip(&*targets).filter(|(_, target)| !target.is_nan());
+        errors.fold((0.0, 0u64), |(sum, count), (output, target)| (sum + recipe.loss.of(output - target).0, count + 1))
+    });
+    let (sum, count) = losses.into_iter().fold((0.0, 0), |(sum, count), (s, c)| (sum + s, count + c));
+    (count > 0).then(|| sum / count as f64)
+}
+
+fn read(windows: &Windows<'_>, origins: &[Origin], inputs: &mut Inputs, targets: &mut Vec<f32>) {
+    inputs.clear();
+    targets.clear();
+    for origin in origins {
+        let scale = windows.read(*origin, inputs);
+        targets.extend(windows.targets(*origin, scale));
+    }
+}

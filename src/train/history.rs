@@ -1,0 +1,129 @@
+//! The whole history on the grid, as the forecaster saw it closing step by step: every value and every filling that a
+//! window would have held while serving.
+
+use std::collections::BTreeMap;
+
+use crate::forecaster::{Closing, Entry};
+use crate::series::{Rules, Running, Track};
+
+/// A run of consecutive steps of one target of one id, from a cold start to the next.
+#[derive(Debug)]
+pub struct Segment {
+    /// Number of the id, by first appearance.
+    pub series: usize,
+    pub target: usize,
+    /// Which of the periods holds its covariates.
+    pub period: usize,
+    /// Step of the first value.
+    pub start: i64,
+    pub values: Vec<f64>,
+    pub observed: Vec<bool>,
+    /// The running moments after each step.
+    pub running: Vec<Running>,
+}
+
+/// What an id knew besides its targets, from a cold start to the next.
+#[derive(Debug, Default)]
+pub struct Period {
+    pub covariates: Vec<Track>,
+    /// What each step's rows knew of the coming horizon, `[known x horizon]`.
+    pub ahead: BTreeMap<i64, Vec<f64>>,
+}
+
+/// Everything that can be learned from.
+#[derive(Debug, Default)]
+pub struct History {
+    pub segments: Vec<Segment>,
+    pub periods: Vec<Period>,
+    /// Ids, by first appearance.
+    pub ids: Vec<String>,
+}
+
+/// More steps than any history has: a track of the past forgets nothing.
+const EVERYTHING: usize = 1 << 40;
+
+impl History {
+    /// First and last step, if there is any.
+    pub fn span(&self) -> Option<(i64, i64)> {
+        let first = self.segments.iter().map(|segment| segment.start).min()?;
+        let last = self.segments.iter().map(Segment::last).max()?;
+        Some((first, last))
+    }
+}
+
+impl Segment {
+    pub fn last(&self) -> i64 {
+        self.start + self.values.len() as i64 - 1
+    }
+
+    pub fn step(&self, place: usize) -> i64 {
+        self.start + place as i64
+    }
+}
+
+/// Writes a history down while it closes.
+#[derive(Debug, Default)]
+pub struct Recorder {
+    pub history: History,
+    /// Of each id: its current period, and the current segment of each target.
+    current: Vec<Current>,
+}
+
+#[derive(Debug, Default)]
+struct Current {
+    period: usize,
+    segments: Vec<Option<usize>>,
+}
+
+impl Recorder {
+    pub fn add(&mut self, rules: &Rules, closing: &Closing<'_>) {
+        let History { segments, periods, ids } = &mut self.history;
+        if closing.index >= ids.len() {
+            // Ids close their first step in another order than they appear in.
+            ids.resize(closing.index + 1, String::new());
+            self.current.resize_with(closing.index + 1, Current::default);
+        }
+        let current = &mut self.current[closing.index];
+        if closing.cold || current.segments.is_empty() {
+            ids[closing.index] = closing.id.to_owned();
+            current.period = periods.len();
+            current.segments = vec![None; closing.targets.len()];
+            let covariates = vec![Track::default(); closing.covariates.len()];
+            periods.push(Period { covariates, ahead: BTreeMap::new() });
+        }
+        let period = &mut periods[current.period];
+        for (track, value) in period.covariates.iter_mut().zip(closing.covariate_values) {
+            if value.is_finite() {
+                track.push(rules, EVERYTHING, closing.step, *value, false);
+            }
+        }
+        if !closing.ahead.is_empty() {
+            period.ahead.insert(closing.step, closing.ahead.to_vec());
+        }
+        for (target, state) in closing.targets.iter().enumerate() {
+            let grew = match closing.entries[target] {
+                Entry::Missing => continue,
+                Entry::Grew(steps) => steps as usize,
+                Entry::Started => {
+                    current.segments[target] = Some(segments.len());
+                    segments.push(Segment {
+                        series: closing.index,
+                        target,
+                        period: current.period,
+                        start: closing.step,
+                        values: Vec::new(),
+                        observed: Vec::new(),
+                        running: Vec::new(),
+                    });
+                    1
+                }
+            };
+            let segment = current.segments[target].expect("a window starts before it grows");
+            let (values, observed) = state.window.tail(grew).expect("the window keeps the longest gap");
+            let segment = &mut segments[segment];
+            segment.values.extend_from_slice(values);
+            segment.observed.extend_from_slice(observed);
+            segment.running.resize(segment.values.len(), state.running);
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! What a right pipeline file means: defaults, paths, variables, secrets, the plan, the keys of the state.
+
+use std::path::Path;
+
+use tidecast::config::{Brokers, OnChange, Start};
+use tidecast::network::{CellKind, Decoder, Loss};
+use tidecast::series::{Calendar, Refusal, Scaling};
+
+use super::{LEAST, load, loaded, refused, refused_addition};
+
+#[test]
+fn paths_are_relative_to_the_file_and_of_this_machine() {
+    let pipeline = loaded(
+        "[state]\nstore = \"file:state/x\"\n[source.parquet]\npath = \"../data/*.parquet\"\n[sink.parquet]\npath = \"/out\"",
+    );
+    assert_eq!(pipeline.forecast.model, Path::new("/p/m.safetensors"));
+    assert_eq!(pipeline.state.unwrap().path, Path::new("/p/state/x"));
+    assert_eq!(pipeline.parquet_source.unwrap().path, Path::new("/p/../data/*.parquet"));
+    assert_eq!(pipeline.parquet_sink.unwrap().path, Path::new("/out"));
+    assert_eq!(loaded("[state]\nstore = \"file:///var/x\"").state.unwrap().path, Path::new("/var/x"));
+    refused_addition(
+        "[state]\nstore = \"s3://bucket/x\"\n[source.parquet]\npath = \"a\"\n[sink.parquet]\npath = \"a\"",
+        &[
+            "9: \"store\" in [state] is `s3://bucket/x`: `s3:` is not supported yet; only `file:` and plain paths are",
+            "13: \"path\" in [sink.parquet] is the path of the source: the readings would be overwritten",
+        ],
+    );
+    refused_addition(
+        "[state]\nstore = \"file://host/x\"",
+        &["9: \"store\" in [state] names a host: `file://host/x`; write `file:FOLDER` or `file:///FOLDER`"],
+    );
+}
+
+#[test]
+fn what_is_left_out_has_a_default() {
+    let least = loaded(
+        "[source.kafka]\nbrokers = \"b\"\ntopic = \"in\"\n[sink.kafka]\ntopic = \"out\"\n[state]\nstore = \"s\"",
+    );
+    assert_eq!(
+        (least.name.as_str(), least.columns.only_series.as_str(), least.every_text().as_str()),
+        ("x", "x", "1h")
+    );
+    let hour = 3_600_000_000;
+    let rules = least.rules;
+    assert_eq!((rules.grid.every, rules.grid.offset, rules.lateness, rules.max_gap), (hour, 0, 0, 6 * hour));
+    assert_eq!(rules.complete_after, None);
+    assert_eq!((least.forecast.every, least.forecast.levels), (1, vec![0.8, 0.95]));
+    let (source, sink) = (least.kafka_source.unwrap(), least.kafka_sink.unwrap());
+    assert_eq!((source.group.as_str(), source.start), ("tidecast-x", Start::Earliest));
+    assert_eq!((source.commit.every.as_millis(), source.commit.rows), (100, 10_000));
+    assert_eq!((sink.brokers, sink.rejects), (source.brokers, None));
+    assert_eq!(sink.rejected, [Refusal::Malformed, Refusal::TooFar, Refusal::NotFinite]);
+    let state = least.state.unwrap();
+    assert_eq!((state.every.as_secs(), state.on_change), (30, OnChange::Fail));
+    let limits = least.limits;
+    assert_eq!((limits.series, limits.message_bytes, limits.id_bytes), (1_000_000, 1 << 20, 256));
+    let train = least.train;
+    assert_eq!((train.cell, train.decoder, train.loss), (CellKind::Gru, Decoder::Direct, Loss::Mae));
+    assert_eq!((train.hidden, train.layers, train.lookback, train.horizon), (32, 1, 24, 24));
+    assert_eq!((train.scaling, train.calendar.len()), (Scaling::WindowStandard, 2));
+    assert_eq!((train.epochs, train.batch, train.patience, train.seed), (20, 256, 4, 1));
+    assert_eq!((train.learning_rate, train.weight_decay, train.clip), (0.002, 0.0, 1.0));
+    assert_eq!((train.train_part, train.validation_part), (0.7, 0.1));
+}
+
+#[test]
+fn the_lookback_is_a_day_of_steps_and_the_calendar_follows_the_step() {
+    let of = |every: &str| {
+        let train = load(&LEAST.replace("1h", every)).unwrap().train;
+        (train.lookback, train.calendar)
+    };
+    let both = vec![Calendar::HourOfDay, Calendar::DayOfWeek];
+    assert_eq!(of("15m"), (96, both.clone()));
+    assert_eq!(of("5s"), (168, both));
+    assert_eq!(of("1d"), (24, vec![Calendar::DayOfWeek]));
+}
+
+#[test]
+fn variables_change_values_and_nothing_else() {
+    let kafka = |brokers: &str, topic: &str| {
+        format!("{LEAST}[source.kafka]\nbrokers = \"{brokers}\"\ntopic = \"{topic}\"\n")
+    };
+    let source = |brokers: &str| load(&kafka(brokers, "in")).unwrap().kafka_source.unwrap();
+    assert_eq!(source("${HOST}").brokers, Brokers::At("kafka.example:9092".to_string()));
+    assert_eq!(source("${UNSET:-localhost:9092}").brokers, Brokers::At("localhost:9092".to_string()));
+    let columns = load(&LEAST.replace("\"v\"", "\"$${HOST}\", \"${UNSET:-x}\"")).unwrap().columns;
+    assert_eq!(columns.targets, ["${HOST}", "x"]);
+    refused(
+        &kafka("${UNSET}", "in"),
+        &[
+            "9: \"brokers\" in [source.kafka]: the environment variable `UNSET` is not set; set it or write `${UNSET:-default}`",
+        ],
+    );
+    // A value that looks like TOML stays one text, and a variable in it stays as it is.
+    let model = load(&LEAST.replace("m.safetensors", "${INJECTED}")).unwrap().forecast.model;
+    assert_eq!(model, Path::new("/p/a\"\n[grid]\nevery = \"1s\"\n${HOST}"));
+}
+
+const SECRETIVE: &str = r#"[source.kafka]
+brokers = "b"
+topic = "in"
+[source.kafka.client]
+"sasl.username" = "me"
+sasl.password = "${PASSWORD}"
+enable.ssl.certificate.verification = false
+fetch.max.bytes = 1000
+[sink.kafka]
+topic = "out"
+client = { "ssl.key.pem" = "hunter2" }
+"#;
+
+#[test]
+fn client_properties_are_whole_names_and_texts() {
+    let client = loaded(SECRETIVE).kafka_source.unwrap().client;
+    let pairs: Vec<(&str, &str)> =
+        client.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    assert_eq!(
+        pairs,
+        [
+            ("enable.ssl.certificate.verification", "false"),
+            ("fetch.max.bytes", "1000"),
+            ("sasl.password", "hunter2"),
+            ("sasl.username", "me"),
+        ]
+    );
+    refused_addition(
+        "[sink.kafka]\nbrokers = \"b\"\ntopic = \"t\"\n[sink.kafka.client]\n\"transactional.id\" = \"x\"",
+        &[
+            "12: \"transactional.id\" in [sink.kafka.client] is not for a pipeline to set: it is made from the pipeline and the \
+         instance",
+        ],
+    );
+}
+
+#[test]
+fn secrets_are_never_printed() {
+    let pipeline = loaded(SECRETIVE);
+    for printed in [format!("{pipeline:?}"), format!("{pipeline:#?}"), pipeline.plan()] {
+        assert!(!printed.contains("hunter2"), "{printed}");
+        assert!(
+            printed.contains("***") && printed.contains("sasl.password") && printed.contains("\"me\""),
+            "{printed}"
+        );
+    }
+    let wrong = [
+        "[source.kafka]\nclient = \"hunter2\"",
+        "[source.kafka]\nclient = { \"sasl.password\" = [\"hunter2\"] }",
+        "[source.kafka]\nclient = { \"sasl.password\" = \"${PASSWORD}${UNSET}\" }",
+        "[source.kafka]\nclient = { \"group.id\" = \"hunter2\" }",
+        "[source.kafka.client]\n\"sasl.password\" = \"hunter2\"\nsasl.password = \"hunter2\"",
+        "[source]\nkafka = \"hunter2\"",
+        "[source.kafka]\n\"sasl.password\" = \"hunter2\"",
+        "[source.kafka]\ngroup = { password = \"hunter2\" }",
+    ];
+    for wrong in wrong {
+        let error = load(&format!("{LEAST}{wrong}")).unwrap_err();
+        assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
+    }
+}
+
+#[test]
+fn the_plan_is_a_pipeline_file_that_means_the_same() {
+    let given = r#"
+levels = [0.5]
+[source.kafka]
+brokers = "embedded"
+topic = "in"
+client = { "debug" = "$${X}", "linger.ms" = 5 }
+[source.parquet]
+path = "a"
+[sink.kafka]
+topic = "out"
+rejects = "no"
+rejected = ["late", "malformed"]
+[sink.parquet]
+path = "b"
+[state]
+store = "s"
+every = "90s"
+[train]
+calendar = []
+clip = 2
+"#;
+    let plan = loaded(given).plan();
+    let again = load(&plan).unwrap_or_else(|error| panic!("{error}\n{plan}"));
+    assert_eq!(again.plan(), plan);
+    assert!(plan.contains("rejected = [\"malformed\", \"late\"]\nclient = {"), "{plan}");
+    assert!(plan.contains("client = { \"debug\" = \"$${X}\", \"linger.ms\" = \"5\" }"), "{plan}");
+    assert!(plan.contains("every = \"1m 30s\"\non_change = \"fail\"\n"), "{plan}");
+    assert!(plan.contains("clip = 2.0\n"), "{plan}");
+    let plain = loaded("[source.kafka]\nbrokers = \"b\"\ntopic = \"in\"").plan();
+    assert!(plain.contains("\nclient = {}\n"), "{plain}");
+}
+
+#[test]
+fn the_state_depends_on_rows_and_steps_and_not_on_places() {
+    let (least, other) =
+        (loaded(""), loaded("[sink.parquet]\npath = \"b\"\n[train]\nhidden = 8\n[state]\nstore = \"s\""));
+    assert_eq!(least.state_keys(), other.state_keys());
+    let late = load(&LEAST.replace("\"1h\"", "\"3600s\"\nlateness = \"1s\"")).unwrap();
+    let pairs = late.state_keys().into_iter().zip(least.state_keys());
+    let differ: Vec<_> = pairs.filter(|(a, b)| a != b).map(|(a, _)| a).collect();
+    assert_eq!(differ, [("grid.lateness", "1s".to_string())]);
+}

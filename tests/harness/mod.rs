@@ -1,0 +1,236 @@
+//! What the tests stand on: small pipelines, tables of rows from literals, and forecasts as values to compare.
+
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, AsArray, Float64Array, Float64Builder, Int64Array, ListBuilder, RecordBatch, StringArray,
+    TimestampMicrosecondArray,
+};
+use arrow::datatypes::Float32Type;
+use tidecast::forecaster::{Forecaster, Pushed, Setup};
+use tidecast::intervals::ErrorQuantiles;
+use tidecast::model::{DataSummary, Description, Model};
+use tidecast::network::{CellKind, Decoder, Network, Shape};
+use tidecast::series::{Aggregate, Calendar, Gaps, Grid, InputSpec, Moments, Refusal, Rules, Scaling, Tally};
+use tidecast::table::{Columns, Forecasts};
+
+pub const SECOND: i64 = 1_000_000;
+
+/// A pipeline in miniature: a step is ten seconds, the network reads three of them and forecasts two.
+#[derive(Clone, Debug)]
+pub struct Case {
+    pub columns: Columns,
+    pub rules: Rules,
+    pub every: u32,
+    pub cell: CellKind,
+    pub decoder: Decoder,
+    pub scaling: Scaling,
+    pub lookback: usize,
+    pub horizon: usize,
+    pub levels: Vec<f64>,
+    pub limit: usize,
+}
+
+impl Default for Case {
+    fn default() -> Self {
+        let names = |names: &[&str]| names.iter().map(|name| name.to_string()).collect::<Vec<_>>();
+        Self {
+            columns: Columns {
+                series: Some("sensor".into()),
+                only_series: "case".into(),
+                time: "time".into(),
+                targets: names(&["value"]),
+                covariates: vec![],
+                known_ahead: vec![],
+            },
+            rules: Rules {
+                grid: Grid { every: 10 * SECOND, offset: 0 },
+                aggregate: Aggregate::Mean,
+                complete_after: None,
+                lateness: 0,
+                gaps: Gaps::Hold,
+                max_gap: 60 * SECOND,
+            },
+            every: 1,
+            cell: CellKind::Gru,
+            decoder: Decoder::Direct,
+            scaling: Scaling::WindowStandard,
+            lookback: 3,
+            horizon: 2,
+            levels: vec![0.8],
+            limit: 1000,
+        }
+    }
+}
+
+impl Case {
+    pub fn model(&self) -> Model {
+        let unit = Moments { mean: 20.0, sd: 5.0 };
+        let inputs = InputSpec {
+            mask: self.rules.gaps == Gaps::Missing,
+            covariates: vec![unit; self.columns.covariates.len()],
+            calendar: vec![Calendar::HourOfDay],
+            known_ahead: vec![unit; self.columns.known_ahead.len()],
+        };
+        let shape = Shape {
+            cell: self.cell,
+            inputs: inputs.width(),
+            hidden: 9,
+            layers: 2,
+            horizon: self.horizon,
+            known: inputs.known_ahead.len(),
+            decoder: self.decoder,
+        };
+        let description = Description {
+            format: Description::FORMAT,
+            network: shape,
+            lookback: self.lookback,
+            rules: self.rules.clone(),
+            targets: self.columns.targets.clone(),
+            covariates: self.columns.covariates.clone(),
+            known_ahead: self.columns.known_ahead.clone(),
+            inputs,
+            scaling: self.scaling,
+            moments: vec![unit; self.columns.targets.len()],
+            recipe: serde_json::Value::Null,
+            data: DataSummary::default(),
+            scores: vec![],
+        };
+        let errors = (0..self.horizon).map(|i| (-50..=50).map(|e| e as f32 * (i + 1) as f32 / 50.0).collect());
+        Model::new(description, Network::new(shape, 7).expect("the shape is small"), ErrorQuantiles::of(errors.collect()))
+    }
+
+    pub fn setup(&self) -> Arc<Setup> {
+        Arc::new(Setup {
+            columns: self.columns.clone(),
+            rules: self.rules.clone(),
+            every: self.every,
+            levels: self.levels.clone(),
+            model: Arc::new(self.model()),
+            every_text: "10s".into(),
+            series_limit: self.limit,
+        })
+    }
+
+    pub fn forecaster(&self) -> Forecaster {
+        Forecaster::new(self.setup())
+    }
+
+    /// Observations in positions from `first` on.
+    pub fn batch(&self, first: i64, rows: &[Row]) -> RecordBatch {
+        let numbers = |value: &dyn Fn(&Row) -> f64| -> ArrayRef {
+            let value = |row: &Row| Some(value(row)).filter(|value| !value.is_nan());
+            Arc::new(rows.iter().map(value).collect::<Float64Array>())
+        };
+        let mut columns: Vec<ArrayRef> =
+            vec![Arc::new(Int64Array::from_iter_values((0..rows.len()).map(|i| first + i as i64)))];
+        if self.columns.series.is_some() {
+            columns.push(Arc::new(StringArray::from_iter_values(rows.iter().map(|row| &row.series))));
+        }
+        let times = TimestampMicrosecondArray::from_iter_values(rows.iter().map(|row| row.time));
+        columns.push(Arc::new(times.with_timezone("UTC")));
+        for j in 0..self.columns.targets.len() {
+            columns.push(numbers(&|row| row.targets[j]));
+        }
+        for j in 0..self.columns.covariates.len() {
+            columns.push(numbers(&|row| row.covariates[j]));
+        }
+        for j in 0..self.columns.known_ahead.len() {
+            let mut lists = ListBuilder::new(Float64Builder::new());
+            for row in rows {
+                lists.values().append_slice(row.ahead.get(j).map_or(&[], Vec::as_slice));
+                lists.append(row.ahead.len() > j);
+            }
+            columns.push(Arc::new(lists.finish()));
+        }
+        RecordBatch::try_new(self.columns.schema(), columns).expect("columns by the schema")
+    }
+
+    /// What comes of rows pushed one batch at a time, `sizes` rows each (the last size for all that are left).
+    pub fn run(&self, rows: &[Row], sizes: &[usize]) -> Came {
+        let mut forecaster = self.forecaster();
+        let (mut came, mut first, mut sizes) = (Came::default(), 0, sizes.iter().copied());
+        let mut size = rows.len().max(1);
+        while first < rows.len() {
+            size = sizes.next().unwrap_or(size).max(1);
+            let end = rows.len().min(first + size);
+            came.add(forecaster.push(&self.batch(first as i64, &rows[first..end])));
+            first = end;
+        }
+        came.add(forecaster.finish());
+        came
+    }
+}
+
+/// One row of a test's table.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Row {
+    pub series: String,
+    pub time: i64,
+    pub targets: Vec<f64>,
+    pub covariates: Vec<f64>,
+    pub ahead: Vec<Vec<f64>>,
+}
+
+/// A reading of one target at a second.
+pub fn row(series: &str, seconds: i64, value: f64) -> Row {
+    wide(series, seconds, &[value])
+}
+
+/// A reading of several targets at a second, NaN for those that are missing.
+pub fn wide(series: &str, seconds: i64, targets: &[f64]) -> Row {
+    Row { series: series.into(), time: seconds * SECOND, targets: targets.to_vec(), covariates: vec![], ahead: vec![] }
+}
+
+/// One forecast; numbers as bits, so that equal means equal.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Forecast {
+    pub series: String,
+    pub target: String,
+    /// Seconds.
+    pub origin: i64,
+    pub position: i64,
+    pub bits: Vec<Vec<u32>>,
+}
+
+/// All that came of some rows.
+#[derive(Clone, Debug, Default)]
+pub struct Came {
+    pub forecasts: Vec<Forecast>,
+    /// Position and reason.
+    pub refused: Vec<(i64, Refusal)>,
+    pub tally: Tally,
+}
+
+impl Came {
+    pub fn add(&mut self, pushed: Pushed) {
+        self.forecasts.extend(forecasts(&pushed.forecasts));
+        self.refused.extend(pushed.refused.iter().map(|refused| (refused.position, refused.reason)));
+        self.tally.add(&pushed.tally);
+    }
+
+    /// Origins of a series' forecasts, in seconds, in the order in which they were issued.
+    pub fn origins(&self, series: &str) -> Vec<i64> {
+        self.forecasts.iter().filter(|forecast| forecast.series == series).map(|forecast| forecast.origin).collect()
+    }
+
+    /// A series' forecasts without the positions that triggered them.
+    pub fn of(&self, series: &str) -> Vec<Forecast> {
+        let own = self.forecasts.iter().filter(|forecast| forecast.series == series);
+        own.map(|forecast| Forecast { position: 0, ..forecast.clone() }).collect()
+    }
+}
+
+/// The forecasts of a batch.
+pub fn forecasts(rows: &RecordBatch) -> Vec<Forecast> {
+    let view = Forecasts::new(rows);
+    let bits = |list: &ArrayRef| list.as_primitive::<Float32Type>().values().iter().map(|v| v.to_bits()).collect();
+    let one = |i: usize| Forecast {
+        series: view.series.value(i).into(),
+        target: view.targets.value(i).into(),
+        origin: view.origins.value(i) / SECOND,
+        position: view.positions.value(i),
+        bits: view.lists.iter().map(|lists| bits(&lists.value(i))).collect(),
+    };
+    (0..view.len()).map(one).collect()
+}

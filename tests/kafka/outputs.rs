@@ -1,0 +1,149 @@
+//! Forecasts, rejects and replayed observations on their way out.
+
+use tidecast::config::KafkaSink as SinkConfig;
+use tidecast::io::kafka::{KafkaSink, Replay};
+use tidecast::io::{Origins, Output, Record, Reject, Sink};
+use tidecast::series::Refusal;
+use tidecast::table::{ForecastBuilder, ForecastStamp};
+
+use super::*;
+
+/// Keys, and the partition of five that Kafka's own `DefaultPartitioner` gives them.
+const PLACES: [(&str, i32); 6] = [
+    ("21", 0),
+    ("foobar", 1),
+    ("a-little-bit-long-string", 2),
+    ("a-little-bit-longer-string", 4),
+    ("abc", 2),
+    ("sensor-7", 1),
+];
+
+fn writing() -> SinkConfig {
+    SinkConfig {
+        brokers: Brokers::At(broker::any()),
+        topic: broker::unique("forecasts"),
+        rejects: Some(broker::unique("rejects")),
+        rejected: vec![Refusal::Malformed, Refusal::Late],
+        client: BTreeMap::new(),
+    }
+}
+
+/// Forecasts at offsets 10, 11, ... of `input/3`, one for each id, and the messages they came from.
+fn output(ids: &[&str], horizon: usize) -> Output {
+    let mut builder =
+        ForecastBuilder::new(&[0.8], ForecastStamp { every: "1h".into(), model: "abc".into() });
+    let mut records = Vec::new();
+    let values = vec![0.5; horizon];
+    for (offset, id) in (10..).zip(ids) {
+        builder.push(offset, id, "v", 0, &[&values, &values, &values]);
+        records.push(Record {
+            offset,
+            timestamp: Some(1_700_000_000_000 + offset),
+            key: Some(b"raw key".to_vec()),
+            payload: Some(format!("raw {offset}").into_bytes()),
+        });
+    }
+    Output {
+        partition: Partition { topic: "input".into(), number: 3 },
+        forecasts: builder.finish(),
+        rejects: Vec::new(),
+        origins: Origins { records },
+    }
+}
+
+#[tokio::test]
+async fn a_forecast_has_its_series_place_time_and_source() {
+    let Some(_) = broker::real() else { return };
+    let config = writing();
+    let mut sink = KafkaSink::open(&cluster(), &config, 5).await.unwrap();
+    sink.write(&output(&PLACES.map(|place| place.0), 2)).await.unwrap();
+    within_a_minute(sink.commit(&Positions::new())).await.unwrap();
+    let stored = broker::read_all(&config.topic);
+    assert_eq!(stored.len(), PLACES.len());
+    for (offset, (id, partition)) in (10..).zip(PLACES) {
+        let message = stored.iter().find(|message| message.key.as_deref() == Some(id)).unwrap();
+        assert_eq!(message.partition, partition, "{id}");
+        assert_eq!(message.timestamp, Some(1_700_000_000_000 + offset));
+        assert_eq!(message.headers, [("source".to_string(), format!("input/3/{offset}"))]);
+        let value = message.value.as_deref().unwrap();
+        assert!(value.contains(r#""forecast":[0.5,0.5],"lower_80":[0.5,0.5]"#), "{value}");
+    }
+    within_a_minute(sink.finish()).await.unwrap();
+}
+
+#[tokio::test]
+async fn chosen_refusals_go_to_the_rejects_as_they_came() {
+    let config = writing();
+    let reject = |offset, reason| Reject { offset, reason, detail: "why".into() };
+    let mut sink = KafkaSink::open(&cluster(), &config, 5).await.unwrap();
+    let mut output = output(&["a", "b", "c"], 1);
+    output.origins.records[1].key = None;
+    output.rejects = vec![
+        reject(7, Refusal::Late),
+        reject(10, Refusal::Malformed),
+        reject(11, Refusal::Malformed),
+        reject(12, Refusal::Duplicate),
+    ];
+    sink.write(&output).await.unwrap();
+    within_a_minute(sink.commit(&Positions::new())).await.unwrap();
+
+    let mut stored = broker::read_all(config.rejects.as_deref().unwrap());
+    let header = |message: &broker::Stored, name: &str| {
+        let found = message.headers.iter().find(|header| header.0 == name);
+        found.map(|header| header.1.clone()).unwrap()
+    };
+    stored.sort_by_key(|message| header(message, "offset").parse::<i64>().unwrap());
+    let [held, keyed, keyless] = &stored[..] else { panic!("{stored:?}") };
+    assert_eq!((held.value.as_deref(), header(held, "reason")), (None, "late".into()));
+    assert_eq!((keyed.key.as_deref(), keyed.value.as_deref()), (Some("raw key"), Some("raw 10")));
+    assert_eq!(keyed.timestamp, Some(1_700_000_000_010));
+    assert_eq!((header(keyed, "reason"), header(keyed, "detail")), ("malformed".into(), "why".into()));
+    assert_eq!((header(keyed, "topic"), header(keyed, "partition")), ("input".into(), "3".into()));
+    assert_eq!((keyless.key.as_deref(), keyless.partition), (None, 3));
+}
+
+#[tokio::test]
+async fn a_message_that_is_refused_names_topic_and_series() {
+    let Some(_) = broker::real() else { return };
+    // Refused by the client before it is sent.
+    let config = writing();
+    let mut sink = KafkaSink::open(&cluster(), &config, 1).await.unwrap();
+    let error = sink.write(&output(&["huge"], 100_000)).await.unwrap_err().to_string();
+    assert!(error.contains("`huge`") && error.contains(&config.topic) && error.contains("max"), "{error}");
+    // Refused by the broker, found out at the commit.
+    let mut config = writing();
+    config.topic = broker::topic_with("small", 1, &[("max.message.bytes", "100")]).await;
+    let mut sink = KafkaSink::open(&cluster(), &config, 1).await.unwrap();
+    sink.write(&output(&["broad"], 50)).await.unwrap();
+    let error = within_a_minute(sink.commit(&Positions::new())).await.unwrap_err().to_string();
+    assert!(error.contains("`broad`") && error.contains(&config.topic), "{error}");
+    assert!(sink.write(&output(&["next"], 1)).await.is_err(), "a sink that lost a message goes no further");
+}
+
+#[tokio::test]
+async fn replayed_rows_are_read_back_to_the_same_bits() {
+    let mut records = Vec::new();
+    for (offset, (id, _)) in (0..).zip(PLACES) {
+        let value = (offset as f64).sqrt();
+        let payload = format!(r#"{{"id":"{id}","t":"2024-03-31T00:00:0{offset}.000001Z","v":{value:?}}}"#);
+        records.push(Record { offset, payload: Some(payload.into_bytes()), ..Record::default() });
+    }
+    let rows = codec().decode(&records).rows;
+    let topic = broker::topic("replayed", 5).await;
+    let mut replay = Replay::open(&cluster(), &topic, columns(), 5).await.unwrap();
+    replay.send(&rows).await.unwrap();
+    within_a_minute(replay.flush()).await.unwrap();
+
+    let stored = broker::read_all(&topic);
+    let columns = columns();
+    let original = Observations::new(&rows, &columns);
+    for (row, (id, partition)) in PLACES.into_iter().enumerate() {
+        let message = stored.iter().find(|message| message.key.as_deref() == Some(id)).unwrap();
+        assert_eq!(message.partition, partition, "{id}");
+        let payload = message.value.clone().map(String::into_bytes);
+        let again = codec().decode(&[Record { payload, ..Record::default() }]).rows;
+        let again = Observations::new(&again, &columns);
+        assert_eq!(again.times.value(0), original.times.value(row));
+        assert_eq!(again.targets[0].value(0).to_bits(), original.targets[0].value(row).to_bits());
+    }
+}

@@ -1,0 +1,136 @@
+//! What must hold for any rows: neither the cutting into batches, nor the mixing of series, nor a restart changes a bit.
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use tidecast::network::{CellKind, Decoder};
+use tidecast::series::{Aggregate, Gaps, Scaling};
+
+use crate::harness::{Case, Came, Row, SECOND};
+
+fn cases() -> impl Strategy<Value = Case> {
+    let rules = (
+        prop::sample::select(vec![Aggregate::Mean, Aggregate::Last, Aggregate::Sum, Aggregate::Min, Aggregate::Max]),
+        prop::option::of(1u32..4),
+        0i64..30,
+        prop::sample::select(vec![Gaps::Hold, Gaps::Linear, Gaps::Missing]),
+        10i64..80,
+        0i64..10,
+    );
+    let network = (
+        prop::sample::select(vec![CellKind::Gru, CellKind::LstmPeephole, CellKind::Rnn]),
+        prop::sample::select(vec![Decoder::Direct, Decoder::Recursive]),
+        prop::sample::select(vec![Scaling::Fixed, Scaling::Running, Scaling::WindowLast, Scaling::WindowStandard]),
+        1u32..3,
+        2usize..5,
+    );
+    (rules, network).prop_map(|(rules, (cell, decoder, scaling, every, limit))| {
+        let mut case = Case { cell, decoder, scaling, every, limit, ..Case::default() };
+        let (aggregate, complete_after, lateness, gaps, max_gap, offset) = rules;
+        case.rules.aggregate = aggregate;
+        case.rules.complete_after = complete_after;
+        case.rules.lateness = lateness * SECOND;
+        case.rules.gaps = gaps;
+        case.rules.max_gap = max_gap * SECOND;
+        case.rules.grid.offset = offset * SECOND;
+        case.columns.targets = vec!["t".into(), "h".into()];
+        case.columns.covariates = vec!["load".into()];
+        case.columns.known_ahead = vec!["plan".into()];
+        case
+    })
+}
+
+/// Rows of a few series, mostly moving on, at times late, repeated, far ahead or empty.
+fn rows() -> impl Strategy<Value = Vec<Row>> {
+    let value = || prop_oneof![9 => -50.0..50.0f64, 1 => Just(f64::NAN)];
+    let ahead = prop::option::weighted(0.5, vec(value(), 0..3));
+    let jump = prop_oneof![12 => 1i64..15, 2 => -40i64..1, 1 => 15i64..200, 1 => Just(1_000_000i64)];
+    let row = (0usize..4, jump, value(), value(), value(), ahead);
+    vec(row, 1..120).prop_map(|rows| {
+        let mut clocks = [0i64; 4];
+        let row = |(id, jump, t, h, load, ahead): (usize, i64, f64, f64, f64, Option<Vec<f64>>)| {
+            let time = (clocks[id] + jump) * SECOND;
+            if jump < 1_000_000 {
+                clocks[id] += jump;
+            }
+            let (targets, covariates) = (vec![t, h], vec![load]);
+            Row { series: format!("s{id}"), time, targets, covariates, ahead: ahead.into_iter().collect() }
+        };
+        rows.into_iter().map(row).collect()
+    })
+}
+
+/// The same rows with each series' own order kept, the series otherwise mixed by `keys`.
+fn interleaved(rows: &[Row], keys: &[u32]) -> Vec<Row> {
+    let mut queues: Vec<std::collections::VecDeque<Row>> = vec![Default::default(); 4];
+    for row in rows {
+        queues[row.series[1..].parse::<usize>().expect("a series is s and a digit")].push_back(row.clone());
+    }
+    let mut keys = keys.iter().cycle();
+    std::iter::from_fn(|| {
+        let full: Vec<usize> = (0..4).filter(|i| !queues[*i].is_empty()).collect();
+        let key = *keys.next()? as usize;
+        full.get(key.checked_rem(full.len())?).and_then(|i| queues[*i].pop_front())
+    })
+    .collect()
+}
+
+fn assert_same(left: &Came, right: &Came) {
+    assert_eq!(left.forecasts, right.forecasts);
+    assert_eq!(left.tally, right.tally);
+    let sorted = |came: &Came| {
+        let mut refused = came.refused.clone();
+        refused.sort();
+        refused
+    };
+    assert_eq!(sorted(left), sorted(right));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(rounds()))]
+
+    #[test]
+    fn any_split_into_batches_gives_the_same_bits(case in cases(), rows in rows(), sizes in vec(1usize..9, 1..40)) {
+        assert_same(&case.run(&rows, &[]), &case.run(&rows, &sizes));
+    }
+
+    #[test]
+    fn any_interleaving_of_series_gives_each_the_same_bits(case in cases(), rows in rows(), keys in vec(any::<u32>(), 1..50)) {
+        // Which series are over the limit depends on who came first: that is the one thing the order may change.
+        let case = Case { limit: 4, ..case };
+        let (one, other) = (case.run(&rows, &[]), case.run(&interleaved(&rows, &keys), &[]));
+        for id in ["s0", "s1", "s2", "s3"] {
+            prop_assert_eq!(one.of(id), other.of(id));
+        }
+        prop_assert_eq!(one.tally, other.tally);
+    }
+
+    #[test]
+    fn a_restart_from_a_snapshot_anywhere_changes_nothing(case in cases(), rows in rows(), cut in 0usize..120) {
+        let cut = cut.min(rows.len());
+        let mut first = case.forecaster();
+        let mut came = Came::default();
+        came.add(first.push(&case.batch(0, &rows[..cut])));
+        let snapshot = first.snapshot();
+        let mut second = case.forecaster();
+        second.restore(&snapshot).unwrap();
+        prop_assert_eq!(&second.snapshot(), &snapshot);
+        came.add(second.push(&case.batch(cut as i64, &rows[cut..])));
+        came.add(second.finish());
+        assert_same(&case.run(&rows, &[]), &came);
+    }
+
+    #[test]
+    fn every_row_is_used_or_refused_once(case in cases(), rows in rows()) {
+        let came = case.run(&rows, &[]);
+        let mut positions: Vec<i64> = came.refused.iter().map(|(position, _)| *position).collect();
+        positions.sort();
+        positions.dedup();
+        prop_assert_eq!(positions.len() as u64, came.tally.refused_total());
+        prop_assert_eq!(came.tally.rows, rows.len() as u64);
+    }
+}
+
+/// `TIDECAST_ROUNDS` asks for a longer search.
+fn rounds() -> u32 {
+    std::env::var("TIDECAST_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(200)
+}
