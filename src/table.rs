@@ -172,7 +172,7 @@ impl ForecastBuilder {
     }
 
     /// Adds one forecast; `lists` holds the forecast, then lower and upper of each level, each of the horizon's length.
-    pub fn push(&mut self, position: i64, series: &str, target: &str, origin: i64, lists: &[Vec<f32>]) {
+    pub fn push(&mut self, position: i64, series: &str, target: &str, origin: i64, lists: &[impl AsRef<[f32]>]) {
         assert_eq!(lists.len(), self.lists.len(), "one list for the forecast and two for each level");
         self.positions.append_value(position);
         self.series.append_value(series);
@@ -180,7 +180,7 @@ impl ForecastBuilder {
         self.origins.append_value(origin);
         self.every.append_value(&self.stamp.every);
         for (builder, values) in self.lists.iter_mut().zip(lists) {
-            builder.values().append_slice(values);
+            builder.values().append_slice(values.as_ref());
             builder.append(true);
         }
         self.model.append_value(&self.stamp.model);

@@ -80,7 +80,10 @@ fn close(what: &str, found: &[f32], expected: &[f32], relative: f32, absolute: f
     assert_eq!(found.len(), expected.len(), "{what}");
     for (place, (found, expected)) in found.iter().zip(expected).enumerate() {
         let allowed = absolute.max(relative * expected.abs());
-        assert!((found - expected).abs() <= allowed, "{what}, place {place}: {found}, but {expected} is right");
+        assert!(
+            (found - expected).abs() <= allowed,
+            "{what}, place {place}: {found}, but {expected} is right"
+        );
     }
 }
 

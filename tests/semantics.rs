@@ -107,13 +107,17 @@ fn a_row_far_ahead_does_no_harm_even_if_it_is_the_first() {
     let year_2099 = 4_070_908_800;
     let case = Case::default();
     let clean: Vec<_> = (0..6).map(|i| row("a", 10 * i, i as f64)).collect();
-    for place in 0..5 {
+    for place in [0, 2, 3, 4, 5] {
         let mut rows = clean.clone();
         rows.insert(place, row("a", year_2099, 1.0));
         let came = case.run(&rows, &[]);
         assert_eq!(came.of("a"), case.run(&clean, &[]).of("a"), "place {place}");
         assert_eq!(came.refused, [(place as i64, Refusal::TooFar)], "place {place}");
     }
+    // Right after the very first row, which is itself still a candidate, both are in doubt and both go.
+    let came = case.run(&[0, year_2099, 10, 20, 30, 40].map(|t| row("a", t, 1.0)), &[]);
+    assert_eq!(came.refused, [(0, Refusal::TooFar), (1, Refusal::TooFar)]);
+    assert_eq!(came.origins("a"), [30, 40]);
 }
 
 #[test]
@@ -166,8 +170,11 @@ fn a_gap_is_filled_as_if_the_filling_had_been_observed() {
 #[test]
 fn the_mask_tells_a_filled_step_from_an_observed_one() {
     let case = with(|rules| rules.gaps = Gaps::Missing);
-    let last = |rows: &[i64]| case.run(&rows.iter().map(|t| row("a", *t, 1.0 + (*t == 0) as u8 as f64)).collect::<Vec<_>>(), &[]).of("a").pop();
-    assert_ne!(last(&[0, 10, 20, 30]), last(&[0, 10, 30]));
+    let last = |rows: &[(i64, f64)]| {
+        let rows: Vec<_> = rows.iter().map(|(t, value)| row("a", *t, *value)).collect();
+        case.run(&rows, &[]).of("a").pop()
+    };
+    assert_ne!(last(&[(0, 1.0), (10, 2.0), (20, 2.0), (30, 5.0)]), last(&[(0, 1.0), (10, 2.0), (30, 5.0)]));
 }
 
 #[test]

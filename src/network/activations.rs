@@ -1,8 +1,9 @@
 //! tanh and the logistic function in plain multiplications, additions and one division, so that the compiler
 //! computes many at once; and the choice of how many.
 //!
-//! Rust never fuses a multiplication with an addition unasked, and each of these operations is rounded exactly as
-//! IEEE 754 says. So the bits are the same at any vector width, in a loop's body and in its remainder.
+//! Rust never fuses a multiplication with an addition unasked, and each of these operations is rounded
+//! exactly as IEEE 754 says. So the bits are the same at any vector width, in a loop's body and in its
+//! remainder.
 
 /// Work on slices that gains from wide vectors.
 pub(super) trait Kernel {
@@ -42,25 +43,29 @@ fn with_avx2(kernel: impl Kernel) {
     kernel.run();
 }
 
-/// From here on tanh is 1 in f32, up to half a step.
-const BOUND: f32 = 9.0;
+/// From here on tanh is 1, but for 2.3e-7.
+const BOUND: f32 = 8.0;
 
-/// tanh(x) to 4e-7, odd, never beyond -1 and 1; NaN gives NaN.
+/// tanh(x) to 5e-7, odd, never beyond -1 and 1; NaN gives NaN.
 ///
-/// The quotient of two polynomials of degree 4 in x² with the least maximum error on [-9, 9] (1.8e-8 before rounding),
-/// found by iterated weighted least squares. All coefficients are positive, so nothing cancels.
+/// The quotient of polynomials of degrees 3 and 4 in x² with the least maximum error on `[-8, 8]` (1.3e-7
+/// before rounding), found by iterated weighted least squares. All coefficients are positive, so nothing
+/// cancels.
 #[inline(always)]
 pub(super) fn tanh(x: f32) -> f32 {
-    const P: [f32; 5] = [0.999_999_9, 0.133_732, 0.003_486_584_2, 2.047_186_5e-5, 1.318_426_5e-8];
-    const Q: [f32; 5] = [1.0, 0.467_064_97, 0.025_841_988, 3.271_389e-4, 7.702_681e-7];
+    const P: [f32; 4] = [0.999_999_36, 0.129_136_44, 0.002_938_830_2, 1.131_024_7e-5];
+    const Q: [f32; 5] = [1.0, 0.462_467_43, 0.023_763_838, 2.370_288e-4, 2.423_848e-7];
     let x = x.clamp(-BOUND, BOUND);
     let u = x * x;
-    let p = (((P[4] * u + P[3]) * u + P[2]) * u + P[1]) * u + P[0];
-    let q = (((Q[4] * u + Q[3]) * u + Q[2]) * u + Q[1]) * u + Q[0];
-    (x * p / q).clamp(-1.0, 1.0)
+    let v = u * u;
+    // In halves rather than by Horner's rule: the chain of operations that wait for each other is half as
+    // long.
+    let p = (P[0] + P[1] * u) + (P[2] + P[3] * u) * v;
+    let q = (Q[0] + Q[1] * u) + ((Q[2] + Q[3] * u) + Q[4] * v) * v;
+    x * p / q
 }
 
-/// The logistic function 1 / (1 + exp(-x)) to 2e-7, never beyond 0 and 1; NaN gives NaN.
+/// The logistic function 1 / (1 + exp(-x)) to 3e-7, never beyond 0 and 1; NaN gives NaN.
 #[inline(always)]
 pub(super) fn sigmoid(x: f32) -> f32 {
     // σ(x) = (1 + tanh(x / 2)) / 2
@@ -86,10 +91,12 @@ mod tests {
     #[test]
     fn fast_activations_keep_their_bound() {
         let tanh_error = worst(tanh, f64::tanh);
-        assert!(tanh_error < 4e-7, "{tanh_error}");
+        assert!(tanh_error < 5e-7, "{tanh_error}");
         let sigmoid_error = worst(sigmoid, |x| 1.0 / (1.0 + (-x).exp()));
-        assert!(sigmoid_error < 2e-7, "{sigmoid_error}");
+        assert!(sigmoid_error < 3e-7, "{sigmoid_error}");
         assert!(arguments().into_iter().all(|x| tanh(x).abs() <= 1.0 && (0.0..=1.0).contains(&sigmoid(x))));
+        let saturated = (4.0_f32.to_bits()..=BOUND.to_bits()).map(f32::from_bits);
+        assert!(saturated.into_iter().all(|x| tanh(x) <= 1.0), "not even by rounding");
         assert!(tanh(f32::NAN).is_nan() && sigmoid(f32::NAN).is_nan());
     }
 

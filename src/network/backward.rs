@@ -14,8 +14,10 @@ struct LayerBack {
     dh: DMatrix<f32>,
     /// The part of ċ that comes from the next step.
     dc: DMatrix<f32>,
-    /// With respect to [h' | x | 1].
+    /// With respect to `[h' | x | 1]`.
     dstates: DMatrix<f32>,
+    /// The layer's weights transposed: packed at every step, a copy made once is cheaper than strides.
+    transposed: DMatrix<f32>,
     gradients: FusedLayer,
 }
 
@@ -25,7 +27,7 @@ pub(super) struct Back {
     layers: Vec<LayerBack>,
     /// With respect to what the head says, blocks as in the run.
     pub doutputs: DMatrix<f32>,
-    /// With respect to [h | known | 1].
+    /// With respect to `[h | known | 1]`.
     dhead: DMatrix<f32>,
     head: DMatrix<f32>,
 }
@@ -37,6 +39,7 @@ impl Back {
             dh: DMatrix::zeros(shape.hidden, TILE),
             dc: DMatrix::zeros(shape.cell.cell_states() * shape.hidden, TILE),
             dstates: DMatrix::zeros(state_rows(shape, k), TILE),
+            transposed: DMatrix::zeros(state_rows(shape, k), gate_rows(shape)),
             gradients: FusedLayer::zeros(shape, k),
         };
         Self {
@@ -48,9 +51,10 @@ impl Back {
         }
     }
 
-    /// Forgets the gradients of what was before.
-    pub fn clear(&mut self) {
-        for layer in &mut self.layers {
+    /// Makes ready for a batch: forgets the gradients of what was before, and learns the weights of now.
+    pub fn clear(&mut self, network: &Network) {
+        for (layer, weights) in self.layers.iter_mut().zip(&network.layers) {
+            weights.product.transpose_to(&mut layer.transposed);
             layer.gradients.product.fill(0.0);
             layer.gradients.peepholes.fill(0.0);
         }
@@ -66,7 +70,7 @@ impl Back {
         self.doutputs.fill(0.0);
     }
 
-    /// ḣ of the top layer for the step that [`Back::step`] goes through next, [column][hidden].
+    /// ḣ of the top layer for the step that [`Back::step`] goes through next, `[column][hidden]`.
     pub fn top(&mut self) -> &mut [f32] {
         self.layers[self.shape.layers - 1].dh.as_mut_slice()
     }
@@ -82,17 +86,16 @@ impl Back {
         to += from;
     }
 
-    /// Back through step `step` of all layers. Afterwards the first rows of [`Back::dinputs`] are ẋ of that step.
+    /// Back through step `step` of all layers. Afterwards [`Back::dinput`] gives ẋ of that step.
     pub fn step(&mut self, network: &Network, run: &mut Run, step: usize) {
         let (hidden, padded) = (self.shape.hidden, run.padded);
         for k in (0..self.shape.layers).rev() {
             let (below, at) = self.layers.split_at_mut(k);
-            let (layer, weights) = (&mut at[0], &network.layers[k]);
+            let layer = &mut at[0];
             layer.cells(network, &mut run.layers[k], k, step * padded, padded);
             // forward: a = W [h'; x; 1], so its derivative is Wᵀ ȧ
-            let transposed = transposed(&weights.product, weights.product.ncols());
             let dgates = run.layers[k].gates.columns(step * padded, padded);
-            layer.dstates.columns_mut(0, padded).gemm(1.0, &transposed, &dgates, 0.0);
+            layer.dstates.columns_mut(0, padded).gemm(1.0, &layer.transposed, &dgates, 0.0);
             // ḣ' is what came around the gates and what came through them; ẋ is ḣ of the layer below
             let mut dh = layer.dh.columns_mut(0, padded);
             dh += layer.dstates.view((0, 0), (hidden, padded));

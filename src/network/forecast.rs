@@ -10,12 +10,12 @@ pub struct Batch<'a> {
     pub width: usize,
     /// Steps of each window.
     pub steps: usize,
-    /// [step][column][input]: each step is a column-major matrix of inputs x width.
+    /// `[step][column][input]`: each step is a column-major matrix of inputs x width.
     pub inputs: &'a [f32],
-    /// Recursive decoder: [horizon - 1][column][input], the steps after the window. Input 0 is replaced by what the
-    /// network says. Direct decoder: empty.
+    /// Recursive decoder: `[horizon - 1][column][input]`, the steps after the window. Input 0 is replaced by
+    /// what the network says. Direct decoder: empty.
     pub future: &'a [f32],
-    /// [column][horizon][known]
+    /// `[column][horizon][known]`
     pub known: &'a [f32],
 }
 
@@ -25,7 +25,11 @@ impl Batch<'_> {
         let step = self.width * shape.inputs;
         assert_eq!(self.inputs.len(), self.steps * step, "inputs are [step][column][input]");
         assert_eq!(self.future.len(), shape.fed_back() * step, "future is [horizon - 1][column][input]");
-        assert_eq!(self.known.len(), self.width * shape.horizon * shape.known, "known is [column][horizon][known]");
+        assert_eq!(
+            self.known.len(),
+            self.width * shape.horizon * shape.known,
+            "known is [column][horizon][known]"
+        );
     }
 }
 
@@ -42,15 +46,16 @@ impl Scratch {
 }
 
 impl Network {
-    /// Forecasts each column of `batch`, from states of zero, into `out` [column][horizon].
+    /// Forecasts each column of `batch`, from states of zero, into `out` `[column][horizon]`.
     ///
-    /// A column's forecast depends on that column alone, bit for bit. Panics when a slice has the wrong length or
-    /// `scratch` is another shape's.
+    /// A column's forecast depends on that column alone, bit for bit. Panics when a slice has the wrong
+    /// length or `scratch` is another shape's.
     pub fn forecast(&self, batch: &Batch<'_>, scratch: &mut Scratch, out: &mut [f32]) {
         self.forecast_tiles(None, batch, &mut scratch.run, out);
     }
 
-    /// As [`Network::forecast`], from `state`, which stays as it is. `batch` holds the steps since; there may be none.
+    /// As [`Network::forecast`], from `state`, which stays as it is. `batch` holds the steps since; there may
+    /// be none.
     pub fn forecast_from(&self, state: &State, batch: &Batch<'_>, scratch: &mut Scratch, out: &mut [f32]) {
         assert!(state.fits(self.shape(), batch.width), "the state is that of the batch's columns");
         self.forecast_tiles(Some(state), batch, &mut scratch.run, out);
@@ -67,7 +72,7 @@ impl Network {
         }
     }
 
-    /// Takes one step with `input` [column][input]; afterwards `state` is the state after it.
+    /// Takes one step with `input` `[column][input]`; afterwards `state` is the state after it.
     ///
     /// The same steps give the same bits as in a window. Panics when `input` has the wrong length.
     pub fn step(&self, state: &mut State, input: &[f32], scratch: &mut Scratch) {
@@ -76,8 +81,7 @@ impl Network {
         assert_eq!(run.shape, *shape, "the scratch is that of the network's shape");
         assert_eq!(input.len(), width * shape.inputs, "input is [column][input]");
         for tile in tiles(width) {
-            run.begin(tile.count);
-            run.load(state, tile);
+            run.begin(Some(state), tile);
             run.feed(0, columns(input, 0, width, shape.inputs, tile));
             run.advance(self, 0);
             run.store(1, state, tile);

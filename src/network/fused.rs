@@ -1,12 +1,13 @@
 //! The weights as the products read them: one matrix a layer and one for the head, biases included.
 //!
-//! A layer's matrix has a block of rows for each [`Block`](super::cells::Block), and the columns [h' | x | 1]: one
-//! product with the states stacked in the same way gives everything that the gates are applied to. The head's matrix has
-//! the columns [h | known | 1].
+//! A layer's matrix has a block of rows for each [`Block`](super::cells::Block), and the columns
+//! `[h' | x | 1]`: one product with the states stacked in the same way gives everything that the gates are
+//! applied to. The head's matrix has the columns `[h | known | 1]`.
 //!
-//! Both are padded with zeros up to [`SMALLEST`] rows and columns. nalgebra sends a product to its fast kernel only
-//! when no dimension is below 6, and rounds otherwise when it does not; with the padding every product, however
-//! small, takes the same way, and a column's result cannot depend on how many columns there are.
+//! Both are padded with zeros up to [`SMALLEST`] rows and columns. nalgebra sends a product to its fast
+//! kernel only when no dimension is below 6, and rounds otherwise when it does not; with the padding every
+//! product, however small, takes the same way, and a column's result cannot depend on how many columns there
+//! are.
 
 use nalgebra::{DMatrix, Dyn, MatrixView};
 
@@ -30,7 +31,7 @@ pub(super) fn gate_rows(shape: &Shape) -> usize {
     (shape.cell.blocks().len() * shape.hidden).max(SMALLEST)
 }
 
-/// Rows of a layer's stacked states [h' | x | 1].
+/// Rows of a layer's stacked states `[h' | x | 1]`.
 pub(super) fn state_rows(shape: &Shape, layer: usize) -> usize {
     (shape.hidden + shape.inputs_of(layer) + 1).max(SMALLEST)
 }
@@ -40,7 +41,7 @@ pub(super) fn output_rows(shape: &Shape) -> usize {
     shape.head_rows().max(SMALLEST)
 }
 
-/// Rows of what the head reads [h | known | 1].
+/// Rows of what the head reads `[h | known | 1]`.
 pub(super) fn head_rows(shape: &Shape) -> usize {
     (shape.hidden + shape.head_known() + 1).max(SMALLEST)
 }
@@ -155,8 +156,8 @@ pub(super) fn zeros(shape: &Shape) -> Tensors {
 /// A matrix whose rows and columns may lie anyhow in memory.
 pub(super) type Strided<'a> = MatrixView<'a, f32, Dyn, Dyn, Dyn, Dyn>;
 
-/// The transpose of the first `columns` columns of `matrix`, without copying them: the fast kernel packs its operands
-/// anyway and takes any stride, while nalgebra's own transposed product does not reach it.
+/// The transpose of the first `columns` columns of `matrix`, without copying them: the fast kernel packs its
+/// operands anyway and takes any stride, while nalgebra's own transposed product does not reach it.
 pub(super) fn transposed(matrix: &DMatrix<f32>, columns: usize) -> Strided<'_> {
     let rows = matrix.nrows();
     Strided::from_slice_with_strides(&matrix.as_slice()[..columns * rows], columns, rows, rows, 1)

@@ -47,3 +47,28 @@ impl Gradients {
         norm
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::{CellKind, Decoder};
+
+    const SHAPE: Shape = Shape {
+        cell: CellKind::Rnn,
+        inputs: 3,
+        hidden: 4,
+        layers: 1,
+        horizon: 3,
+        known: 0,
+        decoder: Decoder::Direct,
+    };
+
+    #[test]
+    fn gradients_are_clipped_to_a_norm() {
+        let mut gradients = Gradients::zeros(&SHAPE);
+        gradients.tensors.get_mut("head.bias").unwrap().data[..2].copy_from_slice(&[3.0, 4.0]);
+        assert_eq!(gradients.clip(10.0), 5.0);
+        assert_eq!(gradients.clip(1.0), 5.0);
+        assert!((gradients.norm() - 1.0).abs() < 1e-6);
+    }
+}

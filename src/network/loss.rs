@@ -3,7 +3,8 @@
 use super::Loss;
 
 impl Loss {
-    /// The loss of one value whose forecast minus target is `error`, and its derivative with respect to the forecast.
+    /// The loss of one value whose forecast minus target is `error`, and its derivative with respect to the
+    /// forecast.
     pub fn of(self, error: f32) -> (f64, f32) {
         let wide = f64::from(error);
         match self {

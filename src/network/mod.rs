@@ -1,8 +1,8 @@
 //! The recurrent networks: cells, layers, head, their gradients, and the tensors they are stored as.
 //!
 //! A network knows matrices of numbers and nothing of series, files, threads or time. It is constant while it
-//! forecasts; what changes (`Scratch`, `State`) is passed in. A column's result never depends on the width of the
-//! batch, on its place in it or on its neighbours, bit for bit.
+//! forecasts; what changes (`Scratch`, `State`) is passed in. A column's result never depends on the width of
+//! the batch, on its place in it or on its neighbours, bit for bit.
 
 mod activations;
 mod backward;

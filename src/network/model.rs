@@ -23,7 +23,9 @@ pub struct Network {
 pub enum WeightsError {
     #[error(transparent)]
     Shape(#[from] ShapeError),
-    #[error("tensor `{name}` of shape {expected:?} is missing: the network is described as another than it is")]
+    #[error(
+        "tensor `{name}` of shape {expected:?} is missing: the network is described as another than it is"
+    )]
     Missing { name: String, expected: Vec<usize> },
     #[error("tensor `{name}` has shape {found:?}, but {expected:?} follows from the network's sizes")]
     Mismatch { name: String, expected: Vec<usize>, found: Vec<usize> },
@@ -34,12 +36,14 @@ pub enum WeightsError {
 }
 
 impl Network {
-    /// A network with random weights, the same for the same seed: PyTorch's distributions, except that the forget gates
-    /// start open (bias 1), since otherwise an LSTM forgets within a few steps and is slow to learn not to.
+    /// A network with random weights, the same for the same seed: PyTorch's distributions, except that the
+    /// forget gates start open (bias 1), since otherwise an LSTM forgets within a few steps and is slow to
+    /// learn not to.
     pub fn new(shape: Shape, seed: u64) -> Result<Self, ShapeError> {
         shape.check()?;
         let mut random = Random::new(seed);
-        let tensors = shape.slots().into_iter().map(|slot| first_weights(&shape, slot, &mut random)).collect();
+        let tensors =
+            shape.slots().into_iter().map(|slot| first_weights(&shape, slot, &mut random)).collect();
         Ok(Self::pack(shape, tensors))
     }
 
@@ -72,8 +76,9 @@ impl Network {
         &self.shape
     }
 
-    /// The weights: `weight_ih_l0` [gates*hidden, inputs], `weight_hh_l0` [gates*hidden, hidden], `bias_ih_l0`,
-    /// `bias_hh_l0` [gates*hidden], `peephole_i_l0` [hidden], ..., `head.weight`, `head.bias`.
+    /// The weights: `weight_ih_l0` `[gates*hidden, inputs]`, `weight_hh_l0` `[gates*hidden, hidden]`,
+    /// `bias_ih_l0`, `bias_hh_l0` `[gates*hidden]`, `peephole_i_l0` `[hidden]`, ..., `head.weight`,
+    /// `head.bias`.
     pub fn tensors(&self) -> &Tensors {
         &self.tensors
     }
@@ -94,7 +99,8 @@ impl Network {
     }
 }
 
-/// Uniform in ±1/sqrt(n), where n is what one row of the matrix reads: `hidden` for the cells, all inputs for the head.
+/// Uniform in ±1/sqrt(n), where n is what one row of the matrix reads: `hidden` for the cells, all inputs for
+/// the head.
 fn first_weights(shape: &Shape, slot: Slot, random: &mut Random) -> (String, Tensor) {
     let reads = if slot.name.starts_with("head.") { shape.hidden + shape.head_known() } else { shape.hidden };
     let bound = 1.0 / (reads as f32).sqrt();

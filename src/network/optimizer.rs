@@ -40,6 +40,7 @@ impl Optimizer {
             let moments = self.means.values_mut().zip(self.squares.values_mut());
             let pairs = weights.values_mut().zip(gradients.tensors.values());
             for ((weight, gradient), (mean, square)) in pairs.zip(moments) {
+                assert_eq!(weight.shape, gradient.shape, "gradients belong to the network");
                 let numbers = weight.data.iter_mut().zip(&gradient.data);
                 for ((w, &g), (m, v)) in numbers.zip(mean.data.iter_mut().zip(&mut square.data)) {
                     // m = β1 m + (1 - β1) g
@@ -51,5 +52,36 @@ impl Optimizer {
                 }
             }
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::{CellKind, Decoder, Shape};
+
+    const SHAPE: Shape = Shape {
+        cell: CellKind::Rnn,
+        inputs: 3,
+        hidden: 4,
+        layers: 1,
+        horizon: 3,
+        known: 0,
+        decoder: Decoder::Direct,
+    };
+
+    /// The first step of Adam goes by the learning rate against each gradient, whatever its size.
+    #[test]
+    fn the_first_step_is_the_learning_rate() {
+        let mut network = Network::new(SHAPE, 1).unwrap();
+        let before = network.tensors()["head.bias"].data.clone();
+        let mut gradients = Gradients::zeros(network.shape());
+        gradients.tensors.get_mut("head.bias").unwrap().data.copy_from_slice(&[1e3, -1e-3, 0.0]);
+        Optimizer::new(&network, 0.01, 0.5).step(&mut network, &gradients);
+        for ((before, after), step) in
+            before.iter().zip(&network.tensors()["head.bias"].data).zip([-0.01, 0.01, 0.0])
+        {
+            assert!((after - (before * (1.0 - 0.01 * 0.5) + step)).abs() < 1e-6, "{before} {after}");
+        }
     }
 }

@@ -1,5 +1,5 @@
-//! The forward pass of one tile of columns: cells step by step, then the head, with or without keeping what the
-//! backward pass needs. Forecasting and training run this same code, so they give the same bits.
+//! The forward pass of one tile of columns: cells step by step, then the head, with or without keeping what
+//! the backward pass needs. Forecasting and training run this same code, so they give the same bits.
 
 use nalgebra::DMatrix;
 
@@ -8,13 +8,13 @@ use super::cells::Forward;
 use super::fused::{SMALLEST, gate_rows, head_rows, output_rows, state_rows};
 use super::{Batch, Decoder, Network, Shape, State};
 
-/// Columns that go through the network together. Enough that the products, not the packing of the weights, take the
-/// time, few enough that a step stays in the cache and that buffers do not grow with the batch.
+/// Columns that go through the network together. Enough that the products, not the packing of the weights,
+/// take the time, few enough that a step stays in the cache and that buffers do not grow with the batch.
 pub(super) const TILE: usize = 64;
 
 /// The buffers of one layer: blocks of `padded` columns, one block a step when steps are kept.
 pub(super) struct LayerRun {
-    /// [h' | x | 1 | 0...], the right side of the product.
+    /// `[h' | x | 1 | 0...]`, the right side of the product.
     pub states: DMatrix<f32>,
     /// The product, then the gates.
     pub gates: DMatrix<f32>,
@@ -24,7 +24,7 @@ pub(super) struct LayerRun {
 
 /// The buffers of the head, a block each time it is read.
 pub(super) struct HeadRun {
-    /// [h | known | 1 | 0...]
+    /// `[h | known | 1 | 0...]`
     pub states: DMatrix<f32>,
     pub outputs: DMatrix<f32>,
 }
@@ -58,15 +58,16 @@ pub(super) fn columns(data: &[f32], step: usize, width: usize, rows: usize, tile
 }
 
 impl Run {
-    /// Buffers that keep `kept` steps and `said` readings of the head, or only the last of each when `kept` is 0.
+    /// Buffers that keep `kept` steps and `said` readings of the head, or only the last of each when `kept`
+    /// is 0.
     pub fn new(shape: &Shape, kept: usize, said: usize) -> Self {
         let layer = |k: usize| LayerRun {
-            states: DMatrix::zeros(state_rows(shape, k), (kept + 1) * TILE),
+            states: constant(state_rows(shape, k), (kept + 1) * TILE, shape.hidden + shape.inputs_of(k)),
             gates: DMatrix::zeros(gate_rows(shape), kept.max(1) * TILE),
             cells: DMatrix::zeros(shape.cell.cell_states() * shape.hidden, (kept + 1) * TILE),
         };
         let head = HeadRun {
-            states: DMatrix::zeros(head_rows(shape), said.max(1) * TILE),
+            states: constant(head_rows(shape), said.max(1) * TILE, shape.hidden + shape.head_known()),
             outputs: DMatrix::zeros(output_rows(shape), said.max(1) * TILE),
         };
         Self { shape: *shape, layers: (0..shape.layers).map(layer).collect(), head, padded: SMALLEST, kept }
@@ -81,29 +82,22 @@ impl Run {
         if self.kept == 0 { 0 } else { step }
     }
 
-    /// Makes ready for `count` columns: all states zero, all constant inputs one.
-    pub fn begin(&mut self, count: usize) {
-        self.padded = count.next_multiple_of(SMALLEST);
+    /// Makes ready for the columns of a tile, with the states `from` or with zeros.
+    pub fn begin(&mut self, from: Option<&State>, tile: Tile) {
+        self.padded = tile.count.next_multiple_of(SMALLEST);
         let hidden = self.shape.hidden;
         for (k, layer) in self.layers.iter_mut().enumerate() {
-            set_constant(&mut layer.states, hidden + self.shape.inputs_of(k));
-            layer.cells.fill(0.0);
-        }
-        set_constant(&mut self.head.states, hidden + self.shape.head_known());
-    }
-
-    /// The states before the first step.
-    pub fn load(&mut self, state: &State, tile: Tile) {
-        let hidden = self.shape.hidden;
-        for (k, layer) in self.layers.iter_mut().enumerate() {
-            let rows = layer.states.nrows();
-            let from = columns(state.hidden(k), 0, state.width(), hidden, tile);
-            copy_rows((from, hidden, 0), (layer.states.as_mut_slice(), rows, 0), hidden);
-            let from = state.cell(k);
-            if !from.is_empty() {
-                let from = columns(from, 0, state.width(), hidden, tile);
-                layer.cells.as_mut_slice()[..from.len()].copy_from_slice(from);
-            }
+            let (state_rows, cell_rows) = (layer.states.nrows(), layer.cells.nrows());
+            let (states, cells) = (layer.states.as_mut_slice(), layer.cells.as_mut_slice());
+            let (states, cells) =
+                (&mut states[..self.padded * state_rows], &mut cells[..self.padded * cell_rows]);
+            // Without a state there are no columns to copy, and all become zero.
+            let (h, c) = from.map_or((&[][..], &[][..]), |state| {
+                let part = |numbers, rows| columns(numbers, 0, state.width(), rows, tile);
+                (part(state.hidden(k), hidden), part(state.cell(k), cell_rows))
+            });
+            copy_rows((h, hidden, 0), (states, state_rows, 0), hidden);
+            copy_rows((c, cell_rows, 0), (cells, cell_rows, 0), cell_rows);
         }
     }
 
@@ -123,13 +117,13 @@ impl Run {
         }
     }
 
-    /// Sets the inputs [column][input] of a step.
+    /// Sets the inputs `[column][input]` of a step.
     pub fn feed(&mut self, step: usize, inputs: &[f32]) {
-        let start = self.block(step) * self.padded;
-        let (hidden, width) = (self.shape.hidden, self.shape.inputs);
+        let (start, width) = (self.block(step) * self.padded, self.shape.inputs);
         let states = &mut self.layers[0].states;
         let rows = states.nrows();
-        copy_rows((inputs, width, 0), (&mut states.as_mut_slice()[start * rows..], rows, hidden), width);
+        let to = &mut states.as_mut_slice()[start * rows..][..self.padded * rows];
+        copy_rows((inputs, width, 0), (to, rows, self.shape.hidden), width);
     }
 
     /// All layers take one step, with the inputs that were fed.
@@ -143,7 +137,8 @@ impl Run {
                 let (from, to) = (&below[k - 1].states, &mut above[0].states);
                 let (from_rows, to_rows) = (from.nrows(), to.nrows());
                 let from = &from.as_slice()[next * from_rows..][..padded * from_rows];
-                copy_rows((from, from_rows, 0), (&mut to.as_mut_slice()[now * to_rows..], to_rows, hidden), hidden);
+                let to = &mut to.as_mut_slice()[now * to_rows..][..padded * to_rows];
+                copy_rows((from, from_rows, 0), (to, to_rows, hidden), hidden);
             }
             let layer = &mut self.layers[k];
             // [a_i; a_f; ...] = [W_hh W_ih b] [h'; x; 1]
@@ -167,7 +162,8 @@ impl Run {
         }
     }
 
-    /// The head says value or values `i` after `done` steps. `known` is the tile's [column][horizon][known].
+    /// The head says value or values `i` after `done` steps. `known` is the tile's
+    /// `[column][horizon][known]`.
     pub fn say(&mut self, network: &Network, done: usize, i: usize, known: &[f32]) {
         let (hidden, padded) = (self.shape.hidden, self.padded);
         let (from, to) = (self.block(done) * padded, self.block(i) * padded);
@@ -189,13 +185,17 @@ impl Run {
         outputs.columns_mut(to, padded).gemm(1.0, &network.head, &states.columns(to, padded), 0.0);
     }
 
-    /// Forecasts the columns of a tile into `out` [column][horizon].
-    pub fn forecast(&mut self, network: &Network, from: Option<&State>, batch: &Batch<'_>, tile: Tile, out: &mut [f32]) {
+    /// Forecasts the columns of a tile into `out` `[column][horizon]`.
+    pub fn forecast(
+        &mut self,
+        network: &Network,
+        from: Option<&State>,
+        batch: &Batch<'_>,
+        tile: Tile,
+        out: &mut [f32],
+    ) {
         let (shape, width) = (self.shape, batch.width);
-        self.begin(tile.count);
-        if let Some(state) = from {
-            self.load(state, tile);
-        }
+        self.begin(from, tile);
         for step in 0..batch.steps {
             self.feed(step, columns(batch.inputs, step, width, shape.inputs, tile));
             self.advance(network, step);
@@ -215,7 +215,7 @@ impl Run {
         }
     }
 
-    /// The top layer's h after `done` steps, [column][hidden].
+    /// The top layer's h after `done` steps, `[column][hidden]`.
     pub fn top(&self, done: usize, out: &mut [f32]) {
         let top = &self.layers[self.shape.layers - 1].states;
         let from = &top.as_slice()[self.block(done) * self.padded * top.nrows()..];
@@ -246,20 +246,27 @@ impl LayerRun {
     }
 }
 
-/// Zeros, and a row of ones that brings in the biases.
-fn set_constant(states: &mut DMatrix<f32>, ones: usize) {
-    states.fill(0.0);
-    states.row_mut(ones).fill(1.0);
+/// Zeros, and a row of ones that brings in the biases. Nothing writes over the ones, nor over the padding
+/// below them.
+fn constant(rows: usize, columns: usize, ones: usize) -> DMatrix<f32> {
+    let mut matrix = DMatrix::zeros(rows, columns);
+    matrix.row_mut(ones).fill(1.0);
+    matrix
 }
 
-/// Copies `count` rows of each column, from (numbers, rows of a column, first row) to the same; the shorter side says
-/// how many columns.
-pub(super) fn copy_rows(from: (&[f32], usize, usize), to: (&mut [f32], usize, usize), count: usize) {
+/// Copies `count` rows of each column, from (numbers, rows of a column, first row) to the same. Where there
+/// are more columns to write than to read, the others become zero: columns that only fill up a product must
+/// stay finite.
+fn copy_rows(from: (&[f32], usize, usize), to: (&mut [f32], usize, usize), count: usize) {
     let ((from, from_rows, first), (to, to_rows, start)) = (from, to);
     if count == 0 {
         return;
     }
-    for (from, to) in from.chunks_exact(from_rows).zip(to.chunks_exact_mut(to_rows)) {
-        to[start..start + count].copy_from_slice(&from[first..first + count]);
+    let mut from = from.chunks_exact(from_rows);
+    for to in to.chunks_exact_mut(to_rows) {
+        match from.next() {
+            Some(from) => to[start..start + count].copy_from_slice(&from[first..first + count]),
+            None => to[start..start + count].fill(0.0),
+        }
     }
 }

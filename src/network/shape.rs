@@ -60,8 +60,20 @@ impl Shape {
             ("inputs", self.inputs, 1, INPUTS_MAX, "each step is read whole; leave columns out"),
             ("hidden", self.hidden, 1, HIDDEN_MAX, "the weights grow with its square; use more layers"),
             ("layers", self.layers, 1, LAYERS_MAX, "gradients do not survive deeper stacks"),
-            ("horizon", self.horizon, 1, HORIZON_MAX, "every forecast carries that many values; use a coarser grid"),
-            ("known", self.known, 0, INPUTS_MAX, "the head reads it for each step of the horizon; leave columns out"),
+            (
+                "horizon",
+                self.horizon,
+                1,
+                HORIZON_MAX,
+                "every forecast carries that many values; use a coarser grid",
+            ),
+            (
+                "known",
+                self.known,
+                0,
+                INPUTS_MAX,
+                "the head reads it for each step of the horizon; leave columns out",
+            ),
         ];
         for (what, found, min, max, reason) in sizes {
             if found < min {
@@ -80,7 +92,8 @@ impl Shape {
 
     /// How many numbers are learned.
     pub fn parameters(&self) -> u64 {
-        let count = |slot: Slot| slot.shape.iter().fold(1, |product: u64, &n| product.saturating_mul(n as u64));
+        let count =
+            |slot: Slot| slot.shape.iter().fold(1, |product: u64, &n| product.saturating_mul(n as u64));
         self.slots().into_iter().map(count).fold(0, u64::saturating_add)
     }
 

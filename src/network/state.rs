@@ -26,7 +26,7 @@ impl State {
         self.width
     }
 
-    /// The hidden state of a layer, [column][hidden].
+    /// The hidden state of a layer, `[column][hidden]`.
     pub fn hidden(&self, layer: usize) -> &[f32] {
         self.hidden[layer].as_slice()
     }
@@ -35,7 +35,7 @@ impl State {
         self.hidden[layer].as_mut_slice()
     }
 
-    /// The cell state of a layer, [column][hidden]; empty for cells without.
+    /// The cell state of a layer, `[column][hidden]`; empty for cells without.
     pub fn cell(&self, layer: usize) -> &[f32] {
         self.cell[layer].as_slice()
     }

@@ -1,15 +1,15 @@
 //! Named tensors, and the safetensors bytes they are stored as. Nothing in them is ever executed.
 //!
-//! The bytes carry exactly one metadata entry, because the format writes several in random order, and equal tensors
-//! must give equal bytes.
+//! The bytes carry exactly one metadata entry, because the format writes several in random order, and equal
+//! tensors must give equal bytes.
 
 use std::collections::{BTreeMap, HashMap};
 
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensorError, SafeTensors};
 
-/// The header holds the names, the shapes and the text; this is a thousand times an ordinary one, and small enough to
-/// be parsed before anything is known of the file.
+/// The header holds the names, the shapes and the text; this is a thousand times an ordinary one, and small
+/// enough to be parsed before anything is known of the file.
 pub const HEADER_MAX: usize = 16 << 20;
 
 /// A dense tensor, row-major.
@@ -36,7 +36,9 @@ pub enum TensorsError {
     Truncated { found: usize, needed: u64 },
     #[error("{found} bytes, but the header describes {described}; the file has something else at its end")]
     Trailing { found: usize, described: u64 },
-    #[error("not a safetensors file: its first 8 bytes give a header of {found} bytes, more than {HEADER_MAX}")]
+    #[error(
+        "not a safetensors file: its first 8 bytes give a header of {found} bytes, more than {HEADER_MAX}"
+    )]
     HeaderTooLarge { found: u64 },
     #[error("not a valid safetensors header ({reason}); the file is damaged or of another kind")]
     Header { reason: String },
@@ -50,7 +52,8 @@ pub enum TensorsError {
     NotFinite { name: String, place: usize, found: f32 },
 }
 
-/// The tensors as safetensors bytes with the single metadata entry `key: text`. Equal arguments give equal bytes.
+/// The tensors as safetensors bytes with the single metadata entry `key: text`. Equal arguments give equal
+/// bytes.
 ///
 /// Panics when `text` is longer than [`HEADER_MAX`] or a tensor's numbers do not fill its shape.
 pub fn write(tensors: &Tensors, key: &str, text: &str) -> Vec<u8> {
@@ -132,7 +135,8 @@ fn error_of(error: SafeTensorError, bytes: &[u8]) -> TensorsError {
 fn described(bytes: &[u8]) -> Option<u64> {
     let header = u64::from_le_bytes(*bytes.first_chunk::<LENGTH_BYTES>()?);
     let end = LENGTH_BYTES.checked_add(usize::try_from(header).ok()?)?;
-    let entries: BTreeMap<String, serde_json::Value> = serde_json::from_slice(bytes.get(LENGTH_BYTES..end)?).ok()?;
+    let entries: BTreeMap<String, serde_json::Value> =
+        serde_json::from_slice(bytes.get(LENGTH_BYTES..end)?).ok()?;
     let ends = entries.values().filter_map(|entry| entry["data_offsets"][1].as_u64());
     (end as u64).checked_add(ends.max().unwrap_or(0))
 }
@@ -183,7 +187,8 @@ mod tests {
         for bit in 0..8 * bytes.len() {
             let mut damaged = bytes.clone();
             damaged[bit / 8] ^= 1 << (bit % 8);
-            // Damage in a name or a number may well read as another name or number; that in the length may not.
+            // Damage in a name or a number may well read as another name or number; that in the length may
+            // not.
             let found = read(&damaged, "tidecast");
             assert!(bit >= 64 || found.is_err(), "{bit}");
         }

@@ -4,11 +4,12 @@ use super::backward::Back;
 use super::run::{Run, TILE, Tile, columns, tiles};
 use super::{Batch, Gradients, Loss, Network, Shape, State};
 
-/// Buffers of training, used again and again. They hold every step of one tile of columns, and grow to the longest batch.
+/// Buffers of training, used again and again. They hold every step of one tile of columns, and grow to the
+/// longest batch.
 pub struct TrainScratch {
     run: Run,
     back: Back,
-    /// Forecasts of one tile, [column][horizon].
+    /// Forecasts of one tile, `[column][horizon]`.
     forecasts: Vec<f32>,
 }
 
@@ -26,9 +27,9 @@ pub struct Scored {
 /// A sequence's outputs, and the gradients of their product with given numbers.
 #[derive(Clone, Debug)]
 pub struct SequenceGradients {
-    /// [step][column][hidden]: the top layer.
+    /// `[step][column][hidden]`: the top layer.
     pub outputs: Vec<f32>,
-    /// [step][column][input]
+    /// `[step][column][input]`
     pub inputs: Vec<f32>,
     pub gradients: Gradients,
 }
@@ -40,18 +41,19 @@ impl TrainScratch {
         Self { run: Run::new(shape, 1, said), back: Back::new(shape, said), forecasts }
     }
 
-    fn begin(&mut self, shape: &Shape, steps: usize) {
+    fn begin(&mut self, network: &Network, steps: usize) {
+        let shape = network.shape();
         assert_eq!(self.run.shape, *shape, "the scratch is that of the network's shape");
         if self.run.kept() < steps {
             self.run = Run::new(shape, steps, shape.fed_back() + 1);
         }
-        self.back.clear();
+        self.back.clear(network);
     }
 }
 
 impl Network {
-    /// The loss of the forecasts of `batch` against `targets` [column][horizon], of which NaN do not count, and the
-    /// gradients of its sum.
+    /// The loss of the forecasts of `batch` against `targets` `[column][horizon]`, of which NaN do not count,
+    /// and the gradients of its sum.
     ///
     /// Panics when a slice has the wrong length, the batch has no step, or `scratch` is another shape's.
     pub fn loss_and_gradients(
@@ -65,7 +67,7 @@ impl Network {
         batch.check(shape);
         assert!(batch.steps > 0, "a window has at least one step");
         assert_eq!(targets.len(), batch.width * shape.horizon, "targets are [column][horizon]");
-        scratch.begin(shape, batch.steps + shape.fed_back());
+        scratch.begin(self, batch.steps + shape.fed_back());
         let (mut loss_sum, mut count) = (0.0, 0);
         for tile in tiles(batch.width) {
             let TrainScratch { run, back, forecasts } = scratch;
@@ -106,8 +108,8 @@ impl Network {
         back.gather(run, steps + fed_back, fed_back + 1);
     }
 
-    /// Runs the layers, without the head, from `state` over `inputs` [step][column][input], and gives the gradients of
-    /// the sum of outputs times `doutputs` [step][column][hidden].
+    /// Runs the layers, without the head, from `state` over `inputs` `[step][column][input]`, and gives the
+    /// gradients of the sum of outputs times `doutputs` `[step][column][hidden]`.
     ///
     /// Panics when a slice has the wrong length or `scratch` is another shape's.
     pub fn sequence_gradients(
@@ -122,13 +124,12 @@ impl Network {
         let steps = doutputs.len() / (width * shape.hidden).max(1);
         assert_eq!(doutputs.len(), steps * width * shape.hidden, "doutputs are [step][column][hidden]");
         assert_eq!(inputs.len(), steps * width * shape.inputs, "inputs are [step][column][input]");
-        scratch.begin(shape, steps);
+        scratch.begin(self, steps);
         let mut outputs = vec![0.0; doutputs.len()];
         let mut dinputs = vec![0.0; inputs.len()];
         for tile in tiles(width) {
             let TrainScratch { run, back, .. } = scratch;
-            run.begin(tile.count);
-            run.load(state, tile);
+            run.begin(Some(state), tile);
             for step in 0..steps {
                 run.feed(step, columns(inputs, step, width, shape.inputs, tile));
                 run.advance(self, step);

@@ -1,13 +1,14 @@
 //! A broker for tests, and the two things a test does with it beside the program: write messages and read them back.
 //!
-//! Which broker, in this order: the one at `TIDECAST_TEST_BROKERS`; a real Apache Kafka, fetched once by Maven and
-//! started on free ports of this machine (needs `java` and `mvn`); the one inside the process, which cannot show all.
+//! Which broker, in this order: the one at `TIDECAST_TEST_BROKERS` (an address, or `embedded`); a real Apache Kafka,
+//! fetched once by Maven and started on free ports of this machine (needs `java` and `mvn`); the one inside the process,
+//! which cannot show all.
 //! A test that needs a real one asks for [`real`] and returns when there is none, which is said on standard error;
 //! `TIDECAST_REQUIRE_BROKER=1` makes that a failure.
 
 mod server;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -20,7 +21,8 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::{Headers, Message};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{Offset, TopicPartitionList};
-use tidecast::io::kafka::Embedded;
+use tidecast::config::Brokers;
+use tidecast::io::kafka::{Cluster, Embedded};
 
 enum Broker {
     Real(String),
@@ -31,10 +33,12 @@ enum Broker {
 fn broker() -> &'static Broker {
     static BROKER: OnceLock<Broker> = OnceLock::new();
     BROKER.get_or_init(|| {
-        if let Ok(address) = std::env::var("TIDECAST_TEST_BROKERS") {
-            return Broker::Real(address);
-        }
-        match server::start() {
+        let started = match std::env::var("TIDECAST_TEST_BROKERS") {
+            Ok(chosen) if chosen == "embedded" => Err("it was chosen".into()),
+            Ok(address) => Ok(address),
+            Err(_) => server::start(),
+        };
+        match started {
             Ok(address) => Broker::Real(address),
             Err(reason) if std::env::var("TIDECAST_REQUIRE_BROKER").is_ok_and(|value| value == "1") => {
                 panic!("TIDECAST_REQUIRE_BROKER=1, and there is no Kafka: {reason}")
@@ -65,6 +69,16 @@ pub fn any() -> String {
         Broker::Real(address) => address.clone(),
         Broker::Embedded(embedded) => embedded.bootstrap_servers(),
     }
+}
+
+/// The broker as the program knows it.
+pub fn cluster() -> Cluster {
+    let nothing = BTreeMap::new();
+    match broker() {
+        Broker::Real(address) => Cluster::new(&Brokers::At(address.clone()), None, &nothing),
+        Broker::Embedded(embedded) => Cluster::new(&Brokers::Embedded, Some(embedded), &nothing),
+    }
+    .expect("the settings of a cluster")
 }
 
 /// A name that nothing else uses, for a topic or a group.
@@ -156,7 +170,10 @@ pub fn read_all(topic: &str) -> Vec<Stored> {
 fn to_stored(message: &impl Message) -> Stored {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let headers = message.headers().map_or(Vec::new(), |headers| {
-        headers.iter().map(|header| (header.key.to_string(), header.value.map_or(String::new(), text))).collect()
+        headers
+            .iter()
+            .map(|header| (header.key.to_string(), header.value.map_or(String::new(), text)))
+            .collect()
     });
     Stored {
         partition: message.partition(),

@@ -18,7 +18,8 @@ const START_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Runs the command it is given until its standard input closes, which is when the tests end, however they end; then
 /// kills it and removes the folder named first. (A background job of a shell does not hold the shell's input open.)
-const WATCH: &str = r#"folder=$1; shift; "$@" & child=$!; cat >/dev/null; kill -9 $child; wait $child; rm -rf "$folder""#;
+const WATCH: &str =
+    r#"folder=$1; shift; "$@" & child=$!; cat >/dev/null; kill -9 $child; wait $child; rm -rf "$folder""#;
 
 /// Starts a broker and returns its address; an error says what is missing on this machine.
 pub fn start() -> Result<String> {
@@ -33,7 +34,9 @@ pub fn start() -> Result<String> {
     let format = ["kafka.tools.StorageTool", "format", "-t", "VGlkZUNhc3RUZXN0LS0tMQ", "-c"];
     let output = java(&jars).args(format).arg(&properties).output()?;
     if !output.status.success() {
-        return Err(format!("formatting its storage failed: {}", String::from_utf8_lossy(&output.stderr)).into());
+        return Err(
+            format!("formatting its storage failed: {}", String::from_utf8_lossy(&output.stderr)).into()
+        );
     }
 
     let log_path = folder.join("log");

@@ -2,6 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use rdkafka::config::ClientConfig;
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use tidecast::io::Source;
 
 use super::*;
@@ -65,6 +69,8 @@ async fn members_share_and_take_over() {
 
 #[tokio::test]
 async fn so_they_do_under_an_eager_assignor() {
+    // The broker inside the process refuses the commits of members that are about to rejoin.
+    let Some(_) = broker::real() else { return };
     let topic = broker::topic("input", 4).await;
     let mut config = reading(&topic);
     config.client.insert("partition.assignment.strategy".into(), "roundrobin".into());
@@ -76,8 +82,39 @@ async fn so_they_do_when_the_broker_assigns() {
     let Some(_) = broker::real() else { return };
     let topic = broker::topic("input", 4).await;
     let mut config = reading(&topic);
-    config.client.insert("group.protocol".into(), "consumer".into());
+    config.client = client([("group.protocol", "consumer")]);
     within_a_minute(share(config)).await;
+}
+
+/// The coordinator has forgotten the member: its partitions are lost, and come back as at a restart.
+#[tokio::test]
+async fn lost_partitions_are_revoked_and_come_back_at_the_commit() {
+    let mock = MockCluster::new(1).unwrap();
+    mock.create_topic("input", 1, 1).unwrap();
+    let mut config = reading("input");
+    config.brokers = Brokers::At(mock.bootstrap_servers());
+    let payload = r#"{"id":"a","t":1,"v":1}"#;
+    let mut writing = ClientConfig::new();
+    let producer: BaseProducer = writing.set("bootstrap.servers", mock.bootstrap_servers()).create().unwrap();
+    for _ in 0..3 {
+        producer.send(BaseRecord::to("input").key("k").payload(payload)).map_err(|(error, _)| error).unwrap();
+    }
+    producer.flush(Duration::from_secs(10)).unwrap();
+
+    within_a_minute(async {
+        let mut reader = Reader::open(&config, Until::Stopped).await.unwrap();
+        reader.read_rows(3).await.unwrap();
+        reader.source.commit(&at("input", 0, 1)).await.unwrap();
+        mock.request_errors(RDKafkaApiKey::Heartbeat, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID]);
+        while !reader.owned.is_empty() {
+            // The commit within is for what is not ours any more: dropped, and no error.
+            reader.step().await.unwrap();
+        }
+        reader.read_rows(5).await.unwrap();
+        let offsets: Vec<i64> = reader.rows.iter().map(|row| row.1).collect();
+        assert_eq!(offsets, [0, 1, 2, 1, 2]);
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -30,10 +30,9 @@ fn writing() -> SinkConfig {
 
 /// Forecasts at offsets 10, 11, ... of `input/3`, one for each id, and the messages they came from.
 fn output(ids: &[&str], horizon: usize) -> Output {
-    let mut builder =
-        ForecastBuilder::new(&[0.8], ForecastStamp { every: "1h".into(), model: "abc".into() });
+    let mut builder = ForecastBuilder::new(&[0.8], ForecastStamp { every: "1h".into(), model: "abc".into() });
     let mut records = Vec::new();
-    let values = vec![0.5; horizon];
+    let values = vec![0.5f32; horizon];
     for (offset, id) in (10..).zip(ids) {
         builder.push(offset, id, "v", 0, &[&values, &values, &values]);
         records.push(Record {
@@ -53,9 +52,8 @@ fn output(ids: &[&str], horizon: usize) -> Output {
 
 #[tokio::test]
 async fn a_forecast_has_its_series_place_time_and_source() {
-    let Some(_) = broker::real() else { return };
     let config = writing();
-    let mut sink = KafkaSink::open(&cluster(), &config, 5).await.unwrap();
+    let mut sink = KafkaSink::open(&broker::cluster(), &config, 5).await.unwrap();
     sink.write(&output(&PLACES.map(|place| place.0), 2)).await.unwrap();
     within_a_minute(sink.commit(&Positions::new())).await.unwrap();
     let stored = broker::read_all(&config.topic);
@@ -75,7 +73,7 @@ async fn a_forecast_has_its_series_place_time_and_source() {
 async fn chosen_refusals_go_to_the_rejects_as_they_came() {
     let config = writing();
     let reject = |offset, reason| Reject { offset, reason, detail: "why".into() };
-    let mut sink = KafkaSink::open(&cluster(), &config, 5).await.unwrap();
+    let mut sink = KafkaSink::open(&broker::cluster(), &config, 5).await.unwrap();
     let mut output = output(&["a", "b", "c"], 1);
     output.origins.records[1].key = None;
     output.rejects = vec![
@@ -107,13 +105,13 @@ async fn a_message_that_is_refused_names_topic_and_series() {
     let Some(_) = broker::real() else { return };
     // Refused by the client before it is sent.
     let config = writing();
-    let mut sink = KafkaSink::open(&cluster(), &config, 1).await.unwrap();
+    let mut sink = KafkaSink::open(&broker::cluster(), &config, 1).await.unwrap();
     let error = sink.write(&output(&["huge"], 100_000)).await.unwrap_err().to_string();
     assert!(error.contains("`huge`") && error.contains(&config.topic) && error.contains("max"), "{error}");
     // Refused by the broker, found out at the commit.
     let mut config = writing();
     config.topic = broker::topic_with("small", 1, &[("max.message.bytes", "100")]).await;
-    let mut sink = KafkaSink::open(&cluster(), &config, 1).await.unwrap();
+    let mut sink = KafkaSink::open(&broker::cluster(), &config, 1).await.unwrap();
     sink.write(&output(&["broad"], 50)).await.unwrap();
     let error = within_a_minute(sink.commit(&Positions::new())).await.unwrap_err().to_string();
     assert!(error.contains("`broad`") && error.contains(&config.topic), "{error}");
@@ -130,7 +128,7 @@ async fn replayed_rows_are_read_back_to_the_same_bits() {
     }
     let rows = codec().decode(&records).rows;
     let topic = broker::topic("replayed", 5).await;
-    let mut replay = Replay::open(&cluster(), &topic, columns(), 5).await.unwrap();
+    let mut replay = Replay::open(&broker::cluster(), &topic, columns(), 5).await.unwrap();
     replay.send(&rows).await.unwrap();
     within_a_minute(replay.flush()).await.unwrap();
 

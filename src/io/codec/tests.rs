@@ -1,3 +1,5 @@
+//! What messages become: good ones rows, bad ones a reason, and none another's.
+
 use arrow::array::Array;
 use proptest::prelude::*;
 

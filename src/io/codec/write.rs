@@ -106,8 +106,12 @@ impl<'a> Values<'a> {
             }
             Values::Number(numbers) => write_json(&numbers.value(row), out),
             // serde_json writes what JSON has no word for as null.
-            Values::Singles(lists, items) => write_list(lists, row, out, |i| items.is_valid(i).then(|| items.value(i))),
-            Values::Doubles(lists, items) => write_list(lists, row, out, |i| items.is_valid(i).then(|| items.value(i))),
+            Values::Singles(lists, items) => {
+                write_list(lists, row, out, |i| items.is_valid(i).then(|| items.value(i)))
+            }
+            Values::Doubles(lists, items) => {
+                write_list(lists, row, out, |i| items.is_valid(i).then(|| items.value(i)))
+            }
         }
     }
 }

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::producer::{BaseProducer, Producer};
 
 use super::Cluster;
 use super::client::Logged;
@@ -23,11 +22,14 @@ pub async fn ensure_topic(cluster: &Cluster, topic: &str, partitions: i32) -> Re
     if let Some(count) = partition_count(cluster, topic).await? {
         return Ok(count);
     }
+    if let Some(embedded) = cluster.embedded() {
+        embedded.create_topic(topic, partitions)?;
+        return Ok(partitions);
+    }
     let admin: AdminClient<Logged> = cluster.client(&[], Logged::default())?;
     let wanted = NewTopic::new(topic, partitions, TopicReplication::Fixed(-1)).set("retention.ms", "-1");
-    let options = AdminOptions::new()
-        .request_timeout(Some(CREATE_TIMEOUT))
-        .operation_timeout(Some(CREATE_TIMEOUT));
+    let options =
+        AdminOptions::new().request_timeout(Some(CREATE_TIMEOUT)).operation_timeout(Some(CREATE_TIMEOUT));
     let outcome = match admin.create_topics([&wanted], &options).await {
         Ok(results) => results.into_iter().find_map(Result::err).map_or(Ok(()), |(_, code)| Err(code)),
         Err(KafkaError::AdminOp(code)) => Err(code),
@@ -37,16 +39,6 @@ pub async fn ensure_topic(cluster: &Cluster, topic: &str, partitions: i32) -> Re
         Ok(()) => tracing::info!(topic, partitions, "created topic, retention.ms=-1"),
         // Someone else was faster, as two instances that start together are.
         Err(RDKafkaErrorCode::TopicAlreadyExists) => {}
-        // The embedded broker knows no administration; it makes a topic when a producer asks about one.
-        Err(RDKafkaErrorCode::UnsupportedFeature | RDKafkaErrorCode::UnsupportedVersion) => {
-            let asking: BaseProducer<Logged> = cluster.client(&[], Logged::default())?;
-            let name = topic.to_string();
-            let answer = move || asking.client().fetch_metadata(Some(&name), CREATE_TIMEOUT).map(drop);
-            tokio::task::spawn_blocking(answer)
-                .await
-                .context("asking kafka for the topic")?
-                .with_context(|| format!("creating topic `{topic}` by asking about it"))?;
-        }
         Err(code) => bail!(
             "topic `{topic}` does not exist and cannot be created ({code}); create it with {partitions} partitions"
         ),
@@ -65,5 +57,7 @@ pub async fn ensure_topic(cluster: &Cluster, topic: &str, partitions: i32) -> Re
 
 async fn partition_count(cluster: &Cluster, topic: &str) -> Result<Option<i32>> {
     let (cluster, topic) = (cluster.clone(), topic.to_string());
-    tokio::task::spawn_blocking(move || cluster.partitions(&topic)).await.context("asking kafka for the topic")?
+    tokio::task::spawn_blocking(move || cluster.partitions(&topic))
+        .await
+        .context("asking kafka for the topic")?
 }

@@ -11,7 +11,6 @@ use rdkafka::ClientContext;
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::producer::{DeliveryResult, ProducerContext};
 use rdkafka::types::RDKafkaRespErr;
 
 use super::Embedded;
@@ -33,9 +32,11 @@ const OURS: [&str; 7] = [
 ];
 
 /// A Kafka cluster and how to talk to it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Cluster {
     bootstrap: String,
+    /// Kept alive, and asked for topics: it knows no administration over the wire.
+    embedded: Option<Embedded>,
     properties: BTreeMap<String, String>,
 }
 
@@ -49,14 +50,14 @@ impl Cluster {
         if let Some(name) = properties.keys().find(|name| OURS.contains(&name.as_str())) {
             bail!("client property `{name}` cannot be set: what a pipeline promises stands on it");
         }
-        let bootstrap = match (brokers, embedded) {
-            (Brokers::At(address), _) => address.clone(),
-            (Brokers::Embedded, Some(embedded)) => embedded.bootstrap_servers(),
+        let (bootstrap, embedded) = match (brokers, embedded) {
+            (Brokers::At(address), _) => (address.clone(), None),
+            (Brokers::Embedded, Some(embedded)) => (embedded.bootstrap_servers(), Some(embedded.clone())),
             (Brokers::Embedded, None) => bail!(
                 "brokers = \"embedded\" is a broker inside one process, and this command starts none; give an address"
             ),
         };
-        Ok(Self { bootstrap, properties: properties.clone() })
+        Ok(Self { bootstrap, embedded, properties: properties.clone() })
     }
 
     /// `host:port[,host:port...]`
@@ -83,8 +84,15 @@ impl Cluster {
             true => RDKafkaLogLevel::Debug,
             false => RDKafkaLogLevel::Info,
         });
-        // librdkafka says what it refuses; the cause is one of the user's own properties.
-        config.create_with_context(context).context("the kafka client refuses its settings (see `client`)")
+        config.create_with_context(context).map_err(|error| match error {
+            // Its own text would print the value, which may be a password.
+            KafkaError::ClientConfig(_, reason, name, _) => anyhow!("client property `{name}`: {reason}"),
+            other => anyhow!(other).context("the kafka client refuses its settings (see `client`)"),
+        })
+    }
+
+    pub(super) fn embedded(&self) -> Option<&Embedded> {
+        self.embedded.as_ref()
     }
 
     pub(super) fn property(&self, name: &str) -> Option<&str> {
@@ -112,6 +120,13 @@ impl Cluster {
     }
 }
 
+/// Without the properties, some of which are secrets.
+impl fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Cluster({})", self.bootstrap)
+    }
+}
+
 /// A consumer in no group: unlike a producer, its questions about a topic do not create it.
 struct Asker<'a> {
     cluster: &'a Cluster,
@@ -128,7 +143,8 @@ impl<'a> Asker<'a> {
         let metadata = self.consumer.fetch_metadata(Some(topic), METADATA_TIMEOUT);
         let metadata = metadata.map_err(|error| self.unreachable(error))?;
         let found = metadata.topics().iter().find(|found| found.name() == topic);
-        let found = found.with_context(|| format!("{} answered about another topic", self.cluster.bootstrap))?;
+        let found =
+            found.with_context(|| format!("{} answered about another topic", self.cluster.bootstrap))?;
         match found.error() {
             None => Ok(Some(found.partitions().len() as i32)),
             // A topic just made, whose leaders are still being chosen.
@@ -139,7 +155,9 @@ impl<'a> Asker<'a> {
                 RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART
                 | RDKafkaRespErr::RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC,
             ) => Ok(None),
-            Some(other) => bail!("topic `{topic}` at {}: {}", self.cluster.bootstrap, RDKafkaErrorCode::from(other)),
+            Some(other) => {
+                bail!("topic `{topic}` at {}: {}", self.cluster.bootstrap, RDKafkaErrorCode::from(other))
+            }
         }
     }
 
@@ -268,9 +286,3 @@ impl ClientContext for Logged {
 }
 
 impl ConsumerContext for Logged {}
-
-impl ProducerContext for Logged {
-    type DeliveryOpaque = ();
-
-    fn delivery(&self, _: &DeliveryResult<'_>, (): ()) {}
-}

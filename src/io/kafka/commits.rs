@@ -46,7 +46,12 @@ impl Poller {
         let now = Instant::now();
         match command {
             Command::Commit { reached, done } => {
-                self.commits.push_back(Commit { reached, done, deadline: now + COMMIT_TIMEOUT, next_try: now });
+                self.commits.push_back(Commit {
+                    reached,
+                    done,
+                    deadline: now + COMMIT_TIMEOUT,
+                    next_try: now,
+                });
             }
             Command::Close => self.is_closing = true,
         }

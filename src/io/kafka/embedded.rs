@@ -5,18 +5,26 @@
 //! so that a slow reader finds its position gone; transactions are accepted and do nothing, so that nothing on it is
 //! exactly once; it knows no topic settings, no administration and no security; and it ends with the process.
 
+use std::fmt;
+use std::sync::Arc;
+
 use anyhow::{Context, Result};
-use rdkafka::bindings::{
-    rd_kafka_handle_mock_cluster, rd_kafka_mock_group_initial_rebalance_delay_ms,
-};
+use rdkafka::bindings::{rd_kafka_handle_mock_cluster, rd_kafka_mock_group_initial_rebalance_delay_ms};
 use rdkafka::config::ClientConfig;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, DefaultProducerContext, Producer};
 
-/// Runs until dropped.
+/// Runs until the last clone is dropped.
+#[derive(Clone)]
 pub struct Embedded {
     /// The client whose setting `test.mock.num.brokers` makes the cluster, and which owns it.
-    owner: BaseProducer,
+    owner: Arc<BaseProducer>,
+}
+
+impl fmt::Debug for Embedded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Embedded({})", self.bootstrap_servers())
+    }
 }
 
 impl Embedded {
@@ -35,7 +43,7 @@ impl Embedded {
                 rd_kafka_mock_group_initial_rebalance_delay_ms(cluster, 0);
             }
         }
-        let broker = Self { owner };
+        let broker = Self { owner: Arc::new(owner) };
         broker.create_topic(topic, partitions)?;
         Ok(broker)
     }

@@ -234,8 +234,7 @@ impl Poller {
 
     /// Says that the input is over, once, when all of it has been handed over.
     fn end(&mut self) {
-        let is_settled =
-            self.has_joined && self.pending.is_none() && !self.consumer.context().has_changes();
+        let is_settled = self.has_joined && self.pending.is_none() && !self.consumer.context().has_changes();
         let is_over = self.owned.values().all(|owned| owned.phase == Phase::AtEnd);
         if self.until == Until::End && is_settled && is_over && !self.has_ended {
             self.has_ended = true;
@@ -256,9 +255,19 @@ impl Poller {
         match error.rdkafka_error_code() {
             // The client mends these by itself, however long it takes; the log says what they are.
             Some(
-                BrokerTransportFailure | AllBrokersDown | Resolve | OperationTimedOut | RequestTimedOut
-                | NetworkException | NotCoordinator | CoordinatorNotAvailable | CoordinatorLoadInProgress
-                | LeaderNotAvailable | NotLeaderForPartition | PollExceeded | Retry,
+                BrokerTransportFailure
+                | AllBrokersDown
+                | Resolve
+                | OperationTimedOut
+                | RequestTimedOut
+                | NetworkException
+                | NotCoordinator
+                | CoordinatorNotAvailable
+                | CoordinatorLoadInProgress
+                | LeaderNotAvailable
+                | NotLeaderForPartition
+                | PollExceeded
+                | Retry,
             ) if !matches!(error, KafkaError::MessageConsumptionFatal(_)) => {
                 tracing::warn!(group = self.group, "kafka: {error}; going on");
                 Ok(())
@@ -274,7 +283,8 @@ impl Poller {
     /// A position that does not exist: names the partition.
     fn explain_gap(&self) -> Result<()> {
         for (number, owned) in &self.owned {
-            let (low, high) = self.consumer.fetch_watermarks(&self.topic, *number, Duration::from_secs(10))?;
+            let (low, high) =
+                self.consumer.fetch_watermarks(&self.topic, *number, Duration::from_secs(10))?;
             self.still_there(*number, owned.next, low, high)?;
         }
         let reason = self.consumer.context().last_failure().unwrap_or_default();
@@ -284,6 +294,9 @@ impl Poller {
     fn shift(&mut self, from: Phase, to: Phase) -> Result<()> {
         let numbers: Vec<i32> =
             self.owned.iter().filter(|(_, owned)| owned.phase == from).map(|(number, _)| *number).collect();
+        if !numbers.is_empty() {
+            tracing::debug!(group = self.group, partitions = ?numbers, "{from:?} -> {to:?}");
+        }
         numbers.into_iter().try_for_each(|number| self.hold(number, to))
     }
 

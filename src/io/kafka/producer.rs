@@ -52,7 +52,11 @@ impl Producer {
     /// Hands a message over; waits while the queue is full. An earlier message that failed fails this call.
     ///
     /// Not cancel-safe in one respect: a message is sent or not, but a dropped caller does not know which.
-    pub async fn send(&mut self, message: Outgoing<'_>, headers: impl Into<Option<OwnedHeaders>>) -> Result<()> {
+    pub async fn send(
+        &mut self,
+        message: Outgoing<'_>,
+        headers: impl Into<Option<OwnedHeaders>>,
+    ) -> Result<()> {
         self.deliveries().check()?;
         let mut record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(message.topic);
         record.partition = message.partition;

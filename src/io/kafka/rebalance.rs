@@ -164,7 +164,8 @@ impl Poller {
         }
         let committed = self.list(partitions.iter().map(|p| (*p, Offset::Invalid)))?;
         let committed = self.consumer.committed_offsets(committed, COMMITTED_TIMEOUT);
-        let committed = committed.with_context(|| format!("reading the positions of group {}", self.group))?;
+        let committed =
+            committed.with_context(|| format!("reading the positions of group {}", self.group))?;
         let mut arrivals = BTreeMap::new();
         let mut events = Vec::new();
         for element in committed.elements() {
@@ -276,10 +277,15 @@ impl Poller {
         self.tell(Event::Revoked { partitions: leaving, done: answer });
         if lost {
             // Others have them already: a commit could only fail, so there is nothing to wait for.
-            tracing::warn!(group = self.group, ?partitions, "lost partitions: the group has taken this member for dead");
+            tracing::warn!(
+                group = self.group,
+                ?partitions,
+                "lost partitions: the group has taken this member for dead"
+            );
             return self.depart(all, done, Instant::now());
         }
-        self.pending = Some(Pending::Revoke { partitions: all, done, deadline: Instant::now() + REVOKE_TIMEOUT });
+        self.pending =
+            Some(Pending::Revoke { partitions: all, done, deadline: Instant::now() + REVOKE_TIMEOUT });
         Ok(())
     }
 
@@ -296,7 +302,11 @@ impl Poller {
                 self.pending = Some(Pending::Revoke { partitions, done, deadline });
                 return Ok(());
             }
-            tracing::warn!(group = self.group, ?partitions, "gave up partitions before their last rows were committed");
+            tracing::warn!(
+                group = self.group,
+                ?partitions,
+                "gave up partitions before their last rows were committed"
+            );
         }
         for number in &partitions {
             self.owned.remove(number);
@@ -319,7 +329,10 @@ impl Poller {
         }
     }
 
-    pub(super) fn list(&self, partitions: impl IntoIterator<Item = (i32, Offset)>) -> Result<TopicPartitionList> {
+    pub(super) fn list(
+        &self,
+        partitions: impl IntoIterator<Item = (i32, Offset)>,
+    ) -> Result<TopicPartitionList> {
         let mut list = TopicPartitionList::new();
         for (number, offset) in partitions {
             list.add_partition_offset(&self.topic, number, offset)?;

@@ -48,7 +48,12 @@ impl KafkaSink {
                 reasons: config.rejected.clone(),
             }),
         };
-        Ok(Self { producer: Producer::new(cluster)?, topic: config.topic.clone(), rejects, value: Vec::new() })
+        Ok(Self {
+            producer: Producer::new(cluster)?,
+            topic: config.topic.clone(),
+            rejects,
+            value: Vec::new(),
+        })
     }
 
     async fn write_forecasts(&mut self, output: &Output) -> Result<()> {
@@ -57,7 +62,9 @@ impl KafkaSink {
         for row in 0..forecasts.len() {
             let (offset, series) = (forecasts.positions.value(row), forecasts.series.value(row));
             self.value.clear();
-            writer.write(row, &mut self.value).with_context(|| format!("the forecast of series `{series}`"))?;
+            writer
+                .write(row, &mut self.value)
+                .with_context(|| format!("the forecast of series `{series}`"))?;
             let source = format!("{}/{offset}", output.partition);
             let headers = OwnedHeaders::new_with_capacity(1).insert(header("source", &source));
             let message = Outgoing {

@@ -101,6 +101,10 @@ fn settings<'a>(cluster: &Cluster, config: &'a config::KafkaSource) -> Vec<(&'a 
         // Read ahead by 16 MiB a partition at most: the default of 64 is gigabytes on a topic of a hundred partitions.
         ("queued.max.messages.kbytes", "16384"),
     ];
+    // The embedded broker takes as long as a session for every change of a group; nobody is far away there.
+    if cluster.embedded().is_some() {
+        settings.extend([("session.timeout.ms", "6000"), ("heartbeat.interval.ms", "1000")]);
+    }
     // With KIP-848 the broker assigns, incrementally anyway, and librdkafka refuses the property.
     if cluster.property("group.protocol") != Some("consumer") {
         settings.push(("partition.assignment.strategy", "cooperative-sticky"));

@@ -1,8 +1,8 @@
 //! One Parquet file: its footer, the statistics of its row groups, and columns of a row group as Arrow arrays.
 //!
-//! Types are those of Parquet itself. The copy of the writer's Arrow schema that some writers leave in the footer is not
-//! used: what it adds (dictionaries, fixed list sizes, the name of a zone) changes no value, and where it disagrees
-//! with the Parquet type it would only make two truths.
+//! Types are those of Parquet itself. The copy of the writer's Arrow schema that some writers leave in the footer is
+//! not used: what it adds (dictionaries, fixed list sizes, the name of a zone) changes no value, and where it
+//! disagrees with the Parquet type it would only make two truths.
 
 use std::fs::File;
 use std::io::{Cursor, Read, Seek, SeekFrom};
@@ -58,15 +58,16 @@ impl ParquetFile {
         let (metadata, schema) = guarded(|| {
             let mut metadata = read_metadata(&mut file)?;
             metadata.key_value_metadata = None;
+            let rows = metadata.row_groups.iter().map(|group| group.num_rows()).sum::<usize>();
+            ensure!(
+                rows == metadata.num_rows,
+                "its row groups have {rows} rows, it has {}",
+                metadata.num_rows
+            );
             let schema = infer_schema(&metadata)?;
             Ok((metadata, schema))
         })
         .with_context(|| format!("{shown} ({bytes} bytes) is not a whole Parquet file"))?;
-        let rows: usize = metadata.row_groups.iter().map(|group| group.num_rows()).sum();
-        ensure!(
-            rows == metadata.num_rows,
-            "the footer of {shown} is damaged: it contradicts itself about the rows"
-        );
         Ok(Self { path: path.to_path_buf(), file, bytes, metadata, schema })
     }
 
@@ -103,7 +104,7 @@ impl ParquetFile {
         let metadata = &self.metadata.row_groups[group];
         let columns = metadata.parquet_columns().iter();
         let needed = columns.filter(|column| names.contains(&column.descriptor().path_in_schema[0].as_str()));
-        let values: u64 = needed.map(|column| column.num_values().unsigned_abs()).sum();
+        let values = needed.map(|column| column.num_values().unsigned_abs()).fold(0, u64::saturating_add);
         values.div_ceil(metadata.num_rows().max(1) as u64).max(1)
     }
 

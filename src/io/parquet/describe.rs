@@ -33,8 +33,8 @@ impl fmt::Display for Description {
     }
 }
 
-/// Describes a file, folder, pattern or hive-partitioned folder, by its footers and statistics; only where a row group has no
-/// statistics of the time are its times read.
+/// Describes a file, folder, pattern or hive-partitioned folder, by its footers and statistics; only where a row group
+/// has no statistics of the time are its times read.
 ///
 /// # Errors
 /// Those of `ParquetInput::open`: no file, a damaged file, a missing column or one of an unusable type.
@@ -60,6 +60,7 @@ pub fn describe(path: &Path, columns: &Columns, unit: TimeUnit) -> Result<Descri
             description.rows += rows as u64;
             let bounds = match time_bounds(&file, group, &columns.time, unit) {
                 Some(bounds) => Some(bounds),
+                None if rows == 0 => None,
                 None => read_bounds(&mut file, group, rows, &selection)?,
             };
             description.times = match (description.times, bounds) {

@@ -256,7 +256,8 @@ impl Scan {
             let names = Role::of(&plan.selection.columns).into_iter().map(|(_, name)| name);
             let names: Vec<&str> = names.skip(usize::from(file.hive.is_some())).collect();
             let chunks = names.iter().map(|name| open.chunk(group, name)).collect::<Result<_>>()?;
-            let step = (PART_BYTES / (8 * open.values_per_row(group, &names))).max(BATCH_ROWS as u64);
+            let step =
+                (PART_BYTES / open.values_per_row(group, &names).saturating_mul(8)).max(BATCH_ROWS as u64);
             self.part = Some(Part {
                 chunks,
                 columns: Vec::new(),

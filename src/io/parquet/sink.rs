@@ -24,14 +24,15 @@ const GROUP_FORECASTS: usize = 16_384;
 const NAME: &str = "forecasts.parquet";
 
 /// Writes forecasts to one file, which has its name only after [`Sink::finish`]; before, it grows beside it as
-/// `NAME.partial` (removed when the sink is dropped unfinished, left there when the process is killed). A file that has the
-/// name already is replaced then.
+/// `NAME.partial` (removed when the sink is dropped unfinished, left there when the process is killed). A file that
+/// has the name already is replaced then.
 ///
-/// Its bytes depend on the forecasts and their order, not on how they came in batches: row groups are
-/// cut at fixed numbers of forecasts.
+/// Its bytes depend on the forecasts and their order, not on how they came in batches: row groups are cut at fixed
+/// numbers of forecasts.
 ///
 /// It is for inputs that end. A Parquet file cannot be read before its footer is written, so that nothing is durable
-/// before [`Sink::finish`], and [`Sink::commit`] does nothing. Rejects are not written: they are counted by who makes them.
+/// before [`Sink::finish`], and [`Sink::commit`] does nothing. Rejects are not written: they are counted by who makes
+/// them.
 pub struct ParquetOutput {
     path: PathBuf,
     layout: Layout,
@@ -45,8 +46,8 @@ pub struct ParquetOutput {
 }
 
 impl ParquetOutput {
-    /// Creates the file at `path`, or `forecasts.parquet` in it where it is a folder or does not end in `.parquet`. The
-    /// steps of a forecast are `every` microseconds apart, and `levels` are those of its intervals.
+    /// Creates the file at `path`, or `forecasts.parquet` in it where it is a folder or does not end in `.parquet`.
+    /// The steps of a forecast are `every` microseconds apart, and `levels` are those of its intervals.
     ///
     /// # Errors
     /// If the folder or the file cannot be created.

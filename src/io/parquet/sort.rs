@@ -1,5 +1,5 @@
-//! The rows of a scan in the order of (time, position), in bounded memory: sorted runs, all but the last one in files,
-//! and a merge of them. Which rows share a run shows nowhere in the result.
+//! The rows of a scan in the order of (time, position), in bounded memory: sorted runs, all but the last one in
+//! files, and a merge of them. Which rows share a run shows nowhere in the result.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -304,8 +304,8 @@ impl Folder {
 
 /// Makes folders that only we can read: the rows in there are as private as their source.
 fn private() -> DirBuilder {
-    #[allow(unused_mut, reason = "there are no modes elsewhere")]
     let mut builder = DirBuilder::new();
+    builder.recursive(false);
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder

@@ -26,11 +26,11 @@ const AHEAD: usize = 2;
 /// all files in order, counting every row, wanted or not: a row has the same position whatever is filtered.
 ///
 /// `Batch::next` is, with [`Order::File`], the position after the last row looked at. With [`Order::Time`] rows keep
-/// their positions but come in another order, so that nothing below any position is done before everything is:
-/// `next` is 0 until the last batch, and there the number of all rows.
+/// their positions but come in another order, so that all rows below some position may be done only at the end:
+/// `next` is 0 until the last batch with rows, and there the number of all rows.
 ///
-/// Batches never hold nothing, and are the same at every reading. With [`Order::Time`] what is malformed comes before all
-/// rows.
+/// Batches never hold nothing, and are the same at every reading. With [`Order::Time`] what is malformed comes before
+/// all rows.
 pub struct ParquetInput {
     plan: Arc<Plan>,
     order: Order,
@@ -41,8 +41,8 @@ pub struct ParquetInput {
 
 impl ParquetInput {
     /// Opens a file, folder, pattern or hive-partitioned folder: finds its files, reads their footers and checks their
-    /// columns. Of the rows, those in `range` whose id is in `series` are read; row groups that lie
-    /// outside `range` by their statistics are passed over unread.
+    /// columns. Of the rows, those in `range` whose id is in `series` are read; row groups that lie outside `range` by
+    /// their statistics are passed over unread.
     ///
     /// # Errors
     /// If there is no file, one is not a whole Parquet file, or one lacks a column or has a type that cannot be used.
@@ -186,7 +186,8 @@ impl Reader {
 }
 
 impl Drop for Reader {
-    /// Waits for the thread, which stops within a batch: its temporary files are gone when the input is.
+    /// Waits for the thread, which stops within a batch, or a run of a sort: its temporary files are gone when the
+    /// input is.
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         self.batches.close();

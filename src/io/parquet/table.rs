@@ -19,8 +19,9 @@ use polars_parquet::write::{
 use super::bridge::{array_to_polars, field_to_polars};
 
 /// Writes a table, row group by row group, to `NAME.partial` beside its final name. [`TableWriter::finish`] makes it
-/// durable and gives it the name, in one step; a writer dropped before that removes the partial file, and a killed process
-/// leaves it under its partial name. The bytes depend on the rows and on where row groups are cut, on nothing else.
+/// durable and gives it the name, in one step; a writer dropped before that removes the partial file, and a killed
+/// process leaves it under its partial name. The bytes depend on the rows and on where row groups are cut, on nothing
+/// else.
 pub struct TableWriter {
     path: PathBuf,
     partial: PathBuf,

@@ -4,7 +4,7 @@
 
 use crate::network::activations::{sigmoid, tanh};
 
-/// `gates` [4h]: in a_r, a_z, u, v; out r, z, n, v. `h` [h]: in h', out h.
+/// `gates` `[4h]`: in a_r, a_z, u, v; out r, z, n, v. `h` `[h]`: in h', out h.
 #[inline(always)]
 pub(super) fn forward(gates: &mut [f32], h: &mut [f32]) {
     let size = h.len();
@@ -28,7 +28,7 @@ fn forward_blocks(r: &mut [f32], z: &mut [f32], n: &mut [f32], v: &[f32], h: &mu
     }
 }
 
-/// `gates` [4h]: in r, z, n, v; out ȧ_r, ȧ_z, u̇, v̇. `before` [h]: h'. `dh` [h]: in ḣ, out ḣ ∘ z.
+/// `gates` `[4h]`: in r, z, n, v; out ȧ_r, ȧ_z, u̇, v̇. `before` `[h]`: h'. `dh` `[h]`: in ḣ, out ḣ ∘ z.
 #[inline(always)]
 pub(super) fn backward(gates: &mut [f32], before: &[f32], dh: &mut [f32]) {
     let size = dh.len();

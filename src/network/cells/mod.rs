@@ -1,10 +1,10 @@
-//! The recurrent cells. Each file holds one cell's forward and backward side by side, for one column (one series)
-//! and one step; the products with the weights are done before (forward) and after (backward), for all columns at
-//! once.
+//! The recurrent cells. Each file holds one cell's forward and backward side by side, for one column (one
+//! series) and one step; the products with the weights are done before (forward) and after (backward), for
+//! all columns at once.
 //!
-//! In the equations x is the input, h the hidden state, c the cell state, a prime marks the step before, σ is the
-//! logistic function, ∘ the product element by element, and a dot the derivative of the loss with respect to what is
-//! under it, written `d` in the code.
+//! In the equations x is the input, h the hidden state, c the cell state, a prime marks the step before, σ is
+//! the logistic function, ∘ the product element by element, and a dot the derivative of the loss with respect
+//! to what is under it, written `d` in the code.
 
 mod gru;
 mod lstm;
@@ -32,10 +32,12 @@ const fn block(gate: usize, fed: Fed) -> Block {
     Block { gate, fed }
 }
 
-const FUSED: [Block; 4] = [block(0, Fed::Both), block(1, Fed::Both), block(2, Fed::Both), block(3, Fed::Both)];
+const FUSED: [Block; 4] =
+    [block(0, Fed::Both), block(1, Fed::Both), block(2, Fed::Both), block(3, Fed::Both)];
 
 /// The candidate's two halves stay apart, since the reset gate acts on the hidden one alone.
-const GRU: [Block; 4] = [block(0, Fed::Both), block(1, Fed::Both), block(2, Fed::Input), block(2, Fed::Hidden)];
+const GRU: [Block; 4] =
+    [block(0, Fed::Both), block(1, Fed::Both), block(2, Fed::Input), block(2, Fed::Hidden)];
 
 impl CellKind {
     /// Blocks of rows of PyTorch's tensors.
@@ -99,17 +101,18 @@ impl Kernel for Forward<'_> {
     #[inline(always)]
     fn run(self) {
         let (n, p) = (self.hidden, self.peepholes);
-        let columns = self.gates.chunks_exact_mut(self.gate_rows).zip(self.states.chunks_exact_mut(self.state_rows));
+        let columns =
+            self.gates.chunks_exact_mut(self.gate_rows).zip(self.states.chunks_exact_mut(self.state_rows));
         // A loop rather than `for_each`: a closure would be compiled apart, without the wide vectors.
         for (j, (gates, state)) in columns.enumerate() {
             let h = &mut state[..n];
             let c = &mut self.cells[j * n * self.kind.cell_states()..][..n * self.kind.cell_states()];
             match self.kind {
                 CellKind::Rnn => rnn::forward(gates, h),
-                CellKind::Lstm => lstm::forward::<false>(gates, p, c, h),
-                CellKind::LstmPeephole => lstm::forward::<true>(gates, p, c, h),
-                CellKind::LstmCoupled => lstm::forward_coupled::<false>(gates, p, c, h),
-                CellKind::LstmPeepholeCoupled => lstm::forward_coupled::<true>(gates, p, c, h),
+                CellKind::Lstm => lstm::forward(gates, p, c, h),
+                CellKind::LstmPeephole => lstm::forward(gates, p, c, h),
+                CellKind::LstmCoupled => lstm::forward_coupled(gates, p, c, h),
+                CellKind::LstmPeepholeCoupled => lstm::forward_coupled(gates, p, c, h),
                 CellKind::Gru => gru::forward(gates, h),
             }
         }
@@ -121,7 +124,8 @@ pub(super) struct Backward<'a> {
     pub kind: CellKind,
     pub hidden: usize,
     pub peepholes: &'a [f32],
-    /// In: the gates. Out: the derivatives with respect to what they were applied to. `gate_rows` to a column.
+    /// In: the gates. Out: the derivatives with respect to what they were applied to. `gate_rows` to a
+    /// column.
     pub gates: &'a mut [f32],
     pub gate_rows: usize,
     /// c' and c, `hidden` to a column; empty for cells without.
@@ -151,10 +155,10 @@ impl Kernel for Backward<'_> {
             let dc = &mut self.dc[j * cell_rows..][..cell_rows];
             match self.kind {
                 CellKind::Rnn => rnn::backward(gates, dh),
-                CellKind::Lstm => lstm::backward::<false>(gates, p, before, c, dh, dc, dp),
-                CellKind::LstmPeephole => lstm::backward::<true>(gates, p, before, c, dh, dc, dp),
-                CellKind::LstmCoupled => lstm::backward_coupled::<false>(gates, p, before, c, dh, dc, dp),
-                CellKind::LstmPeepholeCoupled => lstm::backward_coupled::<true>(gates, p, before, c, dh, dc, dp),
+                CellKind::Lstm => lstm::backward(gates, p, before, c, dh, dc, dp),
+                CellKind::LstmPeephole => lstm::backward(gates, p, before, c, dh, dc, dp),
+                CellKind::LstmCoupled => lstm::backward_coupled(gates, p, before, c, dh, dc, dp),
+                CellKind::LstmPeepholeCoupled => lstm::backward_coupled(gates, p, before, c, dh, dc, dp),
                 CellKind::Gru => gru::backward(gates, h_before, dh),
             }
         }

@@ -4,7 +4,7 @@
 
 use crate::network::activations::tanh;
 
-/// `gates` [h]: in a, out h. `h` [h]: out h.
+/// `gates` `[h]`: in a, out h. `h` `[h]`: out h.
 #[inline(always)]
 pub(super) fn forward(gates: &mut [f32], h: &mut [f32]) {
     for (a, h) in gates.iter_mut().zip(h) {
@@ -14,7 +14,7 @@ pub(super) fn forward(gates: &mut [f32], h: &mut [f32]) {
     }
 }
 
-/// `gates` [h]: in h, out ȧ. `dh` [h]: in ḣ, out 0, since all of ḣ' goes through a.
+/// `gates` `[h]`: in h, out ȧ. `dh` `[h]`: in ḣ, out 0, since all of ḣ' goes through a.
 #[inline(always)]
 pub(super) fn backward(gates: &mut [f32], dh: &mut [f32]) {
     for (a, dh) in gates.iter_mut().zip(dh) {

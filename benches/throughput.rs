@@ -1,0 +1,224 @@
+//! Readings per second: of the forecaster from batch to batch, and of a whole backfill from file to file. Prints; asserts
+//! only that memory does not grow with the number of readings.
+//!
+//! `cargo bench` runs all of it in about two minutes; `cargo bench -- forecaster` or `-- backfill` one part.
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use polars::prelude::{Column, DataFrame, DataType, Field, ParquetWriter, Schema, TimeUnit, TimeZone};
+use tidecast::config::Pipeline;
+use tidecast::forecaster::{Forecaster, Setup};
+use tidecast::model::{DataSummary, Description, Model};
+use tidecast::network::{CellKind, Network, Shape};
+use tidecast::series::{InputSpec, Moments};
+
+const SERIES: usize = 1000;
+const MINUTE: i64 = 60_000_000;
+
+/// The sizes of the sample's network, on a grid of minutes: every reading is a step, every step a forecast.
+const PIPELINE: &str = r#"
+name = "bench"
+[columns]
+series = "sensor"
+time = "time"
+targets = ["value"]
+[grid]
+every = "1m"
+complete_after = 1
+[forecast]
+model = "model.safetensors"
+[source.parquet]
+path = "readings.parquet"
+[sink.parquet]
+path = "forecasts.parquet"
+[train]
+hidden = 32
+lookback = 24
+horizon = 12
+calendar = []
+"#;
+
+fn main() {
+    let wanted = |part: &str| {
+        let mut named = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).peekable();
+        named.peek().is_none() || named.any(|argument| argument == part)
+    };
+    if wanted("forecaster") {
+        for cell in [CellKind::Gru, CellKind::Lstm] {
+            forecaster(cell);
+        }
+    }
+    if wanted("backfill") {
+        backfill();
+    }
+}
+
+/// A smooth day, a trend of its own, and noise from a fixed generator: reading `step` of series `id`.
+fn reading(id: usize, step: usize) -> f64 {
+    let noise = ((id * 31 + step * 17).wrapping_mul(2_654_435_761) >> 7 & 1023) as f64 / 1024.0;
+    20.0 + id as f64 * 0.01 + 5.0 * (step as f64 * std::f64::consts::TAU / 1440.0).sin() + noise
+}
+
+fn model(pipeline: &Pipeline, cell: CellKind) -> Model {
+    let train = &pipeline.train;
+    let inputs = InputSpec::default();
+    let shape = Shape {
+        cell,
+        inputs: inputs.width(),
+        hidden: train.hidden,
+        layers: train.layers,
+        horizon: train.horizon,
+        known: 0,
+        decoder: train.decoder,
+    };
+    let description = Description {
+        format: Description::FORMAT,
+        network: shape,
+        lookback: train.lookback,
+        rules: pipeline.rules.clone(),
+        targets: pipeline.columns.targets.clone(),
+        covariates: vec![],
+        known_ahead: vec![],
+        inputs,
+        scaling: train.scaling,
+        moments: vec![Moments { mean: 0.0, sd: 1.0 }],
+        recipe: serde_json::Value::Null,
+        data: DataSummary::default(),
+        scores: vec![],
+    };
+    Model::new(description, Network::new(shape, 1).expect("the shape is small"), None)
+}
+
+fn pipeline(folder: &Path) -> Pipeline {
+    Pipeline::from_text(&folder.join("bench.toml"), PIPELINE, &|_| None).expect("the pipeline is sound")
+}
+
+/// Batches of 10 000 readings through one partition's forecaster.
+fn forecaster(cell: CellKind) {
+    const STEPS: usize = 200;
+    let pipeline = pipeline(Path::new("."));
+    let setup = Setup {
+        columns: pipeline.columns.clone(),
+        rules: pipeline.rules.clone(),
+        every: 1,
+        levels: vec![],
+        model: Arc::new(model(&pipeline, cell)),
+        every_text: pipeline.every_text(),
+        series_limit: SERIES,
+    };
+    let mut forecaster = Forecaster::new(Arc::new(setup));
+    let batches: Vec<RecordBatch> = (0..STEPS).step_by(10).map(|step| batch(&pipeline, step)).collect();
+    // The first steps fill the windows.
+    let (warming, timed) = batches.split_at(3);
+    warming.iter().for_each(|batch| drop(forecaster.push(batch)));
+    let started = Instant::now();
+    let (mut readings, mut forecasts) = (0, 0);
+    for batch in timed {
+        let tally = forecaster.push(batch).tally;
+        readings += tally.rows;
+        forecasts += tally.forecasts;
+    }
+    let seconds = started.elapsed().as_secs_f64();
+    let steps = forecasts as f64 * pipeline.train.lookback as f64;
+    println!(
+        "forecaster {cell:>5} {}x{}: {:>9.0} readings/s, each with a forecast of {} ({:.1} M cell steps/s, one thread)",
+        pipeline.train.hidden,
+        pipeline.train.lookback,
+        readings as f64 / seconds,
+        pipeline.train.horizon,
+        steps / seconds / 1e6
+    );
+}
+
+/// Ten steps of all series.
+fn batch(pipeline: &Pipeline, first: usize) -> RecordBatch {
+    let rows: Vec<(usize, usize)> = (first..first + 10).flat_map(|step| (0..SERIES).map(move |id| (step, id))).collect();
+    let position = (first * SERIES) as i64;
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(Int64Array::from_iter_values((0..rows.len()).map(|i| position + i as i64))),
+        Arc::new(StringArray::from_iter_values(rows.iter().map(|(_, id)| format!("sensor-{id:04}")))),
+        Arc::new(
+            TimestampMicrosecondArray::from_iter_values(rows.iter().map(|(step, _)| *step as i64 * MINUTE))
+                .with_timezone("UTC"),
+        ),
+        Arc::new(Float64Array::from_iter_values(rows.iter().map(|(step, id)| reading(*id, *step)))),
+    ];
+    RecordBatch::try_new(pipeline.columns.schema(), columns).expect("columns by the schema")
+}
+
+/// The program itself, from a Parquet file of a million and of five million readings.
+fn backfill() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    std::fs::write(folder.path().join("bench.toml"), PIPELINE).expect("the folder takes files");
+    let model = model(&pipeline(folder.path()), CellKind::Gru).to_bytes();
+    std::fs::write(folder.path().join("model.safetensors"), model).expect("the folder takes files");
+    let peaks: Vec<u64> = [1_000_000, 5_000_000].map(|readings| backfill_of(folder.path(), readings)).to_vec();
+    if let [small, large] = peaks[..] {
+        println!("backfill peak memory: {small} MiB for a million readings, {large} MiB for five million");
+        assert!(large <= small + small / 4 + 16, "memory grows with the number of readings");
+    }
+}
+
+/// Returns the peak resident memory, MiB.
+fn backfill_of(folder: &Path, readings: usize) -> u64 {
+    write_readings(&folder.join("readings.parquet"), readings / SERIES);
+    let started = Instant::now();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_tidecast"))
+        .args(["--quiet", "backfill"])
+        .arg(folder.join("bench.toml"))
+        .stdin(Stdio::null())
+        .spawn()
+        .expect("the program starts");
+    let (mut peak, status) = (0, watch(&mut child));
+    peak = peak.max(status.1);
+    assert!(status.0, "the backfill succeeds");
+    let seconds = started.elapsed().as_secs_f64();
+    println!(
+        "backfill of {readings} readings over {SERIES} series: {:.0} readings/s, {seconds:.1} s, {peak} MiB at most",
+        readings as f64 / seconds
+    );
+    peak
+}
+
+/// Whether the child succeeded, and its peak memory.
+fn watch(child: &mut Child) -> (bool, u64) {
+    let file = format!("/proc/{}/status", child.id());
+    let mut peak = 0;
+    loop {
+        let status = std::fs::read_to_string(&file).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kilobytes = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
+        peak = peak.max(kilobytes.unwrap_or(0) / 1024);
+        if let Some(status) = child.try_wait().expect("the child is ours") {
+            return (status.success(), peak);
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Steps of all series, in row groups of a hundred steps.
+fn write_readings(path: &Path, steps: usize) {
+    let utc = DataType::Datetime(TimeUnit::Microseconds, Some(TimeZone::UTC));
+    let schema = Schema::from_iter([
+        Field::new("sensor".into(), DataType::String),
+        Field::new("time".into(), utc.clone()),
+        Field::new("value".into(), DataType::Float64),
+    ]);
+    let file = std::fs::File::create(path).expect("the folder takes files");
+    let mut writer = ParquetWriter::new(file).batched(&schema).expect("the schema is plain");
+    for first in (0..steps).step_by(100) {
+        let rows: Vec<(usize, usize)> = (first..steps.min(first + 100)).flat_map(|s| (0..SERIES).map(move |id| (s, id))).collect();
+        let ids: Vec<String> = rows.iter().map(|(_, id)| format!("sensor-{id:04}")).collect();
+        let times: Vec<i64> = rows.iter().map(|(step, _)| *step as i64 * MINUTE).collect();
+        let values: Vec<f64> = rows.iter().map(|(step, id)| reading(*id, *step)).collect();
+        let times = Column::new("time".into(), times).cast(&utc).expect("a number is a time");
+        let columns = vec![Column::new("sensor".into(), ids), times, Column::new("value".into(), values)];
+        let frame = DataFrame::new(rows.len(), columns).expect("columns of one length");
+        writer.write_batch(&frame).expect("the disk has room");
+    }
+    writer.finish().expect("the disk has room");
+}
