@@ -2,10 +2,12 @@
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use tidecast::network::{CellKind, Decoder};
-use tidecast::series::{Aggregate, Gaps, Scaling};
+use tidecast::forecaster::{Histories, Inputs};
+use tidecast::network::{CellKind, Decoder, Scratch};
+use tidecast::series::{Aggregate, Gaps, Scaling, Tally};
+use tidecast::train::{Origin, Recorder, Windows};
 
-use crate::harness::{Case, Came, Row, SECOND};
+use crate::harness::{Came, Case, Forecast, Row, SECOND};
 
 fn cases() -> impl Strategy<Value = Case> {
     let rules = (
@@ -120,6 +122,15 @@ proptest! {
     }
 
     #[test]
+    fn training_reads_what_serving_reads(case in cases(), rows in rows()) {
+        let case = Case { levels: vec![], limit: 4, ..case };
+        let mut served: Vec<_> = case.run(&rows, &[]).forecasts;
+        served.iter_mut().for_each(|forecast| forecast.position = 0);
+        served.sort();
+        prop_assert_eq!(served, trained(&case, &rows));
+    }
+
+    #[test]
     fn every_row_is_used_or_refused_once(case in cases(), rows in rows()) {
         let came = case.run(&rows, &[]);
         let mut positions: Vec<i64> = came.refused.iter().map(|(position, _)| *position).collect();
@@ -128,6 +139,42 @@ proptest! {
         prop_assert_eq!(positions.len() as u64, came.tally.refused_total());
         prop_assert_eq!(came.tally.rows, rows.len() as u64);
     }
+}
+
+/// The forecasts at all origins of the history that training would see.
+fn trained(case: &Case, rows: &[Row]) -> Vec<Forecast> {
+    let model = case.model();
+    let keep = case.rules.grid.steps_in(case.rules.max_gap) as usize + 2;
+    let mut histories = Histories::new(case.columns.clone(), case.rules.clone(), keep, case.horizon, case.limit);
+    let (mut recorder, mut tally, mut refused) = (Recorder::default(), Tally::default(), Vec::new());
+    let batch = case.batch(0, rows);
+    histories.push(&batch, &mut tally, &mut refused, |closing| recorder.add(&case.rules, &closing));
+    histories.finish(&mut tally, &mut refused, |closing| recorder.add(&case.rules, &closing));
+    let history = &recorder.history;
+    let windows = Windows { history, description: &model.description, rules: &case.rules };
+    let (mut inputs, mut scratch) = (Inputs::default(), Scratch::new(model.network.shape()));
+    let mut forecasts = Vec::new();
+    for (number, segment) in history.segments.iter().enumerate() {
+        for place in case.lookback - 1..segment.values.len() {
+            let step = segment.step(place);
+            if !segment.observed[place] || step.rem_euclid(i64::from(case.every)) != 0 {
+                continue;
+            }
+            inputs.clear();
+            let scale = windows.read(Origin { segment: number as u32, place: place as u32 }, &mut inputs);
+            let mut outputs = vec![0.0; case.horizon];
+            model.network.forecast(&inputs.batch(&model.description), &mut scratch, &mut outputs);
+            forecasts.push(Forecast {
+                series: history.ids[segment.series].clone(),
+                target: case.columns.targets[segment.target].clone(),
+                origin: case.rules.grid.start_of(step) / SECOND,
+                position: 0,
+                bits: vec![outputs.iter().map(|output| (scale.invert(*output) as f32).to_bits()).collect()],
+            });
+        }
+    }
+    forecasts.sort();
+    forecasts
 }
 
 /// `TIDECAST_ROUNDS` asks for a longer search.

@@ -144,7 +144,12 @@ pub struct Stored {
 
 /// All that is committed in a topic, by partition and offset.
 pub fn read_all(topic: &str) -> Vec<Stored> {
-    let mut config = client(&any());
+    read_all_at(&any(), topic)
+}
+
+/// The same of a topic of another broker.
+pub fn read_all_at(address: &str, topic: &str) -> Vec<Stored> {
+    let mut config = client(address);
     config.set("group.id", unique("read-all")).set("enable.partition.eof", "true");
     config.set("enable.auto.commit", "false").set("isolation.level", "read_committed");
     let consumer: BaseConsumer = config.create().expect("a consumer");

@@ -1,14 +1,23 @@
 //! What the tests stand on: small pipelines, tables of rows from literals, and forecasts as values to compare.
 
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::{
     ArrayRef, AsArray, Float64Array, Float64Builder, Int64Array, ListBuilder, RecordBatch, StringArray,
     TimestampMicrosecondArray,
 };
 use arrow::datatypes::Float32Type;
+use tidecast::config::{Commit, Limits, Order, Start, TimeUnit};
+use tidecast::drive::{Options, Progress, drive};
 use tidecast::forecaster::{Forecaster, Pushed, Setup};
 use tidecast::intervals::ErrorQuantiles;
+use tidecast::io::codec::RowWriter;
+use tidecast::io::memory::MemorySink;
+use tidecast::io::parquet::{ParquetInput, Range, TableWriter};
+use tidecast::io::{Output, Source};
 use tidecast::model::{DataSummary, Description, Model};
 use tidecast::network::{CellKind, Decoder, Network, Shape};
 use tidecast::series::{Aggregate, Calendar, Gaps, Grid, InputSpec, Moments, Refusal, Rules, Scaling, Tally};
@@ -233,4 +242,44 @@ pub fn forecasts(rows: &RecordBatch) -> Vec<Forecast> {
         bits: view.lists.iter().map(|lists| bits(&lists.value(i))).collect(),
     };
     (0..view.len()).map(one).collect()
+}
+
+/// Drives a source into memory, as `run --until-end` would, or with `finish` as `backfill`.
+pub async fn driven(source: &mut impl Source, setup: Arc<Setup>, finish: bool) -> (Progress, Vec<Output>) {
+    let mut sink = MemorySink::default();
+    let commit = Commit { every: Duration::from_millis(20), rows: 100 };
+    let options = Options { setup, commit, state: None, start: Start::Earliest, finish };
+    let progress = drive(source, &mut sink, options, std::future::pending(), |_| ()).await.expect("it runs to the end");
+    assert_eq!(sink.durable, sink.outputs.len(), "all that was written is committed");
+    (progress, sink.outputs)
+}
+
+/// Writes observations as a user's Parquet file.
+pub fn write_parquet(path: &Path, rows: &RecordBatch) {
+    let columns: Vec<usize> = (1..rows.num_columns()).collect();
+    let rows = rows.project(&columns).expect("all columns but the position");
+    let mut table = TableWriter::create(path, &rows.schema()).expect("the folder takes files");
+    table.write_group(&rows).expect("the disk has room");
+    table.finish().expect("the disk has room");
+}
+
+/// The rows of a Parquet file, as an input.
+pub fn parquet(path: &Path, columns: &Columns) -> ParquetInput {
+    let (unit, range) = (TimeUnit::default(), Range::default());
+    ParquetInput::open(path, columns, unit, Order::File, range, None, &Limits::default()).expect("the file is sound")
+}
+
+/// The forecasts as lines of JSON, by series, in the order in which they were issued.
+pub fn lines(outputs: &[Output]) -> BTreeMap<String, Vec<String>> {
+    let mut lines: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for output in outputs {
+        let writer = RowWriter::new(&output.forecasts).expect("forecasts can be written");
+        for row in 0..output.forecasts.num_rows() {
+            let mut line = Vec::new();
+            writer.write(row, &mut line).expect("a forecast can be written");
+            let series = Forecasts::new(&output.forecasts).series.value(row).to_owned();
+            lines.entry(series).or_default().push(String::from_utf8(line).expect("JSON is UTF-8"));
+        }
+    }
+    lines
 }
