@@ -13,6 +13,9 @@ use crate::series::{InputSpec, Moments, Rules, Scaling};
 const KEY: &str = "tidecast";
 /// The version of the description; a reader refuses any other.
 const FORMAT: u32 = 1;
+/// Steps a network may read. Every series keeps as many values, and a file may claim any number: this is a month and a
+/// half of minutes, more than any recurrent network can make use of.
+const LOOKBACK_MAX: usize = 65_536;
 /// Name of the tensor `[PROBABILITIES x horizon]` beside those of the network.
 const QUANTILES: &str = "error_quantiles";
 
@@ -120,6 +123,7 @@ impl Description {
         let (inputs, grid) = (&self.inputs, self.rules.grid);
         let wrong = [
             (self.lookback == 0).then(|| "lookback is 0".to_owned()),
+            (self.lookback > LOOKBACK_MAX).then(|| format!("lookback is {}, more than {LOOKBACK_MAX}", self.lookback)),
             (grid.every <= 0 || !(0..grid.every).contains(&grid.offset)).then(|| "the grid is impossible".to_owned()),
             (inputs.width() != self.network.inputs)
                 .then(|| format!("{} inputs are described, the network has {}", inputs.width(), self.network.inputs)),
@@ -153,9 +157,10 @@ impl Model {
         description.check()?;
         let horizon = description.network.horizon;
         let errors = match tensors.remove(QUANTILES) {
-            Some(tensor) => {
-                Some(ErrorQuantiles::from_values(horizon, tensor.data).ok_or(ModelError::Quantiles { horizon })?)
+            Some(Tensor { shape, data }) if shape == [PROBABILITIES, horizon] => {
+                Some(ErrorQuantiles::from_values(horizon, data).ok_or(ModelError::Quantiles { horizon })?)
             }
+            Some(_) => return Err(ModelError::Quantiles { horizon }),
             None => None,
         };
         let network = Network::from_tensors(description.network, &tensors)?;

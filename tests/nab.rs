@@ -3,8 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
-use polars::prelude::{Column, DataFrame, DataType, ParquetWriter, TimeUnit, TimeZone};
-use polars::series::Series;
+use polars::prelude::{
+    ChunkCompareEq, ChunkCompareIneq, Column, DataFrame, DataType, ParquetWriter, TimeUnit, TimeZone, cum_max, diff,
+};
 use polars::series::ops::NullBehavior;
 use tidecast::series::Refusal;
 
@@ -38,19 +39,15 @@ fn read(path: &Path) -> DataFrame {
 /// Duplicates, late rows and restarts, counted over whole columns.
 fn counts(frame: &DataFrame, max_gap: i64) -> (u64, u64, u64) {
     let times = frame.column("time").expect("it has times").as_materialized_series();
-    let highest = polars_ops_cum_max(times).shift(1);
+    let highest = cum_max(times, false).expect("numbers").shift(1);
     let repeated = times.len() - times.n_unique().expect("numbers can be counted");
     let count = |mask: polars::prelude::BooleanChunked| mask.sum().unwrap_or(0) as usize;
     let below = count(times.lt(&highest).expect("columns of one length"));
     let level = count(times.equal(&highest).expect("columns of one length"));
     let sorted = times.unique().expect("numbers").sort(Default::default()).expect("numbers");
-    let steps = polars::prelude::diff(&sorted, 1, NullBehavior::Drop).expect("numbers");
+    let steps = diff(&sorted, 1, NullBehavior::Drop).expect("numbers");
     let gaps = count(steps.gt(max_gap).expect("numbers"));
     (repeated as u64, (below + level - repeated) as u64, gaps as u64)
-}
-
-fn polars_ops_cum_max(times: &Series) -> Series {
-    polars::prelude::cum_max(times, false).expect("numbers")
 }
 
 async fn assert_counted(name: &str, every: i64, max_gap: i64, expected: (u64, u64, u64)) {

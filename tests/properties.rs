@@ -88,7 +88,7 @@ fn assert_same(left: &Came, right: &Came) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(rounds()))]
+    #![proptest_config(ProptestConfig { cases: rounds(), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn any_split_into_batches_gives_the_same_bits(case in cases(), rows in rows(), sizes in vec(1usize..9, 1..40)) {

@@ -131,6 +131,14 @@ fn a_candidate_that_a_later_row_agrees_with_restarts_the_series_cold() {
 }
 
 #[test]
+fn the_row_that_agrees_is_late_where_the_candidate_completed_their_step() {
+    let case = with(|rules| rules.complete_after = Some(1));
+    let came = case.run(&[0, 1, 10, 20].map(|t| row("a", t, t as f64)), &[]);
+    assert_eq!(came.refused, [(1, Refusal::Late)]);
+    assert_eq!(came.origins("a"), [20]);
+}
+
+#[test]
 fn candidates_that_disagree_are_dropped_one_by_one() {
     let came = Case::default().run(&[0, 10, 5_000, 9_000, 20].map(|t| row("a", t, 1.0)), &[]);
     assert_eq!(came.refused, [(2, Refusal::TooFar), (3, Refusal::TooFar)]);

@@ -62,6 +62,8 @@ pub struct Lanes {
     lanes: BTreeMap<Partition, Lane>,
     uncommitted: Positions,
     uncommitted_rows: usize,
+    /// Something came out since the last commit.
+    undurable: bool,
     saved_at: Instant,
     progress: Progress,
 }
@@ -73,6 +75,7 @@ impl Lanes {
             lanes: BTreeMap::new(),
             uncommitted: Positions::new(),
             uncommitted_rows: 0,
+            undurable: false,
             saved_at: Instant::now(),
             progress: Progress::default(),
         }
@@ -156,6 +159,7 @@ impl Lanes {
         rejects.sort_by_key(|reject| reject.offset);
         lane.next = next;
         self.progress.series += lane.forecaster.series() - series_before;
+        self.undurable = true;
         self.progress.tally.add(&tally);
         self.progress.reached = Some(next);
         // A batch of nothing but skipped positions still moves on.
@@ -171,6 +175,7 @@ impl Lanes {
         let mut outputs = Vec::new();
         for (partition, lane) in &mut self.lanes {
             let Pushed { forecasts, refused, tally } = lane.forecaster.finish();
+            self.undurable = true;
             self.progress.tally.add(&tally);
             let rejects = refused.iter().map(reject).collect();
             outputs.push(Output { partition: partition.clone(), forecasts, rejects, origins: Origins::default() });
@@ -180,8 +185,11 @@ impl Lanes {
 
     /// Makes everything written durable, then the positions it came from; then states are kept, if it is time.
     pub async fn commit(&mut self, source: &mut impl Source, sink: &mut impl Sink) -> Result<()> {
-        if !self.uncommitted.is_empty() {
+        if self.undurable {
             sink.commit(&self.uncommitted).await?;
+            self.undurable = false;
+        }
+        if !self.uncommitted.is_empty() {
             source.commit(&self.uncommitted).await?;
             self.progress.committed.append(&mut self.uncommitted);
             self.uncommitted_rows = 0;

@@ -40,7 +40,7 @@ impl ErrorQuantiles {
 
     /// Puts back what a file kept, `[PROBABILITIES x horizon]`; `None` if that is not its size or it does not rise.
     pub fn from_values(horizon: usize, values: Vec<f32>) -> Option<Self> {
-        let size = values.len() == PROBABILITIES * horizon && horizon > 0;
+        let size = PROBABILITIES.checked_mul(horizon) == Some(values.len()) && horizon > 0;
         let rises = || (horizon..values.len()).all(|i| values[i - horizon] <= values[i]);
         (size && rises()).then_some(Self { horizon, values })
     }

@@ -167,8 +167,15 @@ impl Steps {
                     let restarted = self.newest.is_some();
                     self.restart(rules, first.time, &mut on_close);
                     self.accept(rules, first.row(), &mut on_close);
-                    self.accept(rules, row, &mut on_close);
-                    Outcome { restarted, ..Outcome::of(Verdict::Used) }
+                    // The candidate alone may have completed the step that both lie in.
+                    let verdict = match self.refusal(rules, &row) {
+                        Some(reason) => Verdict::Refused(reason),
+                        None => {
+                            self.accept(rules, row, &mut on_close);
+                            Verdict::Used
+                        }
+                    };
+                    Outcome { restarted, ..Outcome::of(verdict) }
                 }
                 other => {
                     self.candidate = Some(Box::new(Candidate::of(row)));

@@ -1,0 +1,179 @@
+//! The program as its users run it: exit codes, what it prints, what it leaves behind. Each test has a folder of its own
+//! with a small pipeline and a small model of random weights, and starts the real program in it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+use tidecast::io::codec::RowWriter;
+use tidecast::io::parquet::TableWriter;
+
+use crate::broker;
+use crate::harness::{Case, Row, row};
+use program::{Outcome, Running};
+
+mod files;
+mod look;
+mod mistakes;
+mod program;
+mod stops;
+mod stream;
+mod table;
+
+/// The pipeline that goes with `Case::default()`.
+const PIPELINE: &str = r#"
+[columns]
+series = "sensor"
+time = "time"
+time_unit = "s"
+targets = ["value"]
+[grid]
+every = "10s"
+max_gap = "1m"
+[forecast]
+model = "model.safetensors"
+levels = [0.8]
+"#;
+
+/// A folder with `p.toml` and `model.safetensors`.
+struct Place {
+    folder: TempDir,
+}
+
+impl Place {
+    /// A pipeline with these tables besides those that every pipeline has.
+    fn new(tables: &str) -> Self {
+        let place = Self { folder: TempDir::new().unwrap() };
+        fs::write(place.path("model.safetensors"), Case::default().model().to_bytes()).unwrap();
+        fs::write(place.path("p.toml"), format!("{PIPELINE}{tables}")).unwrap();
+        place
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Puts other text into the pipeline file.
+    #[track_caller]
+    fn change(&self, from: &str, to: &str) {
+        let text = fs::read_to_string(self.path("p.toml")).unwrap();
+        assert!(text.contains(from), "{text}");
+        fs::write(self.path("p.toml"), text.replace(from, to)).unwrap();
+    }
+
+    fn start(&self, line: &str) -> Running {
+        Running::start(self.folder.path(), line)
+    }
+
+    /// Runs the program to its end; the words of the line are parted by spaces.
+    fn run(&self, line: &str) -> Outcome {
+        self.start(line).finish()
+    }
+
+    fn readings(&self, name: &str, rows: &[Row]) -> PathBuf {
+        let path = self.path(name);
+        write_readings(&path, rows);
+        path
+    }
+
+    /// Names of all files in a folder, in order.
+    fn files(&self, name: &str) -> Vec<String> {
+        let entries = fs::read_dir(self.path(name)).unwrap();
+        let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+}
+
+fn write_readings(path: &Path, rows: &[Row]) {
+    let batch = Case::default().batch(0, rows).project(&[1, 2, 3]).unwrap();
+    let mut table = TableWriter::create(path, &batch.schema()).unwrap();
+    table.write_group(&batch).unwrap();
+    table.finish().unwrap();
+}
+
+/// A reading of each id every ten seconds; noise, so that no two windows are alike.
+fn readings(ids: &[&str], steps: std::ops::Range<i64>) -> Vec<Row> {
+    let value = |id: usize, step: i64| 20.0 + id as f64 + (step * step * 7919 % 10_007) as f64 / 701.0;
+    steps.flat_map(|step| ids.iter().enumerate().map(move |(i, id)| row(id, 10 * step, value(i, step)))).collect()
+}
+
+/// Forecasts as the lines that the program prints, by series, in their order.
+type Lines = BTreeMap<String, Vec<String>>;
+
+fn by_series<'a>(lines: impl IntoIterator<Item = &'a str>) -> Lines {
+    let mut all = Lines::new();
+    for line in lines {
+        let fields: serde_json::Value = serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"));
+        all.entry(fields["series"].as_str().unwrap().to_string()).or_default().push(line.to_string());
+    }
+    all
+}
+
+/// What must be printed for these rows: the forecaster asked directly, a row at a time. `finish` closes the last steps.
+fn expected(case: &Case, rows: &[Row], finish: bool) -> Lines {
+    let mut forecaster = case.forecaster();
+    let mut pushed: Vec<_> =
+        (0..rows.len()).map(|i| forecaster.push(&case.batch(i as i64, &rows[i..=i])).forecasts).collect();
+    if finish {
+        pushed.push(forecaster.finish().forecasts);
+    }
+    let mut text = Vec::new();
+    for forecasts in pushed {
+        let writer = RowWriter::new(&forecasts).unwrap();
+        for i in 0..forecasts.num_rows() {
+            writer.write(i, &mut text).unwrap();
+            text.push(b'\n');
+        }
+    }
+    by_series(String::from_utf8(text).unwrap().lines())
+}
+
+/// The tables of a pipeline between topics, with commits in quick succession.
+fn between(topics: &Topics) -> String {
+    let Topics { readings, forecasts, rejects, group } = topics;
+    // The shortest session a broker allows: so long does it take for a killed process.
+    format!(
+        r#"
+        [source.kafka]
+        brokers = "{}"
+        topic = "{readings}"
+        group = "{group}"
+        client = {{ "session.timeout.ms" = "6000", "heartbeat.interval.ms" = "300" }}
+        commit = {{ every = "20ms", rows = 500 }}
+        [sink.kafka]
+        topic = "{forecasts}"
+        rejects = "{rejects}"
+        "#,
+        broker::any()
+    )
+}
+
+/// Topics of one test's own, and the name of a group that nobody has used.
+struct Topics {
+    readings: String,
+    forecasts: String,
+    rejects: String,
+    group: String,
+}
+
+impl Topics {
+    fn new(partitions: i32) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let topic = |name| runtime.block_on(broker::topic(name, partitions));
+        let (readings, forecasts) = (topic("readings"), topic("forecasts"));
+        Self { readings, forecasts, rejects: topic("rejects"), group: broker::unique("group") }
+    }
+
+    /// Sends readings, keyed by their series.
+    fn send(&self, rows: &[Row]) {
+        let messages: Vec<(&str, String)> = rows.iter().map(|row| (row.series.as_str(), message(row))).collect();
+        broker::produce(&self.readings, None, messages.iter().map(|(key, value)| (*key, value.as_str())));
+    }
+}
+
+fn message(row: &Row) -> String {
+    let Row { series, time, targets, .. } = row;
+    format!(r#"{{"sensor":"{series}","time":{},"value":{}}}"#, time / 1_000_000, targets[0])
+}

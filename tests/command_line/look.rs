@@ -1,0 +1,75 @@
+//! The commands that only look: `check`, `inspect` and `demo`.
+
+use super::*;
+
+/// The folder with the pipelines that come with the program.
+fn committed() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("pipelines")
+}
+
+#[test]
+fn the_pipelines_of_this_repository_are_sound() {
+    for (file, series) in [("sensors.toml", "12 series"), ("motes.toml", "4 series")] {
+        let outcome = Running::start(&committed(), &format!("check {file}")).finish().succeeds().says(&["ok"]);
+        for text in ["[grid]\nevery = ", "# its model", "# its history", series] {
+            assert!(outcome.stdout.contains(text), "`{text}` is not in {outcome:#?}");
+        }
+    }
+}
+
+#[test]
+fn what_check_prints_is_the_same_pipeline() {
+    let place = Place::new(&between(&Topics::new(1)));
+    let plan = place.run("check p.toml").succeeds().stdout;
+    fs::write(place.path("plan.toml"), &plan).unwrap();
+    assert_eq!(place.run("check plan.toml").succeeds().stdout, plan);
+    // Every default is there to be changed.
+    for key in ["complete_after", "lateness = \"0s\"", "start = \"earliest\"", "hidden = 32"] {
+        assert!(plan.contains(key), "{key} is not in {plan}");
+    }
+}
+
+#[test]
+fn check_names_all_that_is_wrong() {
+    let place = Place::new("[source.parquet]\npath = \"gone/*.parquet\"\n");
+    fs::write(place.path("model.safetensors"), "no model").unwrap();
+    let wrong = ["would not run", "model.safetensors is not a model", "source.parquet: no file matches"];
+    place.run("check p.toml").fails(&wrong);
+}
+
+#[test]
+fn check_warns_of_gaps_shorter_than_the_cadence() {
+    let place = Place::new("[source.parquet]\npath = \"in.parquet\"\n");
+    let hourly: Vec<Row> = (0..50).map(|i| row("a", 3600 * i, 1.0)).collect();
+    place.readings("in.parquet", &hourly);
+    place.run("check p.toml").fails(&["grid.max_gap is 1m", "the data's own cadence is longer"]);
+}
+
+#[test]
+fn check_connect_asks_for_the_topics() {
+    let topics = Topics::new(3);
+    let place = Place::new(&between(&topics));
+    let outcome = place.run("check p.toml --connect").succeeds();
+    let reads = format!("# reads topic {}: 3 partitions", topics.readings);
+    let writes = format!("# writes topic {}: 3 partitions", topics.forecasts);
+    assert!(outcome.stdout.contains(&reads) && outcome.stdout.contains(&writes), "{outcome:#?}");
+}
+
+#[test]
+fn inspect_tells_network_data_and_scores() {
+    let outcome = Running::start(&committed(), "inspect sensors/model.safetensors").finish().succeeds();
+    let texts = ["gru x 32, 1 layer(s)", "168 steps of 1h", "24 steps", "value", "sha256 ", "12 series"];
+    for text in texts.into_iter().chain(["mean absolute error", "seasonal naive", "test "]) {
+        assert!(outcome.stdout.contains(text), "`{text}` is not in {outcome:#?}");
+    }
+    let outcome = Place::new("").run("inspect model.safetensors").succeeds();
+    assert!(outcome.stdout.contains("none: the history left no part to score on"), "{outcome:#?}");
+}
+
+#[test]
+fn the_demo_forecasts_by_itself() {
+    let outcome = Place::new("").run("demo --for 5s --speed max").succeeds();
+    assert!(outcome.stdout.contains("a broker inside this process: 127.0.0.1:"), "{outcome:#?}");
+    let summary = outcome.stdout.rsplit("\n\n").next().unwrap();
+    assert!(program::count(summary, "forecasts") > 0 && program::count(summary, "sensors") > 0, "{outcome:#?}");
+}

@@ -1,0 +1,147 @@
+//! What is wrong before any work starts: each names its place and the way out.
+
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
+
+use super::*;
+
+const PARQUET: &str = "[source.parquet]\npath = \"in.parquet\"\n[sink.parquet]\npath = \"out.parquet\"\n";
+
+/// An address at which nobody listens.
+fn nobody() -> String {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+}
+
+#[test]
+fn an_unknown_key_is_named_with_file_line_and_the_nearest() {
+    let place = Place::new(PARQUET);
+    place.change("every = \"10s\"", "every = \"10s\"\nlatenes = \"5s\"");
+    for command in ["backfill p.toml", "run p.toml", "check p.toml", "replay p.toml --from in.parquet"] {
+        let why = "p.toml:9: unknown key \"latenes\" in [grid]; did you mean \"lateness\"?";
+        place.run(command).fails(&[why]);
+    }
+}
+
+#[test]
+fn every_mistake_in_a_pipeline_is_told_at_once() {
+    let place = Place::new(PARQUET);
+    place.change("every = \"10s\"", "every = \"ten\"");
+    place.change("levels = [0.8]", "levels = [80]");
+    place.run("check p.toml").fails(&["p.toml:8: \"every\" in [grid]", "p.toml:12: \"levels[0]\" in [forecast]"]);
+}
+
+#[test]
+fn a_pipeline_that_is_not_there_is_named() {
+    Place::new("").run("check q.toml").fails(&["q.toml", "cannot be read"]);
+}
+
+#[test]
+fn a_missing_model_comes_with_the_way_to_train_one() {
+    let place = Place::new(PARQUET);
+    fs::remove_file(place.path("model.safetensors")).unwrap();
+    for command in ["backfill p.toml", "run p.toml", "check p.toml"] {
+        let remedy = "train one: tidecast train p.toml --data HISTORY --out model.safetensors";
+        place.run(command).fails(&["there is no model model.safetensors", remedy]);
+    }
+}
+
+#[test]
+fn a_file_that_is_no_model_is_named() {
+    let place = Place::new(PARQUET);
+    let model = fs::read(place.path("model.safetensors")).unwrap();
+    for (bytes, why) in [(&b""[..], "cut short"), (&model[..1000], "cut short"), (b"PAR1 etc.", "not a safetensors")] {
+        fs::write(place.path("model.safetensors"), bytes).unwrap();
+        for command in ["backfill p.toml", "inspect model.safetensors"] {
+            place.run(command).fails(&["model.safetensors is not a model of tidecast", why]);
+        }
+    }
+    place.run("inspect missing.safetensors").fails(&["cannot read the model missing.safetensors"]);
+}
+
+#[test]
+fn all_differences_between_pipeline_and_model_are_named() {
+    let place = Place::new(PARQUET);
+    place.readings("in.parquet", &readings(&["a"], 0..5));
+    place.change("every = \"10s\"", "every = \"20s\"\naggregate = \"sum\"\ngaps = \"linear\"");
+    place.change("targets = [\"value\"]", "targets = [\"value\"]\ncovariates = [\"wind\"]");
+    let differences = [
+        "grid.every is 20s here, the model was trained with 10s",
+        "grid.aggregate is Sum here, the model was trained with Mean",
+        "grid.gaps is Linear here, the model was trained with Hold",
+        "columns.covariates is [\"wind\"] here, the model was trained with []",
+    ];
+    let outcome = place.run("backfill p.toml").fails(&differences);
+    assert!(outcome.stderr.contains("p.toml and its model model.safetensors disagree"), "{outcome:#?}");
+    place.run("check p.toml").fails(&differences);
+}
+
+#[test]
+fn levels_beyond_what_the_model_knows_are_refused() {
+    let place = Place::new(PARQUET);
+    place.change("levels = [0.8]", "levels = [0.8, 0.995]");
+    place.run("backfill p.toml").fails(&["forecast.levels has 0.995, the model knows its errors up to 0.99"]);
+
+    let mut model = Case::default().model();
+    model.errors = None;
+    fs::write(place.path("model.safetensors"), model.to_bytes()).unwrap();
+    place.run("backfill p.toml").fails(&["forecast.levels asks for intervals", "without a validation part"]);
+    place.change("levels = [0.8, 0.995]", "levels = []");
+    place.readings("in.parquet", &readings(&["a"], 0..5));
+    let outcome = place.run("backfill p.toml --to -").succeeds();
+    assert!(!outcome.stdout.contains("lower") && outcome.stdout.lines().count() == 3, "{outcome:#?}");
+}
+
+#[test]
+fn a_missing_table_of_the_pipeline_is_named() {
+    let place = Place::new("");
+    place.readings("in.parquet", &readings(&["a"], 0..5));
+    let wanted = |what: &str| format!("p.toml: there is no [{what}]");
+    place.run("run p.toml --to -").fails(&[&wanted("source.kafka"), "add one with brokers and a topic"]);
+    place.run("replay p.toml --from in.parquet").fails(&[&wanted("source.kafka")]);
+    place.run("backfill p.toml --to -").fails(&[&wanted("source.parquet"), "--from PATH"]);
+    let neither = "p.toml: there is neither [sink.kafka] nor [sink.parquet]; add one, or say --to -";
+    place.run("backfill p.toml --from in.parquet").fails(&[neither]);
+    place.run("backfill p.toml --from in.parquet --to kafka").fails(&[&wanted("sink.kafka"), "--to -"]);
+    place.run("backfill p.toml --from in.parquet --to parquet").fails(&[&wanted("sink.parquet"), "--to PATH"]);
+    let place = Place::new(&format!("[source.kafka]\nbrokers = \"{}\"\ntopic = \"in\"\n", nobody()));
+    place.run("run p.toml").fails(&[neither]);
+}
+
+#[test]
+fn a_command_line_that_makes_no_sense_shows_how_to_say_it() {
+    let place = Place::new(PARQUET);
+    let said = |line: &str, text: &str| drop(place.run(line).exits(2).says(&[text]));
+    said("", "Usage: tidecast");
+    said("forecast p.toml", "unrecognized subcommand 'forecast'");
+    said("backfill p.toml --since yesterday", "a time is a date such as");
+    said("run p.toml --to somewhere", "a path goes into [sink.parquet]");
+}
+
+#[test]
+fn a_broker_that_does_not_answer_is_an_error_within_ten_seconds() {
+    let address = nobody();
+    let place = Place::new(&format!(
+        "[source.kafka]\nbrokers = \"{address}\"\ntopic = \"in\"\n[sink.kafka]\ntopic = \"out\"\n"
+    ));
+    place.readings("in.parquet", &readings(&["a"], 0..5));
+    let started = Instant::now();
+    let commands =
+        ["run p.toml", "replay p.toml --from in.parquet", "check p.toml --connect", "backfill p.toml --from in.parquet"];
+    // Side by side: each takes its time to find out.
+    let running = commands.map(|command| place.start(command));
+    for outcome in running.map(Running::finish) {
+        outcome.fails(&[&address, "no kafka broker answers", "check that it runs"]);
+    }
+    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+}
+
+#[test]
+fn a_missing_topic_is_named_with_the_nearest() {
+    let topics = Topics::new(1);
+    let place = Place::new(&between(&topics));
+    place.change(&format!("topic = \"{}\"", topics.readings), &format!("topic = \"{}x\"", topics.readings));
+    let why = format!("topic `{}x` does not exist", topics.readings);
+    for command in ["run p.toml", "check p.toml --connect"] {
+        place.run(command).fails(&[&why, &format!("is `{}`", topics.readings), "create it"]);
+    }
+}

@@ -1,0 +1,163 @@
+//! The program as a process: started, listened to, signalled, and never left behind.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::Duration;
+
+/// Longer than anything here takes on a busy machine. Then the process is killed and its test fails.
+const LONGEST: Duration = Duration::from_secs(90);
+
+/// What came of a process.
+#[derive(Debug)]
+pub struct Outcome {
+    status: ExitStatus,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Outcome {
+    #[track_caller]
+    pub fn succeeds(self) -> Self {
+        self.exits(0)
+    }
+
+    #[track_caller]
+    pub fn exits(self, code: i32) -> Self {
+        assert_eq!(self.status.code(), Some(code), "{self:#?}");
+        self
+    }
+
+    /// That it ended with an error that holds all of these texts.
+    #[track_caller]
+    pub fn fails(self, texts: &[&str]) -> Self {
+        let outcome = self.exits(1).says(texts);
+        let error = outcome.stderr.lines().find(|line| line.starts_with("error: "));
+        assert!(error.is_some(), "{outcome:#?}");
+        outcome
+    }
+
+    /// That standard error holds all of these texts.
+    #[track_caller]
+    pub fn says(self, texts: &[&str]) -> Self {
+        for text in texts {
+            assert!(self.stderr.contains(text), "`{text}` is not in {self:#?}");
+        }
+        self
+    }
+
+    /// The number before `word` in the summary.
+    #[track_caller]
+    pub fn count(&self, word: &str) -> usize {
+        count(&self.stderr, word)
+    }
+}
+
+/// The first number before `word`.
+#[track_caller]
+pub fn count(text: &str, word: &str) -> usize {
+    let words: Vec<&str> = text.split([' ', ',', '\n']).filter(|word| !word.is_empty()).collect();
+    let number = words.windows(2).find_map(|pair| pair[0].parse().ok().filter(|_| pair[1] == word));
+    number.unwrap_or_else(|| panic!("no number of {word} in {text}"))
+}
+
+/// A process that has not ended yet. Dropped, it is killed.
+pub struct Running {
+    child: Child,
+    stdout: Option<BufReader<ChildStdout>>,
+    stdout_read: String,
+    stderr: Receiver<String>,
+    stderr_read: String,
+    /// Dropped, it tells the watchdog that all is well.
+    _watched: Sender<()>,
+}
+
+impl Running {
+    pub fn start(folder: &Path, line: &str) -> Self {
+        Self::start_with(folder, line, &[])
+    }
+
+    pub fn start_with(folder: &Path, line: &str, variables: &[(&str, &str)]) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_tidecast"))
+            .args(line.split_whitespace())
+            .envs(variables.iter().copied())
+            .env_remove("TIDECAST_LOG")
+            .current_dir(folder)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        let stdout = child.stdout.take().map(BufReader::new);
+        let stderr = BufReader::new(child.stderr.take().expect("it is piped"));
+        let (said, heard) = channel();
+        std::thread::spawn(move || {
+            // The test may have ended; then nobody listens.
+            stderr.lines().map_while(Result::ok).try_for_each(|line| said.send(line)).ok()
+        });
+        let (watched, end) = channel();
+        let pid = child.id();
+        std::thread::spawn(move || {
+            if end.recv_timeout(LONGEST) == Err(RecvTimeoutError::Timeout) {
+                kill(pid, "KILL");
+            }
+        });
+        let (stdout_read, stderr_read) = (String::new(), String::new());
+        Self { child, stdout, stdout_read, stderr: heard, stderr_read, _watched: watched }
+    }
+
+    /// Waits until this many lines have come on standard output.
+    pub fn read_lines(&mut self, count: usize) {
+        let stdout = self.stdout.as_mut().expect("standard output is open");
+        for _ in 0..count {
+            let read = stdout.read_line(&mut self.stdout_read).expect("lines are text");
+            assert!(read > 0, "it ended after {} lines: {}", self.stdout_read.lines().count(), self.stderr_read);
+        }
+    }
+
+    /// Waits until it says this on standard error.
+    pub fn wait_for(&mut self, text: &str) {
+        let mut last = String::new();
+        while !last.contains(text) {
+            last = self.stderr.recv().unwrap_or_else(|_| panic!("`{text}` never came: {}", self.stderr_read));
+            self.stderr_read += &format!("{last}\n");
+        }
+    }
+
+    /// Sends a signal: `TERM`, `INT` or `KILL`.
+    pub fn signal(&self, name: &str) {
+        kill(self.child.id(), name);
+    }
+
+    /// Closes our end of its standard output.
+    pub fn stop_reading(&mut self) {
+        self.stdout = None;
+    }
+
+    /// Reads what is left and waits for its end.
+    pub fn finish(mut self) -> Outcome {
+        if let Some(mut stdout) = self.stdout.take() {
+            stdout.read_to_string(&mut self.stdout_read).expect("what it prints is text");
+        }
+        for line in self.stderr.iter() {
+            self.stderr_read += &format!("{line}\n");
+        }
+        let status = self.child.wait().expect("a child can be waited for");
+        let (stdout, stderr) = (std::mem::take(&mut self.stdout_read), std::mem::take(&mut self.stderr_read));
+        Outcome { status, stdout, stderr }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It has ended already, unless the test failed.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn kill(pid: u32, signal: &str) {
+    let sent = Command::new("kill").arg(format!("-{signal}")).arg(pid.to_string()).status();
+    assert!(sent.is_ok_and(|status| status.success()), "no {signal} to {pid}");
+}

@@ -1,0 +1,171 @@
+//! Runs that are stopped, killed, or started again as another pipeline: what was said is never said otherwise, and
+//! nothing is left out.
+
+use std::time::{Duration, Instant};
+
+use super::*;
+
+const RUN: &str = "run p.toml --to -";
+const STATE: &str = "\n[state]\nstore = \"state\"\nevery = \"1s\"\n";
+const IDS: [&str; 4] = ["a", "b", "c", "d"];
+
+/// A pipe holds 64 KiB, some four hundred lines: a run whose lines nobody takes stands still long before its end.
+const STEPS: i64 = 3000;
+
+fn busy() -> (Place, Vec<Row>) {
+    let (topics, rows) = (Topics::new(2), readings(&IDS, 0..STEPS));
+    topics.send(&rows);
+    let place = Place::new(&format!("{}{STATE}", between(&topics)));
+    (place, rows)
+}
+
+/// Reads a quarter of all lines, so that the run stands in the middle of the rest; then sends the signal.
+fn broken_off(place: &Place, signal: &str) -> Outcome {
+    let mut run = place.start(RUN);
+    run.read_lines(STEPS as usize);
+    run.signal(signal);
+    if signal == "KILL" {
+        return run.finish();
+    }
+    // It waits with its lines in hand: it has heard the signal before we take them.
+    run.wait_for("stopping");
+    let asked = Instant::now();
+    let outcome = run.finish().succeeds().says(&["stopped after"]);
+    assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
+    outcome
+}
+
+/// What a run said; of a killed one without the line that it was at.
+fn whole_lines(outcome: &Outcome) -> Vec<&str> {
+    let end = outcome.stdout.rfind('\n').map_or(0, |end| end + 1);
+    outcome.stdout[..end].lines().collect()
+}
+
+fn stopped(signal: &str) {
+    let (place, rows) = busy();
+    let runs = [broken_off(&place, signal), broken_off(&place, signal), place.run(&format!("{RUN} --until-end"))];
+    assert_eq!(runs.iter().map(|run| run.count("rows")).sum::<usize>(), rows.len(), "no row twice, none left out");
+    let lines = runs.iter().flat_map(|run| run.stdout.lines());
+    assert_eq!(by_series(lines), expected(&Case::default(), &rows, false));
+    assert!(runs[2].stdout.lines().count() > STEPS as usize, "the others were stopped midway");
+}
+
+#[test]
+fn after_a_sigterm_the_next_run_goes_on_exactly_there() {
+    stopped("TERM");
+}
+
+#[test]
+fn after_a_ctrl_c_the_next_run_goes_on_exactly_there() {
+    stopped("INT");
+}
+
+#[test]
+fn after_a_kill_nothing_is_missing_and_nothing_is_otherwise() {
+    let (place, rows) = busy();
+    // The first one leaves no state, the third one begins with that of the second.
+    let mut runs: Vec<Outcome> = ["KILL", "TERM", "KILL"].iter().map(|signal| broken_off(&place, signal)).collect();
+    runs.push(place.run(&format!("{RUN} --until-end")).succeeds());
+    let mut union = BTreeMap::new();
+    for line in runs.iter().flat_map(whole_lines) {
+        let forecast = table::parsed([line]).remove(0);
+        let said = union.entry((forecast.series, forecast.origin)).or_insert(line);
+        assert_eq!(*said, line, "the same forecast with other numbers");
+    }
+    let expected = expected(&Case::default(), &rows, false);
+    assert_eq!(by_series(union.into_values()), expected);
+    // Positions were committed: it did not begin anew each time.
+    let all = expected.values().map(Vec::len).sum::<usize>();
+    for run in &runs[1..] {
+        assert!(whole_lines(run).len() < all, "{all}");
+    }
+}
+
+#[test]
+fn an_idle_run_stops_at_once() {
+    let place = Place::new("[source.kafka]\nbrokers = \"embedded\"\ntopic = \"in\"\n");
+    let mut run = place.start("-v run p.toml --to -");
+    run.wait_for("broker inside this process: 127.0.0.1:");
+    run.wait_for("partition assigned");
+    let asked = Instant::now();
+    run.signal("TERM");
+    run.finish().succeeds().says(&["stopping", "0 rows"]);
+    assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
+}
+
+#[test]
+fn a_second_signal_does_not_wait() {
+    let (place, _) = busy();
+    let mut run = place.start(RUN);
+    run.read_lines(1);
+    run.signal("TERM");
+    run.wait_for("once more to stop at once");
+    run.signal("TERM");
+    run.finish().exits(130);
+}
+
+#[test]
+fn an_interrupted_backfill_leaves_what_was_there() {
+    let place = Place::new("[sink.parquet]\npath = \"out.parquet\"\n");
+    place.change("every = \"10s\"", "every = \"10s\"\ncomplete_after = 1");
+    place.readings("in.parquet", &readings(&IDS, 0..10_000));
+    fs::write(place.path("out.parquet"), "the file of last time").unwrap();
+    // A pipe stands in for the unfinished file: it takes one row group at most while nobody reads from it.
+    let pipe = place.path("out.parquet.partial");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let mut backfill = place.start("backfill p.toml --from in.parquet");
+    let mut written = fs::File::open(&pipe).unwrap();
+    backfill.signal("INT");
+    backfill.wait_for("stopping");
+    std::io::copy(&mut written, &mut std::io::sink()).unwrap();
+    backfill.finish().fails(&["stopped before the input was over: no output file was put in place"]);
+    assert_eq!(fs::read(place.path("out.parquet")).unwrap(), b"the file of last time");
+    assert!(!pipe.exists());
+}
+
+/// Runs over the first half of the rows, changes the pipeline, sends the other half. Returns what it is to be answered
+/// for, and that half.
+fn changed(change: impl FnOnce(&Place)) -> (Place, Vec<Row>) {
+    let (topics, mut rows) = (Topics::new(2), readings(&IDS, 0..60));
+    let place = Place::new(&format!("{}{STATE}", between(&topics)));
+    let rest = rows.split_off(rows.len() / 2);
+    topics.send(&rows);
+    place.run(&format!("{RUN} --until-end")).succeeds();
+    change(&place);
+    topics.send(&rest);
+    (place, rest)
+}
+
+/// That the changed pipeline is refused for `why`, and goes on cold where that is declared.
+fn fails_or_goes_on_cold(change: impl FnOnce(&Place), case: &Case, why: &[&str]) {
+    let (place, rest) = changed(change);
+    let outcome = place.run(&format!("{RUN} --until-end")).fails(why).says(&["state.on_change = \"cold\""]);
+    assert_eq!(outcome.stdout, "");
+    place.change("every = \"1s\"", "every = \"1s\"\non_change = \"cold\"");
+    let outcome = place.run(&format!("{RUN} --until-end")).succeeds();
+    assert_eq!(by_series(outcome.stdout.lines()), expected(case, &rest, false));
+    assert_eq!(outcome.count("rows"), rest.len());
+}
+
+#[test]
+fn state_of_another_grid_is_named_by_its_key() {
+    let mut case = Case::default();
+    case.rules.lateness = 20_000_000;
+    let change = |place: &Place| place.change("max_gap = \"1m\"", "max_gap = \"1m\"\nlateness = \"20s\"");
+    fails_or_goes_on_cold(change, &case, &["grid.lateness was 0s, is 20s"]);
+}
+
+#[test]
+fn state_of_another_model_is_named_by_its_hash() {
+    let (before, after) = (Case::default(), Case { lookback: 5, ..Case::default() });
+    let change = |place: &Place| fs::write(place.path("model.safetensors"), after.model().to_bytes()).unwrap();
+    let why = format!("model was {}, is {}", before.model().hash, after.model().hash);
+    fails_or_goes_on_cold(change, &after, &[&why]);
+}
+
+#[test]
+fn the_same_pipeline_goes_on_warm() {
+    let (place, rest) = changed(|place| place.change("max_gap = \"1m\"", "max_gap = \"60s\" # the same"));
+    let outcome = place.run(&format!("{RUN} --until-end")).succeeds();
+    assert_eq!(outcome.count("forecasts"), rest.len());
+}

@@ -1,0 +1,152 @@
+//! `run` and `replay` against a broker: what comes out of a topic's messages, the bad ones among them.
+
+use super::table::{parsed, stored};
+use super::*;
+use crate::broker::Stored;
+
+const RUN: &str = "run p.toml --until-end --to -";
+
+/// Messages that are no readings, each with its reason and a part of the detail.
+const BAD: [(&str, &str, &str); 12] = [
+    (r#"{"sensor":"a","time":"#, "malformed", "not one JSON object"),
+    ("three", "malformed", "not one JSON object"),
+    ("[1, 2]", "malformed", "another JSON value"),
+    (r#"{"sensor":"a","time":100,"value":NaN}"#, "malformed", "not one JSON object"),
+    (r#"{"sensor":"a","time":100,"value":"NaN"}"#, "malformed", "`value` must be a number, not the text `NaN`"),
+    (r#"{"sensor":"a","time":100,"value":[1]}"#, "malformed", "`value` must be a number, not a list"),
+    (r#"{"sensor":true,"time":100,"value":1}"#, "malformed", "`sensor` must be a string or an integer, not true"),
+    (r#"{"sensor":"a","time":"noon","value":1}"#, "malformed", "the text `noon` is not a time such as"),
+    (r#"{"sensor":"a","value":1}"#, "malformed", "`time` is missing"),
+    (r#"{"time":100,"value":1}"#, "malformed", "`sensor` is missing"),
+    (r#"{"sensor":"a","time":100}"#, "not_finite", ""),
+    (r#"{"sensor":"a","time":100,"value":null}"#, "not_finite", ""),
+];
+
+/// A reading stamped in the year 2099.
+const FAR: &str = r#"{"sensor":"a","time":"2099-01-01T00:00:00Z","value":1}"#;
+
+/// The same reading with fields that no pipeline asked for.
+fn adorned(row: &Row) -> String {
+    message(row).replace('}', r#","unit":"C","tags":["x",{"y":null}]}"#)
+}
+
+#[test]
+fn bad_messages_change_nothing_but_their_counts() {
+    let (topics, rows) = (Topics::new(1), readings(&["a", "b"], 0..40));
+    let mut messages = Vec::new();
+    for (i, row) in rows.iter().enumerate() {
+        messages.push(if i % 2 == 0 { message(row) } else { adorned(row) });
+        if i >= 20 {
+            messages.extend(BAD.get(i - 20).map(|bad| bad.0.to_string()));
+        }
+        if i == 50 {
+            messages.push(FAR.to_string());
+        }
+    }
+    broker::produce(&topics.readings, None, messages.iter().map(|value| ("key", value.as_str())));
+    let place = Place::new(&between(&topics));
+    let outcome = place.run(RUN).succeeds().says(&["refused malformed: 10 too_far: 1 not_finite: 2\n"]);
+    assert_eq!((outcome.count("rows"), outcome.count("forecasts")), (80 + 13, 74));
+    assert_eq!(by_series(outcome.stdout.lines()), expected(&Case::default(), &rows, false));
+
+    // To Kafka: the same forecasts, and the bad messages as they came.
+    place.change(&topics.group, &broker::unique("group"));
+    place.run("run p.toml --until-end").succeeds().says(&["refused malformed: 10 too_far: 1 not_finite: 2\n"]);
+    let forecasts = broker::read_all(&topics.forecasts);
+    let values = forecasts.iter().map(|stored| stored.value.as_deref().unwrap());
+    assert_eq!(by_series(values), expected(&Case::default(), &rows, false));
+    for Stored { key, value, headers, .. } in &forecasts {
+        assert_eq!(*key, Some(parsed(value.as_deref())[0].series.clone()));
+        assert!(headers[0].0 == "source" && headers[0].1.starts_with(&format!("{}/0/", topics.readings)));
+    }
+    let rejects = broker::read_all(&topics.rejects);
+    assert_eq!(rejects.len(), 13);
+    for (message, reason, detail) in BAD {
+        let stored = rejects.iter().find(|stored| stored.value.as_deref() == Some(message)).expect(message);
+        rejected(stored, reason, detail, &topics.readings, &messages);
+    }
+    let far: Vec<_> = rejects.iter().filter(|stored| header(stored, "reason") == "too_far").collect();
+    assert_eq!(far.len(), 1);
+    assert_eq!(messages[header(far[0], "offset").parse::<usize>().unwrap()], FAR);
+}
+
+fn header<'a>(stored: &'a Stored, name: &str) -> &'a str {
+    stored.headers.iter().find(|header| header.0 == name).map_or("", |header| &header.1)
+}
+
+#[track_caller]
+fn rejected(stored: &Stored, reason: &str, detail: &str, topic: &str, messages: &[String]) {
+    assert_eq!((header(stored, "reason"), header(stored, "topic"), header(stored, "partition")), (reason, topic, "0"));
+    assert!(header(stored, "detail").contains(detail), "{stored:#?}");
+    let offset: usize = header(stored, "offset").parse().unwrap();
+    assert_eq!((stored.key.as_deref(), stored.value.as_ref()), (Some("key"), Some(&messages[offset])));
+}
+
+#[test]
+fn an_empty_topic_is_no_error() {
+    let place = Place::new(&between(&Topics::new(2)));
+    let outcome = place.run(RUN).succeeds().says(&["0 series", "0 rows, 0 forecasts"]);
+    assert_eq!(outcome.stdout, "");
+}
+
+#[test]
+fn a_second_run_goes_on_where_the_first_ended() {
+    let (topics, rows) = (Topics::new(2), readings(&["a", "b", "c"], 0..60));
+    let place = Place::new(&format!("{}\n[state]\nstore = \"state\"\n", between(&topics)));
+    let mut lines = String::new();
+    for part in rows.chunks(50) {
+        topics.send(part);
+        let outcome = place.run(RUN).succeeds();
+        assert_eq!(outcome.count("rows"), part.len());
+        lines += &outcome.stdout;
+    }
+    assert_eq!(by_series(lines.lines()), expected(&Case::default(), &rows, false));
+    assert_eq!(place.run(RUN).succeeds().stdout, "", "all is done");
+}
+
+#[test]
+fn a_run_into_parquet_fills_a_folder() {
+    let (topics, rows) = (Topics::new(3), readings(&["a", "b", "c", "d", "e"], 0..30));
+    topics.send(&rows);
+    let place = Place::new(&format!("{}\n[sink.parquet]\npath = \"out\"\n", between(&topics)));
+    place.run("run p.toml --until-end --to parquet").succeeds();
+    let used: std::collections::BTreeSet<i32> =
+        broker::read_all(&topics.readings).iter().map(|stored| stored.partition).collect();
+    let names = place.files("out");
+    let starts = |number: &i32| names.iter().any(|name| name.starts_with(&format!("{}-{number}-", topics.readings)));
+    assert!(used.iter().all(starts) && names.len() == used.len(), "{names:?} of partitions {used:?}");
+    let mut written: Vec<_> = names.iter().flat_map(|name| stored(&place.path("out").join(name))).collect();
+
+    place.change(&topics.group, &broker::unique("group"));
+    let mut said = parsed(place.run(RUN).succeeds().stdout.lines());
+    written.sort();
+    said.sort();
+    assert_eq!(written, said);
+    assert_eq!(said.len(), 5 * 27);
+}
+
+#[test]
+fn a_run_wants_a_folder_for_parquet() {
+    let place = Place::new(&format!("{}\n[sink.parquet]\npath = \"out.parquet\"\n", between(&Topics::new(1))));
+    place.run("run p.toml --until-end --to parquet").fails(&["out.parquet", "name a folder"]);
+}
+
+#[test]
+fn what_is_replayed_is_forecast_as_the_file_is() {
+    let (topics, rows) = (Topics::new(3), readings(&["a", "b", "ünï/4", "7"], 0..80));
+    let place = Place::new(&between(&topics));
+    place.readings("in.parquet", &rows);
+    let sent = format!("320 of 320 rows sent to {} at ", topics.readings);
+    place.run("replay p.toml --from in.parquet --speed max").succeeds().says(&[&sent]);
+    let live = by_series(place.run(RUN).succeeds().stdout.lines());
+    let past = by_series(place.run("backfill p.toml --from in.parquet --leave-open --to -").succeeds().stdout.lines());
+    assert_eq!(live, past);
+    assert_eq!(past.values().map(Vec::len).sum::<usize>(), 4 * 77);
+}
+
+#[test]
+fn a_broker_inside_one_process_is_not_for_two() {
+    let place = Place::new("[source.kafka]\nbrokers = \"embedded\"\ntopic = \"in\"\n");
+    place.readings("in.parquet", &readings(&["a"], 0..5));
+    place.run("replay p.toml --from in.parquet").fails(&["inside one process", "give an address"]);
+}
