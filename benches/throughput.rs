@@ -31,6 +31,7 @@ every = "1m"
 complete_after = 1
 [forecast]
 model = "model.safetensors"
+levels = []
 [source.parquet]
 path = "readings.parquet"
 [sink.parquet]
@@ -136,7 +137,8 @@ fn forecaster(cell: CellKind) {
 
 /// Ten steps of all series.
 fn batch(pipeline: &Pipeline, first: usize) -> RecordBatch {
-    let rows: Vec<(usize, usize)> = (first..first + 10).flat_map(|step| (0..SERIES).map(move |id| (step, id))).collect();
+    let rows: Vec<(usize, usize)> =
+        (first..first + 10).flat_map(|step| (0..SERIES).map(move |id| (step, id))).collect();
     let position = (first * SERIES) as i64;
     let columns: Vec<ArrayRef> = vec![
         Arc::new(Int64Array::from_iter_values((0..rows.len()).map(|i| position + i as i64))),
@@ -156,7 +158,8 @@ fn backfill() {
     std::fs::write(folder.path().join("bench.toml"), PIPELINE).expect("the folder takes files");
     let model = model(&pipeline(folder.path()), CellKind::Gru).to_bytes();
     std::fs::write(folder.path().join("model.safetensors"), model).expect("the folder takes files");
-    let peaks: Vec<u64> = [1_000_000, 5_000_000].map(|readings| backfill_of(folder.path(), readings)).to_vec();
+    let peaks: Vec<u64> =
+        [1_000_000, 5_000_000].map(|readings| backfill_of(folder.path(), readings)).to_vec();
     if let [small, large] = peaks[..] {
         println!("backfill peak memory: {small} MiB for a million readings, {large} MiB for five million");
         assert!(large <= small + small / 4 + 16, "memory grows with the number of readings");
@@ -211,7 +214,8 @@ fn write_readings(path: &Path, steps: usize) {
     let file = std::fs::File::create(path).expect("the folder takes files");
     let mut writer = ParquetWriter::new(file).batched(&schema).expect("the schema is plain");
     for first in (0..steps).step_by(100) {
-        let rows: Vec<(usize, usize)> = (first..steps.min(first + 100)).flat_map(|s| (0..SERIES).map(move |id| (s, id))).collect();
+        let rows: Vec<(usize, usize)> =
+            (first..steps.min(first + 100)).flat_map(|s| (0..SERIES).map(move |id| (s, id))).collect();
         let ids: Vec<String> = rows.iter().map(|(_, id)| format!("sensor-{id:04}")).collect();
         let times: Vec<i64> = rows.iter().map(|(step, _)| *step as i64 * MINUTE).collect();
         let values: Vec<f64> = rows.iter().map(|(step, id)| reading(*id, *step)).collect();

@@ -47,8 +47,9 @@ pub fn read(pipeline: &Pipeline, path: &Path, mut report: impl FnMut(u64, u64)) 
         refused.clear();
         report(tally.rows, input.total_rows() as u64);
     }
-    histories.finish(&mut tally, &mut refused, |closing| recorder.add(rules, &closing));
-    let summary = DataSummary { fingerprint: fingerprint.finish(), rows: tally.rows, ..DataSummary::default() };
+    histories.finish(&histories.by_id(), &mut tally, &mut refused, |closing| recorder.add(rules, &closing));
+    let summary =
+        DataSummary { fingerprint: fingerprint.finish(), rows: tally.rows, ..DataSummary::default() };
     Ok(Dataset { history: recorder.history, summary, tally })
 }
 
@@ -78,6 +79,10 @@ impl Fingerprint {
     }
 
     fn list(&mut self, column: &ListArray, i: usize) {
+        self.0.update([u8::from(column.is_valid(i))]);
+        if column.is_null(i) {
+            return;
+        }
         let values = column.value(i);
         self.0.update((values.len() as u64).to_le_bytes());
         if let Some(values) = values.as_any().downcast_ref::<Float64Array>() {

@@ -69,6 +69,7 @@ pub async fn drive(
 ) -> Result<Progress> {
     let mut stop = pin!(stop);
     let Options { commit, finish, .. } = options;
+    let rows_at_once = options.setup.rows_at_once();
     let mut lanes = Lanes::new(options);
     let mut due: Option<Instant> = None;
     let stopped = loop {
@@ -83,14 +84,16 @@ pub async fn drive(
             event = source.next() => match event? {
                 Event::Assigned(assigned) => lanes.assign(assigned)?,
                 Event::Rows(batch) => {
-                    let output = lanes.push(batch);
-                    sink.write(&output).await?;
+                    for piece in batch.pieces(rows_at_once) {
+                        let output = lanes.push(piece);
+                        sink.write(&output).await?;
+                    }
                     due.get_or_insert_with(|| Instant::now() + commit.every);
                     if lanes.uncommitted_rows() >= commit.rows {
                         lanes.commit(source, sink).await?;
                         due = None;
                     }
-                    report(lanes.progress());
+                    report(&lanes.progress());
                 }
                 Event::Revoked { partitions, done } => {
                     lanes.commit(source, sink).await?;
@@ -104,19 +107,17 @@ pub async fn drive(
         }
     };
     if !stopped && finish {
-        for output in lanes.finish() {
-            sink.write(&output).await?;
-        }
+        lanes.finish(sink, rows_at_once).await?;
     }
     lanes.commit(source, sink).await?;
     lanes.save_all()?;
-    lanes.count_warm();
     if !stopped {
         // What was broken off is not the end: a file that needs one is not put in place.
         sink.finish().await?;
     }
     source.close().await?;
-    let mut progress = lanes.progress().clone();
+    lanes.count_warm();
+    let mut progress = lanes.progress();
     progress.stopped = stopped;
     report(&progress);
     Ok(progress)

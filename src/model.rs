@@ -123,12 +123,19 @@ impl Description {
         let (inputs, grid) = (&self.inputs, self.rules.grid);
         let wrong = [
             (self.lookback == 0).then(|| "lookback is 0".to_owned()),
-            (self.lookback > LOOKBACK_MAX).then(|| format!("lookback is {}, more than {LOOKBACK_MAX}", self.lookback)),
-            (grid.every <= 0 || !(0..grid.every).contains(&grid.offset)).then(|| "the grid is impossible".to_owned()),
-            (inputs.width() != self.network.inputs)
-                .then(|| format!("{} inputs are described, the network has {}", inputs.width(), self.network.inputs)),
+            (self.lookback > LOOKBACK_MAX)
+                .then(|| format!("lookback is {}, more than {LOOKBACK_MAX}", self.lookback)),
+            (grid.every <= 0 || !(0..grid.every).contains(&grid.offset))
+                .then(|| "the grid is impossible".to_owned()),
+            (inputs.width() != self.network.inputs).then(|| {
+                format!("{} inputs are described, the network has {}", inputs.width(), self.network.inputs)
+            }),
             (inputs.known_ahead.len() != self.network.known).then(|| {
-                format!("{} inputs known ahead are described, the network has {}", inputs.known_ahead.len(), self.network.known)
+                format!(
+                    "{} inputs known ahead are described, the network has {}",
+                    inputs.known_ahead.len(),
+                    self.network.known
+                )
             }),
             numbers("covariates", &inputs.covariates, self.covariates.len()),
             numbers("inputs known ahead", &inputs.known_ahead, self.known_ahead.len()),
@@ -174,7 +181,8 @@ impl Model {
             let shape = vec![PROBABILITIES, self.description.network.horizon];
             all.insert(QUANTILES.to_owned(), Tensor { shape, data: errors.values().to_vec() });
         }
-        let text = serde_json::to_string(&self.description).expect("a description has only plain keys and finite numbers");
+        let text = serde_json::to_string(&self.description)
+            .expect("a description has only plain keys and finite numbers");
         network::tensors::write(&all, KEY, &text)
     }
 

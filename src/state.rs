@@ -48,12 +48,15 @@ impl Lineage {
     /// The keys in which `other` differs, as text.
     fn differences(&self, other: &HashMap<String, String>) -> Vec<String> {
         let changed = self.keys.iter().filter(|(key, value)| other.get(key) != Some(value));
-        changed
-            .map(|(key, value)| match other.get(key) {
-                Some(before) => format!("{key} was {before}, is {value}"),
-                None => format!("{key} is {value}, the snapshot has none"),
-            })
-            .collect()
+        let gone = other.keys().filter(|key| self.keys.iter().all(|(known, _)| known != *key));
+        let gone = gone.map(|key| format!("{key} is not there any more"));
+        let changed = changed.map(|(key, value)| match other.get(key) {
+            Some(before) => format!("{key} was {before}, is {value}"),
+            None => format!("{key} is {value}, the snapshot has none"),
+        });
+        let mut differences: Vec<String> = changed.chain(gone).collect();
+        differences.sort();
+        differences
     }
 }
 
@@ -78,7 +81,8 @@ impl Store {
     /// # Errors
     /// If the folder cannot be made.
     pub fn open(folder: &Path, lineage: Lineage) -> Result<Self> {
-        fs::create_dir_all(folder).with_context(|| format!("cannot make the state folder {}", folder.display()))?;
+        fs::create_dir_all(folder)
+            .with_context(|| format!("cannot make the state folder {}", folder.display()))?;
         Ok(Self { folder: folder.to_owned(), lineage })
     }
 
@@ -86,7 +90,8 @@ impl Store {
     pub fn save(&self, partition: &Partition, position: Position, state: &RecordBatch) -> Result<()> {
         let name = format!("{}{:020}-{}.arrow", prefix(partition), position.0, self.lineage.hash);
         let path = self.folder.join(name);
-        let partial = path.with_extension("partial");
+        // Two processes may keep the same state at the same time: the same bytes, but not through the same file.
+        let partial = path.with_extension(format!("{}.partial", std::process::id()));
         self.write(&partial, partition, position, state)
             .and_then(|()| Ok(fs::rename(&partial, &path)?))
             .with_context(|| format!("cannot write the snapshot {}", path.display()))?;
@@ -94,12 +99,19 @@ impl Store {
         let mut own: Vec<Name> = own.filter(|file| file.position <= position).collect();
         own.sort_by_key(|file| file.position);
         for old in own.iter().rev().skip(KEPT) {
-            fs::remove_file(&old.path).with_context(|| format!("cannot remove the snapshot {}", old.path.display()))?;
+            fs::remove_file(&old.path)
+                .with_context(|| format!("cannot remove the snapshot {}", old.path.display()))?;
         }
         Ok(())
     }
 
-    fn write(&self, path: &Path, partition: &Partition, position: Position, state: &RecordBatch) -> Result<()> {
+    fn write(
+        &self,
+        path: &Path,
+        partition: &Partition,
+        position: Position,
+        state: &RecordBatch,
+    ) -> Result<()> {
         let mut file = File::create(path)?;
         let mut writer = FileWriter::try_new(&mut file, &state.schema())?;
         writer.write_metadata("partition", partition.to_string());
@@ -119,10 +131,22 @@ impl Store {
         let mut files = self.list(partition)?;
         files.sort_by_key(|file| file.position);
         let newest = |own: bool| {
-            files.iter().rev().find(|file| (file.lineage == self.lineage.hash) == own && file.position <= committed)
+            files
+                .iter()
+                .rev()
+                .find(|file| (file.lineage == self.lineage.hash) == own && file.position <= committed)
         };
         if let Some(file) = newest(true) {
-            let (state, _) = read(&file.path)?;
+            let (state, metadata) = read(&file.path)?;
+            let says = |key: &str| metadata.get(key).map_or("nothing", String::as_str);
+            if says("partition") != partition.to_string() || says("position") != file.position.to_string() {
+                bail!(
+                    "the snapshot {} says that it is of {} at {}: it was renamed; remove it to rebuild the state from the topic",
+                    file.path.display(),
+                    says("partition"),
+                    says("position")
+                );
+            }
             return Ok(Found::Snapshot(file.position, Box::new(state)));
         }
         let Some(file) = newest(false) else { return Ok(Found::Nothing) };
@@ -130,6 +154,15 @@ impl Store {
         let keys: Vec<(String, String)> =
             metadata.get("lineage").and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
         Ok(Found::Foreign(self.lineage.differences(&keys.into_iter().collect())))
+    }
+
+    /// Removes the states of `partition` of this lineage: they are of rows that are no longer the partition's.
+    pub fn forget(&self, partition: &Partition) -> Result<()> {
+        for file in self.list(partition)?.iter().filter(|file| file.lineage == self.lineage.hash) {
+            fs::remove_file(&file.path)
+                .with_context(|| format!("cannot remove the snapshot {}", file.path.display()))?;
+        }
+        Ok(())
     }
 
     fn list(&self, partition: &Partition) -> Result<Vec<Name>> {
@@ -163,7 +196,9 @@ fn prefix(partition: &Partition) -> String {
 }
 
 fn read(path: &Path) -> Result<(RecordBatch, HashMap<String, String>)> {
-    let damaged = || format!("cannot read the snapshot {}: remove it to rebuild the state from the topic", path.display());
+    let damaged = || {
+        format!("cannot read the snapshot {}: remove it to rebuild the state from the topic", path.display())
+    };
     let file = File::open(path).with_context(damaged)?;
     let mut reader = FileReader::try_new(BufReader::new(file), None).with_context(damaged)?;
     let metadata = reader.custom_metadata().clone();

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, Float32Builder, Float64Array, Int64Array, Int64Builder, ListArray, ListBuilder, RecordBatch,
-    StringArray, StringBuilder, TimestampMicrosecondArray, TimestampMicrosecondBuilder,
+    Array, ArrayRef, Float32Builder, Float64Array, Int64Array, Int64Builder, ListArray, ListBuilder,
+    RecordBatch, StringArray, StringBuilder, TimestampMicrosecondArray, TimestampMicrosecondBuilder,
 };
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 
@@ -30,6 +30,9 @@ const POSITION: &str = "__position";
 pub fn timestamp() -> DataType {
     DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
 }
+
+/// The years 0 to 9999, which is what RFC 3339 can write: a time outside could be read but never be printed again.
+pub const TIMES: std::ops::RangeInclusive<i64> = -62_167_219_200_000_000..=253_402_300_799_999_999;
 
 /// A time in microseconds as RFC 3339 in UTC, with as many decimals as it needs; beyond the calendar as a number.
 pub fn time_text(micros: i64) -> String {
@@ -172,7 +175,14 @@ impl ForecastBuilder {
     }
 
     /// Adds one forecast; `lists` holds the forecast, then lower and upper of each level, each of the horizon's length.
-    pub fn push(&mut self, position: i64, series: &str, target: &str, origin: i64, lists: &[impl AsRef<[f32]>]) {
+    pub fn push(
+        &mut self,
+        position: i64,
+        series: &str,
+        target: &str,
+        origin: i64,
+        lists: &[impl AsRef<[f32]>],
+    ) {
         assert_eq!(lists.len(), self.lists.len(), "one list for the forecast and two for each level");
         self.positions.append_value(position);
         self.series.append_value(series);

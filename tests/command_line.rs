@@ -80,7 +80,8 @@ impl Place {
     /// Names of all files in a folder, in order.
     fn files(&self, name: &str) -> Vec<String> {
         let entries = fs::read_dir(self.path(name)).unwrap();
-        let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        let mut names: Vec<_> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
         names.sort();
         names
     }
@@ -96,7 +97,9 @@ fn write_readings(path: &Path, rows: &[Row]) {
 /// A reading of each id every ten seconds; noise, so that no two windows are alike.
 fn readings(ids: &[&str], steps: std::ops::Range<i64>) -> Vec<Row> {
     let value = |id: usize, step: i64| 20.0 + id as f64 + (step * step * 7919 % 10_007) as f64 / 701.0;
-    steps.flat_map(|step| ids.iter().enumerate().map(move |(i, id)| row(id, 10 * step, value(i, step)))).collect()
+    steps
+        .flat_map(|step| ids.iter().enumerate().map(move |(i, id)| row(id, 10 * step, value(i, step))))
+        .collect()
 }
 
 /// Forecasts as the lines that the program prints, by series, in their order.
@@ -117,7 +120,7 @@ fn expected(case: &Case, rows: &[Row], finish: bool) -> Lines {
     let mut pushed: Vec<_> =
         (0..rows.len()).map(|i| forecaster.push(&case.batch(i as i64, &rows[i..=i])).forecasts).collect();
     if finish {
-        pushed.push(forecaster.finish().forecasts);
+        pushed.extend(forecaster.finish(1000).map(|some| some.forecasts));
     }
     let mut text = Vec::new();
     for forecasts in pushed {
@@ -168,7 +171,8 @@ impl Topics {
 
     /// Sends readings, keyed by their series.
     fn send(&self, rows: &[Row]) {
-        let messages: Vec<(&str, String)> = rows.iter().map(|row| (row.series.as_str(), message(row))).collect();
+        let messages: Vec<(&str, String)> =
+            rows.iter().map(|row| (row.series.as_str(), message(row))).collect();
         broker::produce(&self.readings, None, messages.iter().map(|(key, value)| (*key, value.as_str())));
     }
 }

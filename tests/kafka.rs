@@ -114,7 +114,7 @@ impl Reader {
     }
 
     async fn commit(&mut self) -> Result<()> {
-        self.source.commit(&self.reached).await
+        self.source.commit(&self.reached).await.map(drop)
     }
 
     async fn read_to_end(&mut self) -> Result<()> {

@@ -123,7 +123,10 @@ fn every_tensor_is_there_in_its_shape_and_finite() {
         move |all: &mut Tensors| drop(all.insert(name, tensor))
     };
     refused_tensors(remove("head.bias"), "tensor `head.bias` of shape [2] is missing");
-    refused_tensors(put("head.bias", tensor(&[1], &[0.5])), "tensor `head.bias` has shape [1], but [2] follows");
+    refused_tensors(
+        put("head.bias", tensor(&[1], &[0.5])),
+        "tensor `head.bias` has shape [1], but [2] follows",
+    );
     refused_tensors(put("head.bias", tensor(&[2, 1], &[0.5, 0.5])), "has shape [2, 1], but [2] follows");
     refused_tensors(put("weight_ih_l2", tensor(&[1], &[0.5])), "`weight_ih_l2` does not belong");
     for (number, named) in [(f32::NAN, "NaN"), (f32::INFINITY, "inf"), (f32::NEG_INFINITY, "-inf")] {

@@ -4,7 +4,8 @@
 use std::path::{Path, PathBuf};
 
 use polars::prelude::{
-    ChunkCompareEq, ChunkCompareIneq, Column, DataFrame, DataType, ParquetWriter, TimeUnit, TimeZone, cum_max, diff,
+    ChunkCompareEq, ChunkCompareIneq, Column, DataFrame, DataType, ParquetWriter, TimeUnit, TimeZone,
+    cum_max, diff,
 };
 use polars::series::ops::NullBehavior;
 use tidecast::series::Refusal;
@@ -70,7 +71,11 @@ async fn assert_counted(name: &str, every: i64, max_gap: i64, expected: (u64, u6
     let (progress, _) = driven(&mut parquet(&path, &case.columns), case.setup(), true).await;
     let tally = &progress.tally;
     assert_eq!(tally.rows, frame.height() as u64);
-    assert_eq!((tally.refused(Refusal::Duplicate), tally.refused(Refusal::Late), tally.restarts), expected, "{tally}");
+    assert_eq!(
+        (tally.refused(Refusal::Duplicate), tally.refused(Refusal::Late), tally.restarts),
+        expected,
+        "{tally}"
+    );
     assert_eq!(tally.refused_total(), expected.0 + expected.1);
 }
 

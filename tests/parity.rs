@@ -73,8 +73,13 @@ async fn through(cluster: &Cluster, rows: &[Row]) -> (Tally, String, String) {
         client: BTreeMap::new(),
     };
     let mut sink = KafkaSink::open(cluster, &sink, 3).await.expect("a producer");
-    let options =
-        Options { setup: case.setup(), commit: config.commit, state: None, start: Start::Earliest, finish: false };
+    let options = Options {
+        setup: case.setup(),
+        commit: config.commit,
+        state: None,
+        start: Start::Earliest,
+        finish: false,
+    };
     let progress = drive(&mut source, &mut sink, options, std::future::pending(), |_| ()).await;
     (progress.expect("the run ends").tally, readings, forecasts)
 }

@@ -11,7 +11,13 @@ use crate::harness::{Came, Case, Forecast, Row, SECOND};
 
 fn cases() -> impl Strategy<Value = Case> {
     let rules = (
-        prop::sample::select(vec![Aggregate::Mean, Aggregate::Last, Aggregate::Sum, Aggregate::Min, Aggregate::Max]),
+        prop::sample::select(vec![
+            Aggregate::Mean,
+            Aggregate::Last,
+            Aggregate::Sum,
+            Aggregate::Min,
+            Aggregate::Max,
+        ]),
         prop::option::of(1u32..4),
         0i64..30,
         prop::sample::select(vec![Gaps::Hold, Gaps::Linear, Gaps::Missing]),
@@ -21,7 +27,12 @@ fn cases() -> impl Strategy<Value = Case> {
     let network = (
         prop::sample::select(vec![CellKind::Gru, CellKind::LstmPeephole, CellKind::Rnn]),
         prop::sample::select(vec![Decoder::Direct, Decoder::Recursive]),
-        prop::sample::select(vec![Scaling::Fixed, Scaling::Running, Scaling::WindowLast, Scaling::WindowStandard]),
+        prop::sample::select(vec![
+            Scaling::Fixed,
+            Scaling::Running,
+            Scaling::WindowLast,
+            Scaling::WindowStandard,
+        ]),
         1u32..3,
         2usize..5,
     );
@@ -117,7 +128,10 @@ proptest! {
         second.restore(&snapshot).unwrap();
         prop_assert_eq!(&second.snapshot(), &snapshot);
         came.add(second.push(&case.batch(cut as i64, &rows[cut..])));
-        came.add(second.finish());
+        let mut unbroken = case.forecaster();
+        unbroken.push(&case.batch(0, &rows));
+        prop_assert_eq!(unbroken.snapshot(), second.snapshot());
+        second.finish(2).for_each(|pushed| came.add(pushed));
         assert_same(&case.run(&rows, &[]), &came);
     }
 
@@ -145,11 +159,13 @@ proptest! {
 fn trained(case: &Case, rows: &[Row]) -> Vec<Forecast> {
     let model = case.model();
     let keep = case.rules.grid.steps_in(case.rules.max_gap) as usize + 2;
-    let mut histories = Histories::new(case.columns.clone(), case.rules.clone(), keep, case.horizon, case.limit);
+    let mut histories =
+        Histories::new(case.columns.clone(), case.rules.clone(), keep, case.horizon, case.limit);
     let (mut recorder, mut tally, mut refused) = (Recorder::default(), Tally::default(), Vec::new());
     let batch = case.batch(0, rows);
     histories.push(&batch, &mut tally, &mut refused, |closing| recorder.add(&case.rules, &closing));
-    histories.finish(&mut tally, &mut refused, |closing| recorder.add(&case.rules, &closing));
+    histories
+        .finish(&histories.by_id(), &mut tally, &mut refused, |closing| recorder.add(&case.rules, &closing));
     let history = &recorder.history;
     let windows = Windows { history, description: &model.description, rules: &case.rules };
     let (mut inputs, mut scratch) = (Inputs::default(), Scratch::new(model.network.shape()));

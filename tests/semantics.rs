@@ -75,7 +75,9 @@ fn a_late_row_within_lateness_gives_the_bits_of_order() {
 
 #[test]
 fn a_repeated_time_is_a_duplicate_and_the_first_value_wins() {
-    let rows = |second: f64| [row("a", 0, 1.0), row("a", 5, 2.0), row("a", 5, second), row("a", 10, 3.0), row("a", 20, 4.0)];
+    let rows = |second: f64| {
+        [row("a", 0, 1.0), row("a", 5, 2.0), row("a", 5, second), row("a", 10, 3.0), row("a", 20, 4.0)]
+    };
     let case = Case::default();
     let (same, other) = (case.run(&rows(2.0), &[]), case.run(&rows(1e9), &[]));
     assert_eq!((same.refused.clone(), same.of("a")), (other.refused.clone(), other.of("a")));
@@ -155,7 +157,8 @@ fn a_candidate_closes_nothing() {
 #[test]
 fn a_gap_is_filled_but_nothing_is_forecast_from_a_filled_step() {
     for gaps in [Gaps::Hold, Gaps::Linear, Gaps::Missing] {
-        let came = with(|rules| rules.gaps = gaps).run(&[0, 10, 20, 50, 60].map(|t| row("a", t, t as f64)), &[]);
+        let came =
+            with(|rules| rules.gaps = gaps).run(&[0, 10, 20, 50, 60].map(|t| row("a", t, t as f64)), &[]);
         assert_eq!(came.origins("a"), [20, 50, 60], "{gaps:?}");
     }
 }
@@ -208,7 +211,15 @@ fn a_wide_null_is_missing_in_its_target_and_nowhere_else() {
 fn null_nan_and_infinity_are_missing() {
     let rows = [0.0, f64::NAN, f64::INFINITY, f64::NEG_INFINITY].map(|value| row("a", 0, value));
     let came = Case::default().run(&rows, &[]);
-    assert_eq!(came.refused, [1, 2, 3].map(|position| (position, Refusal::NotFinite)).to_vec().into_iter().chain([(0, Refusal::TooFar)]).collect::<Vec<_>>());
+    assert_eq!(
+        came.refused,
+        [1, 2, 3]
+            .map(|position| (position, Refusal::NotFinite))
+            .to_vec()
+            .into_iter()
+            .chain([(0, Refusal::TooFar)])
+            .collect::<Vec<_>>()
+    );
 }
 
 #[test]
@@ -314,7 +325,8 @@ fn every_scaling_moves_with_the_level_except_the_fixed_one() {
 #[test]
 fn a_million_spreads_away_the_forecast_is_still_a_number() {
     let case = Case { scaling: Scaling::Fixed, ..Case::default() };
-    let rows: Vec<_> = [0.0, 3e38, -3e38, 1e300].into_iter().enumerate().map(|(i, v)| row("a", 10 * i as i64, v)).collect();
+    let rows: Vec<_> =
+        [0.0, 3e38, -3e38, 1e300].into_iter().enumerate().map(|(i, v)| row("a", 10 * i as i64, v)).collect();
     let came = case.run(&rows, &[]);
     assert!(came.forecasts.iter().flat_map(|f| f.bits.concat()).all(|bits| f32::from_bits(bits).is_finite()));
     assert_eq!(came.refused, [(3, Refusal::NotFinite)]);

@@ -1,10 +1,12 @@
 //! One binary for all integration tests, so that it links once.
 
 mod broker;
+mod command_line;
 mod config;
 mod golden;
 mod harness;
 mod kafka;
+mod models;
 mod nab;
 mod parity;
 mod parquet;

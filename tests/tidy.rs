@@ -101,7 +101,17 @@ fn parts_import_only_what_they_may() {
 
 #[test]
 fn the_pure_parts_know_no_runtime_no_file_and_no_clock() {
-    let outside = ["tokio", "rdkafka", "polars", "std::fs", "std::net", "std::thread", "Instant", "SystemTime", "File::"];
+    let outside = [
+        "tokio",
+        "rdkafka",
+        "polars",
+        "std::fs",
+        "std::net",
+        "std::thread",
+        "Instant",
+        "SystemTime",
+        "File::",
+    ];
     let mut wrong = Vec::new();
     for (file, text) in sources().into_iter().filter(|(file, _)| PURE.contains(&part(file))) {
         for (line, code) in code(&text) {
@@ -148,7 +158,8 @@ fn no_map_is_walked_where_results_are_made() {
     let mut wrong = Vec::new();
     for (file, text) in sources().into_iter().filter(|(file, _)| PURE.contains(&part(file))) {
         let named = text.lines().filter(|line| line.contains(": HashMap<") || line.contains("HashSet<"));
-        let names: Vec<&str> = named.filter_map(|line| line.trim().trim_start_matches("pub ").split(':').next()).collect();
+        let names: Vec<&str> =
+            named.filter_map(|line| line.trim().trim_start_matches("pub ").split(':').next()).collect();
         for (line, code) in code(&text) {
             for name in &names {
                 let walks = ["iter()", "values()", "keys()", "values_mut()", "drain()", "into_iter()"];

@@ -21,7 +21,8 @@ fn sample(name: &str, change: impl FnOnce(&mut Pipeline)) -> Pipeline {
 fn trained(pipeline: &Pipeline) -> Model {
     let path = &pipeline.parquet_source.as_ref().expect("the sample has history").path;
     let data = dataset::read(pipeline, path, |_, _| ()).expect("the sample can be read");
-    let (model, _) = train(pipeline, &data.history, data.summary, |_| ControlFlow::Continue(())).expect("it trains");
+    let (model, _) =
+        train(pipeline, &data.history, data.summary, |_| ControlFlow::Continue(())).expect("it trains");
     model
 }
 
@@ -68,12 +69,18 @@ fn the_same_seed_gives_the_same_file_and_another_seed_another() {
 #[test]
 fn the_committed_models_fit_their_pipelines_and_beat_what_costs_nothing() {
     for (name, seasonal) in [("sensors", true), ("motes", false)] {
-        let bytes = std::fs::read(folder().join(name).join("model.safetensors")).expect("the sample has a model");
+        let bytes =
+            std::fs::read(folder().join(name).join("model.safetensors")).expect("the sample has a model");
         let model = Model::from_bytes(&bytes).expect("the sample's model is sound");
         let pipeline = sample(&format!("{name}.toml"), |_| ());
-        assert_eq!(model.description.recipe, serde_json::to_value(&pipeline.train).expect("plain values"), "{name}");
+        assert_eq!(
+            model.description.recipe,
+            serde_json::to_value(&pipeline.train).expect("plain values"),
+            "{name}"
+        );
         let score = test_score(&model);
-        let baseline = if seasonal { score.seasonal_naive.expect("a year has days") } else { score.repeat_last };
+        let baseline =
+            if seasonal { score.seasonal_naive.expect("a year has days") } else { score.repeat_last };
         assert!(score.mae < baseline, "{name}: {score:?}");
     }
 }

@@ -20,7 +20,8 @@ pub async fn backfill(arguments: Backfill, quiet: bool) -> Result<()> {
     let pipeline = Pipeline::open(&arguments.pipeline)?;
     let setup = prepare::setup(&pipeline)?;
     let (path, order) = input(&pipeline, arguments.from)?;
-    let range = Range { since: arguments.since.map(|time| time.0), until: arguments.until.map(|time| time.0) };
+    let range =
+        Range { since: arguments.since.map(|time| time.0), until: arguments.until.map(|time| time.0) };
     let ids: BTreeSet<String> = arguments.series.into_iter().collect();
     let ids = (!ids.is_empty()).then_some(ids);
     let Pipeline { columns, time_unit, limits, .. } = &pipeline;
@@ -29,7 +30,9 @@ pub async fn backfill(arguments: Backfill, quiet: bool) -> Result<()> {
         Destination::Kafka => ends::kafka(&pipeline, None, ends::PARTITIONS).await?,
         Destination::Parquet => match &pipeline.parquet_sink {
             Some(config) => ends::parquet(&pipeline, &config.path)?,
-            None => bail!("{}: there is no [sink.parquet]; add one, or say --to PATH", pipeline.file.display()),
+            None => {
+                bail!("{}: there is no [sink.parquet]; add one, or say --to PATH", pipeline.file.display())
+            }
         },
         Destination::Path(path) => ends::parquet(&pipeline, &path)?,
         Destination::Stdout => ends::lines(),
@@ -38,7 +41,8 @@ pub async fn backfill(arguments: Backfill, quiet: bool) -> Result<()> {
         eprintln!("{} has no rows", path.display());
     }
     let bar = report::bar(source.total_rows() as u64, "rows", quiet);
-    let options = Options { setup, commit: COMMIT, state: None, start: Start::Earliest, finish: !arguments.leave_open };
+    let options =
+        Options { setup, commit: COMMIT, state: None, start: Start::Earliest, finish: !arguments.leave_open };
     let lines = report::Lines::new(quiet);
     let driven = drive(&mut source, &mut sink, options, stop, |progress| {
         let reached = progress.reached.map_or(0, |position| position.0.max(0) as u64);
@@ -48,7 +52,7 @@ pub async fn backfill(arguments: Backfill, quiet: bool) -> Result<()> {
     bar.finish_and_clear();
     lines.end(&progress);
     if progress.stopped {
-        bail!("stopped before the input was over: no output file was put in place");
+        bail!("stopped before the input was over; a file that was being written is not put in place");
     }
     Ok(())
 }

@@ -60,7 +60,13 @@ fn data(pipeline: &Pipeline, path: &std::path::Path) -> Result<Vec<String>> {
     super::print(&format!("\n# its history\n# {found}\n# {times}\n"))?;
     let order = pipeline.parquet_source.as_ref().map(|source| source.order).unwrap_or_default();
     let input = ParquetInput::open(path, columns, *time_unit, order, Range::default(), None, limits)?;
-    let mut histories = crate::forecaster::Histories::new(columns.clone(), rules.clone(), 1, pipeline.train.horizon, limits.series);
+    let mut histories = crate::forecaster::Histories::new(
+        columns.clone(),
+        rules.clone(),
+        1,
+        pipeline.train.horizon,
+        limits.series,
+    );
     let (mut tally, mut refused) = (Tally::default(), Vec::new());
     for batch in input.batches() {
         histories.push(&batch?.rows, &mut tally, &mut refused, |_| ());

@@ -76,14 +76,22 @@ pub fn parts(pipeline: &Pipeline) -> Result<AnySink> {
         bail!("{}: there is no [sink.parquet] to write to; add one, or say --to -", pipeline.file.display());
     };
     if config.path.extension().is_some_and(|ending| ending == "parquet") {
-        bail!("{}: sink.parquet.path is {}: a run writes file after file, name a folder", pipeline.file.display(), config.path.display());
+        bail!(
+            "{}: sink.parquet.path is {}: a run writes file after file, name a folder",
+            pipeline.file.display(),
+            config.path.display()
+        );
     }
     let every = pipeline.rules.grid.every;
     Ok(AnySink::Parts(ParquetParts::create(&config.path, config.layout, &pipeline.forecast.levels, every)?))
 }
 
 /// What `--to` means where it is not said.
-pub fn destination(pipeline: &Pipeline, said: Option<Destination>, first: Destination) -> Result<Destination> {
+pub fn destination(
+    pipeline: &Pipeline,
+    said: Option<Destination>,
+    first: Destination,
+) -> Result<Destination> {
     let (kafka, parquet) = (pipeline.kafka_sink.is_some(), pipeline.parquet_sink.is_some());
     match said {
         Some(destination) => Ok(destination),
@@ -99,7 +107,9 @@ pub fn destination(pipeline: &Pipeline, said: Option<Destination>, first: Destin
 /// The pipeline's Kafka source.
 pub fn kafka_source(pipeline: &Pipeline) -> Result<&KafkaSource> {
     let source = pipeline.kafka_source.as_ref();
-    source.with_context(|| format!("{}: there is no [source.kafka]; add one with brokers and a topic", pipeline.file.display()))
+    source.with_context(|| {
+        format!("{}: there is no [source.kafka]; add one with brokers and a topic", pipeline.file.display())
+    })
 }
 
 /// Partitions of a topic that we make ourselves: enough for a few instances to share.
@@ -111,6 +121,9 @@ pub fn embedded(brokers: &Brokers, topic: &str) -> Result<Option<Embedded>> {
         return Ok(None);
     }
     let broker = Embedded::start(topic, PARTITIONS)?;
-    eprintln!("broker inside this process: {} (it keeps nothing, and delivers at least once)", broker.bootstrap_servers());
+    eprintln!(
+        "broker inside this process: {} (it keeps nothing, and delivers at least once)",
+        broker.bootstrap_servers()
+    );
     Ok(Some(broker))
 }

@@ -28,7 +28,10 @@ pub fn text(model: &Model) -> String {
     line("model", model.hash.clone());
     line(
         "network",
-        format!("{} x {}, {} layer(s), {} decoder, {parameters} parameters", shape.cell, shape.hidden, shape.layers, shape.decoder),
+        format!(
+            "{} x {}, {} layer(s), {} decoder, {parameters} parameters",
+            shape.cell, shape.hidden, shape.layers, shape.decoder
+        ),
     );
     line("reads", format!("{} steps of {}", description.lookback, duration_text(rules.grid.every)));
     line("forecasts", format!("{} steps", shape.horizon));
@@ -37,9 +40,23 @@ pub fn text(model: &Model) -> String {
     line("known ahead", names(&description.known_ahead));
     line("calendar", format!("{:?}", description.inputs.calendar));
     line("scaling", format!("{:?}", description.scaling));
-    line("steps", format!("{:?} of their rows, gaps {:?} up to {}", rules.aggregate, rules.gaps, duration_text(rules.max_gap)));
-    line("intervals", if model.errors.is_some() { "from the errors on the validation part" } else { "none" }.to_owned());
-    line("trained on", format!("{} rows, {} series, {} to {}", data.rows, data.series, data.from, data.until));
+    line(
+        "steps",
+        format!(
+            "{:?} of their rows, gaps {:?} up to {}",
+            rules.aggregate,
+            rules.gaps,
+            duration_text(rules.max_gap)
+        ),
+    );
+    line(
+        "intervals",
+        if model.errors.is_some() { "from the errors on the validation part" } else { "none" }.to_owned(),
+    );
+    line(
+        "trained on",
+        format!("{} rows, {} series, {} to {}", data.rows, data.series, data.from, data.until),
+    );
     line("", format!("learned until {}, validated until {}", data.trained_until, data.validated_until));
     line("data", format!("sha256 {}", data.fingerprint));
     line("recipe", description.recipe.to_string());
@@ -54,7 +71,11 @@ pub fn scores(scores: &[Score]) -> String {
         return "scores        none: the history left no part to score on\n".to_owned();
     }
     out.push_str("mean absolute error, in standard deviations of each series:\n");
-    let _ = writeln!(out, "  {:<12}{:>10}{:>12}{:>14}{:>16}", "part", "forecasts", "this model", "repeat last", "seasonal naive");
+    let _ = writeln!(
+        out,
+        "  {:<12}{:>10}{:>12}{:>14}{:>16}",
+        "part", "forecasts", "this model", "repeat last", "seasonal naive"
+    );
     for score in scores {
         let seasonal = match (score.seasonal_naive, score.season) {
             (Some(error), Some(season)) => format!("{error:.4} ({season})"),

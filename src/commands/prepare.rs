@@ -88,7 +88,7 @@ pub fn disagreements(pipeline: &Pipeline, model: &Model) -> Vec<String> {
     }
     let levels = &pipeline.forecast.levels;
     if model.errors.is_none() && !levels.is_empty() {
-        wrong.push("forecast.levels asks for intervals, the model was trained without a validation part".to_owned());
+        wrong.push("forecast.levels asks for intervals, but the model could not be validated on its history and has none".to_owned());
     }
     if let Some(level) = levels.iter().find(|level| **level > WIDEST_LEVEL) {
         wrong.push(format!("forecast.levels has {level}, the model knows its errors up to {WIDEST_LEVEL}"));

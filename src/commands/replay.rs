@@ -24,7 +24,8 @@ pub async fn replay(arguments: cli::Replay, quiet: bool) -> Result<()> {
     let cluster = Cluster::new(&config.brokers, None, &config.client)?;
     let Pipeline { columns, time_unit, limits, .. } = &pipeline;
     let order = pipeline.parquet_source.as_ref().map_or(Order::File, |source| source.order);
-    let input = ParquetInput::open(&arguments.from, columns, *time_unit, order, Range::default(), None, limits)?;
+    let input =
+        ParquetInput::open(&arguments.from, columns, *time_unit, order, Range::default(), None, limits)?;
     let mut topic = Replay::open(&cluster, &config.topic, columns.clone(), ends::PARTITIONS).await?;
     let bar = report::bar(input.total_rows() as u64, "rows", quiet);
     let mut pace = Pace::new(arguments.speed);
@@ -36,7 +37,13 @@ pub async fn replay(arguments: cli::Replay, quiet: bool) -> Result<()> {
     topic.flush().await?;
     bar.finish_and_clear();
     if !quiet {
-        eprintln!("{} of {} rows sent to {} at {}", bar.position(), input.total_rows(), config.topic, cluster.bootstrap_servers());
+        eprintln!(
+            "{} of {} rows sent to {} at {}",
+            bar.position(),
+            input.total_rows(),
+            config.topic,
+            cluster.bootstrap_servers()
+        );
     }
     Ok(())
 }

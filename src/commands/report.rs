@@ -15,7 +15,9 @@ pub fn bar(length: u64, unit: &str, quiet: bool) -> ProgressBar {
         return ProgressBar::hidden();
     }
     let bar = ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr_with_hz(5));
-    let template = format!("{{elapsed_precise}} {{wide_bar}} {{percent}} % of {{len}} {unit}, {{per_sec}}, {{eta}} left {{msg}}");
+    let template = format!(
+        "{{elapsed_precise}} {{wide_bar}} {{percent}} % of {{len}} {unit}, {{per_sec}}, {{eta}} left {{msg}}"
+    );
     bar.set_style(ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar()));
     bar
 }

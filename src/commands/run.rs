@@ -9,6 +9,8 @@ use crate::cli::{Destination, Run};
 use crate::config::{Commit, Pipeline};
 use crate::drive::{Options, State, drive};
 use crate::forecaster::Setup;
+use crate::io::Source;
+use crate::io::Source;
 use crate::io::codec::Codec;
 use crate::io::kafka::{Cluster, KafkaSource, Until};
 use crate::state::{Lineage, Store};
@@ -31,20 +33,30 @@ pub async fn run(arguments: Run, quiet: bool) -> Result<()> {
     let mut sink = match to {
         Destination::Kafka => ends::kafka(&pipeline, embedded.as_ref(), source.partitions()).await?,
         Destination::Parquet => ends::parts(&pipeline)?,
-        Destination::Path(path) => bail!("cannot run into {}: a path goes into [sink.parquet]", path.display()),
+        Destination::Path(path) => {
+            bail!("cannot run into {}: a path goes into [sink.parquet]", path.display())
+        }
         Destination::Stdout => ends::lines(),
     };
     let commit = if matches!(sink, ends::AnySink::Parts(_)) { PARQUET_COMMIT } else { config.commit };
     let options = Options { setup, commit, state, start: config.start, finish: false };
     let mut lines = report::Lines::new(quiet);
-    let progress = drive(&mut source, &mut sink, options, stop, |progress| lines.tell(progress)).await?;
-    lines.end(&progress);
+    let driven = drive(&mut source, &mut sink, options, stop, |progress| lines.tell(progress)).await;
+    if driven.is_err() {
+        // Else whoever starts it again waits for this member's session to end. That leaving fails, too, is no news.
+        let _ = source.close().await;
+    }
+    lines.end(&driven?);
     Ok(())
 }
 
 fn state(pipeline: &Pipeline, setup: &Setup) -> Result<Option<State>> {
     let Some(config) = &pipeline.state else { return Ok(None) };
-    let keys = pipeline.state_keys().into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+    let keys = pipeline.state_keys().into_iter().map(|(key, value)| (key.to_owned(), value));
+    // Two groups over one topic are two lives: they started at different positions.
+    let group =
+        pipeline.kafka_source.iter().map(|source| ("source.kafka.group".to_owned(), source.group.clone()));
+    let keys = keys.chain(group).collect();
     let store = Store::open(&config.path, Lineage::new(keys, &setup.model.hash))?;
     Ok(Some(State { store, every: config.every, on_change: config.on_change }))
 }

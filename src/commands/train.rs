@@ -14,6 +14,7 @@ use super::{inspect, report, stop};
 use crate::cli::Train;
 use crate::config::Pipeline;
 use crate::dataset;
+use crate::model::Model;
 use crate::train::{Step, train as learn};
 
 pub async fn train(arguments: Train, quiet: bool) -> Result<()> {
@@ -40,7 +41,16 @@ pub async fn train(arguments: Train, quiet: bool) -> Result<()> {
     });
     bar.finish_and_clear();
     let (model, outcome) = learned?;
-    write_whole(&arguments.out, &model.to_bytes())?;
+    let bytes = model.to_bytes();
+    // What cannot be read again must not take the place of what can.
+    Model::from_bytes(&bytes)
+        .context("training diverged; a lower train.learning_rate or train.clip may help")?;
+    write_whole(&arguments.out, &bytes)?;
+    if model.errors.is_none() {
+        eprintln!(
+            "no window of the validation part could be scored: the model gives no intervals, forecast.levels must be []"
+        );
+    }
     if !quiet {
         eprintln!(
             "learned from {} windows, validated on {}, tested on {}; kept epoch {}; wrote {} ({})",

@@ -11,7 +11,9 @@ use tokio::time::Instant;
 use super::{Options, Progress, State};
 use crate::config::{OnChange, Start};
 use crate::forecaster::{Forecaster, Pushed, Refused, Setup};
-use crate::io::{Assigned, Batch, Malformed, Origins, Output, Partition, Position, Positions, Reject, Sink, Source};
+use crate::io::{
+    Assigned, Batch, Malformed, Origins, Output, Partition, Position, Positions, Reject, Sink, Source,
+};
 use crate::series::Refusal;
 use crate::state::Found;
 use crate::table::positions;
@@ -22,6 +24,8 @@ struct Lane {
     next: Position,
     /// Rows below were written before: they are pushed to rebuild the state, and nothing of them is written or counted.
     silent_until: Position,
+    /// Up to where the source took a commit.
+    committed: Option<Position>,
     saved: Option<Position>,
 }
 
@@ -30,7 +34,13 @@ const UNASSIGNED: Position = Position(i64::MIN);
 
 impl Lane {
     fn new(setup: Arc<Setup>, start: Position) -> Self {
-        Self { forecaster: Forecaster::new(setup), next: start, silent_until: start, saved: None }
+        Self {
+            forecaster: Forecaster::new(setup),
+            next: start,
+            silent_until: start,
+            committed: None,
+            saved: None,
+        }
     }
 
     /// Pushes the rows whose output was written before; returns the others.
@@ -40,15 +50,15 @@ impl Lane {
             until => positions(&rows).partition_point(|position| *position < until.0),
         };
         if silent > 0 {
-            self.forecaster.push(&rows.slice(0, silent));
+            self.forecaster.absorb(&rows.slice(0, silent));
         }
         rows.slice(silent, rows.num_rows() - silent)
     }
 
-    /// Keeps the state, unless rows are still missing in it or it is kept already.
+    /// Keeps the state, unless it is not that of the committed position or is kept already.
     fn save(&mut self, state: Option<&State>, partition: &Partition) -> Result<()> {
         let Some(State { store, .. }) = state else { return Ok(()) };
-        if self.next < self.silent_until || self.saved == Some(self.next) {
+        if self.committed != Some(self.next) || self.saved == Some(self.next) {
             return Ok(());
         }
         store.save(partition, self.next, &self.forecaster.snapshot())?;
@@ -85,15 +95,20 @@ impl Lanes {
         self.uncommitted_rows
     }
 
-    pub fn progress(&self) -> &Progress {
-        &self.progress
+    pub fn progress(&self) -> Progress {
+        let series = self.lanes.values().map(|lane| lane.forecaster.series()).sum();
+        Progress { series, ..self.progress.clone() }
     }
 
     /// Finds where a partition goes on, restores its state, and answers.
     pub fn assign(&mut self, assigned: Assigned) -> Result<()> {
         let Assigned { partition, committed, fallback, low, start } = assigned;
         let (lane, first) = match committed {
-            None => (Lane::new(self.options.setup.clone(), fallback), fallback),
+            None => {
+                // A life before this one: its states are of other rows.
+                self.options.state.as_ref().map_or(Ok(()), |state| state.store.forget(&partition))?;
+                (Lane::new(self.options.setup.clone(), fallback), fallback)
+            }
             Some(committed) => self.resume(&partition, committed, low)?,
         };
         tracing::info!(%partition, first = first.0, resume = lane.silent_until.0, "partition assigned");
@@ -112,10 +127,15 @@ impl Lanes {
         };
         let first = match store.newest(partition, committed)? {
             Found::Snapshot(position, _) if position < low => {
-                bail!("{partition}: the snapshot at {position} lies below the first kept position {low}: rows between them are lost");
+                bail!(
+                    "{partition}: the snapshot at {position} lies below {low}, the first position the broker still has: the \
+                     rows between them are lost; remove the partition's snapshots to start from what is left"
+                );
             }
             Found::Snapshot(position, state) => {
-                lane.forecaster.restore(&state).with_context(|| format!("{partition}: the snapshot at {position}"))?;
+                lane.forecaster
+                    .restore(&state)
+                    .with_context(|| format!("{partition}: the snapshot at {position}"))?;
                 lane.saved = Some(position);
                 position
             }
@@ -129,8 +149,14 @@ impl Lanes {
             }
             Found::Nothing => match self.options.start {
                 Start::Earliest => low.min(committed),
-                Start::Latest => committed,
-                Start::Fail => bail!("{partition}: committed at {committed}, but there is no snapshot to go on from"),
+                Start::Latest => {
+                    tracing::warn!(%partition, position = committed.0, "there is no snapshot: series start cold");
+                    committed
+                }
+                Start::Fail => bail!(
+                    "{partition}: committed at {committed}, but there is no snapshot to go on from; \
+                     set start = \"earliest\" to rebuild it, or \"latest\" to go on cold"
+                ),
             },
         };
         lane.next = first;
@@ -142,8 +168,8 @@ impl Lanes {
         let Batch { partition, rows, malformed, origins, next } = batch;
         let setup = &self.options.setup;
         // Inputs that are not assigned (files) start where they start.
-        let lane = self.lanes.entry(partition.clone()).or_insert_with(|| Lane::new(setup.clone(), UNASSIGNED));
-        let series_before = lane.forecaster.series();
+        let lane =
+            self.lanes.entry(partition.clone()).or_insert_with(|| Lane::new(setup.clone(), UNASSIGNED));
         let live = lane.pass_silently(rows);
         let Pushed { forecasts, refused, mut tally } = lane.forecaster.push(&live);
         let malformed = malformed.into_iter().filter(|message| message.offset >= lane.silent_until.0);
@@ -158,7 +184,6 @@ impl Lanes {
         rejects.extend(refused.iter().map(reject));
         rejects.sort_by_key(|reject| reject.offset);
         lane.next = next;
-        self.progress.series += lane.forecaster.series() - series_before;
         self.undurable = true;
         self.progress.tally.add(&tally);
         self.progress.reached = Some(next);
@@ -170,17 +195,18 @@ impl Lanes {
         Output { partition, forecasts, rejects, origins }
     }
 
-    /// The input is over: what each partition still had to say.
-    pub fn finish(&mut self) -> Vec<Output> {
-        let mut outputs = Vec::new();
+    /// The input is over: writes what each partition still had to say, some ids at a time.
+    pub async fn finish(&mut self, sink: &mut impl Sink, ids_at_once: usize) -> Result<()> {
         for (partition, lane) in &mut self.lanes {
-            let Pushed { forecasts, refused, tally } = lane.forecaster.finish();
-            self.undurable = true;
-            self.progress.tally.add(&tally);
-            let rejects = refused.iter().map(reject).collect();
-            outputs.push(Output { partition: partition.clone(), forecasts, rejects, origins: Origins::default() });
+            for Pushed { forecasts, refused, tally } in lane.forecaster.finish(ids_at_once) {
+                self.progress.tally.add(&tally);
+                self.undurable = true;
+                let rejects = refused.iter().map(reject).collect();
+                let origins = Origins::default();
+                sink.write(&Output { partition: partition.clone(), forecasts, rejects, origins }).await?;
+            }
         }
-        outputs
+        Ok(())
     }
 
     /// Makes everything written durable, then the positions it came from; then states are kept, if it is time.
@@ -190,8 +216,13 @@ impl Lanes {
             self.undurable = false;
         }
         if !self.uncommitted.is_empty() {
-            source.commit(&self.uncommitted).await?;
-            self.progress.committed.append(&mut self.uncommitted);
+            for (partition, position) in source.commit(&self.uncommitted).await? {
+                if let Some(lane) = self.lanes.get_mut(&partition) {
+                    lane.committed = Some(position);
+                }
+                self.progress.committed.insert(partition, position);
+            }
+            self.uncommitted.clear();
             self.uncommitted_rows = 0;
         }
         let every = self.options.state.as_ref().map(|state| state.every);
@@ -215,7 +246,6 @@ impl Lanes {
         for partition in partitions {
             if let Some(mut lane) = self.lanes.remove(partition) {
                 tracing::info!(%partition, position = lane.next.0, "partition given up");
-                self.progress.series -= lane.forecaster.series();
                 lane.save(self.options.state.as_ref(), partition)?;
             }
         }

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use arrow::array::{Array, AsArray, Float64Array, RecordBatch};
 use arrow::datatypes::Float64Type;
 
-use crate::series::{ClosedStep, Outcome, Refusal, Row, Rules, Running, Steps, Tally, Track, Verdict, Window};
+use crate::series::{
+    ClosedStep, Outcome, Refusal, Row, Rules, Running, Steps, Tally, Track, Verdict, Window,
+};
 use crate::table::{Columns, Observations};
 
 /// What is kept of one target of one id.
@@ -18,9 +20,9 @@ pub struct Target {
 }
 
 /// All that is kept of one id.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct History {
-    pub id: Box<str>,
+    pub id: Arc<str>,
     pub steps: Steps,
     pub targets: Vec<Target>,
     pub covariates: Vec<Track>,
@@ -32,7 +34,7 @@ pub struct History {
 pub struct Closing<'a> {
     /// Number of the id in this partition, by first appearance.
     pub index: usize,
-    pub id: &'a str,
+    pub id: &'a Arc<str>,
     /// Position of the row that closed the step.
     pub position: i64,
     pub step: i64,
@@ -77,7 +79,7 @@ pub struct Histories {
     /// Most ids; a row that would start one more is refused.
     limit: usize,
     /// Only looked up, never walked: its order is of no consequence.
-    index: HashMap<Box<str>, usize>,
+    index: HashMap<Arc<str>, usize>,
     histories: Vec<History>,
     row: RowBuffers,
     entries: Vec<Entry>,
@@ -156,19 +158,21 @@ impl Histories {
         }
     }
 
-    /// The input is over: closes what time alone held open, id by id in the order of their names.
+    /// The input is over: closes what time alone held open of the ids with these numbers.
     pub fn finish(
         &mut self,
+        ids: &[usize],
         tally: &mut Tally,
         refused: &mut Vec<Refused>,
         mut on_step: impl FnMut(Closing<'_>),
     ) {
-        for index in self.by_id() {
+        for &index in ids {
             let (rules, keep) = (&self.rules, self.keep);
             let History { id, steps, targets, covariates, position } = &mut self.histories[index];
             let candidate = steps.finish(rules, |closed| {
                 let entries = &mut self.entries;
-                let mut sides = Sides { rules, keep, index, id, position: *position, targets, covariates, entries };
+                let mut sides =
+                    Sides { rules, keep, index, id, position: *position, targets, covariates, entries };
                 sides.close(closed, &mut on_step);
             });
             if let Some(position) = candidate {
@@ -197,22 +201,31 @@ impl Histories {
         }
         self.insert(History {
             id: id.into(),
+            steps: Steps::default(),
             targets: vec![Target::default(); self.columns.targets.len()],
             covariates: vec![Track::default(); self.columns.covariates.len()],
-            ..History::default()
+            position: 0,
         });
         Ok(self.histories.len() - 1)
     }
 
-    fn take(&mut self, index: usize, offset: i64, time: i64, on_step: &mut impl FnMut(Closing<'_>)) -> Outcome {
+    fn take(
+        &mut self,
+        index: usize,
+        offset: i64,
+        time: i64,
+        on_step: &mut impl FnMut(Closing<'_>),
+    ) -> Outcome {
         let (rules, keep) = (&self.rules, self.keep);
         let History { id, steps, targets, covariates, position } = &mut self.histories[index];
         let RowBuffers { targets: values, covariates: covariate_values, ahead } = &self.row;
         let row = Row { offset, time, targets: values, covariates: covariate_values, ahead };
         let entries = &mut self.entries;
         let mut sides = Sides { rules, keep, index, id, position: offset, targets, covariates, entries };
+        let newest = steps.newest;
         let outcome = steps.push(rules, row, |closed| sides.close(closed, on_step));
-        if outcome.verdict == Verdict::Used {
+        // A candidate may have been used even where the row itself was not.
+        if outcome.verdict == Verdict::Used || steps.newest != newest {
             *position = offset;
         }
         outcome
@@ -221,8 +234,6 @@ impl Histories {
 
 impl RowBuffers {
     fn read(&mut self, observations: &Observations<'_>, i: usize, horizon: usize) {
-        // Forecasts are f32: what has no f32 is as good as not finite.
-        let usable = |value: &f64| value.abs() <= f64::from(f32::MAX);
         let value = |column: &&Float64Array| {
             Some(column.value(i)).filter(|value| column.is_valid(i) && usable(value)).unwrap_or(f64::NAN)
         };
@@ -237,12 +248,18 @@ impl RowBuffers {
         for lists in &observations.known_ahead {
             let values = lists.is_valid(i).then(|| lists.value(i));
             let values = values.as_ref().map(|values| values.as_primitive::<Float64Type>());
-            self.ahead.extend((0..horizon).map(|step| match values {
-                Some(values) if step < values.len() && values.is_valid(step) => values.value(step),
-                _ => f64::NAN,
-            }));
+            let value = |step: usize| match values {
+                Some(values) if step < values.len() && values.is_valid(step) => Some(values.value(step)),
+                _ => None,
+            };
+            self.ahead.extend((0..horizon).map(|step| value(step).filter(usable).unwrap_or(f64::NAN)));
         }
     }
+}
+
+/// Forecasts are f32: what has no f32 is as good as not finite.
+fn usable(value: &f64) -> bool {
+    value.abs() <= f64::from(f32::MAX)
 }
 
 /// A history without its steps, while a step closes.
@@ -250,7 +267,7 @@ struct Sides<'a> {
     rules: &'a Rules,
     keep: usize,
     index: usize,
-    id: &'a str,
+    id: &'a Arc<str>,
     position: i64,
     targets: &'a mut [Target],
     covariates: &'a mut [Track],

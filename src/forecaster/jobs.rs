@@ -16,7 +16,7 @@ const WIDTH: usize = 64;
 /// A forecast without its values.
 struct Job {
     position: i64,
-    id: Box<str>,
+    id: Arc<str>,
     target: usize,
     origin: i64,
     scale: Scale,
@@ -64,10 +64,11 @@ impl Jobs {
         let Some((values, observed)) = history.window.tail(description.lookback) else { return };
         let fixed = description.moments(target);
         let scale = Scale::at_origin(description.scaling, values, &history.running, fixed);
-        let view = WindowView { values, observed, covariates: closing.covariates, origin: closing.step, scale };
+        let view =
+            WindowView { values, observed, covariates: closing.covariates, origin: closing.step, scale };
         self.inputs.add(description, rules, &view, closing.ahead);
         let origin = rules.grid.start_of(closing.step);
-        self.jobs.push(Job { position: closing.position, id: closing.id.into(), target, origin, scale });
+        self.jobs.push(Job { position: closing.position, id: closing.id.clone(), target, origin, scale });
     }
 
     /// Runs the network over all that waits and writes the forecasts, in the order of issue.

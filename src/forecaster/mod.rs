@@ -36,6 +36,19 @@ pub struct Setup {
     pub series_limit: usize,
 }
 
+/// Numbers of the forecasts of one push, at most: 64 MiB, and far below what a list column can hold.
+const NUMBERS_AT_ONCE: usize = 16 << 20;
+
+impl Setup {
+    /// Rows that should be pushed at once, so that what comes of them is bounded whatever the horizon and the number of
+    /// targets. (A row closes a few steps at most, but usually one.)
+    pub fn rows_at_once(&self) -> usize {
+        let lists = 1 + 2 * self.levels.len();
+        let numbers = self.columns.targets.len() * lists * self.model.network.shape().horizon;
+        (NUMBERS_AT_ONCE / numbers.max(1)).max(1)
+    }
+}
+
 /// What came of some rows.
 #[derive(Debug)]
 pub struct Pushed {
@@ -58,8 +71,13 @@ impl Forecaster {
     pub fn new(setup: Arc<Setup>) -> Self {
         let shape = setup.model.network.shape();
         let keep = setup.model.description.lookback;
-        let histories =
-            Histories::new(setup.columns.clone(), setup.rules.clone(), keep, shape.horizon, setup.series_limit);
+        let histories = Histories::new(
+            setup.columns.clone(),
+            setup.rules.clone(),
+            keep,
+            shape.horizon,
+            setup.series_limit,
+        );
         let stamp = ForecastStamp { every: setup.every_text.clone(), model: setup.model.hash.clone() };
         let forecasts = ForecastBuilder::new(&setup.levels, stamp);
         Self { jobs: Jobs::new(setup.clone()), setup, histories, forecasts }
@@ -73,12 +91,24 @@ impl Forecaster {
         self.pushed(tally, refused)
     }
 
-    /// The input is over: closes what time alone held open.
-    pub fn finish(&mut self) -> Pushed {
-        let Self { histories, jobs, forecasts, .. } = self;
-        let (mut tally, mut refused) = (Tally::default(), Vec::new());
-        histories.finish(&mut tally, &mut refused, |closing| jobs.add(&closing, forecasts));
-        self.pushed(tally, refused)
+    /// Takes rows whose forecasts are known already: the state afterwards is that of a push.
+    pub fn absorb(&mut self, rows: &RecordBatch) {
+        self.histories.push(rows, &mut Tally::default(), &mut Vec::new(), |_| ());
+    }
+
+    /// The input is over: closes what time alone held open, id by id in the order of their names, `ids` at a time.
+    pub fn finish(&mut self, ids: usize) -> impl Iterator<Item = Pushed> {
+        let mut left = self.histories.by_id().into_iter();
+        std::iter::from_fn(move || {
+            let some: Vec<usize> = left.by_ref().take(ids.max(1)).collect();
+            if some.is_empty() {
+                return None;
+            }
+            let Self { histories, jobs, forecasts, .. } = self;
+            let (mut tally, mut refused) = (Tally::default(), Vec::new());
+            histories.finish(&some, &mut tally, &mut refused, |closing| jobs.add(&closing, forecasts));
+            Some(self.pushed(tally, refused))
+        })
     }
 
     fn pushed(&mut self, mut tally: Tally, refused: Vec<Refused>) -> Pushed {

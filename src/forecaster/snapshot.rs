@@ -7,19 +7,19 @@
 //! | `accepted` | its last accepted times |
 //! | `candidate`, `candidate_values` | offset and time; targets, covariates, known ahead |
 //! | `open`, `open_values` | each step: number, rows, times (counted), count and latest time of each cell, time of what is known ahead and its length; the cells' values, what is known ahead |
-//! | `windows`, `windows_values` | each target: last step, length, a mark a step, readings so far; mean, squares, a value a step |
+//! | `windows`, `windows_values` | each target: last step, length, 64 marks a number, readings so far; mean, squares, a value a step |
 //! | `tracks`, `tracks_values` | each covariate: last step, length; a value a step |
 
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Float64Builder, Int64Array, Int64Builder, ListArray, ListBuilder,
-    RecordBatch, StringArray,
+    Array, ArrayRef, AsArray, BooleanArray, Float64Builder, Int64Array, Int64Builder, LargeListArray,
+    LargeListBuilder, RecordBatch, StringArray,
 };
 use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema};
 
 use super::{Histories, History, Target};
-use crate::series::{Candidate, Cell, OpenStep, Running, Track, Window};
+use crate::series::{Candidate, Cell, OpenStep, Running, Steps, Track, Window};
 use crate::table::Columns;
 
 /// Why a snapshot could not be put back.
@@ -36,8 +36,8 @@ const PARTS: [&str; 5] = ["accepted", "candidate", "open", "windows", "tracks"];
 /// One part of the state of all ids: whole numbers and floating point numbers, a list of each an id.
 #[derive(Default)]
 struct Part {
-    whole: ListBuilder<Int64Builder>,
-    real: ListBuilder<Float64Builder>,
+    whole: LargeListBuilder<Int64Builder>,
+    real: LargeListBuilder<Float64Builder>,
 }
 
 impl Part {
@@ -65,14 +65,18 @@ pub fn of(histories: &Histories) -> RecordBatch {
         ("series".into(), Arc::new(StringArray::from_iter_values(rows.iter().map(|row| &row.id)))),
         ("position".into(), Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| row.position)))),
         ("newest".into(), Arc::new(rows.iter().map(|row| row.steps.newest).collect::<Int64Array>())),
-        ("frontier".into(), Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| row.steps.frontier)))),
+        (
+            "frontier".into(),
+            Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| row.steps.frontier))),
+        ),
         ("cold".into(), Arc::new(rows.iter().map(|row| Some(row.steps.cold)).collect::<BooleanArray>())),
     ];
     for (name, mut part) in PARTS.into_iter().zip(parts) {
         columns.push((name.into(), Arc::new(part.whole.finish())));
         columns.push((values_of(name), Arc::new(part.real.finish())));
     }
-    let field = |(name, column): &(String, ArrayRef)| Field::new(name, column.data_type().clone(), name == "newest");
+    let field =
+        |(name, column): &(String, ArrayRef)| Field::new(name, column.data_type().clone(), name == "newest");
     let schema = Schema::new(columns.iter().map(field).collect::<Vec<_>>());
     let columns = columns.into_iter().map(|(_, column)| column).collect();
     RecordBatch::try_new(Arc::new(schema), columns).expect("every column has a row an id")
@@ -102,7 +106,7 @@ fn write(history: &History, keep: usize, [accepted, candidate, open, windows, tr
     for Target { window, running } in &history.targets {
         let (values, observed) = window.tail(window.len().min(keep)).unwrap_or_default();
         windows.whole([window.last, values.len() as i64]);
-        windows.whole(observed.iter().map(|mark| i64::from(*mark)));
+        windows.whole(observed.chunks(64).map(packed));
         windows.whole([running.count as i64]);
         windows.real(&[running.mean, running.squares]);
         windows.real(values);
@@ -114,22 +118,34 @@ fn write(history: &History, keep: usize, [accepted, candidate, open, windows, tr
     }
 }
 
+/// Marks as the bits of a number, the first one lowest.
+fn packed(marks: &[bool]) -> i64 {
+    marks.iter().rev().fold(0, |bits, mark| bits << 1 | i64::from(*mark))
+}
+
 /// Puts the ids of a snapshot into empty histories.
-pub fn into(snapshot: &RecordBatch, columns: &Columns, histories: &mut Histories) -> Result<(), RestoreError> {
-    let column = |name: &str| {
-        snapshot.column_by_name(name).ok_or_else(|| RestoreError::Column(name.to_owned()))
-    };
+pub fn into(
+    snapshot: &RecordBatch,
+    columns: &Columns,
+    histories: &mut Histories,
+) -> Result<(), RestoreError> {
+    let column =
+        |name: &str| snapshot.column_by_name(name).ok_or_else(|| RestoreError::Column(name.to_owned()));
     let whole = |name: &str| {
         let found = column(name)?.as_primitive_opt::<Int64Type>();
         found.ok_or_else(|| RestoreError::Column(name.to_owned()))
     };
-    let series = column("series")?.as_string_opt::<i32>().ok_or_else(|| RestoreError::Column("series".into()))?;
+    let series =
+        column("series")?.as_string_opt::<i32>().ok_or_else(|| RestoreError::Column("series".into()))?;
     let cold = column("cold")?.as_boolean_opt().ok_or_else(|| RestoreError::Column("cold".into()))?;
     let (positions, newest, frontiers) = (whole("position")?, whole("newest")?, whole("frontier")?);
     let mut parts = Vec::new();
     for name in PARTS {
         let (values, name) = (values_of(name), name.to_owned());
-        parts.push((list(column(&name)?, &DataType::Int64, name)?, list(column(&values)?, &DataType::Float64, values)?));
+        parts.push((
+            list(column(&name)?, &DataType::Int64, name)?,
+            list(column(&values)?, &DataType::Float64, values)?,
+        ));
     }
     for row in 0..snapshot.num_rows() {
         let mut cursors = parts.iter().zip(PARTS).map(|((whole, real), part)| Cursor {
@@ -141,7 +157,9 @@ pub fn into(snapshot: &RecordBatch, columns: &Columns, histories: &mut Histories
         let mut history = History {
             id: series.value(row).into(),
             position: positions.value(row),
-            ..History::default()
+            steps: Steps::default(),
+            targets: Vec::new(),
+            covariates: Vec::new(),
         };
         history.steps.newest = newest.is_valid(row).then(|| newest.value(row));
         history.steps.frontier = frontiers.value(row);
@@ -153,8 +171,8 @@ pub fn into(snapshot: &RecordBatch, columns: &Columns, histories: &mut Histories
     Ok(())
 }
 
-fn list<'a>(column: &'a ArrayRef, of: &DataType, name: String) -> Result<&'a ListArray, RestoreError> {
-    let found = column.as_list_opt::<i32>().filter(|list| list.value_type() == *of && list.null_count() == 0);
+fn list<'a>(column: &'a ArrayRef, of: &DataType, name: String) -> Result<&'a LargeListArray, RestoreError> {
+    let found = column.as_list_opt::<i64>().filter(|list| list.value_type() == *of && list.null_count() == 0);
     found.ok_or(RestoreError::Column(name))
 }
 
@@ -214,7 +232,8 @@ fn read(cursors: [Cursor; 5], columns: &Columns, history: &mut History) -> Resul
     }
     for _ in 0..targets {
         let (last, length) = (windows.whole()?, windows.count()?);
-        let observed = windows.wholes(length)?.into_iter().map(|mark| mark != 0).collect();
+        let marks = windows.wholes(length.div_ceil(64))?;
+        let observed = (0..length).map(|i| marks[i / 64] >> (i % 64) & 1 == 1).collect();
         let count = windows.whole()? as u64;
         let running = Running { count, mean: windows.real()?, squares: windows.real()? };
         let window = Window::restored(last, windows.reals(length)?, observed);
@@ -238,5 +257,14 @@ fn open_step(open: &mut Cursor, targets: usize, covariates: usize) -> Result<Ope
     for cell in &mut cells {
         cell.value = open.real()?;
     }
-    Ok(OpenStep { step, rows, times, cells, targets, ahead: open.reals(ahead)?, ahead_time, ..OpenStep::default() })
+    Ok(OpenStep {
+        step,
+        rows,
+        times,
+        cells,
+        targets,
+        ahead: open.reals(ahead)?,
+        ahead_time,
+        ..OpenStep::default()
+    })
 }

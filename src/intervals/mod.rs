@@ -88,7 +88,8 @@ mod tests {
     #[test]
     fn a_level_holds_its_share_of_the_errors() {
         let errors: Vec<f32> = (0..10_000).map(|i| ((i * 7919) % 10_000) as f32 / 10_000.0 - 0.5).collect();
-        let quantiles = ErrorQuantiles::of(vec![errors.clone(), errors.iter().map(|e| 2.0 * e).collect()]).unwrap();
+        let quantiles =
+            ErrorQuantiles::of(vec![errors.clone(), errors.iter().map(|e| 2.0 * e).collect()]).unwrap();
         for level in [0.5, 0.8, 0.95, 0.99] {
             let Offsets { lower, upper } = quantiles.offsets(level);
             let inside = errors.iter().filter(|e| (lower[0]..=upper[0]).contains(e)).count() as f64 / 1e4;

@@ -19,6 +19,7 @@ use arrow::array::RecordBatch;
 use tokio::sync::oneshot;
 
 use crate::series::Refusal;
+use crate::table::positions;
 
 pub mod codec;
 pub mod kafka;
@@ -74,6 +75,38 @@ pub struct Origins {
     pub records: Vec<Record>,
 }
 
+impl Batch {
+    /// The batch in pieces of at most `rows` rows, in order, each with what belongs to its rows. Every piece carries the
+    /// position of the whole: it counts only once the last one is done.
+    pub fn pieces(self, rows: usize) -> impl Iterator<Item = Batch> {
+        let mut rest = Some(self);
+        std::iter::from_fn(move || {
+            let batch = rest.take()?;
+            let (piece, more) = batch.cut(rows.max(1));
+            rest = more;
+            Some(piece)
+        })
+    }
+
+    fn cut(mut self, rows: usize) -> (Batch, Option<Batch>) {
+        if self.rows.num_rows() <= rows {
+            return (self, None);
+        }
+        let next = positions(&self.rows)[rows];
+        let messages = self.origins.records.partition_point(|record| record.offset < next);
+        let flawed = self.malformed.partition_point(|message| message.offset < next);
+        let more = Batch {
+            partition: self.partition.clone(),
+            rows: self.rows.slice(rows, self.rows.num_rows() - rows),
+            malformed: self.malformed.split_off(flawed),
+            origins: Origins { records: self.origins.records.split_off(messages) },
+            next: self.next,
+        };
+        self.rows = self.rows.slice(0, rows);
+        (self, Some(more))
+    }
+}
+
 impl Origins {
     pub fn at(&self, offset: i64) -> Option<&Record> {
         let index = self.records.binary_search_by_key(&offset, |record| record.offset).ok()?;
@@ -126,7 +159,10 @@ pub enum Event {
     Assigned(Assigned),
     Rows(Batch),
     /// These partitions are no longer ours once `done` is answered: commit what is in flight for them before.
-    Revoked { partitions: Vec<Partition>, done: oneshot::Sender<()> },
+    Revoked {
+        partitions: Vec<Partition>,
+        done: oneshot::Sender<()>,
+    },
     /// The input is over (never said by a source that waits for more).
     End,
 }
@@ -149,8 +185,9 @@ pub trait Source {
     /// The next event. Cancel-safe: dropping the future loses nothing.
     fn next(&mut self) -> impl Future<Output = Result<Event>> + Send;
 
-    /// Remembers that everything below these positions is done and durable.
-    fn commit(&mut self, reached: &Positions) -> impl Future<Output = Result<()>> + Send;
+    /// Remembers that everything below these positions is done and durable. Returns which of them it took: a partition
+    /// that is no longer ours is left out.
+    fn commit(&mut self, reached: &Positions) -> impl Future<Output = Result<Positions>> + Send;
 
     /// Leaves the input in good order (a consumer leaves its group).
     fn close(&mut self) -> impl Future<Output = Result<()>> + Send;

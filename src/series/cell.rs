@@ -44,7 +44,9 @@ mod tests {
     fn each_aggregate_of_rows_out_of_order() {
         let of = |aggregate| {
             let mut cell = Cell::default();
-            [(20, -3.0), (30, 5.0), (10, 4.0)].iter().for_each(|(time, value)| cell.add(aggregate, *time, *value));
+            [(20, -3.0), (30, 5.0), (10, 4.0)]
+                .iter()
+                .for_each(|(time, value)| cell.add(aggregate, *time, *value));
             cell.value(aggregate)
         };
         let all = [Aggregate::Mean, Aggregate::Last, Aggregate::Sum, Aggregate::Min, Aggregate::Max];

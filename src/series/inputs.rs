@@ -93,7 +93,15 @@ impl InputSpec {
     }
 
     /// Writes the inputs of `step`; the covariates are those of the step `known`.
-    fn write_step(&self, rules: &Rules, step: i64, known: i64, reading: (f32, bool), covariates: &[Track], out: &mut [f32]) {
+    fn write_step(
+        &self,
+        rules: &Rules,
+        step: i64,
+        known: i64,
+        reading: (f32, bool),
+        covariates: &[Track],
+        out: &mut [f32],
+    ) {
         let (value, observed) = reading;
         out[0] = value;
         let mut next = 1;

@@ -93,7 +93,8 @@ pub struct OpenStep {
 impl OpenStep {
     /// An empty step in the buffers of an old one.
     fn reset(&mut self, step: i64, targets: usize, covariates: usize) {
-        (self.step, self.rows, self.targets) = (step, 0, targets);
+        (self.step, self.rows, self.targets, self.ahead_time) = (step, 0, targets, 0);
+        self.values.clear();
         self.times.clear();
         self.ahead.clear();
         self.cells.clear();

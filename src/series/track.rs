@@ -74,8 +74,14 @@ mod tests {
     #[test]
     fn a_value_is_held_for_max_gap_and_a_later_one_changes_nothing_before() {
         let grid = Grid { every: 10, offset: 0 };
-        let rules =
-            Rules { grid, aggregate: Aggregate::Mean, complete_after: None, lateness: 0, gaps: Gaps::Linear, max_gap: 20 };
+        let rules = Rules {
+            grid,
+            aggregate: Aggregate::Mean,
+            complete_after: None,
+            lateness: 0,
+            gaps: Gaps::Linear,
+            max_gap: 20,
+        };
         let mut track = Track::default();
         track.push(&rules, 9, 0, 5.0, false);
         let seen = |track: &Track| [-1, 0, 1, 2, 3].map(|step| track.at(&rules, step));

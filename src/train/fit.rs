@@ -75,8 +75,9 @@ pub fn fit(
                 return if best.epoch == 0 { Fitted { network, epoch, validation: None } } else { best };
             }
         }
-        let score = validate(recipe, windows, &network, &validation);
-        if best.epoch == 0 || score.is_none() || score < best.validation {
+        let score = validate(recipe, windows, &network, &validation).filter(|score| score.is_finite());
+        let better = score.is_some_and(|score| best.validation.is_none_or(|best| score < best));
+        if best.epoch == 0 || validation.is_empty() || better {
             best = Fitted { network: network.clone(), epoch, validation: score };
         }
         let stop = report(Step { validation: score, best: best.validation, ..step }).is_break();
@@ -135,7 +136,9 @@ fn validate(recipe: &Train, windows: &Windows<'_>, network: &Network, origins: &
         outputs.resize(targets.len(), 0.0);
         network.forecast(&inputs.batch(windows.description), scratch, outputs);
         let errors = outputs.iter().zip(&*targets).filter(|(_, target)| !target.is_nan());
-        errors.fold((0.0, 0u64), |(sum, count), (output, target)| (sum + recipe.loss.of(output - target).0, count + 1))
+        errors.fold((0.0, 0u64), |(sum, count), (output, target)| {
+            (sum + recipe.loss.of(output - target).0, count + 1)
+        })
     });
     let (sum, count) = losses.into_iter().fold((0.0, 0), |(sum, count), (s, c)| (sum + s, count + c));
     (count > 0).then(|| sum / count as f64)

@@ -42,18 +42,11 @@ pub struct History {
 /// More steps than any history has: a track of the past forgets nothing.
 const EVERYTHING: usize = 1 << 40;
 
-impl History {
-    /// First and last step, if there is any.
-    pub fn span(&self) -> Option<(i64, i64)> {
-        let first = self.segments.iter().map(|segment| segment.start).min()?;
-        let last = self.segments.iter().map(Segment::last).max()?;
-        Some((first, last))
-    }
-}
-
 impl Segment {
-    pub fn last(&self) -> i64 {
-        self.start + self.values.len() as i64 - 1
+    /// The steps that were observed, in order.
+    pub fn observed_steps(&self) -> impl Iterator<Item = i64> {
+        let places = self.observed.iter().enumerate().filter(|(_, observed)| **observed);
+        places.map(|(place, _)| self.step(place))
     }
 
     pub fn step(&self, place: usize) -> i64 {
@@ -85,7 +78,7 @@ impl Recorder {
         }
         let current = &mut self.current[closing.index];
         if closing.cold || current.segments.is_empty() {
-            ids[closing.index] = closing.id.to_owned();
+            ids[closing.index] = closing.id.to_string();
             current.period = periods.len();
             current.segments = vec![None; closing.targets.len()];
             let covariates = vec![Track::default(); closing.covariates.len()];

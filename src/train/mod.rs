@@ -66,11 +66,17 @@ pub fn train(
     let fitted = fit::fit(recipe, &windows, network, &trained, &validated, report);
     let season = scores::season(rules.grid.every, split.train_end - split.first);
     let spreads = scores::spreads(&windows, split.train_end);
-    let evaluate = |part: &[Origin], name| scores::evaluate(&windows, &fitted.network, part, &spreads, season, name);
+    let evaluate =
+        |part: &[Origin], name| scores::evaluate(&windows, &fitted.network, part, &spreads, season, name);
     let (validation, test) = (evaluate(&validated, "validation"), evaluate(&tested, "test"));
-    let outcome =
-        Outcome { trained: trained.len(), validated: validated.len(), tested: tested.len(), epoch: fitted.epoch };
-    let scores = [&validation, &test].into_iter().flatten().map(|evaluation| evaluation.score.clone()).collect();
+    let outcome = Outcome {
+        trained: trained.len(),
+        validated: validated.len(),
+        tested: tested.len(),
+        epoch: fitted.epoch,
+    };
+    let scores =
+        [&validation, &test].into_iter().flatten().map(|evaluation| evaluation.score.clone()).collect();
     description.scores = scores;
     let errors = validation.and_then(|evaluation| evaluation.errors);
     Ok((Model::new(description, fitted.network, errors), outcome))
@@ -88,7 +94,15 @@ fn describe(pipeline: &Pipeline, history: &History, split: Split, data: DataSumm
     let time = |step: i64| time_text(rules.grid.start_of(step));
     Description {
         format: Description::FORMAT,
-        network: Shape { cell, inputs: inputs.width(), hidden, layers, horizon, known: inputs.known_ahead.len(), decoder },
+        network: Shape {
+            cell,
+            inputs: inputs.width(),
+            hidden,
+            layers,
+            horizon,
+            known: inputs.known_ahead.len(),
+            decoder,
+        },
         lookback,
         rules: rules.clone(),
         targets: columns.targets.clone(),

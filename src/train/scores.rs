@@ -5,7 +5,7 @@ use super::windows::{Origin, Windows};
 use crate::forecaster::Inputs;
 use crate::intervals::ErrorQuantiles;
 use crate::model::Score;
-use crate::network::{Network, Scratch};
+use crate::network::{Network, Random, Scratch};
 use crate::series::moments;
 
 /// Windows whose errors are kept apart for the quantiles and sums: enough for full matrices, few enough to be spread
@@ -25,10 +25,13 @@ pub fn season(every: i64, steps: i64) -> Option<usize> {
     whole.then_some(season as usize)
 }
 
-/// Every n-th of them, such that at most `most` are left.
+/// One of every n, such that at most `most` are left. Which one is drawn, or hours of the day that recur every n
+/// windows would be all there is.
 pub fn thinned(origins: &[Origin], most: usize) -> Vec<Origin> {
     let every = origins.len().div_ceil(most.max(1)).max(1);
-    origins.iter().step_by(every).copied().collect()
+    let mut random = Random::new(every as u64);
+    let mut pick = |some: &[Origin]| some[(random.next_u64() % some.len() as u64) as usize];
+    origins.chunks(every).map(&mut pick).collect()
 }
 
 /// Scale of each series' errors: its standard deviation before `until`, by `[id][target]`; 0 where nothing varies.
@@ -38,7 +41,8 @@ pub fn spreads(windows: &Windows<'_>, until: i64) -> Vec<Vec<f64>> {
     let mut values = vec![vec![Vec::new(); targets]; history.ids.len()];
     for segment in &history.segments {
         let kept = &mut values[segment.series][segment.target];
-        let places = (0..segment.values.len()).filter(|place| segment.observed[*place] && segment.step(*place) < until);
+        let places = (0..segment.values.len())
+            .filter(|place| segment.observed[*place] && segment.step(*place) < until);
         kept.extend(places.map(|place| segment.values[place]));
     }
     let spread = |values: &Vec<f64>| crate::series::Scale::from(moments(values)).spread;
@@ -74,16 +78,24 @@ pub fn evaluate(
         let segment = &windows.history.segments[origin.segment as usize];
         spreads[segment.series][segment.target]
     };
-    // All forecasts are compared on the same windows.
-    let usable = |origin: &&Origin| spread(origin) > 0.0 && season.is_none_or(|s| origin.place as usize + 1 >= s);
-    let usable: Vec<Origin> = origins.iter().filter(usable).copied().collect();
+    let varies = |origin: &&Origin| spread(origin) > 0.0;
+    let usable: Vec<Origin> = origins.iter().filter(varies).copied().collect();
+    // All forecasts are compared on the same windows: the season counts only if (nearly) all of them have one.
+    let seasoned = |origin: &Origin| season.is_none_or(|s| origin.place as usize + 1 >= s);
+    let with_season: Vec<Origin> = usable.iter().filter(|origin| seasoned(origin)).copied().collect();
+    let (usable, season) =
+        if with_season.len() * 10 >= usable.len() * 9 { (with_season, season) } else { (usable, None) };
     let chosen = thinned(&usable, MOST_WINDOWS);
     let chunks: Vec<&[Origin]> = chosen.chunks(SHARD).collect();
-    let sums = shards::each(chunks.len(), || Workspace::new(network), |workspace, shard| {
-        let mut sums = Sums { errors: vec![Vec::new(); network.shape().horizon], ..Sums::default() };
-        workspace.score(windows, network, chunks[shard], season, &spread, &mut sums);
-        sums
-    });
+    let sums = shards::each(
+        chunks.len(),
+        || Workspace::new(network),
+        |workspace, shard| {
+            let mut sums = Sums { errors: vec![Vec::new(); network.shape().horizon], ..Sums::default() };
+            workspace.score(windows, network, chunks[shard], season, &spread, &mut sums);
+            sums
+        },
+    );
     let total = sums.into_iter().reduce(Sums::plus).filter(|sums| sums.values > 0)?;
     let mean = |sum: f64| sum / total.values as f64;
     let score = Score {
@@ -141,7 +153,9 @@ impl Workspace {
             let (place, unit) = (origin.place as usize, spread(origin));
             sums.forecasts += 1;
             let scaled = windows.targets(*origin, scale);
-            for (i, ((actual, target), output)) in windows.actuals(*origin).zip(scaled).zip(outputs).enumerate() {
+            for (i, ((actual, target), output)) in
+                windows.actuals(*origin).zip(scaled).zip(outputs).enumerate()
+            {
                 if actual.is_nan() {
                     continue;
                 }

@@ -28,7 +28,10 @@ pub fn each<W, R: Send>(
     }
     let mut results: Vec<(usize, R)> = thread::scope(|scope| {
         let handles: Vec<_> = (0..threads).map(|_| scope.spawn(run)).collect();
-        handles.into_iter().flat_map(|handle| handle.join().expect("a panic of the work is the caller's")).collect()
+        handles
+            .into_iter()
+            .flat_map(|handle| handle.join().expect("a panic of the work is the caller's"))
+            .collect()
     });
     results.sort_unstable_by_key(|(i, _)| *i);
     results.into_iter().map(|(_, result)| result).collect()

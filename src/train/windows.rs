@@ -1,6 +1,6 @@
 //! Windows of a history: which there are in a part of it, and what the network reads and should say at each.
 
-use super::History;
+use super::{History, Segment};
 use crate::forecaster::Inputs;
 use crate::model::Description;
 use crate::series::{Rules, Scale, WindowView};
@@ -12,7 +12,8 @@ pub struct Origin {
     pub place: u32,
 }
 
-/// Where the training part and the validation part end, as step numbers; the test part is the rest.
+/// Where the training part and the validation part end, as step numbers; the test part is the rest. All ends are
+/// exclusive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Split {
     pub first: i64,
@@ -22,11 +23,13 @@ pub struct Split {
 }
 
 impl Split {
-    /// Parts of the time between the first and the last step, whatever rows lie in them.
+    /// Cuts the time where the given parts of all observed steps are past. Not parts of the time between the first and
+    /// the last step: one clock that was wrong for two rows would move those.
     pub fn of(history: &History, train_part: f64, validation_part: f64) -> Option<Self> {
-        let (first, last) = history.span()?;
-        let steps = (last - first + 1) as f64;
-        let at = |part: f64| first + (steps * part).floor() as i64;
+        let mut steps: Vec<i64> = history.segments.iter().flat_map(Segment::observed_steps).collect();
+        steps.sort_unstable();
+        let (first, last) = (*steps.first()?, *steps.last()?);
+        let at = |part: f64| steps.get((steps.len() as f64 * part) as usize).copied().unwrap_or(last + 1);
         let (train_end, validation_end) = (at(train_part), at(train_part + validation_part));
         Some(Self { first, train_end, validation_end, end: last + 1 })
     }
@@ -38,13 +41,12 @@ pub fn origins(history: &History, description: &Description, from: i64, until: i
     let (lookback, horizon) = (description.lookback, description.network.horizon);
     let mut origins = Vec::new();
     for (number, segment) in history.segments.iter().enumerate() {
-        // Observed steps in the horizon after `place`, counted as it moves on.
         let observed = &segment.observed;
-        let count = |place: usize| observed[(place + 1).min(observed.len())..].iter().take(horizon);
+        let horizon_of = |place: usize| observed[(place + 1).min(observed.len())..].iter().take(horizon);
         for place in lookback - 1..observed.len() {
             let step = segment.step(place);
             let inside = step >= from && step + (horizon as i64) < until;
-            if inside && observed[place] && count(place).any(|seen| *seen) {
+            if inside && observed[place] && horizon_of(place).any(|seen| *seen) {
                 origins.push(Origin { segment: number as u32, place: place as u32 });
             }
         }

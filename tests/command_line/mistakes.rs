@@ -27,7 +27,9 @@ fn every_mistake_in_a_pipeline_is_told_at_once() {
     let place = Place::new(PARQUET);
     place.change("every = \"10s\"", "every = \"ten\"");
     place.change("levels = [0.8]", "levels = [80]");
-    place.run("check p.toml").fails(&["p.toml:8: \"every\" in [grid]", "p.toml:12: \"levels[0]\" in [forecast]"]);
+    place
+        .run("check p.toml")
+        .fails(&["p.toml:8: \"every\" in [grid]", "p.toml:12: \"levels[0]\" in [forecast]"]);
 }
 
 #[test]
@@ -49,7 +51,9 @@ fn a_missing_model_comes_with_the_way_to_train_one() {
 fn a_file_that_is_no_model_is_named() {
     let place = Place::new(PARQUET);
     let model = fs::read(place.path("model.safetensors")).unwrap();
-    for (bytes, why) in [(&b""[..], "cut short"), (&model[..1000], "cut short"), (b"PAR1 etc.", "not a safetensors")] {
+    for (bytes, why) in
+        [(&b""[..], "cut short"), (&model[..1000], "cut short"), (b"PAR1 etc.", "not a safetensors")]
+    {
         fs::write(place.path("model.safetensors"), bytes).unwrap();
         for command in ["backfill p.toml", "inspect model.safetensors"] {
             place.run(command).fails(&["model.safetensors is not a model of tidecast", why]);
@@ -84,7 +88,7 @@ fn levels_beyond_what_the_model_knows_are_refused() {
     let mut model = Case::default().model();
     model.errors = None;
     fs::write(place.path("model.safetensors"), model.to_bytes()).unwrap();
-    place.run("backfill p.toml").fails(&["forecast.levels asks for intervals", "without a validation part"]);
+    place.run("backfill p.toml").fails(&["forecast.levels asks for intervals", "could not be validated"]);
     place.change("levels = [0.8, 0.995]", "levels = []");
     place.readings("in.parquet", &readings(&["a"], 0..5));
     let outcome = place.run("backfill p.toml --to -").succeeds();
@@ -102,7 +106,9 @@ fn a_missing_table_of_the_pipeline_is_named() {
     let neither = "p.toml: there is neither [sink.kafka] nor [sink.parquet]; add one, or say --to -";
     place.run("backfill p.toml --from in.parquet").fails(&[neither]);
     place.run("backfill p.toml --from in.parquet --to kafka").fails(&[&wanted("sink.kafka"), "--to -"]);
-    place.run("backfill p.toml --from in.parquet --to parquet").fails(&[&wanted("sink.parquet"), "--to PATH"]);
+    place
+        .run("backfill p.toml --from in.parquet --to parquet")
+        .fails(&[&wanted("sink.parquet"), "--to PATH"]);
     let place = Place::new(&format!("[source.kafka]\nbrokers = \"{}\"\ntopic = \"in\"\n", nobody()));
     place.run("run p.toml").fails(&[neither]);
 }
@@ -125,8 +131,12 @@ fn a_broker_that_does_not_answer_is_an_error_within_ten_seconds() {
     ));
     place.readings("in.parquet", &readings(&["a"], 0..5));
     let started = Instant::now();
-    let commands =
-        ["run p.toml", "replay p.toml --from in.parquet", "check p.toml --connect", "backfill p.toml --from in.parquet"];
+    let commands = [
+        "run p.toml",
+        "replay p.toml --from in.parquet",
+        "check p.toml --connect",
+        "backfill p.toml --from in.parquet",
+    ];
     // Side by side: each takes its time to find out.
     let running = commands.map(|command| place.start(command));
     for outcome in running.map(Running::finish) {

@@ -54,11 +54,11 @@ impl Outcome {
     }
 }
 
-/// The first number before `word`.
+/// The last number before `word`: lines of progress may come before the summary.
 #[track_caller]
 pub fn count(text: &str, word: &str) -> usize {
     let words: Vec<&str> = text.split([' ', ',', '\n']).filter(|word| !word.is_empty()).collect();
-    let number = words.windows(2).find_map(|pair| pair[0].parse().ok().filter(|_| pair[1] == word));
+    let number = words.windows(2).rev().find_map(|pair| pair[0].parse().ok().filter(|_| pair[1] == word));
     number.unwrap_or_else(|| panic!("no number of {word} in {text}"))
 }
 
@@ -112,7 +112,12 @@ impl Running {
         let stdout = self.stdout.as_mut().expect("standard output is open");
         for _ in 0..count {
             let read = stdout.read_line(&mut self.stdout_read).expect("lines are text");
-            assert!(read > 0, "it ended after {} lines: {}", self.stdout_read.lines().count(), self.stderr_read);
+            assert!(
+                read > 0,
+                "it ended after {} lines: {}",
+                self.stdout_read.lines().count(),
+                self.stderr_read
+            );
         }
     }
 
@@ -143,6 +148,7 @@ impl Running {
         for line in self.stderr.iter() {
             self.stderr_read += &format!("{line}\n");
         }
+        assert!(!self.stderr_read.contains('\u{1b}'), "colours where nobody sees them: {}", self.stderr_read);
         let status = self.child.wait().expect("a child can be waited for");
         let (stdout, stderr) = (std::mem::take(&mut self.stdout_read), std::mem::take(&mut self.stderr_read));
         Outcome { status, stdout, stderr }

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use super::*;
 
 const RUN: &str = "run p.toml --to -";
-const STATE: &str = "\n[state]\nstore = \"state\"\nevery = \"1s\"\n";
+/// A snapshot at each end, and none before.
+const STATE: &str = "\n[state]\nstore = \"state\"\nevery = \"1h\"\n";
 const IDS: [&str; 4] = ["a", "b", "c", "d"];
 
 /// A pipe holds 64 KiB, some four hundred lines: a run whose lines nobody takes stands still long before its end.
@@ -43,8 +44,13 @@ fn whole_lines(outcome: &Outcome) -> Vec<&str> {
 
 fn stopped(signal: &str) {
     let (place, rows) = busy();
-    let runs = [broken_off(&place, signal), broken_off(&place, signal), place.run(&format!("{RUN} --until-end"))];
-    assert_eq!(runs.iter().map(|run| run.count("rows")).sum::<usize>(), rows.len(), "no row twice, none left out");
+    let runs =
+        [broken_off(&place, signal), broken_off(&place, signal), place.run(&format!("{RUN} --until-end"))];
+    assert_eq!(
+        runs.iter().map(|run| run.count("rows")).sum::<usize>(),
+        rows.len(),
+        "no row twice, none left out"
+    );
     let lines = runs.iter().flat_map(|run| run.stdout.lines());
     assert_eq!(by_series(lines), expected(&Case::default(), &rows, false));
     assert!(runs[2].stdout.lines().count() > STEPS as usize, "the others were stopped midway");
@@ -60,11 +66,10 @@ fn after_a_ctrl_c_the_next_run_goes_on_exactly_there() {
     stopped("INT");
 }
 
-#[test]
-fn after_a_kill_nothing_is_missing_and_nothing_is_otherwise() {
-    let (place, rows) = busy();
-    // The first one leaves no state, the third one begins with that of the second.
-    let mut runs: Vec<Outcome> = ["KILL", "TERM", "KILL"].iter().map(|signal| broken_off(&place, signal)).collect();
+/// Runs broken off by these signals, and a last one to the end, say all that there is to say, and never the same
+/// forecast with other numbers.
+fn killed(place: &Place, rows: &[Row], signals: &[&str]) {
+    let mut runs: Vec<Outcome> = signals.iter().map(|signal| broken_off(place, signal)).collect();
     runs.push(place.run(&format!("{RUN} --until-end")).succeeds());
     let mut union = BTreeMap::new();
     for line in runs.iter().flat_map(whole_lines) {
@@ -72,13 +77,25 @@ fn after_a_kill_nothing_is_missing_and_nothing_is_otherwise() {
         let said = union.entry((forecast.series, forecast.origin)).or_insert(line);
         assert_eq!(*said, line, "the same forecast with other numbers");
     }
-    let expected = expected(&Case::default(), &rows, false);
-    assert_eq!(by_series(union.into_values()), expected);
-    // Positions were committed: it did not begin anew each time.
-    let all = expected.values().map(Vec::len).sum::<usize>();
-    for run in &runs[1..] {
-        assert!(whole_lines(run).len() < all, "{all}");
-    }
+    assert_eq!(by_series(union.into_values()), expected(&Case::default(), rows, false));
+    // A commit is never farther behind than two batches, so that the first forecasts are not said again.
+    let first = runs[0].stdout.lines().next().unwrap();
+    assert!(runs[1..].iter().all(|run| !run.stdout.contains(first)), "positions were committed");
+}
+
+#[test]
+fn after_a_kill_without_a_snapshot_the_state_is_read_again() {
+    let (place, rows) = busy();
+    killed(&place, &rows, &["KILL", "TERM", "KILL"]);
+}
+
+#[test]
+fn after_a_kill_the_state_is_that_of_the_last_snapshot() {
+    let (place, rows) = busy();
+    // The second run waits for the first one's session to end, so that its first commit comes with a snapshot.
+    place.change("every = \"1h\"", "every = \"1s\"");
+    killed(&place, &rows, &["KILL", "KILL"]);
+    assert!(!place.files("state").is_empty());
 }
 
 #[test]
@@ -118,16 +135,19 @@ fn an_interrupted_backfill_leaves_what_was_there() {
     backfill.signal("INT");
     backfill.wait_for("stopping");
     std::io::copy(&mut written, &mut std::io::sink()).unwrap();
-    backfill.finish().fails(&["stopped before the input was over: no output file was put in place"]);
+    backfill
+        .finish()
+        .fails(&["stopped before the input was over; a file that was being written is not put in place"]);
     assert_eq!(fs::read(place.path("out.parquet")).unwrap(), b"the file of last time");
     assert!(!pipe.exists());
 }
 
-/// Runs over the first half of the rows, changes the pipeline, sends the other half. Returns what it is to be answered
-/// for, and that half.
-fn changed(change: impl FnOnce(&Place)) -> (Place, Vec<Row>) {
+/// Runs over the first half of the rows with the model of a case, changes the pipeline, sends the other half; which is
+/// returned.
+fn changed(case: &Case, change: impl FnOnce(&Place)) -> (Place, Vec<Row>) {
     let (topics, mut rows) = (Topics::new(2), readings(&IDS, 0..60));
     let place = Place::new(&format!("{}{STATE}", between(&topics)));
+    fs::write(place.path("model.safetensors"), case.model().to_bytes()).unwrap();
     let rest = rows.split_off(rows.len() / 2);
     topics.send(&rows);
     place.run(&format!("{RUN} --until-end")).succeeds();
@@ -137,14 +157,14 @@ fn changed(change: impl FnOnce(&Place)) -> (Place, Vec<Row>) {
 }
 
 /// That the changed pipeline is refused for `why`, and goes on cold where that is declared.
-fn fails_or_goes_on_cold(change: impl FnOnce(&Place), case: &Case, why: &[&str]) {
-    let (place, rest) = changed(change);
-    let outcome = place.run(&format!("{RUN} --until-end")).fails(why).says(&["state.on_change = \"cold\""]);
+fn fails_or_goes_on_cold(before: &Case, change: impl FnOnce(&Place), after: &Case, why: &str) {
+    let (place, rest) = changed(before, change);
+    let outcome = place.run(&format!("{RUN} --until-end")).fails(&[why, "state.on_change = \"cold\""]);
     assert_eq!(outcome.stdout, "");
-    place.change("every = \"1s\"", "every = \"1s\"\non_change = \"cold\"");
+    place.change("every = \"1h\"", "every = \"1h\"\non_change = \"cold\"");
     let outcome = place.run(&format!("{RUN} --until-end")).succeeds();
-    assert_eq!(by_series(outcome.stdout.lines()), expected(case, &rest, false));
-    assert_eq!(outcome.count("rows"), rest.len());
+    assert_eq!(by_series(outcome.stdout.lines()), expected(after, &rest, false));
+    assert_eq!(outcome.count("rows"), rest.len(), "{outcome:#?}");
 }
 
 #[test]
@@ -152,20 +172,21 @@ fn state_of_another_grid_is_named_by_its_key() {
     let mut case = Case::default();
     case.rules.lateness = 20_000_000;
     let change = |place: &Place| place.change("max_gap = \"1m\"", "max_gap = \"1m\"\nlateness = \"20s\"");
-    fails_or_goes_on_cold(change, &case, &["grid.lateness was 0s, is 20s"]);
+    fails_or_goes_on_cold(&case, change, &case, "grid.lateness was 0s, is 20s");
 }
 
 #[test]
 fn state_of_another_model_is_named_by_its_hash() {
     let (before, after) = (Case::default(), Case { lookback: 5, ..Case::default() });
-    let change = |place: &Place| fs::write(place.path("model.safetensors"), after.model().to_bytes()).unwrap();
+    let change =
+        |place: &Place| fs::write(place.path("model.safetensors"), after.model().to_bytes()).unwrap();
     let why = format!("model was {}, is {}", before.model().hash, after.model().hash);
-    fails_or_goes_on_cold(change, &after, &[&why]);
+    fails_or_goes_on_cold(&before, change, &after, &why);
 }
 
 #[test]
 fn the_same_pipeline_goes_on_warm() {
-    let (place, rest) = changed(|place| place.change("max_gap = \"1m\"", "max_gap = \"60s\" # the same"));
+    let (place, rest) = changed(&Case::default(), |place| place.change("\"1m\"", "\"60s\""));
     let outcome = place.run(&format!("{RUN} --until-end")).succeeds();
     assert_eq!(outcome.count("forecasts"), rest.len());
 }

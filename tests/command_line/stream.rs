@@ -12,9 +12,17 @@ const BAD: [(&str, &str, &str); 12] = [
     ("three", "malformed", "not one JSON object"),
     ("[1, 2]", "malformed", "another JSON value"),
     (r#"{"sensor":"a","time":100,"value":NaN}"#, "malformed", "not one JSON object"),
-    (r#"{"sensor":"a","time":100,"value":"NaN"}"#, "malformed", "`value` must be a number, not the text `NaN`"),
+    (
+        r#"{"sensor":"a","time":100,"value":"NaN"}"#,
+        "malformed",
+        "`value` must be a number, not the text `NaN`",
+    ),
     (r#"{"sensor":"a","time":100,"value":[1]}"#, "malformed", "`value` must be a number, not a list"),
-    (r#"{"sensor":true,"time":100,"value":1}"#, "malformed", "`sensor` must be a string or an integer, not true"),
+    (
+        r#"{"sensor":true,"time":100,"value":1}"#,
+        "malformed",
+        "`sensor` must be a string or an integer, not true",
+    ),
     (r#"{"sensor":"a","time":"noon","value":1}"#, "malformed", "the text `noon` is not a time such as"),
     (r#"{"sensor":"a","value":1}"#, "malformed", "`time` is missing"),
     (r#"{"time":100,"value":1}"#, "malformed", "`sensor` is missing"),
@@ -51,7 +59,10 @@ fn bad_messages_change_nothing_but_their_counts() {
 
     // To Kafka: the same forecasts, and the bad messages as they came.
     place.change(&topics.group, &broker::unique("group"));
-    place.run("run p.toml --until-end").succeeds().says(&["refused malformed: 10 too_far: 1 not_finite: 2\n"]);
+    place
+        .run("run p.toml --until-end")
+        .succeeds()
+        .says(&["refused malformed: 10 too_far: 1 not_finite: 2\n"]);
     let forecasts = broker::read_all(&topics.forecasts);
     let values = forecasts.iter().map(|stored| stored.value.as_deref().unwrap());
     assert_eq!(by_series(values), expected(&Case::default(), &rows, false));
@@ -76,7 +87,10 @@ fn header<'a>(stored: &'a Stored, name: &str) -> &'a str {
 
 #[track_caller]
 fn rejected(stored: &Stored, reason: &str, detail: &str, topic: &str, messages: &[String]) {
-    assert_eq!((header(stored, "reason"), header(stored, "topic"), header(stored, "partition")), (reason, topic, "0"));
+    assert_eq!(
+        (header(stored, "reason"), header(stored, "topic"), header(stored, "partition")),
+        (reason, topic, "0")
+    );
     assert!(header(stored, "detail").contains(detail), "{stored:#?}");
     let offset: usize = header(stored, "offset").parse().unwrap();
     assert_eq!((stored.key.as_deref(), stored.value.as_ref()), (Some("key"), Some(&messages[offset])));
@@ -105,16 +119,22 @@ fn a_second_run_goes_on_where_the_first_ended() {
 }
 
 #[test]
-fn a_run_into_parquet_fills_a_folder() {
+fn runs_into_parquet_fill_a_folder() {
     let (topics, rows) = (Topics::new(3), readings(&["a", "b", "c", "d", "e"], 0..30));
-    topics.send(&rows);
-    let place = Place::new(&format!("{}\n[sink.parquet]\npath = \"out\"\n", between(&topics)));
-    place.run("run p.toml --until-end --to parquet").succeeds();
+    let tables = "[sink.parquet]\npath = \"out\"\n[state]\nstore = \"state\"\n";
+    let place = Place::new(&format!("{}{tables}", between(&topics)));
+    for part in rows.chunks(75) {
+        topics.send(part);
+        place.run("run p.toml --until-end --to parquet").succeeds();
+    }
     let used: std::collections::BTreeSet<i32> =
         broker::read_all(&topics.readings).iter().map(|stored| stored.partition).collect();
     let names = place.files("out");
-    let starts = |number: &i32| names.iter().any(|name| name.starts_with(&format!("{}-{number}-", topics.readings)));
-    assert!(used.iter().all(starts) && names.len() == used.len(), "{names:?} of partitions {used:?}");
+    for number in &used {
+        let own = names.iter().filter(|name| name.starts_with(&format!("{}-{number}-0000", topics.readings)));
+        assert_eq!(own.count(), 2, "a file a run of partition {number}: {names:?}");
+    }
+    assert_eq!(names.len(), 2 * used.len(), "{names:?}");
     let mut written: Vec<_> = names.iter().flat_map(|name| stored(&place.path("out").join(name))).collect();
 
     place.change(&topics.group, &broker::unique("group"));
@@ -127,7 +147,8 @@ fn a_run_into_parquet_fills_a_folder() {
 
 #[test]
 fn a_run_wants_a_folder_for_parquet() {
-    let place = Place::new(&format!("{}\n[sink.parquet]\npath = \"out.parquet\"\n", between(&Topics::new(1))));
+    let place =
+        Place::new(&format!("{}\n[sink.parquet]\npath = \"out.parquet\"\n", between(&Topics::new(1))));
     place.run("run p.toml --until-end --to parquet").fails(&["out.parquet", "name a folder"]);
 }
 
@@ -139,7 +160,9 @@ fn what_is_replayed_is_forecast_as_the_file_is() {
     let sent = format!("320 of 320 rows sent to {} at ", topics.readings);
     place.run("replay p.toml --from in.parquet --speed max").succeeds().says(&[&sent]);
     let live = by_series(place.run(RUN).succeeds().stdout.lines());
-    let past = by_series(place.run("backfill p.toml --from in.parquet --leave-open --to -").succeeds().stdout.lines());
+    let past = by_series(
+        place.run("backfill p.toml --from in.parquet --leave-open --to -").succeeds().stdout.lines(),
+    );
     assert_eq!(live, past);
     assert_eq!(past.values().map(Vec::len).sum::<usize>(), 4 * 77);
 }

@@ -47,7 +47,8 @@ pub fn stored(path: &Path) -> Vec<Forecast> {
     let frame = ParquetReader::new(file).finish().expect("a whole file");
     let names: Vec<_> = frame.get_column_names().into_iter().map(|name| name.as_str()).collect();
     assert_eq!(names, ["series", "target", "origin", "every", LISTS[0], LISTS[1], LISTS[2], "model"]);
-    let text = |name: &str, row: usize| frame.column(name).unwrap().str().unwrap().get(row).unwrap().to_string();
+    let text =
+        |name: &str, row: usize| frame.column(name).unwrap().str().unwrap().get(row).unwrap().to_string();
     let list = |name: &str, row: usize| {
         let values = frame.column(name).unwrap().list().unwrap().get_as_series(row).unwrap();
         bits(&values.f32().unwrap().into_no_null_iter().collect::<Vec<_>>())

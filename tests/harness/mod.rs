@@ -105,8 +105,13 @@ impl Case {
             data: DataSummary::default(),
             scores: vec![],
         };
-        let errors = (0..self.horizon).map(|i| (-50..=50).map(|e| e as f32 * (i + 1) as f32 / 50.0).collect());
-        Model::new(description, Network::new(shape, 7).expect("the shape is small"), ErrorQuantiles::of(errors.collect()))
+        let errors =
+            (0..self.horizon).map(|i| (-50..=50).map(|e| e as f32 * (i + 1) as f32 / 50.0).collect());
+        Model::new(
+            description,
+            Network::new(shape, 7).expect("the shape is small"),
+            ErrorQuantiles::of(errors.collect()),
+        )
     }
 
     pub fn setup(&self) -> Arc<Setup> {
@@ -166,7 +171,7 @@ impl Case {
             came.add(forecaster.push(&self.batch(first as i64, &rows[first..end])));
             first = end;
         }
-        came.add(forecaster.finish());
+        forecaster.finish(1).for_each(|pushed| came.add(pushed));
         came
     }
 }
@@ -188,7 +193,13 @@ pub fn row(series: &str, seconds: i64, value: f64) -> Row {
 
 /// A reading of several targets at a second, NaN for those that are missing.
 pub fn wide(series: &str, seconds: i64, targets: &[f64]) -> Row {
-    Row { series: series.into(), time: seconds * SECOND, targets: targets.to_vec(), covariates: vec![], ahead: vec![] }
+    Row {
+        series: series.into(),
+        time: seconds * SECOND,
+        targets: targets.to_vec(),
+        covariates: vec![],
+        ahead: vec![],
+    }
 }
 
 /// One forecast; numbers as bits, so that equal means equal.
@@ -220,7 +231,11 @@ impl Came {
 
     /// Origins of a series' forecasts, in seconds, in the order in which they were issued.
     pub fn origins(&self, series: &str) -> Vec<i64> {
-        self.forecasts.iter().filter(|forecast| forecast.series == series).map(|forecast| forecast.origin).collect()
+        self.forecasts
+            .iter()
+            .filter(|forecast| forecast.series == series)
+            .map(|forecast| forecast.origin)
+            .collect()
     }
 
     /// A series' forecasts without the positions that triggered them.
@@ -233,7 +248,8 @@ impl Came {
 /// The forecasts of a batch.
 pub fn forecasts(rows: &RecordBatch) -> Vec<Forecast> {
     let view = Forecasts::new(rows);
-    let bits = |list: &ArrayRef| list.as_primitive::<Float32Type>().values().iter().map(|v| v.to_bits()).collect();
+    let bits =
+        |list: &ArrayRef| list.as_primitive::<Float32Type>().values().iter().map(|v| v.to_bits()).collect();
     let one = |i: usize| Forecast {
         series: view.series.value(i).into(),
         target: view.targets.value(i).into(),
@@ -249,7 +265,8 @@ pub async fn driven(source: &mut impl Source, setup: Arc<Setup>, finish: bool) -
     let mut sink = MemorySink::default();
     let commit = Commit { every: Duration::from_millis(20), rows: 100 };
     let options = Options { setup, commit, state: None, start: Start::Earliest, finish };
-    let progress = drive(source, &mut sink, options, std::future::pending(), |_| ()).await.expect("it runs to the end");
+    let progress =
+        drive(source, &mut sink, options, std::future::pending(), |_| ()).await.expect("it runs to the end");
     assert_eq!(sink.durable, sink.outputs.len(), "all that was written is committed");
     (progress, sink.outputs)
 }
@@ -266,7 +283,8 @@ pub fn write_parquet(path: &Path, rows: &RecordBatch) {
 /// The rows of a Parquet file, as an input.
 pub fn parquet(path: &Path, columns: &Columns) -> ParquetInput {
     let (unit, range) = (TimeUnit::default(), Range::default());
-    ParquetInput::open(path, columns, unit, Order::File, range, None, &Limits::default()).expect("the file is sound")
+    ParquetInput::open(path, columns, unit, Order::File, range, None, &Limits::default())
+        .expect("the file is sound")
 }
 
 /// The forecasts as lines of JSON, by series, in the order in which they were issued.

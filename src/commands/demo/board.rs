@@ -47,7 +47,9 @@ impl Board {
 
     pub fn readings(&mut self, rows: &RecordBatch, columns: &Columns) {
         let observations = Observations::new(rows, columns);
-        let (Some(series), Some(values)) = (observations.series, observations.targets.first()) else { return };
+        let (Some(series), Some(values)) = (observations.series, observations.targets.first()) else {
+            return;
+        };
         for i in 0..observations.len() {
             self.readings += 1;
             let time = observations.times.value(i);
@@ -65,7 +67,8 @@ impl Board {
         let forecasts = Forecasts::new(rows);
         for i in 0..forecasts.len() {
             self.forecasts += 1;
-            let list = |list: usize| forecasts.lists[list].value(i).as_primitive::<Float32Type>().values().to_vec();
+            let list =
+                |list: usize| forecasts.lists[list].value(i).as_primitive::<Float32Type>().values().to_vec();
             let sensor = self.sensors.entry(forecasts.series.value(i).to_owned()).or_default();
             let values = list(0);
             if let (Some(next), true) = (values.first(), forecasts.lists.len() > 2) {
@@ -78,7 +81,8 @@ impl Board {
 
     /// The mean over sensors of our error divided by yesterday's, and how many sensors it is over.
     pub fn ratio(&self) -> Option<(f64, usize)> {
-        let ratios = self.sensors.values().filter_map(|sensor| sensor.error().map(|(ours, naive)| ours / naive));
+        let ratios =
+            self.sensors.values().filter_map(|sensor| sensor.error().map(|(ours, naive)| ours / naive));
         let ratios: Vec<f64> = ratios.filter(|ratio| ratio.is_finite()).collect();
         (!ratios.is_empty()).then(|| (ratios.iter().sum::<f64>() / ratios.len() as f64, ratios.len()))
     }

@@ -27,7 +27,13 @@ pub struct Screen {
 
 impl Screen {
     /// Says where the broker is and starts drawing.
-    pub fn start(board: Arc<Mutex<Board>>, broker: String, pipeline: &Pipeline, speed: Speed, quiet: bool) -> Result<Self> {
+    pub fn start(
+        board: Arc<Mutex<Board>>,
+        broker: String,
+        pipeline: &Pipeline,
+        speed: Speed,
+        quiet: bool,
+    ) -> Result<Self> {
         let topic = |topic: Option<&str>| topic.unwrap_or("-").to_owned();
         let readings = topic(pipeline.kafka_source.as_ref().map(|source| source.topic.as_str()));
         let forecasts = topic(pipeline.kafka_sink.as_ref().map(|sink| sink.topic.as_str()));
@@ -159,7 +165,8 @@ fn row(name: &str, sensor: &Sensor) -> String {
 pub fn summary(board: &Board, progress: &Progress) -> String {
     let errors: Vec<(f64, f64)> = board.sensors.values().filter_map(Sensor::error).collect();
     let better = errors.iter().filter(|(ours, naive)| ours < naive).count();
-    let mut out = format!("\n{} sensors, up to {}: {}\n", board.sensors.len(), event_time(board), progress.tally);
+    let mut out =
+        format!("\n{} sensors, up to {}: {}\n", board.sensors.len(), event_time(board), progress.tally);
     let _ = match board.ratio() {
         Some((ratio, sensors)) => writeln!(
             out,

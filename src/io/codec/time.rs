@@ -4,10 +4,7 @@ use arrow::compute::kernels::cast_utils::string_to_datetime;
 use chrono::{DateTime, SecondsFormat, Utc};
 
 use crate::config::TimeUnit;
-
-/// The years 0 to 9999, which is what RFC 3339 can write: a time outside could be read but never be printed again.
-const FIRST: i64 = -62_167_219_200_000_000;
-const LAST: i64 = 253_402_300_799_999_999;
+use crate::table::TIMES;
 
 /// Reads `2024-03-31T02:00:00+01:00` and its relatives: `T` or a space, any fraction, any offset or none (UTC), or the
 /// date alone (midnight). Fractions below a microsecond are floored.
@@ -29,7 +26,7 @@ pub(super) fn from_integer(count: i64, unit: TimeUnit) -> Result<i64, String> {
 
 fn within_years(micros: Option<i64>) -> Result<i64, String> {
     micros
-        .filter(|micros| (FIRST..=LAST).contains(micros))
+        .filter(|micros| TIMES.contains(micros))
         .ok_or_else(|| "is outside the years 0 to 9999 (is `time_unit` right?)".to_string())
 }
 
@@ -84,10 +81,10 @@ mod tests {
 
     #[test]
     fn what_is_printed_reads_back() {
-        for micros in [0, -1, 1_711_886_400_000_001, 1_711_886_400_250_000, FIRST, LAST] {
+        for micros in [0, -1, 1_711_886_400_000_001, 1_711_886_400_250_000, *TIMES.start(), *TIMES.end()] {
             assert_eq!(from_text(&to_text(micros).unwrap()), Ok(micros));
         }
         assert_eq!(to_text(0).unwrap(), "1970-01-01T00:00:00Z");
-        assert_eq!(to_text(LAST + 1), None);
+        assert_eq!(to_text(TIMES.end() + 1), None);
     }
 }

@@ -21,7 +21,7 @@ const RETRY_EVERY: Duration = Duration::from_millis(50);
 
 pub(super) struct Commit {
     reached: Positions,
-    done: oneshot::Sender<Result<()>>,
+    done: oneshot::Sender<Result<Positions>>,
     deadline: Instant,
     next_try: Instant,
 }
@@ -77,27 +77,29 @@ impl Poller {
                     // The driver may have dropped its side of the call.
                     let _ = commit.done.send(Err(error.context("the positions could not be committed")));
                 }
-                Ok(()) => {
-                    let _ = commit.done.send(Ok(()));
+                Ok(committed) => {
+                    let _ = commit.done.send(Ok(committed));
                 }
             }
         }
     }
 
     /// Commits what is still ours. What is not was given up or lost meanwhile; its new owner starts at the last commit.
-    fn commit_owned(&self, reached: &Positions) -> Result<(), KafkaError> {
+    fn commit_owned(&self, reached: &Positions) -> Result<Positions, KafkaError> {
+        let mut committed = Positions::new();
         let mut list = rdkafka::TopicPartitionList::new();
         for (partition, position) in reached {
             if partition.topic == self.topic && self.owned.contains_key(&partition.number) {
                 list.add_partition_offset(&self.topic, partition.number, Offset::Offset(position.0))?;
+                committed.insert(partition.clone(), *position);
             } else {
                 tracing::info!(group = self.group, %partition, %position, "not committed: no longer ours");
             }
         }
-        match list.count() {
-            0 => Ok(()),
-            _ => self.consumer.commit(&list, CommitMode::Sync),
+        if !committed.is_empty() {
+            self.consumer.commit(&list, CommitMode::Sync)?;
         }
+        Ok(committed)
     }
 }
 

@@ -46,7 +46,7 @@ pub struct KafkaSource {
 
 /// What the driver asks of the thread.
 pub(super) enum Command {
-    Commit { reached: Positions, done: oneshot::Sender<Result<()>> },
+    Commit { reached: Positions, done: oneshot::Sender<Result<Positions>> },
     Close,
 }
 
@@ -126,7 +126,7 @@ impl Source for KafkaSource {
         }
     }
 
-    async fn commit(&mut self, reached: &Positions) -> Result<()> {
+    async fn commit(&mut self, reached: &Positions) -> Result<Positions> {
         let (done, result) = oneshot::channel();
         let command = Command::Commit { reached: reached.clone(), done };
         if self.commands.send(command).is_err() {

@@ -11,7 +11,7 @@ use arrow::datatypes::{DataType, Int64Type, TimeUnit as ArrowUnit, TimestampMicr
 use super::scan::Range;
 use crate::config::TimeUnit;
 use crate::io::Malformed;
-use crate::table::Columns;
+use crate::table::{Columns, TIMES};
 
 const DAY: i64 = 86_400_000_000;
 
@@ -177,11 +177,15 @@ impl Selection {
     fn flaw(&self, id: Option<&str>, time: Option<i64>, time_is_null: bool) -> Option<String> {
         match (id, time) {
             (None, _) => Some("no series id".to_string()),
+            (Some(""), _) if self.columns.series.is_some() => Some("the series id is empty".to_string()),
             (Some(id), _) if id.len() > self.id_bytes => {
                 Some(format!("series id of {} bytes, more than {}", id.len(), self.id_bytes))
             }
             (_, None) if time_is_null => Some("no time".to_string()),
             (_, None) => Some("the time does not fit into 64 bits of microseconds".to_string()),
+            (_, Some(time)) if !TIMES.contains(&time) => {
+                Some("the time is outside the years 0 to 9999 (is `time_unit` right?)".to_string())
+            }
             _ => None,
         }
     }

@@ -146,8 +146,8 @@ impl Source for ParquetInput {
     }
 
     /// Nothing: files are read from their start each time.
-    async fn commit(&mut self, _reached: &Positions) -> Result<()> {
-        Ok(())
+    async fn commit(&mut self, reached: &Positions) -> Result<Positions> {
+        Ok(reached.clone())
     }
 
     async fn close(&mut self) -> Result<()> {
