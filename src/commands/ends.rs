@@ -15,7 +15,7 @@ use crate::io::{Output, Positions, Sink};
 /// Where forecasts go.
 pub enum AnySink {
     Kafka(KafkaSink),
-    Parquet(ParquetOutput),
+    Parquet(Box<ParquetOutput>),
     Parts(ParquetParts),
     Lines(NdjsonSink<BufWriter<Stdout>>),
 }
@@ -67,7 +67,7 @@ pub async fn kafka(pipeline: &Pipeline, embedded: Option<&Embedded>, partitions:
 pub fn parquet(pipeline: &Pipeline, path: &Path) -> Result<AnySink> {
     let layout = pipeline.parquet_sink.as_ref().map_or(Layout::default(), |sink| sink.layout);
     let every = pipeline.rules.grid.every;
-    Ok(AnySink::Parquet(ParquetOutput::create(path, layout, &pipeline.forecast.levels, every)?))
+    Ok(AnySink::Parquet(Box::new(ParquetOutput::create(path, layout, &pipeline.forecast.levels, every)?)))
 }
 
 /// A folder of Parquet files that grows with every commit.

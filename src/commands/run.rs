@@ -10,7 +10,6 @@ use crate::config::{Commit, Pipeline};
 use crate::drive::{Options, State, drive};
 use crate::forecaster::Setup;
 use crate::io::Source;
-use crate::io::Source;
 use crate::io::codec::Codec;
 use crate::io::kafka::{Cluster, KafkaSource, Until};
 use crate::state::{Lineage, Store};

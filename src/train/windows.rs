@@ -43,10 +43,10 @@ pub fn origins(history: &History, description: &Description, from: i64, until: i
     for (number, segment) in history.segments.iter().enumerate() {
         let observed = &segment.observed;
         let horizon_of = |place: usize| observed[(place + 1).min(observed.len())..].iter().take(horizon);
-        for place in lookback - 1..observed.len() {
+        for (place, seen) in observed.iter().enumerate().skip(lookback - 1) {
             let step = segment.step(place);
             let inside = step >= from && step + (horizon as i64) < until;
-            if inside && observed[place] && horizon_of(place).any(|seen| *seen) {
+            if inside && *seen && horizon_of(place).any(|seen| *seen) {
                 origins.push(Origin { segment: number as u32, place: place as u32 });
             }
         }
