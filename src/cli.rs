@@ -117,7 +117,7 @@ pub struct Backfill {
 /// Train the pipeline's network on Parquet history and write it as a model file
 ///
 /// Cuts the history in time into a part to learn from, a part to validate with and a part that is only scored, and
-/// prints the scores beside those of naive, seasonal and linear forecasts.
+/// prints the scores beside those of forecasts that cost nothing: the last value, and the value a season before.
 #[derive(Args, Debug)]
 #[command(
     after_help = "Examples:\n  tidecast train pipelines/sensors.toml --data pipelines/sensors/readings.parquet \

@@ -32,11 +32,11 @@ impl Pipeline {
     ///
     /// - all of `columns`, and the format of the messages: what a row says;
     /// - all of `grid`: which step a row falls into, when it closes, what fills a gap;
-    /// - `forecast.every` and `forecast.levels`: which forecasts wait to be scored and what is calibrated;
     /// - all of `limits`: which rows are refused.
     ///
     /// They are not: `name` (but where there is no series column, it is the id of all rows), paths, brokers, topics,
-    /// groups, clients, commits, sinks, `state`, and `train`, whose result is the model.
+    /// groups, clients, commits, sinks, `state`, `forecast`, which only reads the state, and `train`, whose result is the
+    /// model.
     pub fn state_keys(&self) -> Vec<(&'static str, String)> {
         let (columns, rules, limits) = (&self.columns, &self.rules, &self.limits);
         let series = match &columns.series {
@@ -57,8 +57,6 @@ impl Pipeline {
             ("grid.lateness", duration_text(rules.lateness)),
             ("grid.gaps", value(&rules.gaps)),
             ("grid.max_gap", duration_text(rules.max_gap)),
-            ("forecast.every", self.forecast.every.to_string()),
-            ("forecast.levels", value(&self.forecast.levels)),
             ("limits.series", limits.series.to_string()),
             ("limits.message_bytes", limits.message_bytes.to_string()),
             ("limits.id_bytes", limits.id_bytes.to_string()),

@@ -25,8 +25,8 @@ pub struct Sensor {
     pending: VecDeque<(i64, Vec<f32>)>,
     /// Mean absolute errors of finished forecasts: ours, and those of yesterday's values.
     errors: VecDeque<(f64, f64)>,
-    /// Forecast, lower and upper bound of the latest forecast's first step.
-    pub next: Option<[f32; 3]>,
+    /// The latest forecast's origin; forecast, lower and upper bound of its first step.
+    pub next: Option<(i64, [f32; 3])>,
 }
 
 /// All sensors, by name.
@@ -72,7 +72,7 @@ impl Board {
             let sensor = self.sensors.entry(forecasts.series.value(i).to_owned()).or_default();
             let values = list(0);
             if let (Some(next), true) = (values.first(), forecasts.lists.len() > 2) {
-                sensor.next = Some([*next, list(1)[0], list(2)[0]]);
+                sensor.next = Some((forecasts.origins.value(i), [*next, list(1)[0], list(2)[0]]));
             }
             sensor.pending.push_back((forecasts.origins.value(i), values));
             sensor.settle(self.grid.every);
@@ -89,8 +89,10 @@ impl Board {
 }
 
 impl Sensor {
+    /// The last reading that the latest forecast knew; the readings themselves are some moments ahead.
     pub fn last(&self) -> Option<f64> {
-        self.readings.last_key_value().map(|(_, value)| *value)
+        let known = self.next.and_then(|(origin, _)| self.readings.get(&origin));
+        known.or_else(|| self.readings.values().next_back()).copied()
     }
 
     /// Rolling mean absolute errors: ours and yesterday's.

@@ -151,7 +151,7 @@ fn table(board: &Board, rate: &Rate, height: usize) -> String {
 fn row(name: &str, sensor: &Sensor) -> String {
     let number = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.1}"));
     let (next, between) = match sensor.next {
-        Some([next, lower, upper]) => (format!("{next:.1}"), format!("{lower:.1} .. {upper:.1}")),
+        Some((_, [next, lower, upper])) => (format!("{next:.1}"), format!("{lower:.1} .. {upper:.1}")),
         None => ("warming".to_owned(), "-".to_owned()),
     };
     let (ours, naive) = sensor.error().unzip();
