@@ -3,6 +3,7 @@
 mod broker;
 mod command_line;
 mod config;
+mod driving;
 mod golden;
 mod harness;
 mod kafka;

@@ -1,0 +1,163 @@
+//! The order of things in the loop: what is written is made durable before the position it came from is remembered.
+
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use tidecast::config::{Commit, Start};
+use tidecast::drive::{Options, drive};
+use tidecast::io::memory::{MemorySink, MemorySource, Step};
+use tidecast::io::{Batch, Malformed, Origins, Output, Partition, Position, Positions, Record, Sink};
+use tidecast::series::Refusal;
+
+use crate::harness::{Case, Row, row};
+
+fn partition() -> Partition {
+    Partition { topic: "memory".into(), number: 0 }
+}
+
+/// Five batches of two rows, positions 0 to 9.
+fn batches(case: &Case) -> Vec<Batch> {
+    let rows: Vec<Row> = (0..10).map(|i| row("a", 10 * i, i as f64)).collect();
+    let batch = |(i, rows): (usize, &[Row])| Batch {
+        partition: partition(),
+        rows: case.batch(2 * i as i64, rows),
+        malformed: vec![],
+        origins: Origins::default(),
+        next: Position(2 * i as i64 + 2),
+    };
+    rows.chunks(2).enumerate().map(batch).collect()
+}
+
+fn options(case: &Case, rows: usize, finish: bool) -> Options {
+    let commit = Commit { every: Duration::from_secs(3600), rows };
+    Options { setup: case.setup(), commit, state: None, start: Start::Earliest, finish }
+}
+
+/// A sink that cannot make the n-th commit durable.
+struct Failing {
+    sink: MemorySink,
+    commits_left: usize,
+}
+
+impl Sink for Failing {
+    async fn write(&mut self, output: &Output) -> Result<()> {
+        self.sink.write(output).await
+    }
+
+    async fn commit(&mut self, reached: &Positions) -> Result<()> {
+        let Some(left) = self.commits_left.checked_sub(1) else { bail!("the disk is full") };
+        self.commits_left = left;
+        self.sink.commit(reached).await
+    }
+
+    async fn finish(&mut self) -> Result<()> {
+        bail!("what is not committed is not finished")
+    }
+}
+
+#[tokio::test]
+async fn no_position_is_committed_before_its_output_is_durable() {
+    let case = Case::default();
+    for commits in 0..5 {
+        let mut source = MemorySource::new(batches(&case).into_iter().map(Step::Rows).chain([Step::End]));
+        let mut sink = Failing { sink: MemorySink::default(), commits_left: commits };
+        let driven =
+            drive(&mut source, &mut sink, options(&case, 2, true), std::future::pending(), |_| ()).await;
+        assert_eq!(driven.expect_err("a commit fails").to_string(), "the disk is full");
+        assert_eq!(sink.sink.durable, commits);
+        let committed = source.committed.get(&partition()).map(|position| position.0);
+        assert_eq!(committed, (commits > 0).then_some(2 * commits as i64));
+    }
+}
+
+#[tokio::test]
+async fn a_source_that_fails_leaves_what_was_not_committed() {
+    let case = Case::default();
+    let mut steps: Vec<Step> = batches(&case).into_iter().map(Step::Rows).collect();
+    steps.insert(3, Step::Abort);
+    let (mut source, mut sink) = (MemorySource::new(steps), MemorySink::default());
+    let driven = drive(&mut source, &mut sink, options(&case, 4, true), std::future::pending(), |_| ()).await;
+    assert!(driven.is_err());
+    // Two batches made a commit, the third one is written and will come again.
+    assert_eq!((sink.outputs.len(), sink.durable), (3, 2));
+    assert_eq!(source.committed[&partition()], Position(4));
+}
+
+#[tokio::test]
+async fn a_stop_commits_what_was_written() {
+    let case = Case::default();
+    let steps = batches(&case).into_iter().map(Step::Rows).chain([Step::End]);
+    let (mut source, mut sink) = (MemorySource::new(steps), MemorySink::default());
+    let stop = std::future::ready(());
+    let progress =
+        drive(&mut source, &mut sink, options(&case, 1000, true), stop, |_| ()).await.expect("it stops");
+    assert!(progress.stopped && sink.durable == sink.outputs.len());
+    assert_eq!(progress.tally.forecasts, 0);
+}
+
+#[tokio::test]
+async fn the_last_forecasts_are_committed_too() {
+    let case = Case::default();
+    let steps = batches(&case).into_iter().map(Step::Rows).chain([Step::End]);
+    let (mut source, mut sink) = (MemorySource::new(steps), MemorySink::default());
+    let driven =
+        drive(&mut source, &mut sink, options(&case, 1000, true), std::future::pending(), |_| ()).await;
+    // Steps 2 to 9; the last one closes because the input is over.
+    assert_eq!(driven.expect("it ends").tally.forecasts, 8);
+    assert_eq!((sink.outputs.len(), sink.durable), (6, 6));
+    assert_eq!(source.committed[&partition()], Position(10));
+}
+
+#[test]
+fn a_batch_in_pieces_is_the_batch() {
+    let case = Case::default();
+    let rows: Vec<Row> = (0..10).map(|i| row("a", 10 * i, i as f64)).collect();
+    let record = |offset| Record { offset, ..Record::default() };
+    // Offsets 0 to 12; every fifth message was no row.
+    let bad = [4, 9, 12];
+    let mut batch = Batch {
+        partition: partition(),
+        rows: case.batch(0, &rows),
+        malformed: bad.map(|offset| Malformed { offset, detail: String::new() }).to_vec(),
+        origins: Origins { records: (0..13).map(record).collect() },
+        next: Position(13),
+    };
+    let good: Vec<i64> = (0..12).filter(|offset| !bad.contains(offset)).collect();
+    let mut columns = batch.rows.columns().to_vec();
+    columns[0] = std::sync::Arc::new(arrow::array::Int64Array::from(good));
+    batch.rows = arrow::array::RecordBatch::try_new(batch.rows.schema(), columns).expect("the same columns");
+    for size in 1..12 {
+        let pieces: Vec<Batch> = batch.clone().pieces(size).collect();
+        let of = |each: &dyn Fn(&Batch) -> Vec<i64>| pieces.iter().flat_map(each).collect::<Vec<_>>();
+        assert_eq!(
+            of(&|piece| piece.origins.records.iter().map(|r| r.offset).collect()),
+            (0..13).collect::<Vec<_>>()
+        );
+        assert_eq!(of(&|piece| piece.malformed.iter().map(|m| m.offset).collect()), bad);
+        assert!(pieces.iter().all(|piece| piece.rows.num_rows() <= size && piece.next == Position(13)));
+        for piece in &pieces {
+            let own = |offset: i64| piece.origins.at(offset).is_some();
+            assert!(piece.malformed.iter().all(|message| own(message.offset)), "a message lies with its row");
+            assert!(tidecast::table::positions(&piece.rows).iter().all(|offset| own(*offset)));
+        }
+        let rows: usize = pieces.iter().map(|piece| piece.rows.num_rows()).sum();
+        assert_eq!(rows, batch.rows.num_rows());
+    }
+}
+
+#[tokio::test]
+async fn malformed_messages_are_counted_and_handed_on() {
+    let case = Case::default();
+    let mut batches = batches(&case);
+    batches[1].malformed.push(Malformed { offset: 2, detail: "not JSON".into() });
+    let (mut source, mut sink) =
+        (MemorySource::new(batches.into_iter().map(Step::Rows)), MemorySink::default());
+    let driven =
+        drive(&mut source, &mut sink, options(&case, 1000, false), std::future::pending(), |_| ()).await;
+    assert_eq!(driven.expect("it ends").tally.refused(Refusal::Malformed), 1);
+    let rejects: Vec<_> = sink.outputs.iter().flat_map(|output| &output.rejects).collect();
+    assert_eq!(
+        rejects.iter().map(|reject| (reject.offset, reject.detail.as_str())).collect::<Vec<_>>(),
+        [(2, "not JSON")]
+    );
+}
