@@ -94,6 +94,8 @@ impl Store {
         let partial = path.with_extension(format!("{}.partial", std::process::id()));
         self.write(&partial, partition, position, state)
             .and_then(|()| Ok(fs::rename(&partial, &path)?))
+            // The name, too, must outlive a power cut.
+            .and_then(|()| Ok(File::open(&self.folder)?.sync_all()?))
             .with_context(|| format!("cannot write the snapshot {}", path.display()))?;
         let own = self.list(partition)?.into_iter().filter(|file| file.lineage == self.lineage.hash);
         let mut own: Vec<Name> = own.filter(|file| file.position <= position).collect();

@@ -1,8 +1,11 @@
 //! One test for each rule by which rows become steps and steps become forecasts. Steps are ten seconds long.
 
+use tidecast::config::{Format, Limits, TimeUnit};
+use tidecast::io::Record;
+use tidecast::io::codec::Codec;
 use tidecast::series::{Gaps, Grid, Refusal, Rules, Scaling};
 
-use crate::harness::{Case, SECOND, row, wide};
+use crate::harness::{Case, SECOND, forecasts, row, wide};
 
 fn with(change: impl FnOnce(&mut Rules)) -> Case {
     let mut case = Case::default();
@@ -343,4 +346,45 @@ fn bounds_enclose_the_forecast_and_widen_with_the_level_and_the_horizon() {
         assert!(five.is_sorted(), "lower 90, lower 50, forecast, upper 50, upper 90: {five:?}");
     }
     assert!(value(4, 1) - value(3, 1) > value(4, 0) - value(3, 0));
+}
+
+#[test]
+fn daylight_saving_makes_and_loses_no_step() {
+    let mut case = with(|rules| {
+        rules.grid.every = 3600 * SECOND;
+        rules.max_gap = 3600 * SECOND;
+        rules.complete_after = Some(1);
+    });
+    case.lookback = 1;
+    let codec = Codec::new(Format::Json, &case.columns, TimeUnit::default(), &Limits::default());
+    let origins = |times: &[&str]| {
+        let record = |(offset, time): (usize, &&str)| Record {
+            offset: offset as i64,
+            payload: Some(format!(r#"{{"sensor":"a","time":"{time}","value":{offset}}}"#).into_bytes()),
+            ..Record::default()
+        };
+        let decoded = codec.decode(&times.iter().enumerate().map(record).collect::<Vec<_>>());
+        assert_eq!(decoded.malformed, []);
+        let pushed = case.forecaster().push(&decoded.rows);
+        assert_eq!(pushed.tally.refused_total(), 0, "{}", pushed.tally);
+        forecasts(&pushed.forecasts).iter().map(|forecast| forecast.origin / 3600).collect::<Vec<_>>()
+    };
+    // In spring local clocks skip the hour from 2 to 3, in autumn they show it twice.
+    let spring = [
+        "2024-03-31T00:00:00+01:00",
+        "2024-03-31T01:00:00+01:00",
+        "2024-03-31T03:00:00+02:00",
+        "2024-03-31 02:00:00Z",
+    ];
+    let autumn = [
+        "2024-10-27T01:00:00+02:00",
+        "2024-10-27T02:00:00+02:00",
+        "2024-10-27T02:00:00+01:00",
+        "2024-10-27T02:00:00",
+    ];
+    for times in [spring, autumn] {
+        let origins = origins(&times);
+        assert_eq!(origins.len(), 4, "{times:?}");
+        assert!(origins.windows(2).all(|pair| pair[1] == pair[0] + 1), "{origins:?}");
+    }
 }

@@ -21,6 +21,14 @@ pub async fn check(arguments: Check) -> Result<()> {
         Ok(model) => {
             problems.extend(prepare::disagreements(&pipeline, &model));
             super::print(&format!("\n# its model\n{}", commented(&super::inspect::text(&model))))?;
+            let (ours, theirs) = (pipeline.rules.max_gap, model.description.rules.max_gap);
+            if ours > theirs {
+                eprintln!(
+                    "note: gaps of up to {} are filled here, the model has seen them up to {}",
+                    duration_text(ours),
+                    duration_text(theirs)
+                );
+            }
         }
         Err(error) => problems.push(format!("{error:#}")),
     }
