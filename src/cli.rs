@@ -66,7 +66,8 @@ pub struct Run {
     /// Pipeline file
     pub pipeline: PathBuf,
 
-    /// Stop at what is the end of the topic now; steps that wait for more rows stay open
+    /// Stop at what is the end of the topic now; steps that wait for more rows stay open. For a process that is alone
+    /// in its group: what a member leaves when it ends is not taken up by the others
     #[arg(long)]
     pub until_end: bool,
 

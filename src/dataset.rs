@@ -7,7 +7,7 @@ use arrow::array::{Array, Float64Array, ListArray, RecordBatch};
 use sha2::{Digest, Sha256};
 
 use crate::config::{Order, Pipeline};
-use crate::forecaster::Histories;
+use crate::forecaster::{Histories, Unused};
 use crate::io::parquet::{ParquetInput, Range};
 use crate::model::DataSummary;
 use crate::series::{Refusal, Tally};
@@ -33,7 +33,7 @@ pub fn read(pipeline: &Pipeline, path: &Path, mut report: impl FnMut(u64, u64)) 
     // Between two observed steps lies at most the longest gap.
     let keep = rules.grid.steps_in(rules.max_gap) as usize + 2;
     let mut histories = Histories::new(columns.clone(), rules.clone(), keep, train.horizon, limits.series);
-    let (mut recorder, mut tally, mut refused) = (Recorder::default(), Tally::default(), Vec::new());
+    let (mut recorder, mut tally, mut unused) = (Recorder::default(), Tally::default(), Unused::default());
     let mut fingerprint = Fingerprint::default();
     for batch in input.batches() {
         let batch = batch?;
@@ -42,12 +42,12 @@ pub fn read(pipeline: &Pipeline, path: &Path, mut report: impl FnMut(u64, u64)) 
             tally.rows += 1;
             tally.refuse(Refusal::Malformed);
         }
-        histories.push(&batch.rows, &mut tally, &mut refused, |closing| recorder.add(rules, &closing));
+        histories.push(&batch.rows, &mut tally, &mut unused, |closing| recorder.add(rules, &closing));
         // Only counted.
-        refused.clear();
+        unused = Unused::default();
         report(tally.rows, input.total_rows() as u64);
     }
-    histories.finish(&histories.by_id(), &mut tally, &mut refused, |closing| recorder.add(rules, &closing));
+    histories.finish(&histories.by_id(), &mut tally, &mut unused, |closing| recorder.add(rules, &closing));
     let summary =
         DataSummary { fingerprint: fingerprint.finish(), rows: tally.rows, ..DataSummary::default() };
     Ok(Dataset { history: recorder.history, summary, tally })

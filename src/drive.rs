@@ -115,7 +115,10 @@ pub async fn drive(
         // What was broken off is not the end: a file that needs one is not put in place.
         sink.finish().await?;
     }
-    source.close().await?;
+    if let Err(error) = source.close().await {
+        // Everything is committed; the group will find out by itself.
+        tracing::warn!("{error:#}");
+    }
     lanes.count_warm();
     let mut progress = lanes.progress();
     progress.stopped = stopped;

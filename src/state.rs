@@ -20,8 +20,7 @@ use crate::io::{Partition, Position};
 /// Version of the file. A reader knows only its own.
 const FORMAT: &str = "1";
 
-/// Snapshots kept of a partition. The newest may be above the committed position for the moment between a commit and
-/// its snapshot, the one before it never is.
+/// Snapshots kept of a partition: the newest, and one in case that it is damaged.
 const KEPT: usize = 2;
 
 /// What states are a function of, besides the rows: names and values, in a fixed order.
@@ -158,9 +157,12 @@ impl Store {
         Ok(Found::Foreign(self.lineage.differences(&keys.into_iter().collect())))
     }
 
-    /// Removes the states of `partition` of this lineage: they are of rows that are no longer the partition's.
-    pub fn forget(&self, partition: &Partition) -> Result<()> {
-        for file in self.list(partition)?.iter().filter(|file| file.lineage == self.lineage.hash) {
+    /// Removes the states of `partition` of this lineage above a position: states are only kept at committed positions,
+    /// so these are of another life of the topic or the group.
+    pub fn forget_above(&self, partition: &Partition, position: Position) -> Result<()> {
+        let own = self.list(partition)?.into_iter().filter(|file| file.lineage == self.lineage.hash);
+        for file in own.filter(|file| file.position > position) {
+            tracing::warn!(%partition, position = file.position.0, "a snapshot above the committed position is removed");
             fs::remove_file(&file.path)
                 .with_context(|| format!("cannot remove the snapshot {}", file.path.display()))?;
         }

@@ -161,3 +161,30 @@ async fn malformed_messages_are_counted_and_handed_on() {
         [(2, "not JSON")]
     );
 }
+
+#[tokio::test]
+async fn a_candidate_that_is_dropped_later_is_rejected_with_its_message() {
+    let case = Case::default();
+    let year_2099 = 4_070_908_800;
+    let rows = [0, 10, year_2099, 20].map(|t| row("a", t, 1.0));
+    let step = |(i, row): (usize, &Row)| {
+        let payload = format!("message {i}").into_bytes();
+        let record = Record { offset: i as i64, payload: Some(payload), ..Record::default() };
+        Step::Rows(Batch {
+            partition: partition(),
+            rows: case.batch(i as i64, std::slice::from_ref(row)),
+            malformed: vec![],
+            origins: Origins { records: vec![record] },
+            next: Position(i as i64 + 1),
+        })
+    };
+    let mut source = MemorySource::new(rows.iter().enumerate().map(step));
+    let mut sink = MemorySink::default();
+    let driven =
+        drive(&mut source, &mut sink, options(&case, 1, false), std::future::pending(), |_| ()).await;
+    assert_eq!(driven.expect("it ends").tally.refused(Refusal::TooFar), 1);
+    let output = sink.outputs.iter().find(|output| !output.rejects.is_empty()).expect("a reject");
+    assert_eq!((output.rejects[0].offset, output.rejects[0].reason), (2, Refusal::TooFar));
+    let message = output.origins.at(2).expect("the message of the candidate");
+    assert_eq!(message.payload.as_deref(), Some(&b"message 2"[..]));
+}

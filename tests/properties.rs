@@ -2,7 +2,7 @@
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use tidecast::forecaster::{Histories, Inputs};
+use tidecast::forecaster::{Histories, Inputs, Unused};
 use tidecast::network::{CellKind, Decoder, Scratch};
 use tidecast::series::{Aggregate, Gaps, Scaling, Tally};
 use tidecast::train::{Origin, Recorder, Windows};
@@ -161,11 +161,11 @@ fn trained(case: &Case, rows: &[Row]) -> Vec<Forecast> {
     let keep = case.rules.grid.steps_in(case.rules.max_gap) as usize + 2;
     let mut histories =
         Histories::new(case.columns.clone(), case.rules.clone(), keep, case.horizon, case.limit);
-    let (mut recorder, mut tally, mut refused) = (Recorder::default(), Tally::default(), Vec::new());
+    let (mut recorder, mut tally, mut unused) = (Recorder::default(), Tally::default(), Unused::default());
     let batch = case.batch(0, rows);
-    histories.push(&batch, &mut tally, &mut refused, |closing| recorder.add(&case.rules, &closing));
+    histories.push(&batch, &mut tally, &mut unused, |closing| recorder.add(&case.rules, &closing));
     histories
-        .finish(&histories.by_id(), &mut tally, &mut refused, |closing| recorder.add(&case.rules, &closing));
+        .finish(&histories.by_id(), &mut tally, &mut unused, |closing| recorder.add(&case.rules, &closing));
     let history = &recorder.history;
     let windows = Windows { history, description: &model.description, rules: &case.rules };
     let (mut inputs, mut scratch) = (Inputs::default(), Scratch::new(model.network.shape()));

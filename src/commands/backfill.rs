@@ -1,7 +1,7 @@
 //! `backfill`: the past from Parquet, as a live run would have forecast it.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Result, bail};
@@ -10,13 +10,13 @@ use super::{ends, prepare, report, stop};
 use crate::cli::{Backfill, Destination};
 use crate::config::{Commit, Order, Pipeline, Start};
 use crate::drive::{Options, drive};
-use crate::io::parquet::{ParquetInput, Range};
+use crate::io::parquet::{ParquetInput, ParquetOutput, Range};
 
 /// Nothing is read again after a stop, so commits only bound what a sink holds back.
 const COMMIT: Commit = Commit { every: Duration::from_secs(1), rows: 1_000_000 };
 
 pub async fn backfill(arguments: Backfill, quiet: bool) -> Result<()> {
-    let stop = stop::stop()?;
+    let stop = stop::stop("what is written is being committed")?;
     let pipeline = Pipeline::open(&arguments.pipeline)?;
     let setup = prepare::setup(&pipeline)?;
     let (path, order) = input(&pipeline, arguments.from)?;
@@ -29,12 +29,12 @@ pub async fn backfill(arguments: Backfill, quiet: bool) -> Result<()> {
     let mut sink = match ends::destination(&pipeline, arguments.to, Destination::Parquet)? {
         Destination::Kafka => ends::kafka(&pipeline, None, ends::PARTITIONS).await?,
         Destination::Parquet => match &pipeline.parquet_sink {
-            Some(config) => ends::parquet(&pipeline, &config.path)?,
+            Some(config) => to_file(&pipeline, &source, &config.path)?,
             None => {
                 bail!("{}: there is no [sink.parquet]; add one, or say --to PATH", pipeline.file.display())
             }
         },
-        Destination::Path(path) => ends::parquet(&pipeline, &path)?,
+        Destination::Path(path) => to_file(&pipeline, &source, &path)?,
         Destination::Stdout => ends::lines(),
     };
     if source.total_rows() == 0 {
@@ -55,6 +55,14 @@ pub async fn backfill(arguments: Backfill, quiet: bool) -> Result<()> {
         bail!("stopped before the input was over; a file that was being written is not put in place");
     }
     Ok(())
+}
+
+/// An output file that is none of the input's.
+fn to_file(pipeline: &Pipeline, source: &ParquetInput, path: &Path) -> Result<ends::AnySink> {
+    if source.reads(&ParquetOutput::file(path)) {
+        bail!("{} is read: forecasts in its place would be the end of it; say another --to", path.display());
+    }
+    ends::parquet(pipeline, path)
 }
 
 fn input(pipeline: &Pipeline, from: Option<PathBuf>) -> Result<(PathBuf, Order)> {

@@ -5,6 +5,7 @@ use anyhow::{Context, Result, bail};
 use super::prepare;
 use crate::cli::Check;
 use crate::config::{Pipeline, duration_text};
+use crate::forecaster::{Histories, Unused};
 use crate::io::kafka;
 use crate::io::parquet::{self, ParquetInput, Range};
 use crate::series::{Refusal, Tally};
@@ -68,17 +69,12 @@ fn data(pipeline: &Pipeline, path: &std::path::Path) -> Result<Vec<String>> {
     super::print(&format!("\n# its history\n# {found}\n# {times}\n"))?;
     let order = pipeline.parquet_source.as_ref().map(|source| source.order).unwrap_or_default();
     let input = ParquetInput::open(path, columns, *time_unit, order, Range::default(), None, limits)?;
-    let mut histories = crate::forecaster::Histories::new(
-        columns.clone(),
-        rules.clone(),
-        1,
-        pipeline.train.horizon,
-        limits.series,
-    );
-    let (mut tally, mut refused) = (Tally::default(), Vec::new());
+    let mut histories =
+        Histories::new(columns.clone(), rules.clone(), 1, pipeline.train.horizon, limits.series);
+    let (mut tally, mut unused) = (Tally::default(), Unused::default());
     for batch in input.batches() {
-        histories.push(&batch?.rows, &mut tally, &mut refused, |_| ());
-        refused.clear();
+        histories.push(&batch?.rows, &mut tally, &mut unused, |_| ());
+        unused = Unused::default();
         if tally.rows >= LOOKED_AT {
             break;
         }

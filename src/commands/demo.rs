@@ -28,7 +28,7 @@ use screen::Screen;
 const SETTLE: Duration = Duration::from_secs(2);
 
 pub async fn demo(arguments: Demo, quiet: bool) -> Result<()> {
-    let stop = stop::stop()?;
+    let stop = stop::stop("the broker goes with this process")?;
     let sample = sample::unpack()?;
     let pipeline = &sample.pipeline;
     let setup = prepare::setup(pipeline)?;

@@ -112,6 +112,14 @@ pub fn kafka_source(pipeline: &Pipeline) -> Result<&KafkaSource> {
     })
 }
 
+/// Partitions of a topic that must be there.
+pub async fn partitions(cluster: &Cluster, topic: &str) -> Result<i32> {
+    let (cluster, topic) = (cluster.clone(), topic.to_owned());
+    tokio::task::spawn_blocking(move || cluster.require(&topic))
+        .await
+        .context("asking kafka for the topic")?
+}
+
 /// Partitions of a topic that we make ourselves: enough for a few instances to share.
 pub const PARTITIONS: i32 = 4;
 

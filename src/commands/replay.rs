@@ -18,7 +18,7 @@ use crate::table::{Columns, Observations};
 const TOGETHER: Duration = Duration::from_millis(10);
 
 pub async fn replay(arguments: cli::Replay, quiet: bool) -> Result<()> {
-    let stop = stop::stop()?;
+    let stop = stop::stop("what was sent is being delivered")?;
     let pipeline = Pipeline::open(&arguments.pipeline)?;
     let config = ends::kafka_source(&pipeline)?;
     let cluster = Cluster::new(&config.brokers, None, &config.client)?;

@@ -18,7 +18,7 @@ use crate::state::{Lineage, Store};
 const PARQUET_COMMIT: Commit = Commit { every: Duration::from_secs(60), rows: 1_000_000 };
 
 pub async fn run(arguments: Run, quiet: bool) -> Result<()> {
-    let stop = stop::stop()?;
+    let stop = stop::stop("what is written is being committed")?;
     let pipeline = Pipeline::open(&arguments.pipeline)?;
     let setup = prepare::setup(&pipeline)?;
     let config = ends::kafka_source(&pipeline)?;
@@ -28,15 +28,17 @@ pub async fn run(arguments: Run, quiet: bool) -> Result<()> {
     let cluster = Cluster::new(&config.brokers, embedded.as_ref(), &config.client)?;
     let codec = Codec::new(config.format, &pipeline.columns, pipeline.time_unit, &pipeline.limits);
     let until = if arguments.until_end { Until::End } else { Until::Stopped };
-    let mut source = KafkaSource::open(&cluster, config, codec, until).await?;
+    // The sink first: it may fail, and a group that was joined would wait for this member.
+    let partitions = ends::partitions(&cluster, &config.topic).await?;
     let mut sink = match to {
-        Destination::Kafka => ends::kafka(&pipeline, embedded.as_ref(), source.partitions()).await?,
+        Destination::Kafka => ends::kafka(&pipeline, embedded.as_ref(), partitions).await?,
         Destination::Parquet => ends::parts(&pipeline)?,
         Destination::Path(path) => {
             bail!("cannot run into {}: a path goes into [sink.parquet]", path.display())
         }
         Destination::Stdout => ends::lines(),
     };
+    let mut source = KafkaSource::open(&cluster, config, codec, until).await?;
     let commit = if matches!(sink, ends::AnySink::Parts(_)) { PARQUET_COMMIT } else { config.commit };
     let options = Options { setup, commit, state, start: config.start, finish: false };
     let mut lines = report::Lines::new(quiet);

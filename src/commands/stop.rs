@@ -4,17 +4,17 @@ use anyhow::{Context, Result};
 use tokio::signal::ctrl_c;
 use tokio::sync::oneshot;
 
-/// A future that is ready at the first Ctrl-C or SIGTERM. The second one ends the process at once: whoever asks twice
+/// A future that is ready at the first Ctrl-C or SIGTERM; `meanwhile` says what is still done then. The second one ends the process at once: whoever asks twice
 /// does not want to wait for the commit.
 ///
 /// # Errors
 /// If the system gives no signals.
-pub fn stop() -> Result<impl Future<Output = ()>> {
+pub fn stop(meanwhile: &'static str) -> Result<impl Future<Output = ()>> {
     let mut terminate = terminate()?;
     let (say, heard) = oneshot::channel();
     tokio::spawn(async move {
         wait(&mut terminate).await;
-        eprintln!("stopping: what is written is being committed; once more to stop at once");
+        eprintln!("stopping: {meanwhile}; once more to stop at once");
         let _ = say.send(());
         wait(&mut terminate).await;
         std::process::exit(130);

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use indicatif::ProgressBar;
 
 use super::{inspect, report, stop};
@@ -23,6 +23,14 @@ pub async fn train(arguments: Train, quiet: bool) -> Result<()> {
         pipeline.train.epochs = epochs as usize;
     }
     pipeline.train.seed = arguments.seed.unwrap_or(pipeline.train.seed);
+    for read in [&arguments.data, &arguments.pipeline] {
+        if same(read, &arguments.out) {
+            bail!(
+                "{} is read: a model in its place would be the end of it; say another --out",
+                read.display()
+            );
+        }
+    }
     let stopped = stop_flag()?;
     let bar = report::bar(0, "rows", quiet);
     let read = dataset::read(&pipeline, &arguments.data, |rows, of| {
@@ -41,6 +49,9 @@ pub async fn train(arguments: Train, quiet: bool) -> Result<()> {
     });
     bar.finish_and_clear();
     let (model, outcome) = learned?;
+    if outcome.epoch == 0 {
+        bail!("stopped within the first epoch: nothing worth keeping was learned, and no model is written");
+    }
     let bytes = model.to_bytes();
     // What cannot be read again must not take the place of what can.
     Model::from_bytes(&bytes)
@@ -68,7 +79,7 @@ pub async fn train(arguments: Train, quiet: bool) -> Result<()> {
 
 /// Set at the first Ctrl-C: training then ends with what was best so far.
 fn stop_flag() -> Result<Arc<AtomicBool>> {
-    let stop = stop::stop()?;
+    let stop = stop::stop("the best of the finished epochs is being scored and written")?;
     let flag = Arc::new(AtomicBool::new(false));
     let set = flag.clone();
     tokio::spawn(async move {
@@ -86,6 +97,10 @@ fn tell(bar: &ProgressBar, pipeline: &Pipeline, step: Step, quiet: bool) {
     if bar.is_hidden() && !quiet {
         eprintln!("epoch {:>3}: loss {:.4}, validation loss {validation:.4}", step.epoch, step.loss);
     }
+}
+
+fn same(read: &Path, written: &Path) -> bool {
+    matches!((read.canonicalize(), written.canonicalize()), (Ok(read), Ok(written)) if read == written)
 }
 
 /// Writes a file aside and renames it: under its name it is whole or not there.

@@ -17,8 +17,8 @@ pub const RESERVED: [(&str, &str); 13] = [
     ("isolation.level", "only committed records are read"),
     ("partition.assignment.strategy", "partitions are handed over one by one"),
     ("partitioner", "all records of a series have to go to one partition"),
-    ("transactional.id", "it is made from the pipeline and the instance"),
-    ("enable.idempotence", "nothing may be written twice"),
+    ("transactional.id", "delivery is at least once, without transactions"),
+    ("enable.idempotence", "a retry must not write a second time"),
 ];
 
 /// What stands in place of a secret.

@@ -39,7 +39,7 @@ impl Checks<'_> {
                     spec.commit.every.as_deref(),
                     default.every,
                     MILLISECOND..=5 * SECOND,
-                    "a broker ends a transaction that is open for 10s",
+                    "what is not committed is read again after a crash",
                 ),
                 rows: self.whole(
                     "source.kafka.commit.rows",

@@ -10,9 +10,9 @@ use tokio::time::Instant;
 
 use super::{Options, Progress, State};
 use crate::config::{OnChange, Start};
-use crate::forecaster::{Forecaster, Pushed, Refused, Setup};
+use crate::forecaster::{Forecaster, Held, Pushed, Refused, Setup};
 use crate::io::{
-    Assigned, Batch, Malformed, Origins, Output, Partition, Position, Positions, Reject, Sink, Source,
+    Assigned, Batch, Malformed, Origins, Output, Partition, Position, Positions, Record, Reject, Sink, Source,
 };
 use crate::series::Refusal;
 use crate::state::Found;
@@ -27,6 +27,9 @@ struct Lane {
     /// Up to where the source took a commit.
     committed: Option<Position>,
     saved: Option<Position>,
+    /// Messages of rows that are held as candidates, by offset: at most one an id. After a restart those from before it
+    /// are missing.
+    held: BTreeMap<i64, Record>,
 }
 
 /// Below every position: nothing is silent.
@@ -40,6 +43,7 @@ impl Lane {
             silent_until: start,
             committed: None,
             saved: None,
+            held: BTreeMap::new(),
         }
     }
 
@@ -106,7 +110,8 @@ impl Lanes {
         let (lane, first) = match committed {
             None => {
                 // A life before this one: its states are of other rows.
-                self.options.state.as_ref().map_or(Ok(()), |state| state.store.forget(&partition))?;
+                let state = self.options.state.as_ref();
+                state.map_or(Ok(()), |state| state.store.forget_above(&partition, Position(-1)))?;
                 (Lane::new(self.options.setup.clone(), fallback), fallback)
             }
             Some(committed) => self.resume(&partition, committed, low)?,
@@ -125,6 +130,7 @@ impl Lanes {
             tracing::warn!(%partition, position = committed.0, "no [state] is kept: series warm up anew");
             return Ok((lane, committed));
         };
+        store.forget_above(partition, committed)?;
         let first = match store.newest(partition, committed)? {
             Found::Snapshot(position, _) if position < low => {
                 bail!(
@@ -171,7 +177,8 @@ impl Lanes {
         let lane =
             self.lanes.entry(partition.clone()).or_insert_with(|| Lane::new(setup.clone(), UNASSIGNED));
         let live = lane.pass_silently(rows);
-        let Pushed { forecasts, refused, mut tally } = lane.forecaster.push(&live);
+        let Pushed { forecasts, refused, held, mut tally } = lane.forecaster.push(&live);
+        let origins = resolve(&mut lane.held, &held, origins);
         let malformed = malformed.into_iter().filter(|message| message.offset >= lane.silent_until.0);
         let mut rejects: Vec<Reject> = malformed
             .map(|Malformed { offset, detail }| Reject { offset, reason: Refusal::Malformed, detail })
@@ -198,11 +205,12 @@ impl Lanes {
     /// The input is over: writes what each partition still had to say, some ids at a time.
     pub async fn finish(&mut self, sink: &mut impl Sink, ids_at_once: usize) -> Result<()> {
         for (partition, lane) in &mut self.lanes {
-            for Pushed { forecasts, refused, tally } in lane.forecaster.finish(ids_at_once) {
+            let Lane { forecaster, held: messages, .. } = lane;
+            for Pushed { forecasts, refused, held, tally } in forecaster.finish(ids_at_once) {
                 self.progress.tally.add(&tally);
                 self.undurable = true;
                 let rejects = refused.iter().map(reject).collect();
-                let origins = Origins::default();
+                let origins = resolve(messages, &held, Origins::default());
                 sink.write(&Output { partition: partition.clone(), forecasts, rejects, origins }).await?;
             }
         }
@@ -256,6 +264,22 @@ impl Lanes {
     pub fn count_warm(&mut self) {
         self.progress.warm = self.lanes.values().map(|lane| lane.forecaster.warm()).sum();
     }
+}
+
+/// Follows the candidates through a push: `messages` are those that are held. Returns the origins with the messages of
+/// candidates from earlier batches that were decided on in this one.
+fn resolve(messages: &mut BTreeMap<i64, Record>, held: &[Held], origins: Origins) -> Origins {
+    let mut records = Vec::new();
+    for Held { before, after } in held {
+        let decided = before.and_then(|offset| messages.remove(&offset));
+        records.extend(decided.filter(|record| origins.at(record.offset).is_none()));
+        if let Some(record) = after.and_then(|offset| origins.at(offset)) {
+            messages.insert(record.offset, record.clone());
+        }
+    }
+    records.extend(origins.records);
+    records.sort_by_key(|record| record.offset);
+    Origins { records }
 }
 
 fn reject(refused: &Refused) -> Reject {

@@ -61,6 +61,21 @@ pub enum Entry {
     Grew(i64),
 }
 
+/// The candidate of an id has changed: its position before and after, if there was and is one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    pub before: Option<i64>,
+    pub after: Option<i64>,
+}
+
+/// What became of rows that were not simply used.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Unused {
+    pub refused: Vec<Refused>,
+    /// In the order of the rows.
+    pub held: Vec<Held>,
+}
+
 /// A refused row, by its position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refused {
@@ -126,12 +141,12 @@ impl Histories {
         self.histories.push(history);
     }
 
-    /// Takes rows in order; every step that closes goes to `on_step`. Refused rows are added to `refused`.
+    /// Takes rows in order; every step that closes goes to `on_step`. What was not simply used is added to `unused`.
     pub fn push(
         &mut self,
         rows: &RecordBatch,
         tally: &mut Tally,
-        refused: &mut Vec<Refused>,
+        unused: &mut Unused,
         mut on_step: impl FnMut(Closing<'_>),
     ) {
         let columns = self.columns.clone();
@@ -142,7 +157,15 @@ impl Histories {
             let id = observations.series.map_or(columns.only_series.as_str(), |series| series.value(i));
             self.row.read(&observations, i, self.horizon);
             let outcome = match self.index_of(id) {
-                Ok(index) => self.take(index, position, observations.times.value(i), &mut on_step),
+                Ok(index) => {
+                    let before = self.candidate(index);
+                    let outcome = self.take(index, position, observations.times.value(i), &mut on_step);
+                    let after = self.candidate(index);
+                    if before != after {
+                        unused.held.push(Held { before, after });
+                    }
+                    outcome
+                }
                 Err(reason) => Outcome { verdict: Verdict::Refused(reason), dropped: None, restarted: false },
             };
             let own = match outcome.verdict {
@@ -152,7 +175,7 @@ impl Histories {
             let dropped = outcome.dropped.map(|position| Refused { position, reason: Refusal::TooFar });
             for refusal in [dropped, own].into_iter().flatten() {
                 tally.refuse(refusal.reason);
-                refused.push(refusal);
+                unused.refused.push(refusal);
             }
             tally.restarts += u64::from(outcome.restarted);
         }
@@ -163,7 +186,7 @@ impl Histories {
         &mut self,
         ids: &[usize],
         tally: &mut Tally,
-        refused: &mut Vec<Refused>,
+        unused: &mut Unused,
         mut on_step: impl FnMut(Closing<'_>),
     ) {
         for &index in ids {
@@ -177,7 +200,8 @@ impl Histories {
             });
             if let Some(position) = candidate {
                 tally.refuse(Refusal::TooFar);
-                refused.push(Refused { position, reason: Refusal::TooFar });
+                unused.refused.push(Refused { position, reason: Refusal::TooFar });
+                unused.held.push(Held { before: Some(position), after: None });
             }
         }
     }
@@ -207,6 +231,11 @@ impl Histories {
             position: 0,
         });
         Ok(self.histories.len() - 1)
+    }
+
+    /// Position of the row that an id holds as its candidate.
+    fn candidate(&self, index: usize) -> Option<i64> {
+        self.histories[index].steps.candidate.as_ref().map(|candidate| candidate.offset)
     }
 
     fn take(

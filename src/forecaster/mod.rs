@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 
-pub use histories::{Closing, Entry, Histories, History, Refused, Target};
+pub use histories::{Closing, Entry, Held, Histories, History, Refused, Target, Unused};
 pub use inputs::Inputs;
 pub use snapshot::RestoreError;
 
@@ -55,6 +55,8 @@ pub struct Pushed {
     /// Forecasts by `table::forecast_schema`, in the order of the rows that triggered them.
     pub forecasts: RecordBatch,
     pub refused: Vec<Refused>,
+    /// Candidates that came and went, in the order of the rows.
+    pub held: Vec<Held>,
     /// Counts of this push alone.
     pub tally: Tally,
 }
@@ -86,14 +88,14 @@ impl Forecaster {
     /// Takes rows, by `table::Columns::schema`, in order.
     pub fn push(&mut self, rows: &RecordBatch) -> Pushed {
         let Self { histories, jobs, forecasts, .. } = self;
-        let (mut tally, mut refused) = (Tally::default(), Vec::new());
-        histories.push(rows, &mut tally, &mut refused, |closing| jobs.add(&closing, forecasts));
-        self.pushed(tally, refused)
+        let (mut tally, mut unused) = (Tally::default(), Unused::default());
+        histories.push(rows, &mut tally, &mut unused, |closing| jobs.add(&closing, forecasts));
+        self.pushed(tally, unused)
     }
 
     /// Takes rows whose forecasts are known already: the state afterwards is that of a push.
     pub fn absorb(&mut self, rows: &RecordBatch) {
-        self.histories.push(rows, &mut Tally::default(), &mut Vec::new(), |_| ());
+        self.histories.push(rows, &mut Tally::default(), &mut Unused::default(), |_| ());
     }
 
     /// The input is over: closes what time alone held open, id by id in the order of their names, `ids` at a time.
@@ -105,16 +107,16 @@ impl Forecaster {
                 return None;
             }
             let Self { histories, jobs, forecasts, .. } = self;
-            let (mut tally, mut refused) = (Tally::default(), Vec::new());
-            histories.finish(&some, &mut tally, &mut refused, |closing| jobs.add(&closing, forecasts));
-            Some(self.pushed(tally, refused))
+            let (mut tally, mut unused) = (Tally::default(), Unused::default());
+            histories.finish(&some, &mut tally, &mut unused, |closing| jobs.add(&closing, forecasts));
+            Some(self.pushed(tally, unused))
         })
     }
 
-    fn pushed(&mut self, mut tally: Tally, refused: Vec<Refused>) -> Pushed {
+    fn pushed(&mut self, mut tally: Tally, Unused { refused, held }: Unused) -> Pushed {
         self.jobs.run(&mut self.forecasts);
         tally.forecasts = self.forecasts.len() as u64;
-        Pushed { forecasts: self.forecasts.finish(), refused, tally }
+        Pushed { forecasts: self.forecasts.finish(), refused, held, tally }
     }
 
     /// How many ids there are.

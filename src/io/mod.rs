@@ -69,7 +69,7 @@ pub struct Record {
     pub payload: Option<Vec<u8>>,
 }
 
-/// The messages a batch was made from, ascending by offset. Empty for inputs that are not messages.
+/// The messages that a batch, or what came of it, was made from, ascending by offset. Empty for inputs that are not messages.
 #[derive(Clone, Debug, Default)]
 pub struct Origins {
     pub records: Vec<Record>,
@@ -133,7 +133,8 @@ pub struct Malformed {
     pub detail: String,
 }
 
-/// A refused row on its way to the rejects. Its message is in the batch's origins unless it was held from an earlier one.
+/// A refused row on its way to the rejects. Its message is among the output's origins, unless it was held as a candidate
+/// since before a restart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reject {
     pub offset: i64,

@@ -84,7 +84,10 @@ impl Tally {
 
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} rows, {} forecasts", self.rows, self.forecasts)?;
+        write!(f, "{} rows", self.rows)?;
+        if self.forecasts > 0 {
+            write!(f, ", {} forecasts", self.forecasts)?;
+        }
         if self.restarts > 0 {
             write!(f, ", {} restarts after a gap", self.restarts)?;
         }

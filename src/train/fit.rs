@@ -43,7 +43,7 @@ pub struct Fitted {
 }
 
 /// Trains `network` on `train`, keeping the weights that did best on `validation` (the last ones if that is empty).
-/// `report` may break off; what was best by then is returned. The result is a function of the arguments alone, on any
+/// `report` may break off; what was best of the finished epochs is returned. The result is a function of the arguments alone, on any
 /// number of threads.
 pub fn fit(
     recipe: &Train,
@@ -72,7 +72,7 @@ pub fn fit(
             learn(recipe, &mut optimizer, &mut network, scored);
             step = Step { batch: batch + 1, loss: sum / count.max(1) as f64, ..step };
             if report(step).is_break() {
-                return if best.epoch == 0 { Fitted { network, epoch, validation: None } } else { best };
+                return best;
             }
         }
         let score = validate(recipe, windows, &network, &validation).filter(|score| score.is_finite());

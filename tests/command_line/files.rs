@@ -70,7 +70,7 @@ fn a_part_of_the_history_is_forecast_as_if_it_were_all() {
 fn no_rows_are_an_empty_whole_file() {
     let place = place();
     place.readings("in/1.parquet", &[]);
-    place.run("backfill p.toml").succeeds().says(&["in has no rows", "0 rows, 0 forecasts"]);
+    place.run("backfill p.toml").succeeds().says(&["in has no rows", "0 rows"]);
     assert_eq!(stored(&place.path("out.parquet")), []);
     assert_eq!(place.run("backfill p.toml --to -").succeeds().stdout, "");
 }

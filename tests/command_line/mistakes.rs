@@ -155,3 +155,14 @@ fn a_missing_topic_is_named_with_the_nearest() {
         place.run(command).fails(&[&why, &format!("is `{}`", topics.readings), "create it"]);
     }
 }
+
+#[test]
+fn an_output_in_the_place_of_an_input_is_refused() {
+    let place = Place::new(PARQUET);
+    let before = fs::read(place.readings("in.parquet", &readings(&["a"], 0..5))).unwrap();
+    place.run("backfill p.toml --from in.parquet --to in.parquet").fails(&["in.parquet is read"]);
+    place.run("backfill p.toml --from . --to ./in.parquet").fails(&["in.parquet is read"]);
+    place.run("train p.toml --data in.parquet --out in.parquet").fails(&["in.parquet is read"]);
+    place.run("train p.toml --data in.parquet --out p.toml").fails(&["p.toml is read"]);
+    assert_eq!(fs::read(place.path("in.parquet")).unwrap(), before);
+}

@@ -186,7 +186,7 @@ fn durations_have_bounds_with_reasons() {
     refused_addition(
         "[source.kafka]\nbrokers = \"b\"\ntopic = \"t\"\ncommit = { every = \"10s\", rows = 0 }",
         &[
-            "11: \"every\" in [source.kafka.commit] must be at most 5s, not `10s`: a broker ends a transaction that is open for 10s",
+            "11: \"every\" in [source.kafka.commit] must be at most 5s, not `10s`: what is not committed is read again after a crash",
             "11: \"rows\" in [source.kafka.commit] must be in 1..=1000000, not 0: the output of these rows is kept until it is \
          committed",
         ],

@@ -37,10 +37,12 @@ impl Screen {
         let topic = |topic: Option<&str>| topic.unwrap_or("-").to_owned();
         let readings = topic(pipeline.kafka_source.as_ref().map(|source| source.topic.as_str()));
         let forecasts = topic(pipeline.kafka_sink.as_ref().map(|sink| sink.topic.as_str()));
-        super::super::print(&format!(
-            "a broker inside this process: {broker}; any Kafka client can look in\n\
-             topics: {readings} ({speed} as fast as it came) -> {forecasts}\n"
-        ))?;
+        if !quiet {
+            super::super::print(&format!(
+                "a broker inside this process: {broker}; any Kafka client can look in\n\
+                 topics: {readings} ({speed} as fast as it came) -> {forecasts}\n"
+            ))?;
+        }
         let drawing = tokio::spawn(async move {
             if !quiet {
                 draw(board).await;

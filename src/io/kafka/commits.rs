@@ -104,7 +104,7 @@ impl Poller {
 }
 
 /// Errors that a moment, or the rebalance under way, will cure: after it the position is committed or not ours.
-fn is_passing(error: &KafkaError) -> bool {
+pub(super) fn is_passing(error: &KafkaError) -> bool {
     use RDKafkaErrorCode::*;
     matches!(
         error.rdkafka_error_code(),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::BorrowedMessage;
@@ -272,6 +272,11 @@ impl Poller {
                 tracing::warn!(group = self.group, "kafka: {error}; going on");
                 Ok(())
             }
+            // At the start these are wrong settings; later, a handshake that a restarting broker broke off.
+            Some(SSL | Authentication) if self.has_joined => {
+                tracing::warn!(group = self.group, "kafka: {error}; going on");
+                Ok(())
+            }
             Some(AutoOffsetReset | OffsetOutOfRange) => self.explain_gap(),
             _ => {
                 let reason = self.consumer.context().last_failure().unwrap_or_default();
@@ -283,8 +288,12 @@ impl Poller {
     /// A position that does not exist: names the partition.
     fn explain_gap(&self) -> Result<()> {
         for (number, owned) in &self.owned {
-            let (low, high) =
-                self.consumer.fetch_watermarks(&self.topic, *number, Duration::from_secs(10))?;
+            let (low, high) = self
+                .consumer
+                .fetch_watermarks(&self.topic, *number, Duration::from_secs(10))
+                .with_context(|| {
+                format!("{}: a position does not exist, asking for those that do", self.partition(*number))
+            })?;
             self.still_there(*number, owned.next, low, high)?;
         }
         let reason = self.consumer.context().last_failure().unwrap_or_default();

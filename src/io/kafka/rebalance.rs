@@ -17,14 +17,18 @@ use rdkafka::{ClientContext, Offset, TopicPartitionList};
 use tokio::sync::oneshot;
 
 use super::client::Logged;
+use super::commits::is_passing;
 use super::poll::{Owned, Phase, Poller};
 use crate::config::Start;
 use crate::io::{Assigned, Event, Position};
 
 /// The broker holds committed positions back while a transaction of the last owner is open, at most as long as that
-/// owner's `transaction.timeout.ms`, 10 s with us; then comes the answer or the abort.
+/// owner's `transaction.timeout.ms`; then comes the answer or the abort.
 const COMMITTED_TIMEOUT: Duration = Duration::from_secs(30);
 const WATERMARK_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A broker restarts within a minute; after this it is an outage that someone should hear of.
+const ASKING_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long a leaving partition may take to commit. The rest of the group stands still for it; what is not committed by
 /// then, the next owner does again.
@@ -39,8 +43,17 @@ pub(super) enum Change {
 
 /// A change under way.
 pub(super) enum Pending {
+    /// The brokers are being asked where the partitions stand.
+    Ask {
+        partitions: Vec<i32>,
+        deadline: Instant,
+    },
     Assign(BTreeMap<i32, Arrival>),
-    Revoke { partitions: Vec<i32>, done: oneshot::Receiver<()>, deadline: Instant },
+    Revoke {
+        partitions: Vec<i32>,
+        done: oneshot::Receiver<()>,
+        deadline: Instant,
+    },
 }
 
 /// A partition whose start the driver has to say.
@@ -132,6 +145,7 @@ impl Poller {
     /// Takes the change under way a step further, or starts the next.
     pub(super) fn rebalance(&mut self) -> Result<()> {
         match self.pending.take() {
+            Some(Pending::Ask { partitions, deadline }) => self.ask(partitions, deadline),
             Some(Pending::Assign(arrivals)) => self.arrive(arrivals),
             Some(Pending::Revoke { partitions, done, deadline }) => self.depart(partitions, done, deadline),
             None => {
@@ -162,6 +176,26 @@ impl Poller {
             // Another member left; its share is not ours to read any more, and it is at its end for those who count.
             return self.acknowledge(partitions.into_iter().map(|number| (number, Offset::End)));
         }
+        self.ask(partitions, Instant::now() + ASKING_TIMEOUT)
+    }
+
+    /// Asks again while a broker that restarts, or a leader that moves, gives no answer.
+    fn ask(&mut self, partitions: Vec<i32>, deadline: Instant) -> Result<()> {
+        match self.find_starts(&partitions) {
+            Err(error)
+                if Instant::now() < deadline
+                    && error.downcast_ref::<KafkaError>().is_some_and(is_passing) =>
+            {
+                tracing::warn!("{error:#}; asking again");
+                self.pending = Some(Pending::Ask { partitions, deadline });
+                Ok(())
+            }
+            found => found,
+        }
+    }
+
+    /// Finds what there is to say of each partition, and asks the driver where to start.
+    fn find_starts(&mut self, partitions: &[i32]) -> Result<()> {
         let committed = self.list(partitions.iter().map(|p| (*p, Offset::Invalid)))?;
         let committed = self.consumer.committed_offsets(committed, COMMITTED_TIMEOUT);
         let committed =

@@ -17,7 +17,7 @@ use crate::table::Forecasts;
 ///
 /// A refused message goes to the rejects, where there is such a topic and its reason is among those chosen: its bytes
 /// as they were, and headers `reason`, `detail`, `topic`, `partition`, `offset`. The bytes are missing where the row was
-/// held since an earlier batch; the headers say where they are.
+/// held since before a restart; the headers say where they are.
 pub struct KafkaSink {
     producer: Producer,
     topic: String,

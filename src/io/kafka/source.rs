@@ -98,7 +98,7 @@ fn settings<'a>(cluster: &Cluster, config: &'a config::KafkaSource) -> Vec<(&'a 
         // Where to start is our decision; a position that is gone is an error, never a silent jump.
         ("auto.offset.reset", "error"),
         ("enable.partition.eof", "true"),
-        // Read ahead by 16 MiB a partition at most: the default of 64 is gigabytes on a topic of a hundred partitions.
+        // Read ahead by 16 MiB at most: beyond what keeps the thread busy, more is only memory.
         ("queued.max.messages.kbytes", "16384"),
     ];
     // The embedded broker takes as long as a session for every change of a group; nobody is far away there.

@@ -12,8 +12,11 @@ use crate::io::{Output, Partition, Positions, Sink};
 use crate::table::positions;
 
 /// A folder with files `TOPIC-PARTITION-POSITION.parquet`, named by the position of the row that triggered the first
-/// forecast in it. A file is written aside and renamed when it is committed, before the positions are; after a crash in
-/// between, the same rows begin a file of the same name, which takes its place: no forecast is lost or there twice.
+/// forecast in it. A file is written aside and renamed when it is committed, before the positions are. After a crash in
+/// between the rows are read again; where the state is kept, they begin a file of the same name, which takes the place of
+/// the first.
+///
+/// For one process at a time: two that hand partitions to each other could write over each other's files.
 pub struct ParquetParts {
     folder: PathBuf,
     layout: Layout,

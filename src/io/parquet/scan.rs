@@ -115,6 +115,10 @@ impl Plan {
         }
     }
 
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.files.iter().map(|file| file.path.as_path())
+    }
+
     /// Row groups in all, and those that are passed over.
     pub fn groups(&self) -> (usize, usize) {
         let groups = || self.files.iter().flat_map(|file| &file.groups);

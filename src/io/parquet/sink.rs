@@ -52,8 +52,7 @@ impl ParquetOutput {
     /// # Errors
     /// If the folder or the file cannot be created.
     pub fn create(path: &Path, layout: Layout, levels: &[f64], every: i64) -> Result<Self> {
-        let is_file = path.extension().is_some_and(|ending| ending == "parquet") && !path.is_dir();
-        let path = if is_file { path.to_path_buf() } else { path.join(NAME) };
+        let path = Self::file(path);
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
         }
@@ -63,6 +62,12 @@ impl ParquetOutput {
         };
         let table = Some(TableWriter::create(&path, &schema)?);
         Ok(Self { path, layout, every, schema, table, pending: Vec::new(), pending_rows: 0 })
+    }
+
+    /// The file that an output at `path` is written to.
+    pub fn file(path: &Path) -> PathBuf {
+        let is_file = path.extension().is_some_and(|ending| ending == "parquet") && !path.is_dir();
+        if is_file { path.to_path_buf() } else { path.join(NAME) }
     }
 
     /// The file that will be there after [`Sink::finish`].

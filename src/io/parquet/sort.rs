@@ -3,18 +3,19 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::fs::{DirBuilder, File};
-use std::io::{BufReader, BufWriter, ErrorKind, Write};
+use std::fs::File;
+use std::io::{BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use arrow::array::{Array, AsArray, Int64Array, RecordBatch, TimestampMicrosecondArray};
 use arrow::compute::interleave_record_batch;
 use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
+use tempfile::TempDir;
 
 use super::scan::{BATCH_ROWS, Plan, Scan};
 use crate::io::{Batch, Position};
@@ -32,9 +33,6 @@ const FAN_IN: usize = 32;
 
 /// Rows of a run that are in memory while it is merged.
 const BLOCK_ROWS: usize = 8_192;
-
-/// Names that are tried for the folder of the runs.
-const FOLDERS_MAX: usize = 10_000;
 
 /// The batches of a scan, sorted. What is malformed comes first, as it is found, in batches without rows.
 pub(super) struct Sorted {
@@ -219,7 +217,7 @@ impl Merge {
 /// Runs in files.
 #[derive(Default)]
 struct Spilled {
-    folder: Option<Folder>,
+    folder: Option<TempDir>,
     /// By level: a run of level l + 1 was merged from [`FAN_IN`] runs of level l.
     levels: Vec<Vec<PathBuf>>,
     files: usize,
@@ -254,9 +252,9 @@ impl Spilled {
     fn write(&mut self, run: Run, plan: &Plan) -> Result<PathBuf> {
         let folder = match &self.folder {
             Some(folder) => folder,
-            None => self.folder.insert(Folder::new()?),
+            None => self.folder.insert(spill_folder()?),
         };
-        let path = folder.0.join(format!("run-{}.arrows", self.files));
+        let path = folder.path().join(format!("run-{}.arrows", self.files));
         self.files += 1;
         let write = || -> Result<()> {
             let file = BufWriter::new(File::create_new(&path)?);
@@ -273,48 +271,15 @@ impl Spilled {
     }
 }
 
+/// A folder of our own, readable by us alone, for files that nobody else needs; removed at the end.
+fn spill_folder() -> Result<TempDir> {
+    let made = tempfile::Builder::new().prefix(&format!("tidecast-sort-{}-", std::process::id())).tempdir();
+    made.context("cannot make a folder for sorted rows: TMPDIR chooses another place")
+}
+
 fn read_run(path: &Path) -> Result<Run> {
     let place = format!("cannot read sorted rows from {}", path.display());
     let open = || -> Result<_> { Ok(StreamReader::try_new(BufReader::new(File::open(path)?), None)?) };
     let reader = open().with_context(|| place.clone())?;
     Ok(Box::new(reader.map(move |block| block.map_err(|error| anyhow!(error).context(place.clone())))))
-}
-
-/// A folder of our own for files that nobody else needs, removed at the end.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new() -> Result<Self> {
-        let above = std::env::temp_dir();
-        // Names may be taken: by another input of ours, or by a process that was killed.
-        for number in 0..FOLDERS_MAX {
-            let path = above.join(format!("tidecast-sort-{}-{number}", std::process::id()));
-            match private().create(&path) {
-                Ok(()) => return Ok(Self(path)),
-                Err(error) if error.kind() == ErrorKind::AlreadyExists => continue,
-                Err(error) => {
-                    let place = format!("cannot create {}: TMPDIR chooses another folder", path.display());
-                    return Err(error).context(place);
-                }
-            }
-        }
-        bail!("{} holds {FOLDERS_MAX} folders of killed sorts: remove tidecast-sort-*", above.display())
-    }
-}
-
-/// Makes folders that only we can read: the rows in there are as private as their source.
-fn private() -> DirBuilder {
-    let mut builder = DirBuilder::new();
-    builder.recursive(false);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_dir_all(&self.0) {
-            tracing::warn!("cannot remove {}: {error}", self.0.display());
-        }
-    }
 }

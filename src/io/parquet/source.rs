@@ -76,6 +76,12 @@ impl ParquetInput {
         self.plan.rows
     }
 
+    /// Whether the file at `path` is one of those that are read.
+    pub fn reads(&self, path: &Path) -> bool {
+        let Ok(path) = path.canonicalize() else { return false };
+        self.plan.paths().any(|file| file.canonicalize().is_ok_and(|file| file == path))
+    }
+
     /// Row groups in all files, and how many of them are passed over unread.
     pub fn row_groups(&self) -> (usize, usize) {
         self.plan.groups()
