@@ -24,7 +24,7 @@
 //! | [`io`] | Kafka, Parquet, codecs, memory | table, tokio, rdkafka, polars |
 //! | [`state`] | snapshots on disk | io, arrow |
 //! | [`drive`] | the only loop: pull, push, write, commit, stop | io, forecaster, state |
-//! | [`train`] | learning from history | forecaster, model, threads |
+//! | [`train`] | learning from history | forecaster, model, config, threads |
 //! | [`dataset`] | history from Parquet | io, forecaster, train |
 //! | [`config`] | a pipeline file as usable values | serde |
 //! | [`cli`], [`commands`] | the words of the command line, and the wiring of each verb | everything |

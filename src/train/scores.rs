@@ -80,7 +80,7 @@ pub fn evaluate(
     };
     let varies = |origin: &&Origin| spread(origin) > 0.0;
     let usable: Vec<Origin> = origins.iter().filter(varies).copied().collect();
-    // All forecasts are compared on the same windows: the season counts only if (nearly) all of them have one.
+    // All forecasts are compared on the same windows: a season that fewer than nine in ten reach back to is left out.
     let seasoned = |origin: &Origin| season.is_none_or(|s| origin.place as usize + 1 >= s);
     let with_season: Vec<Origin> = usable.iter().filter(|origin| seasoned(origin)).copied().collect();
     let (usable, season) =
