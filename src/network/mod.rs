@@ -12,6 +12,7 @@ mod fused;
 mod gradients;
 mod kinds;
 mod loss;
+pub mod memory;
 mod model;
 mod optimizer;
 mod random;

@@ -1,0 +1,276 @@
+//! The memory: a fixed diagonal linear recurrence over the first differences of a series, carried from step to step at
+//! constant cost, and read out for all steps of the horizon by one matrix.
+//!
+//! With the value x and a complex pole λ = exp(-1/τ + iω) for each decay τ and frequency ω,
+//!
+//! ```text
+//! s(t) = λ s(t-1) + x(t) - x(t-1)
+//! ```
+//!
+//! A real pole is an exponential moving average's distance from the value; a complex one resonates with what recurs
+//! every 2π/ω steps. Being linear, the states of readings in any unit are those of scaled readings times the unit, so they
+//! are carried unscaled, and what reads them divides by the scale of the moment.
+
+mod readout;
+mod ridge;
+
+pub use readout::{Own, OwnSlot, Readout, ReadoutError, ReadoutScratch};
+pub use ridge::{Normal, Penalties, Solution, solve};
+
+use super::{Tensor, Tensors};
+
+/// Poles of a memory, at most: each costs two numbers a series and a multiplication a step.
+pub const POLES_MAX: usize = 4096;
+
+/// The poles, as a step uses them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Memory {
+    real: Vec<f64>,
+    complex: Vec<[f64; 2]>,
+    /// Steps that are remembered, and the poles to their power: what leaves is taken out again.
+    context: Option<Context>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct Context {
+    steps: usize,
+    real: Vec<f64>,
+    complex: Vec<[f64; 2]>,
+}
+
+/// What is remembered of one series, in the unit of its readings.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct MemoryState {
+    /// Step and value of the latest reading; `None` before the first.
+    pub last: Option<(i64, f64)>,
+    /// States of the real poles, then the real and then the imaginary parts of the complex ones.
+    pub numbers: Vec<f64>,
+}
+
+impl Memory {
+    /// From poles as `[real, imaginary]`; a pole without imaginary part is real. With `context`, differences older than
+    /// so many steps are forgotten altogether. `None` if there are too many, or one does not decay.
+    pub fn new(poles: &[[f32; 2]], context: Option<usize>) -> Option<Self> {
+        let wide = |[re, im]: [f32; 2]| [f64::from(re), f64::from(im)];
+        let decays = |pole: &[f32; 2]| wide(*pole).iter().map(|part| part * part).sum::<f64>() < 1.0;
+        if poles.len() > POLES_MAX || !poles.iter().all(decays) || context == Some(0) {
+            return None;
+        }
+        let (real, complex): (Vec<_>, Vec<_>) =
+            poles.iter().copied().map(wide).partition(|pole| pole[1] == 0.0);
+        let real: Vec<f64> = real.into_iter().map(|pole| pole[0]).collect();
+        let context = context.map(|steps| Context {
+            steps,
+            real: real.iter().map(|pole| power([*pole, 0.0], steps as u64)[0]).collect(),
+            complex: complex.iter().map(|pole| power(*pole, steps as u64)).collect(),
+        });
+        Some(Self { real, complex, context })
+    }
+
+    /// The poles of a decay and a frequency each: `[τ in steps, ω in radians a step]`, as f32, since that is what a file keeps.
+    pub fn pole(decay: f64, frequency: f64) -> [f32; 2] {
+        // λ = exp(-1/τ) (cos ω + i sin ω)
+        let size = (-1.0 / decay).exp();
+        let (sine, cosine) = frequency.sin_cos();
+        // At half a turn the sine is rounding.
+        let sine = if sine.abs() < 1e-9 { 0.0 } else { sine };
+        [(size * cosine) as f32, (size * sine) as f32]
+    }
+
+    /// Numbers of a state.
+    pub fn numbers(&self) -> usize {
+        self.real.len() + 2 * self.complex.len()
+    }
+
+    /// Places of the numbers of pole `i` of those it was made of.
+    pub fn places(poles: &[[f32; 2]], i: usize) -> Vec<usize> {
+        let is_real = |pole: &[f32; 2]| pole[1] == 0.0;
+        let (real, before) = (poles.iter().filter(|pole| is_real(pole)).count(), &poles[..i]);
+        let complex = poles.len() - real;
+        if is_real(&poles[i]) {
+            return vec![before.iter().filter(|pole| is_real(pole)).count()];
+        }
+        let place = real + before.iter().filter(|pole| !is_real(pole)).count();
+        vec![place, place + complex]
+    }
+
+    /// Values of the past that a step looks back to, besides those since the step before.
+    pub fn reach(&self) -> usize {
+        self.context.as_ref().map_or(0, |context| context.steps + 1)
+    }
+
+    /// The next steps of a run without a break: `values` ends with the `new` latest ones and begins with as many as are at
+    /// hand of the [`Memory::reach`] before the first of them, at least one. The last lies at `step`.
+    pub fn follow(&self, state: &mut MemoryState, step: i64, values: &[f64], new: usize) {
+        let first = values.len() - new;
+        for place in first..values.len() {
+            let leaving =
+                self.context.as_ref().map_or(0.0, |context| match place.checked_sub(context.steps + 1) {
+                    Some(before) => values[before + 1] - values[before],
+                    None => 0.0,
+                });
+            self.advance(&mut state.numbers, values[place] - values[place - 1], leaving);
+        }
+        state.last = values.last().map(|value| (step, *value));
+    }
+
+    /// A run begins at `step`, the first one or after a break, in which the states decayed as if nothing had changed.
+    pub fn start(&self, state: &mut MemoryState, step: i64, value: f64) {
+        match state.last {
+            Some((last, before)) if self.context.is_none() => {
+                self.decay(&mut state.numbers, step.saturating_sub(last).saturating_sub(1).max(0) as u64);
+                self.advance(&mut state.numbers, value - before, 0.0);
+            }
+            _ => {
+                state.numbers.clear();
+                state.numbers.resize(self.numbers(), 0.0);
+            }
+        }
+        state.last = Some((step, value));
+    }
+
+    /// s' = λ s + Δ, less λ^L times the difference that is L steps old.
+    fn advance(&self, numbers: &mut [f64], entering: f64, leaving: f64) {
+        let (real, complex) = numbers.split_at_mut(self.real.len());
+        let (re, im) = complex.split_at_mut(self.complex.len());
+        for (s, pole) in real.iter_mut().zip(&self.real) {
+            *s = pole * *s + entering;
+        }
+        for ((re, im), [a, b]) in re.iter_mut().zip(im.iter_mut()).zip(&self.complex) {
+            (*re, *im) = (a * *re - b * *im + entering, a * *im + b * *re);
+        }
+        let Some(context) = self.context.as_ref().filter(|_| leaving != 0.0) else { return };
+        for (s, gone) in real.iter_mut().zip(&context.real) {
+            *s -= gone * leaving;
+        }
+        for ((re, im), [a, b]) in re.iter_mut().zip(im.iter_mut()).zip(&context.complex) {
+            *re -= a * leaving;
+            *im -= b * leaving;
+        }
+    }
+
+    /// s' = λ^n s
+    fn decay(&self, numbers: &mut [f64], steps: u64) {
+        let (real, complex) = numbers.split_at_mut(self.real.len());
+        let (re, im) = complex.split_at_mut(self.complex.len());
+        for (s, pole) in real.iter_mut().zip(&self.real) {
+            *s *= power([*pole, 0.0], steps)[0];
+        }
+        for ((re, im), pole) in re.iter_mut().zip(im.iter_mut()).zip(&self.complex) {
+            let [a, b] = power(*pole, steps);
+            (*re, *im) = (a * *re - b * *im, a * *im + b * *re);
+        }
+    }
+}
+
+/// A complex number to a whole power, by squaring.
+fn power(base: [f64; 2], mut exponent: u64) -> [f64; 2] {
+    let times = |[a, b]: [f64; 2], [c, d]: [f64; 2]| [a * c - b * d, a * d + b * c];
+    let (mut result, mut square) = ([1.0, 0.0], base);
+    while exponent > 0 {
+        if exponent & 1 == 1 {
+            result = times(result, square);
+        }
+        square = times(square, square);
+        exponent >>= 1;
+    }
+    result
+}
+
+/// The name of the tensor `[poles x 2]`.
+pub const POLES: &str = "memory.poles";
+
+/// Poles as a tensor.
+pub fn poles_tensor(poles: &[[f32; 2]]) -> Tensor {
+    Tensor { shape: vec![poles.len(), 2], data: poles.iter().flatten().copied().collect() }
+}
+
+/// The poles that a file keeps, taken out of its tensors.
+pub fn take_poles(tensors: &mut Tensors) -> Option<Vec<[f32; 2]>> {
+    let Tensor { shape, data } = tensors.remove(POLES)?;
+    let pairs = shape.len() == 2 && shape[1] == 2 && data.len() == 2 * shape[0];
+    pairs.then(|| data.chunks_exact(2).map(|pole| [pole[0], pole[1]]).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn poles() -> Vec<[f32; 2]> {
+        let turn = std::f64::consts::TAU;
+        [(2.0, 0.0), (50.0, turn / 24.0), (50.0, turn / 2.0), (7.0, turn / 5.0)]
+            .map(|(decay, frequency)| Memory::pole(decay, frequency))
+            .to_vec()
+    }
+
+    fn values(count: usize) -> Vec<f64> {
+        (0..count).map(|i| ((i * i) % 23) as f64 - 0.3 * i as f64).collect()
+    }
+
+    /// Sum over the past of λ^k Δx(t - k), by the definition.
+    fn summed(values: &[f64], context: usize) -> Vec<f64> {
+        let poles = poles();
+        let mut numbers = vec![0.0; 6];
+        for (i, pole) in poles.iter().enumerate() {
+            let mut sum = [0.0, 0.0];
+            for k in 0..context.min(values.len() - 1) {
+                let place = values.len() - 1 - k;
+                let difference = values[place] - values[place - 1];
+                let [a, b] = power([f64::from(pole[0]), f64::from(pole[1])], k as u64);
+                sum = [sum[0] + a * difference, sum[1] + b * difference];
+            }
+            for (place, part) in Memory::places(&poles, i).into_iter().zip(sum) {
+                numbers[place] = part;
+            }
+        }
+        numbers
+    }
+
+    fn close(a: &[f64], b: &[f64]) {
+        assert_eq!(a.len(), b.len());
+        assert!(a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-9), "{a:?} {b:?}");
+    }
+
+    #[test]
+    fn carried_it_is_the_sum_over_the_past() {
+        for context in [None, Some(9)] {
+            let memory = Memory::new(&poles(), context).unwrap();
+            let all = values(60);
+            let mut state = MemoryState::default();
+            memory.start(&mut state, 0, all[0]);
+            let mut done = 1usize;
+            for new in [1, 3, 2, 1, 20, 32] {
+                let first = done.saturating_sub(memory.reach().max(1));
+                memory.follow(&mut state, (done + new - 1) as i64, &all[first..done + new], new);
+                done += new;
+            }
+            assert_eq!(state.last, Some((59, all[59])));
+            close(&state.numbers, &summed(&all, context.unwrap_or(60)));
+        }
+    }
+
+    #[test]
+    fn a_break_decays_as_if_the_value_had_been_held() {
+        let memory = Memory::new(&poles(), None).unwrap();
+        let (mut broken, mut held) = (MemoryState::default(), MemoryState::default());
+        for state in [&mut broken, &mut held] {
+            memory.start(state, 0, 1.0);
+            memory.follow(state, 1, &[1.0, 4.0], 1);
+        }
+        memory.start(&mut broken, 1001, -2.0);
+        for step in 2..1001 {
+            memory.follow(&mut held, step, &[4.0, 4.0], 1);
+        }
+        memory.follow(&mut held, 1001, &[4.0, -2.0], 1);
+        assert_eq!(broken.last, held.last);
+        close(&broken.numbers, &held.numbers);
+    }
+
+    #[test]
+    fn what_does_not_decay_is_no_memory() {
+        assert_eq!(Memory::new(&[[1.0, 0.0]], None), None);
+        assert_eq!(Memory::new(&[[0.8, 0.7]], None), None);
+        assert_eq!(Memory::new(&[[f32::NAN, 0.0]], None), None);
+        assert!(Memory::new(&[[-0.9, 0.0]], None).is_some());
+    }
+}

@@ -1,0 +1,288 @@
+//! The readout of the memory: for every step of the horizon a weighted sum of what is known at the origin, as learned by
+//! ridge regression. Constant while it forecasts; a column's result does not depend on its neighbours, bit for bit.
+
+use nalgebra::DMatrix;
+
+use super::super::fused::SMALLEST;
+use super::super::run::{TILE, tiles};
+use super::{Tensor, Tensors};
+
+/// Names of its tensors: `[horizon x features]` and `[series x (slots + copied) x horizon]`.
+const SHARED: &str = "memory.readout.weight";
+const OWN: &str = "memory.own.weight";
+
+/// Numbers of the coefficients, at most, as of a network's parameters: 1 GiB.
+const NUMBERS_MAX: usize = 256 << 20;
+
+/// What a series has of its own: a value for each slot of its season, and further coefficients of some features.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Own {
+    /// Series that have them.
+    pub series: usize,
+    /// Slots of the season.
+    pub slots: usize,
+    /// The features with further coefficients.
+    pub copied: Vec<usize>,
+}
+
+impl Own {
+    /// Own features of a series.
+    pub fn features(&self) -> usize {
+        self.slots + self.copied.len()
+    }
+
+    /// Writes the own features of a row, for the regression.
+    pub fn write(&self, slot: usize, features: &[f32], out: &mut [f32]) {
+        let (slots, copied) = out.split_at_mut(self.slots);
+        slots.fill(0.0);
+        if let Some(mark) = slots.get_mut(slot) {
+            *mark = 1.0;
+        }
+        for (out, feature) in copied.iter_mut().zip(&self.copied) {
+            *out = features[*feature];
+        }
+    }
+}
+
+/// Whose own coefficients a column takes, and at which slot of the season it stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OwnSlot {
+    /// Unknown series have none.
+    pub series: Option<usize>,
+    pub slot: usize,
+}
+
+/// The coefficients.
+#[derive(Clone, Debug)]
+pub struct Readout {
+    horizon: usize,
+    features: usize,
+    own: Own,
+    tensors: Tensors,
+    /// Horizon x features, both padded to what the fast product takes.
+    product: DMatrix<f32>,
+}
+
+/// Why tensors are not a readout.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReadoutError {
+    #[error(
+        "tensor `{name}` of shape {expected:?} is missing or has another shape or a number that is not finite"
+    )]
+    Tensor { name: &'static str, expected: Vec<usize> },
+    #[error("it would have {0} coefficients, more than {NUMBERS_MAX} (1 GiB)")]
+    TooLarge(usize),
+}
+
+/// Buffers of a readout, used again and again.
+#[derive(Clone, Debug)]
+pub struct ReadoutScratch {
+    features: DMatrix<f32>,
+    outputs: DMatrix<f32>,
+}
+
+impl Readout {
+    /// Coefficients as tensors: `shared` is `[horizon][feature]`, `own` `[series][own feature][horizon]`.
+    pub fn tensors_of(
+        horizon: usize,
+        features: usize,
+        own: &Own,
+        shared: Vec<f32>,
+        series: Vec<f32>,
+    ) -> Tensors {
+        let mut tensors = Tensors::new();
+        tensors.insert(SHARED.into(), Tensor { shape: vec![horizon, features], data: shared });
+        if own.series * own.features() > 0 {
+            let shape = vec![own.series, own.features(), horizon];
+            tensors.insert(OWN.into(), Tensor { shape, data: series });
+        }
+        tensors
+    }
+
+    /// Takes the readout's tensors out of those of a file.
+    ///
+    /// # Errors
+    /// If one of them is missing or not as described.
+    pub fn take(
+        tensors: &mut Tensors,
+        horizon: usize,
+        features: usize,
+        own: Own,
+    ) -> Result<Self, ReadoutError> {
+        let owned = own.series.saturating_mul(own.features());
+        let numbers = horizon.saturating_mul(features.saturating_add(owned));
+        if numbers > NUMBERS_MAX {
+            return Err(ReadoutError::TooLarge(numbers));
+        }
+        let mut kept = Tensors::new();
+        let mut take = |name: &'static str, expected: Vec<usize>| {
+            let found = tensors.remove(name).filter(|tensor| {
+                tensor.shape == expected
+                    && tensor.data.len() == expected.iter().product::<usize>()
+                    && tensor.data.iter().all(|number| number.is_finite())
+            });
+            kept.insert(name.into(), found.ok_or(ReadoutError::Tensor { name, expected })?);
+            Ok(())
+        };
+        take(SHARED, vec![horizon, features])?;
+        if owned > 0 {
+            take(OWN, vec![own.series, own.features(), horizon])?;
+        }
+        let copied_exist = own.copied.iter().all(|feature| *feature < features);
+        assert!(copied_exist, "what is copied is a feature: the description was checked");
+        let mut product = DMatrix::zeros(horizon.max(SMALLEST), features.max(SMALLEST));
+        for (place, number) in kept[SHARED].data.iter().enumerate() {
+            product[(place / features, place % features)] = *number;
+        }
+        Ok(Self { horizon, features, own, tensors: kept, product })
+    }
+
+    pub fn tensors(&self) -> &Tensors {
+        &self.tensors
+    }
+
+    pub fn horizon(&self) -> usize {
+        self.horizon
+    }
+
+    /// Features of a column.
+    pub fn features(&self) -> usize {
+        self.features
+    }
+
+    pub fn own(&self) -> &Own {
+        &self.own
+    }
+
+    /// How many numbers were fitted.
+    pub fn parameters(&self) -> u64 {
+        self.tensors.values().map(|tensor| tensor.data.len() as u64).sum()
+    }
+
+    pub fn scratch(&self) -> ReadoutScratch {
+        ReadoutScratch {
+            features: DMatrix::zeros(self.product.ncols(), TILE),
+            outputs: DMatrix::zeros(self.product.nrows(), TILE),
+        }
+    }
+
+    /// Reads out each column: `features` is `[column][feature]`, `out` `[column][horizon]`.
+    ///
+    /// # Panics
+    /// If a slice has the wrong length.
+    pub fn forecast(
+        &self,
+        features: &[f32],
+        slots: &[OwnSlot],
+        scratch: &mut ReadoutScratch,
+        out: &mut [f32],
+    ) {
+        let Self { horizon, features: count, .. } = *self;
+        let width = slots.len();
+        assert_eq!(features.len(), width * count, "features are [column][feature]");
+        assert_eq!(out.len(), width * horizon, "out is [column][horizon]");
+        for tile in tiles(width) {
+            let padded = tile.count.next_multiple_of(SMALLEST);
+            let columns = tile.first..tile.first + tile.count;
+            let rows = scratch.features.nrows();
+            for (place, column) in columns.clone().enumerate() {
+                scratch.features.as_mut_slice()[place * rows..][..count]
+                    .copy_from_slice(&features[column * count..][..count]);
+            }
+            // ŷ = W d
+            let read = scratch.features.columns(0, padded);
+            scratch.outputs.columns_mut(0, padded).gemm(1.0, &self.product, &read, 0.0);
+            let rows = scratch.outputs.nrows();
+            for (place, column) in columns.enumerate() {
+                let out = &mut out[column * horizon..][..horizon];
+                out.copy_from_slice(&scratch.outputs.as_slice()[place * rows..][..horizon]);
+                self.add_own(&features[column * count..][..count], slots[column], out);
+            }
+        }
+    }
+
+    /// ŷ += V_cᵀ o
+    fn add_own(&self, features: &[f32], OwnSlot { series, slot }: OwnSlot, out: &mut [f32]) {
+        let (Some(series), Some(own)) = (series, self.tensors.get(OWN)) else { return };
+        let size = self.own.features() * self.horizon;
+        let coefficients = &own.data[series * size..][..size];
+        let of = |feature: usize| &coefficients[feature * self.horizon..][..self.horizon];
+        if slot < self.own.slots {
+            out.iter_mut().zip(of(slot)).for_each(|(out, v)| *out += v);
+        }
+        for (place, feature) in self.own.copied.iter().enumerate() {
+            let x = features[*feature];
+            out.iter_mut().zip(of(self.own.slots + place)).for_each(|(out, v)| *out += v * x);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::Random;
+
+    fn readout(horizon: usize, features: usize) -> Readout {
+        let own = Own { series: 2, slots: 3, copied: vec![0, 2] };
+        let mut random = Random::new(9);
+        let mut numbers = |count: usize| (0..count).map(|_| random.within(1.0)).collect();
+        let (shared, series) = (numbers(horizon * features), numbers(2 * 5 * horizon));
+        let mut tensors = Readout::tensors_of(horizon, features, &own, shared, series);
+        Readout::take(&mut tensors, horizon, features, own).unwrap()
+    }
+
+    fn columns(count: usize, features: usize) -> (Vec<f32>, Vec<OwnSlot>) {
+        let mut random = Random::new(4);
+        let slots = (0..count).map(|i| OwnSlot { series: [None, Some(0), Some(1)][i % 3], slot: i % 4 });
+        ((0..count * features).map(|_| random.within(2.0)).collect(), slots.collect())
+    }
+
+    #[test]
+    fn it_is_the_sum_of_shared_and_own_terms() {
+        let (readout, (features, slots)) = (readout(5, 6), columns(4, 6));
+        let mut out = vec![0.0; 20];
+        readout.forecast(&features, &slots, &mut readout.scratch(), &mut out);
+        for (column, slot) in slots.iter().enumerate() {
+            let x = &features[column * 6..][..6];
+            let mut own = vec![0.0; 5];
+            readout.own.write(slot.slot, x, &mut own);
+            for h in 0..5 {
+                let shared = &readout.tensors[SHARED].data[h * 6..][..6];
+                let mut expected: f32 = shared.iter().zip(x).map(|(w, x)| w * x).sum();
+                if let Some(series) = slot.series {
+                    let v = |feature: usize| readout.tensors[OWN].data[(series * 5 + feature) * 5 + h];
+                    expected += own.iter().enumerate().map(|(feature, o)| v(feature) * o).sum::<f32>();
+                }
+                assert!((out[column * 5 + h] - expected).abs() < 1e-4);
+            }
+        }
+    }
+
+    #[test]
+    fn a_column_is_alone() {
+        for (horizon, count) in [(2, 3), (24, 130), (70, 600)] {
+            let (readout, (features, slots)) = (readout(horizon, count), columns(70, count));
+            let mut scratch = readout.scratch();
+            let mut all = vec![0.0; 70 * horizon];
+            readout.forecast(&features, &slots, &mut scratch, &mut all);
+            for width in [1, 5, 8, 13, 64] {
+                let first = 70 - width;
+                let mut some = vec![0.0; width * horizon];
+                readout.forecast(&features[first * count..], &slots[first..], &mut scratch, &mut some);
+                assert_eq!(some, all[first * horizon..]);
+            }
+        }
+    }
+
+    #[test]
+    fn foreign_tensors_are_refused() {
+        let mut tensors = readout(2, 3).tensors().clone();
+        let own = Own { series: 2, slots: 3, copied: vec![1] };
+        let error = Readout::take(&mut tensors.clone(), 2, 3, own.clone()).unwrap_err().to_string();
+        assert!(error.contains("`memory.own.weight` of shape [2, 4, 2]"), "{error}");
+        tensors.get_mut(SHARED).unwrap().data[0] = f32::INFINITY;
+        assert!(Readout::take(&mut tensors, 2, 3, own).is_err());
+        let huge = Readout::take(&mut Tensors::new(), 1 << 16, 1 << 16, Own::default());
+        assert!(matches!(huge, Err(ReadoutError::TooLarge(_))));
+    }
+}
