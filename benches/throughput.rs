@@ -12,7 +12,7 @@ use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray,
 use polars::prelude::{Column, DataFrame, DataType, Field, ParquetWriter, Schema, TimeUnit, TimeZone};
 use tidecast::config::Pipeline;
 use tidecast::forecaster::{Forecaster, Setup};
-use tidecast::model::{DataSummary, Description, Model};
+use tidecast::model::{CellsPart, DataSummary, Description, Model, Share};
 use tidecast::network::{CellKind, Network, Shape};
 use tidecast::series::{InputSpec, Moments};
 
@@ -78,7 +78,10 @@ fn model(pipeline: &Pipeline, cell: CellKind) -> Model {
     };
     let description = Description {
         format: Description::FORMAT,
-        network: shape,
+        horizon: shape.horizon,
+        warm: 0,
+        memory: None,
+        cells: Some(CellsPart { network: shape, shares: vec![Share { until: shape.horizon, share: 1.0 }] }),
         lookback: train.lookback,
         rules: pipeline.rules.clone(),
         targets: pipeline.columns.targets.clone(),
@@ -91,7 +94,7 @@ fn model(pipeline: &Pipeline, cell: CellKind) -> Model {
         data: DataSummary::default(),
         scores: vec![],
     };
-    Model::new(description, Network::new(shape, 1).expect("the shape is small"), None)
+    Model::new(description, None, Some(Network::new(shape, 1).expect("the shape is small")), None)
 }
 
 fn pipeline(folder: &Path) -> Pipeline {

@@ -2,10 +2,10 @@
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use tidecast::forecaster::{Histories, Inputs, Unused};
-use tidecast::network::{CellKind, Decoder, Scratch};
+use tidecast::forecaster::{Histories, OriginView, Predictor, Unused};
+use tidecast::network::{CellKind, Decoder};
 use tidecast::series::{Aggregate, Gaps, Scaling, Tally};
-use tidecast::train::{Origin, Recorder, Windows};
+use tidecast::train::{History, Lane, Origin, Recorder, Windows, lanes, walk};
 
 use crate::harness::{Came, Case, Forecast, Row, SECOND};
 
@@ -35,9 +35,11 @@ fn cases() -> impl Strategy<Value = Case> {
         ]),
         1u32..3,
         2usize..5,
+        (prop::bool::ANY, prop::option::of(1usize..9), 0u64..6),
     );
-    (rules, network).prop_map(|(rules, (cell, decoder, scaling, every, limit))| {
-        let mut case = Case { cell, decoder, scaling, every, limit, ..Case::default() };
+    (rules, network).prop_map(|(rules, (cell, decoder, scaling, every, limit, (memory, context, warm)))| {
+        let mut case =
+            Case { cell, decoder, scaling, every, limit, memory, context, warm, ..Case::default() };
         let (aggregate, complete_after, lateness, gaps, max_gap, offset) = rules;
         case.rules.aggregate = aggregate;
         case.rules.complete_after = complete_after;
@@ -168,29 +170,43 @@ fn trained(case: &Case, rows: &[Row]) -> Vec<Forecast> {
         .finish(&histories.by_id(), &mut tally, &mut unused, |closing| recorder.add(&case.rules, &closing));
     let history = &recorder.history;
     let windows = Windows { history, description: &model.description, rules: &case.rules };
-    let (mut inputs, mut scratch) = (Inputs::default(), Scratch::new(model.network.shape()));
-    let mut forecasts = Vec::new();
-    for (number, segment) in history.segments.iter().enumerate() {
-        for place in case.lookback - 1..segment.values.len() {
-            let step = segment.step(place);
-            if !segment.observed[place] || step.rem_euclid(i64::from(case.every)) != 0 {
-                continue;
-            }
-            inputs.clear();
-            let scale = windows.read(Origin { segment: number as u32, place: place as u32 }, &mut inputs);
-            let mut outputs = vec![0.0; case.horizon];
-            model.network.forecast(&inputs.batch(&model.description), &mut scratch, &mut outputs);
+    let (mut predictor, mut outputs, mut forecasts) = (Predictor::default(), Vec::new(), Vec::new());
+    for lane in lanes(history) {
+        let (id, target) = (&history.ids[lane.series], &case.columns.targets[lane.target]);
+        let part = model.description.memory.as_ref();
+        let own = part.and_then(|part| part.own.iter().position(|own| (&own.0, &own.1) == (id, target)));
+        let memory = model.memory.as_ref().map(|part| &part.memory);
+        walk(history, &lane, memory, &due(case, history, &lane), |origin, memory| {
+            let Some(window) = windows.view(origin) else { return };
+            let step = window.origin;
+            let view = OriginView { window, ahead: windows.ahead(origin), memory, own };
+            let scale = predictor.add(&model, &case.rules, &view);
+            predictor.run(&model, &mut outputs);
             forecasts.push(Forecast {
-                series: history.ids[segment.series].clone(),
-                target: case.columns.targets[segment.target].clone(),
+                series: id.clone(),
+                target: target.clone(),
                 origin: case.rules.grid.start_of(step) / SECOND,
                 position: 0,
                 bits: vec![outputs.iter().map(|output| (scale.invert(*output) as f32).to_bits()).collect()],
             });
-        }
+        });
     }
     forecasts.sort();
     forecasts
+}
+
+/// The steps of a lane at which a forecast is due.
+fn due(case: &Case, history: &History, lane: &Lane) -> Vec<Origin> {
+    let mut origins = Vec::new();
+    for number in &lane.segments {
+        let segment = &history.segments[*number as usize];
+        let due = |place: &usize| {
+            segment.observed[*place] && segment.step(*place).rem_euclid(i64::from(case.every)) == 0
+        };
+        let places = (0..segment.values.len()).filter(due);
+        origins.extend(places.map(|place| Origin { segment: *number, place: place as u32 }));
+    }
+    origins
 }
 
 /// `TIDECAST_ROUNDS` asks for a longer search.

@@ -7,7 +7,7 @@ use anyhow::Result;
 use super::prepare;
 use crate::cli::Inspect;
 use crate::config::duration_text;
-use crate::model::{Model, Score};
+use crate::model::{CellsPart, Model, Score};
 
 pub fn inspect(arguments: &Inspect) -> Result<()> {
     let model = prepare::model(&arguments.model)?;
@@ -17,24 +17,44 @@ pub fn inspect(arguments: &Inspect) -> Result<()> {
 /// The model for a reader.
 pub fn text(model: &Model) -> String {
     let description = &model.description;
-    let (shape, rules, data) = (&description.network, &description.rules, &description.data);
+    let (rules, data) = (&description.rules, &description.data);
     let mut out = String::new();
     let mut line = |name: &str, value: String| {
         // Writing to a string cannot fail.
         let _ = writeln!(out, "{name:<14}{value}");
     };
     let names = |names: &[String]| if names.is_empty() { "none".to_owned() } else { names.join(", ") };
-    let parameters: usize = model.network.tensors().values().map(|tensor| tensor.data.len()).sum();
     line("model", model.hash.clone());
+    line("parameters", model.parameters().to_string());
+    if let (Some(part), Some(memory)) = (&description.memory, &model.memory) {
+        let context = part.context.map_or(String::new(), |context| format!(" within {context} steps"));
+        line(
+            "memory",
+            format!(
+                "{} poles{context}, {} recent values, {} series with coefficients of their own",
+                memory.poles.len(),
+                part.recent,
+                part.own.len()
+            ),
+        );
+    }
+    if let Some(CellsPart { network, shares }) = &description.cells {
+        line(
+            "cells",
+            format!(
+                "{} x {}, {} layer(s), {} decoder, reading {} steps",
+                network.cell, network.hidden, network.layers, network.decoder, description.lookback
+            ),
+        );
+        let shares: Vec<String> =
+            shares.iter().map(|share| format!("{} until step {}", share.share, share.until)).collect();
+        line("", format!("believed {}", shares.join(", ")));
+    }
+    line("forecasts", format!("{} steps of {}", description.horizon, duration_text(rules.grid.every)));
     line(
-        "network",
-        format!(
-            "{} x {}, {} layer(s), {} decoder, {parameters} parameters",
-            shape.cell, shape.hidden, shape.layers, shape.decoder
-        ),
+        "warm",
+        format!("after {} observed steps of a series", description.warm.max(description.lookback as u64)),
     );
-    line("reads", format!("{} steps of {}", description.lookback, duration_text(rules.grid.every)));
-    line("forecasts", format!("{} steps", shape.horizon));
     line("targets", names(&description.targets));
     line("covariates", names(&description.covariates));
     line("known ahead", names(&description.known_ahead));

@@ -15,7 +15,7 @@ use crate::cli::Train;
 use crate::config::Pipeline;
 use crate::dataset;
 use crate::model::Model;
-use crate::train::{Step, train as learn};
+use crate::train::{Progress, Step, train as learn};
 
 pub async fn train(arguments: Train, quiet: bool) -> Result<()> {
     let mut pipeline = Pipeline::open(&arguments.pipeline)?;
@@ -43,13 +43,24 @@ pub async fn train(arguments: Train, quiet: bool) -> Result<()> {
         eprintln!("{} series, {}", read.history.ids.len(), read.tally);
     }
     let bar = report::bar(0, "minibatches", quiet);
-    let learned = learn(&pipeline, &read.history, read.summary, |step| {
-        tell(&bar, &pipeline, step, quiet);
+    let learned = learn(&pipeline, &read.history, read.summary, |progress| {
+        match progress {
+            Progress::Chose(choices) if !quiet => choices.iter().for_each(|choice| {
+                bar.suspend(|| eprintln!("{}: {}", choice.what, choice.why));
+            }),
+            Progress::Chose(_) => {}
+            Progress::Gathering => bar.set_message("gathering what the memory learns from"),
+            Progress::Remembers { rows } if !quiet => {
+                bar.suspend(|| eprintln!("the memory was solved from {rows} rows"));
+            }
+            Progress::Remembers { .. } => {}
+            Progress::Step(step) => tell(&bar, &pipeline, step, quiet),
+        }
         if stopped.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
     bar.finish_and_clear();
     let (model, outcome) = learned?;
-    if outcome.epoch == 0 {
+    if outcome.epoch == Some(0) && !pipeline.train.memory {
         bail!("stopped within the first epoch: nothing worth keeping was learned, and no model is written");
     }
     let bytes = model.to_bytes();
@@ -64,11 +75,11 @@ pub async fn train(arguments: Train, quiet: bool) -> Result<()> {
     }
     if !quiet {
         eprintln!(
-            "learned from {} windows, validated on {}, tested on {}; kept epoch {}; wrote {} ({})",
+            "learned from {} windows, validated on {}, tested on {}; kept {}; wrote {} ({})",
             outcome.trained,
             outcome.validated,
             outcome.tested,
-            outcome.epoch,
+            outcome.epoch.map_or("the memory alone".into(), |epoch| format!("epoch {epoch} of the cells")),
             arguments.out.display(),
             model.hash
         );

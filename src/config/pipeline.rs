@@ -203,7 +203,12 @@ impl Default for Limits {
 /// The recipe of training.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct Train {
-    pub cell: crate::network::CellKind,
+    /// Whether there is a memory: a linear recurrence over the whole past, read out by ridge regression.
+    pub memory: bool,
+    /// Steps after which the memory forgets altogether; without it, it fades.
+    pub context: Option<usize>,
+    /// The cells that learn what the memory leaves over, or everything without one.
+    pub cell: Option<crate::network::CellKind>,
     pub hidden: usize,
     pub layers: usize,
     pub lookback: usize,
@@ -233,7 +238,9 @@ impl Train {
     /// The recipe for a grid of steps of `every` microseconds where the file says nothing.
     pub fn for_grid(every: i64) -> Self {
         Self {
-            cell: Default::default(),
+            memory: true,
+            context: None,
+            cell: Some(Default::default()),
             hidden: 32,
             layers: 1,
             // A day of steps: the shortest history that shows a day's shape. At least 24 steps, for there has to be a

@@ -150,7 +150,15 @@ impl Pipeline {
     fn plan_train(&self, out: &mut Text) {
         let train = &self.train;
         out.table("train");
-        out.key("cell", &train.cell);
+        out.key("memory", &train.memory);
+        match &train.context {
+            Some(context) => out.key("context", context),
+            None => out.line("# no context: the memory fades, and forgets nothing at once".to_string()),
+        }
+        match &train.cell {
+            Some(cell) => out.key("cell", cell),
+            None => out.key("cell", "none"),
+        }
         out.key("hidden", &train.hidden);
         out.key("layers", &train.layers);
         out.key("lookback", &train.lookback);

@@ -10,6 +10,9 @@ use crate::table::Columns;
 /// Each step of it is unrolled in training, and its activations kept for every window of a batch.
 const LOOKBACK_MAX: i64 = 10_000;
 
+/// As many values of each series are kept.
+const CONTEXT_MAX: i64 = 65_535;
+
 impl Checks<'_> {
     pub(super) fn train(&mut self, columns: &Columns, rules: &Rules, spec: spec::Train) -> Train {
         let default = Train::for_grid(rules.grid.every);
@@ -34,10 +37,15 @@ impl Checks<'_> {
         let batch =
             size("batch", spec.batch, default.batch, 65_536, "the windows of a batch are in memory together");
         let patience = size("patience", spec.patience, default.patience, 100_000, "it counts epochs");
+        let context = spec.context.map(|context| {
+            size("context", Some(context), 1, CONTEXT_MAX, "every series keeps as many values")
+        });
         let positive = |x: f64| x > 0.0;
         let part = |x: f64| x > 0.0 && x < 1.0;
         let train = Train {
-            cell: spec.cell.unwrap_or(default.cell),
+            memory: spec.memory.unwrap_or(default.memory),
+            context,
+            cell: spec.cell.map_or(default.cell, spec::Cell::kind),
             hidden,
             layers,
             lookback,
@@ -107,8 +115,13 @@ impl Checks<'_> {
                 self.problems.value(&format!("train.calendar[{i}]"), "repeats an input");
             }
         }
+        if !train.memory && train.cell.is_none() {
+            self.problems
+                .value("train.cell", "is \"none\" and \"memory\" is false: nothing is left to forecast with");
+        }
+        let Some(cell) = train.cell else { return };
         let shape = Shape {
-            cell: train.cell,
+            cell,
             inputs: 1
                 + usize::from(rules.gaps == Gaps::Missing)
                 + columns.covariates.len()

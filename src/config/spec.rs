@@ -128,7 +128,9 @@ pub(super) struct Limits {
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Train {
-    pub cell: Option<CellKind>,
+    pub memory: Option<bool>,
+    pub context: Option<i64>,
+    pub cell: Option<Cell>,
     pub hidden: Option<i64>,
     pub layers: Option<i64>,
     pub lookback: Option<i64>,
@@ -146,6 +148,33 @@ pub(super) struct Train {
     pub train_part: Option<f64>,
     pub validation_part: Option<f64>,
     pub seed: Option<i64>,
+}
+
+/// The cells of a recipe, or that there are none.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Cell {
+    None,
+    Rnn,
+    Lstm,
+    LstmPeephole,
+    LstmCoupled,
+    LstmPeepholeCoupled,
+    Gru,
+}
+
+impl Cell {
+    pub fn kind(self) -> Option<CellKind> {
+        match self {
+            Cell::None => None,
+            Cell::Rnn => Some(CellKind::Rnn),
+            Cell::Lstm => Some(CellKind::Lstm),
+            Cell::LstmPeephole => Some(CellKind::LstmPeephole),
+            Cell::LstmCoupled => Some(CellKind::LstmCoupled),
+            Cell::LstmPeepholeCoupled => Some(CellKind::LstmPeepholeCoupled),
+            Cell::Gru => Some(CellKind::Gru),
+        }
+    }
 }
 
 /// librdkafka properties. `sasl.mechanism = "PLAIN"` without quotes around the key is a table in a table to TOML; both

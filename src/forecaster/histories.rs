@@ -7,6 +7,7 @@ use std::sync::Arc;
 use arrow::array::{Array, AsArray, Float64Array, RecordBatch};
 use arrow::datatypes::Float64Type;
 
+use crate::network::memory::{Memory, MemoryState};
 use crate::series::{
     ClosedStep, Outcome, Refusal, Row, Rules, Running, Steps, Tally, Track, Verdict, Window,
 };
@@ -17,6 +18,8 @@ use crate::table::{Columns, Observations};
 pub struct Target {
     pub window: Window,
     pub running: Running,
+    /// Of a model with a memory.
+    pub memory: MemoryState,
 }
 
 /// All that is kept of one id.
@@ -89,6 +92,7 @@ pub struct Histories {
     rules: Rules,
     /// Steps of a window that can still be asked for.
     keep: usize,
+    memory: Option<Memory>,
     /// Values a row brings for each input known ahead.
     horizon: usize,
     /// Most ids; a row that would start one more is refused.
@@ -114,6 +118,7 @@ impl Histories {
             columns: Arc::new(columns),
             rules,
             keep,
+            memory: None,
             horizon,
             limit,
             index: HashMap::new(),
@@ -121,6 +126,15 @@ impl Histories {
             row: RowBuffers::default(),
             entries: Vec::new(),
         }
+    }
+
+    /// Carries a memory along, whose reach `keep` has to cover.
+    pub fn with_memory(self, memory: Option<Memory>) -> Self {
+        Self { memory, ..self }
+    }
+
+    pub fn memory(&self) -> Option<&Memory> {
+        self.memory.as_ref()
     }
 
     pub fn rules(&self) -> &Rules {
@@ -190,12 +204,21 @@ impl Histories {
         mut on_step: impl FnMut(Closing<'_>),
     ) {
         for &index in ids {
-            let (rules, keep) = (&self.rules, self.keep);
+            let (rules, keep, memory) = (&self.rules, self.keep, self.memory.as_ref());
             let History { id, steps, targets, covariates, position } = &mut self.histories[index];
             let candidate = steps.finish(rules, |closed| {
                 let entries = &mut self.entries;
-                let mut sides =
-                    Sides { rules, keep, index, id, position: *position, targets, covariates, entries };
+                let mut sides = Sides {
+                    rules,
+                    keep,
+                    memory,
+                    index,
+                    id,
+                    position: *position,
+                    targets,
+                    covariates,
+                    entries,
+                };
                 sides.close(closed, &mut on_step);
             });
             if let Some(position) = candidate {
@@ -245,12 +268,13 @@ impl Histories {
         time: i64,
         on_step: &mut impl FnMut(Closing<'_>),
     ) -> Outcome {
-        let (rules, keep) = (&self.rules, self.keep);
+        let (rules, keep, memory) = (&self.rules, self.keep, self.memory.as_ref());
         let History { id, steps, targets, covariates, position } = &mut self.histories[index];
         let RowBuffers { targets: values, covariates: covariate_values, ahead } = &self.row;
         let row = Row { offset, time, targets: values, covariates: covariate_values, ahead };
         let entries = &mut self.entries;
-        let mut sides = Sides { rules, keep, index, id, position: offset, targets, covariates, entries };
+        let mut sides =
+            Sides { rules, keep, memory, index, id, position: offset, targets, covariates, entries };
         let newest = steps.newest;
         let outcome = steps.push(rules, row, |closed| sides.close(closed, on_step));
         // A candidate may have been used even where the row itself was not.
@@ -295,6 +319,7 @@ fn usable(value: &f64) -> bool {
 struct Sides<'a> {
     rules: &'a Rules,
     keep: usize,
+    memory: Option<&'a Memory>,
     index: usize,
     id: &'a Arc<str>,
     position: i64,
@@ -305,7 +330,7 @@ struct Sides<'a> {
 
 impl Sides<'_> {
     fn close(&mut self, closed: ClosedStep<'_>, on_step: &mut impl FnMut(Closing<'_>)) {
-        let Self { rules, keep, .. } = *self;
+        let Self { rules, keep, memory, .. } = *self;
         let ClosedStep { step, cold, .. } = closed;
         for (track, value) in self.covariates.iter_mut().zip(closed.covariates) {
             if value.is_finite() {
@@ -319,7 +344,11 @@ impl Sides<'_> {
             self.entries.push(if value.is_finite() {
                 target.running.add(*value);
                 let grew = target.window.push(rules, keep, step, *value, cold);
-                grew.map_or(Entry::Started, Entry::Grew)
+                let entry = grew.map_or(Entry::Started, Entry::Grew);
+                if let Some(memory) = memory {
+                    remember(memory, target, entry, step, *value);
+                }
+                entry
             } else {
                 if cold {
                     target.window = Window::default();
@@ -339,5 +368,19 @@ impl Sides<'_> {
             ahead: closed.ahead,
             cold,
         });
+    }
+}
+
+/// The memory takes the step that the window has just taken.
+fn remember(memory: &Memory, target: &mut Target, entry: Entry, step: i64, value: f64) {
+    match entry {
+        Entry::Missing => {}
+        Entry::Started => memory.start(&mut target.memory, step, value),
+        Entry::Grew(steps) => {
+            let new = steps as usize;
+            let at_hand = target.window.len().min(memory.reach().max(1) + new);
+            let (values, _) = target.window.tail(at_hand).expect("no more than there are");
+            memory.follow(&mut target.memory, step, values, new);
+        }
     }
 }

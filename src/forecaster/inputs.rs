@@ -21,7 +21,8 @@ pub struct Inputs {
 impl Inputs {
     /// Adds a window of `description.lookback` steps; `ahead` is what is known of its horizon, `[known x horizon]`.
     pub fn add(&mut self, description: &Description, rules: &Rules, view: &WindowView<'_>, ahead: &[f64]) {
-        let Description { network: shape, inputs: spec, lookback, .. } = description;
+        let Description { inputs: spec, lookback, .. } = description;
+        let shape = shape_of(description);
         self.windows += 1;
         spec.write(rules, view, grow(&mut self.past, lookback * shape.inputs));
         let future = grow(&mut self.future, fed_back(shape) * shape.inputs);
@@ -39,7 +40,7 @@ impl Inputs {
 
     /// All windows as the network takes them.
     pub fn batch(&mut self, description: &Description) -> Batch<'_> {
-        let Description { network: shape, lookback, .. } = description;
+        let (shape, lookback) = (shape_of(description), &description.lookback);
         let [past, future] = &mut self.by_step;
         by_step(&self.past, self.windows, *lookback, shape.inputs, past);
         by_step(&self.future, self.windows, fed_back(shape), shape.inputs, future);
@@ -52,6 +53,12 @@ impl Inputs {
         self.future.clear();
         self.known.clear();
     }
+}
+
+/// # Panics
+/// If the model has no cells: nothing reads windows then.
+fn shape_of(description: &Description) -> &Shape {
+    &description.cells.as_ref().expect("inputs are made for cells").network
 }
 
 /// Steps whose inputs are partly outputs.

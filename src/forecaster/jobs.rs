@@ -4,9 +4,9 @@
 
 use std::sync::Arc;
 
-use super::{Closing, Entry, Inputs, Setup};
+use super::predictor::{OriginView, Predictor};
+use super::{Closing, Entry, Setup};
 use crate::intervals::Offsets;
-use crate::network::Scratch;
 use crate::series::{Scale, WindowView};
 use crate::table::ForecastBuilder;
 
@@ -27,18 +27,19 @@ pub struct Jobs {
     /// For each level, how far the bounds lie from the forecast.
     offsets: Vec<Offsets>,
     jobs: Vec<Job>,
-    inputs: Inputs,
+    predictor: Predictor,
+    /// Of each id, by its number: the number of each target among the series that have coefficients of their own.
+    own: Vec<Vec<Option<usize>>>,
     outputs: Vec<f32>,
     lists: Vec<Vec<f32>>,
-    scratch: Scratch,
 }
 
 impl Jobs {
     pub fn new(setup: Arc<Setup>) -> Self {
         let offsets = setup.levels.iter().map(|level| setup.model.offsets(*level)).collect();
         let lists = vec![Vec::new(); 1 + 2 * setup.levels.len()];
-        let (inputs, scratch) = (Inputs::default(), Scratch::new(setup.model.network.shape()));
-        Self { setup, offsets, jobs: Vec::new(), inputs, outputs: Vec::new(), lists, scratch }
+        let (jobs, own, outputs) = (Vec::new(), Vec::new(), Vec::new());
+        Self { setup, offsets, jobs, predictor: Predictor::default(), own, outputs, lists }
     }
 
     /// Issues a forecast for every target that is due at the closed step: it was observed, its number is a multiple of
@@ -62,11 +63,16 @@ impl Jobs {
         let description = &model.description;
         let history = &closing.targets[target];
         let Some((values, observed)) = history.window.tail(description.lookback) else { return };
+        if history.running.count < description.warm {
+            return;
+        }
         let fixed = description.moments(target);
         let scale = Scale::at_origin(description.scaling, values, &history.running, fixed);
-        let view =
+        let window =
             WindowView { values, observed, covariates: closing.covariates, origin: closing.step, scale };
-        self.inputs.add(description, rules, &view, closing.ahead);
+        let own = own_of(&mut self.own, &self.setup, closing)[target];
+        let view = OriginView { window, ahead: closing.ahead, memory: &history.memory, own };
+        let scale = self.predictor.add(model, rules, &view);
         let origin = rules.grid.start_of(closing.step);
         self.jobs.push(Job { position: closing.position, id: closing.id.clone(), target, origin, scale });
     }
@@ -77,10 +83,8 @@ impl Jobs {
             return;
         }
         let Setup { model, columns, .. } = &*self.setup;
-        let horizon = model.description.network.horizon;
-        self.outputs.resize(self.jobs.len() * horizon, 0.0);
-        let batch = self.inputs.batch(&model.description);
-        model.network.forecast(&batch, &mut self.scratch, &mut self.outputs);
+        let horizon = model.description.horizon;
+        self.predictor.run(model, &mut self.outputs);
         for (job, outputs) in self.jobs.iter().zip(self.outputs.chunks_exact(horizon)) {
             fill(&mut self.lists[0], outputs, |output, _| job.scale.invert(output));
             for (offsets, bounds) in self.offsets.iter().zip(self.lists[1..].chunks_exact_mut(2)) {
@@ -90,8 +94,28 @@ impl Jobs {
             out.push(job.position, &job.id, &columns.targets[job.target], job.origin, &self.lists);
         }
         self.jobs.clear();
-        self.inputs.clear();
     }
+}
+
+/// The numbers of an id's targets among the series that have coefficients of their own, looked up once an id.
+fn own_of<'a>(
+    known: &'a mut Vec<Vec<Option<usize>>>,
+    setup: &Setup,
+    closing: &Closing<'_>,
+) -> &'a [Option<usize>] {
+    if known.len() <= closing.index {
+        known.resize(closing.index + 1, Vec::new());
+    }
+    let own = &mut known[closing.index];
+    if own.is_empty() {
+        let part = setup.model.description.memory.as_ref();
+        let place = |target: &String| {
+            let named = |(id, name): &(String, String)| **id == **closing.id && name == target;
+            part.and_then(|part| part.own.iter().position(named))
+        };
+        own.extend(setup.columns.targets.iter().map(place));
+    }
+    own
 }
 
 fn fill(list: &mut Vec<f32>, outputs: &[f32], value: impl Fn(f32, usize) -> f64) {

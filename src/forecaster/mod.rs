@@ -2,17 +2,21 @@
 //! no clock, no file and no thread, never fails on data, and its forecasts are a function of the rows and their order,
 //! however they are cut into batches.
 
+mod features;
 mod histories;
 mod inputs;
 mod jobs;
+mod predictor;
 mod snapshot;
 
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 
+pub use features::write as write_features;
 pub use histories::{Closing, Entry, Held, Histories, History, Refused, Target, Unused};
 pub use inputs::Inputs;
+pub use predictor::{OriginView, Predictor};
 pub use snapshot::RestoreError;
 
 use crate::model::Model;
@@ -44,7 +48,7 @@ impl Setup {
     /// targets. (A row closes a few steps at most, but usually one.)
     pub fn rows_at_once(&self) -> usize {
         let lists = 1 + 2 * self.levels.len();
-        let numbers = self.columns.targets.len() * lists * self.model.network.shape().horizon;
+        let numbers = self.columns.targets.len() * lists * self.model.description.horizon;
         (NUMBERS_AT_ONCE / numbers.max(1)).max(1)
     }
 }
@@ -71,15 +75,15 @@ pub struct Forecaster {
 
 impl Forecaster {
     pub fn new(setup: Arc<Setup>) -> Self {
-        let shape = setup.model.network.shape();
-        let keep = setup.model.description.lookback;
+        let description = &setup.model.description;
         let histories = Histories::new(
             setup.columns.clone(),
             setup.rules.clone(),
-            keep,
-            shape.horizon,
+            description.keep(),
+            description.horizon,
             setup.series_limit,
-        );
+        )
+        .with_memory(setup.model.memory.as_ref().map(|part| part.memory.clone()));
         let stamp = ForecastStamp { every: setup.every_text.clone(), model: setup.model.hash.clone() };
         let forecasts = ForecastBuilder::new(&setup.levels, stamp);
         Self { jobs: Jobs::new(setup.clone()), setup, histories, forecasts }
@@ -126,8 +130,11 @@ impl Forecaster {
 
     /// How many ids can forecast all their targets. Walks over all of them.
     pub fn warm(&self) -> usize {
-        let needed = self.setup.model.description.lookback;
-        let warm = |history: &&History| history.targets.iter().all(|target| target.window.len() >= needed);
+        let description = &self.setup.model.description;
+        let is_warm = |target: &Target| {
+            target.window.len() >= description.lookback && target.running.count >= description.warm
+        };
+        let warm = |history: &&History| history.targets.iter().all(is_warm);
         self.histories.all().iter().filter(warm).count()
     }
 

@@ -9,6 +9,7 @@
 //! | `open`, `open_values` | each step: number, rows, times (counted), count and latest time of each cell, time of what is known ahead and its length; the cells' values, what is known ahead |
 //! | `windows`, `windows_values` | each target: last step, length, 64 marks a number, readings so far; mean, squares, a value a step |
 //! | `tracks`, `tracks_values` | each covariate: last step, length; a value a step |
+//! | `memory`, `memory_values` | each target: count of its numbers, last step; last value, the numbers; a count of 0 alone before the first reading |
 
 use std::sync::Arc;
 
@@ -19,6 +20,7 @@ use arrow::array::{
 use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema};
 
 use super::{Histories, History, Target};
+use crate::network::memory::{Memory, MemoryState};
 use crate::series::{Candidate, Cell, OpenStep, Running, Steps, Track, Window};
 use crate::table::Columns;
 
@@ -31,7 +33,7 @@ pub enum RestoreError {
     Row { id: String, part: &'static str },
 }
 
-const PARTS: [&str; 5] = ["accepted", "candidate", "open", "windows", "tracks"];
+const PARTS: [&str; 6] = ["accepted", "candidate", "open", "windows", "tracks", "memory"];
 
 /// One part of the state of all ids: whole numbers and floating point numbers, a list of each an id.
 #[derive(Default)]
@@ -53,7 +55,7 @@ impl Part {
 /// The state of all ids, ordered by id.
 pub fn of(histories: &Histories) -> RecordBatch {
     let rows: Vec<&History> = histories.by_id().into_iter().map(|index| &histories.all()[index]).collect();
-    let mut parts: [Part; 5] = Default::default();
+    let mut parts: [Part; 6] = Default::default();
     for history in &rows {
         write(history, histories.keep(), &mut parts);
         for part in &mut parts {
@@ -86,7 +88,11 @@ fn values_of(part: &str) -> String {
     format!("{part}_values")
 }
 
-fn write(history: &History, keep: usize, [accepted, candidate, open, windows, tracks]: &mut [Part; 5]) {
+fn write(
+    history: &History,
+    keep: usize,
+    [accepted, candidate, open, windows, tracks, memory]: &mut [Part; 6],
+) {
     let steps = &history.steps;
     accepted.whole(steps.accepted.iter().copied());
     if let Some(held) = &steps.candidate {
@@ -103,7 +109,13 @@ fn write(history: &History, keep: usize, [accepted, candidate, open, windows, tr
         step.cells.iter().for_each(|cell| open.real(&[cell.value]));
         open.real(&step.ahead);
     }
-    for Target { window, running } in &history.targets {
+    for Target { window, running, memory: state } in &history.targets {
+        memory.whole([state.numbers.len() as i64]);
+        if let Some((step, value)) = state.last {
+            memory.whole([step]);
+            memory.real(&[value]);
+            memory.real(&state.numbers);
+        }
         let (values, observed) = window.tail(window.len().min(keep)).unwrap_or_default();
         windows.whole([window.last, values.len() as i64]);
         windows.whole(observed.chunks(64).map(packed));
@@ -153,7 +165,7 @@ pub fn into(
             real: real.value(row).as_primitive::<Float64Type>().values().to_vec().into_iter(),
             part,
         });
-        let cursors: [Cursor; 5] = std::array::from_fn(|_| cursors.next().expect("a cursor a part"));
+        let cursors: [Cursor; 6] = std::array::from_fn(|_| cursors.next().expect("a cursor a part"));
         let mut history = History {
             id: series.value(row).into(),
             position: positions.value(row),
@@ -164,7 +176,8 @@ pub fn into(
         history.steps.newest = newest.is_valid(row).then(|| newest.value(row));
         history.steps.frontier = frontiers.value(row);
         history.steps.cold = cold.value(row);
-        read(cursors, columns, &mut history)
+        let numbers = histories.memory().map_or(0, Memory::numbers);
+        read(cursors, columns, numbers, &mut history)
             .map_err(|Torn(part)| RestoreError::Row { id: series.value(row).to_owned(), part })?;
         histories.insert(history);
     }
@@ -216,8 +229,8 @@ impl Cursor {
     }
 }
 
-fn read(cursors: [Cursor; 5], columns: &Columns, history: &mut History) -> Result<(), Torn> {
-    let [mut accepted, mut candidate, mut open, mut windows, mut tracks] = cursors;
+fn read(cursors: [Cursor; 6], columns: &Columns, numbers: usize, history: &mut History) -> Result<(), Torn> {
+    let [mut accepted, mut candidate, mut open, mut windows, mut tracks, mut memory] = cursors;
     let (targets, covariates) = (columns.targets.len(), columns.covariates.len());
     history.steps.accepted = accepted.wholes(accepted.whole.len())?.into();
     if candidate.whole.len() > 0 {
@@ -237,13 +250,25 @@ fn read(cursors: [Cursor; 5], columns: &Columns, history: &mut History) -> Resul
         let count = windows.whole()? as u64;
         let running = Running { count, mean: windows.real()?, squares: windows.real()? };
         let window = Window::restored(last, windows.reals(length)?, observed);
-        history.targets.push(Target { window, running });
+        history.targets.push(Target { window, running, memory: remembered(&mut memory, numbers)? });
     }
     for _ in 0..covariates {
         let (last, length) = (tracks.whole()?, tracks.count()?);
         history.covariates.push(Track::restored(last, tracks.reals(length)?));
     }
-    [accepted, candidate, open, windows, tracks].iter().try_for_each(Cursor::end)
+    [accepted, candidate, open, windows, tracks, memory].iter().try_for_each(Cursor::end)
+}
+
+/// What is remembered of a target: as many numbers as the memory has, or nothing yet.
+fn remembered(memory: &mut Cursor, numbers: usize) -> Result<MemoryState, Torn> {
+    match memory.count()? {
+        0 => Ok(MemoryState::default()),
+        count if count == numbers => {
+            let last = Some((memory.whole()?, memory.real()?));
+            Ok(MemoryState { last, numbers: memory.reals(numbers)? })
+        }
+        _ => Err(Torn(memory.part)),
+    }
 }
 
 fn open_step(open: &mut Cursor, targets: usize, covariates: usize) -> Result<OpenStep, Torn> {

@@ -4,17 +4,15 @@
 use std::ops::ControlFlow;
 
 use super::shards;
-use super::windows::{Origin, Windows};
+use super::targets::Examples;
+use super::windows::Windows;
 use crate::config::Train;
 use crate::forecaster::Inputs;
 use crate::network::{Gradients, Network, Optimizer, Random, Scored, Scratch, TrainScratch};
 
 /// Windows of a minibatch that one thread works on at a time. Fixed, so that sums are added in the same order on any
 /// number of threads.
-const SHARD: usize = 64;
-
-/// Most validation windows looked at after each epoch; more are thinned out evenly.
-const MOST_VALIDATED: usize = 20_000;
+pub(super) const SHARD: usize = 64;
 
 /// Share of the learning rate that is left at the end.
 const LAST_RATE: f64 = 0.05;
@@ -49,24 +47,24 @@ pub fn fit(
     recipe: &Train,
     windows: &Windows<'_>,
     mut network: Network,
-    train: &[Origin],
-    validation: &[Origin],
+    train: &Examples,
+    validation: &Examples,
     mut report: impl FnMut(Step) -> ControlFlow<()>,
 ) -> Fitted {
-    let validation = super::scores::thinned(validation, MOST_VALIDATED);
     let mut optimizer = Optimizer::new(&network, recipe.learning_rate, recipe.weight_decay);
     let mut random = Random::new(recipe.seed);
-    let mut order = train.to_vec();
+    let mut order: Vec<usize> = (0..train.len()).collect();
+    let checked: Vec<usize> = (0..validation.len()).collect();
     let batches = order.len().div_ceil(recipe.batch);
     let mut best = Fitted { network: network.clone(), epoch: 0, validation: None };
     for epoch in 1..=recipe.epochs {
         shuffle(&mut order, &mut random);
         let (mut sum, mut count) = (0.0, 0);
         let mut step = Step { epoch, batch: 0, batches, loss: 0.0, validation: None, best: best.validation };
-        for (batch, origins) in order.chunks(recipe.batch).enumerate() {
+        for (batch, chosen) in order.chunks(recipe.batch).enumerate() {
             let done = ((epoch - 1) * batches + batch) as f64 / (recipe.epochs * batches) as f64;
             optimizer.learning_rate = recipe.learning_rate * cosine(done);
-            let scored = gradients(recipe, windows, &network, origins);
+            let scored = gradients(recipe, windows, &network, train, chosen);
             sum += scored.loss_sum;
             count += scored.count;
             learn(recipe, &mut optimizer, &mut network, scored);
@@ -75,9 +73,10 @@ pub fn fit(
                 return best;
             }
         }
-        let score = validate(recipe, windows, &network, &validation).filter(|score| score.is_finite());
+        let score =
+            validate(recipe, windows, &network, validation, &checked).filter(|score| score.is_finite());
         let better = score.is_some_and(|score| best.validation.is_none_or(|best| score < best));
-        if best.epoch == 0 || validation.is_empty() || better {
+        if best.epoch == 0 || checked.is_empty() || better {
             best = Fitted { network: network.clone(), epoch, validation: score };
         }
         let stop = report(Step { validation: score, best: best.validation, ..step }).is_break();
@@ -94,7 +93,7 @@ fn cosine(done: f64) -> f64 {
 }
 
 /// Fisher and Yates: each order is equally likely (up to 2^-40, the bias of the remainder).
-fn shuffle(order: &mut [Origin], random: &mut Random) {
+fn shuffle(order: &mut [usize], random: &mut Random) {
     for i in (1..order.len()).rev() {
         order.swap(i, (random.next_u64() % (i as u64 + 1)) as usize);
     }
@@ -109,11 +108,17 @@ fn learn(recipe: &Train, optimizer: &mut Optimizer, network: &mut Network, mut s
 }
 
 /// The loss of a minibatch and its gradients, summed in the order of its shards.
-fn gradients(recipe: &Train, windows: &Windows<'_>, network: &Network, origins: &[Origin]) -> Scored {
-    let chunks: Vec<&[Origin]> = origins.chunks(SHARD).collect();
+fn gradients(
+    recipe: &Train,
+    windows: &Windows<'_>,
+    network: &Network,
+    examples: &Examples,
+    chosen: &[usize],
+) -> Scored {
+    let chunks: Vec<&[usize]> = chosen.chunks(SHARD).collect();
     let workspace = || (Inputs::default(), TrainScratch::new(network.shape()), Vec::new());
     let scored = shards::each(chunks.len(), workspace, |(inputs, scratch, targets), shard| {
-        read(windows, chunks[shard], inputs, targets);
+        read(windows, examples, chunks[shard], inputs, targets);
         network.loss_and_gradients(&inputs.batch(windows.description), targets, recipe.loss, scratch)
     });
     let none = Scored { loss_sum: 0.0, count: 0, gradients: Gradients::zeros(network.shape()) };
@@ -127,12 +132,18 @@ fn plus(mut sum: Scored, next: Scored) -> Scored {
     sum
 }
 
-/// Mean loss over `origins`; `None` if nothing in them counts.
-fn validate(recipe: &Train, windows: &Windows<'_>, network: &Network, origins: &[Origin]) -> Option<f64> {
-    let chunks: Vec<&[Origin]> = origins.chunks(SHARD).collect();
+/// Mean loss over the `chosen` examples; `None` if nothing in them counts.
+fn validate(
+    recipe: &Train,
+    windows: &Windows<'_>,
+    network: &Network,
+    examples: &Examples,
+    chosen: &[usize],
+) -> Option<f64> {
+    let chunks: Vec<&[usize]> = chosen.chunks(SHARD).collect();
     let workspace = || (Inputs::default(), Scratch::new(network.shape()), Vec::new(), Vec::new());
     let losses = shards::each(chunks.len(), workspace, |(inputs, scratch, targets, outputs), shard| {
-        read(windows, chunks[shard], inputs, targets);
+        read(windows, examples, chunks[shard], inputs, targets);
         outputs.resize(targets.len(), 0.0);
         network.forecast(&inputs.batch(windows.description), scratch, outputs);
         let errors = outputs.iter().zip(&*targets).filter(|(_, target)| !target.is_nan());
@@ -144,11 +155,17 @@ fn validate(recipe: &Train, windows: &Windows<'_>, network: &Network, origins: &
     (count > 0).then(|| sum / count as f64)
 }
 
-fn read(windows: &Windows<'_>, origins: &[Origin], inputs: &mut Inputs, targets: &mut Vec<f32>) {
+pub(super) fn read(
+    windows: &Windows<'_>,
+    examples: &Examples,
+    chosen: &[usize],
+    inputs: &mut Inputs,
+    targets: &mut Vec<f32>,
+) {
     inputs.clear();
     targets.clear();
-    for origin in origins {
-        let scale = windows.read(*origin, inputs);
-        targets.extend(windows.targets(*origin, scale));
+    for number in chosen {
+        windows.read(examples.origins[*number], inputs);
+        targets.extend_from_slice(examples.targets(*number));
     }
 }

@@ -1,39 +1,76 @@
 //! Learning from history, offline. The history goes through the same first half of the line as live rows do, so what is
 //! learned from is what will be read while serving. Knows no file and no terminal; knows threads, but no result depends
 //! on them.
+//!
+//! The memory's readout is solved first, in closed form; the cells learn what it leaves over, and how much of what they
+//! say is believed is chosen on the validation part.
 
+mod choices;
 mod fit;
 mod history;
+mod regression;
 mod scores;
 mod shards;
+mod shares;
+mod targets;
+mod walk;
 mod windows;
 
 use std::ops::ControlFlow;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
+pub use choices::Choice;
 pub use fit::Step;
 pub use history::{History, Period, Recorder, Segment};
+pub use walk::{Lane, lanes, walk};
 pub use windows::{Origin, Split, Windows, origins};
 
 use crate::config::{Pipeline, Train};
-use crate::model::{DataSummary, Description, Model};
+use crate::model::{CellsPart, DataSummary, Description, Model, Remembering, Share};
+use crate::network::memory::{Memory, Readout};
 use crate::network::{Network, Shape};
 use crate::series::{Gaps, InputSpec, Moments, Running};
 use crate::table::time_text;
+use regression::{BLOCKS, Coefficients, Regression};
+use targets::Examples;
+
+/// Most windows that the cells learn from: more of a history teach little that is new, and these take hours already.
+const MOST_TRAINED: usize = 1_000_000;
+/// Most windows looked at after each epoch.
+const MOST_VALIDATED: usize = 20_000;
+/// Most windows of a part that are scored: at this number the standard error of the mean is far below a percent, and a
+/// history of years costs seconds.
+const MOST_SCORED: usize = 50_000;
+/// Numbers of targets that are held at once, at most: 256 MiB.
+const NUMBERS: usize = 64 << 20;
 
 /// Windows that training and validation have, and how the training went.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Outcome {
     pub trained: usize,
     pub validated: usize,
     pub tested: usize,
-    /// The epoch whose weights were kept.
-    pub epoch: usize,
+    /// The epoch whose weights were kept; `None` without cells.
+    pub epoch: Option<usize>,
+    pub choices: Vec<Choice>,
+}
+
+/// What training tells while it goes on.
+#[derive(Clone, Debug)]
+pub enum Progress<'a> {
+    /// Chosen from the grid and the history, before anything is learned.
+    Chose(&'a [Choice]),
+    /// The sums of the memory's regression are gathered.
+    Gathering,
+    /// The memory's readout is there, solved from so many rows.
+    Remembers { rows: u64 },
+    /// A minibatch of the cells is done.
+    Step(Step),
 }
 
 /// Trains a model for `pipeline` by its recipe. `data` says where the history came from; its times are filled in here.
-/// `report` is called after every minibatch and may break off.
+/// `report` is called now and then and may break off.
 ///
 /// # Errors
 /// If the history is too short for the recipe; the error says by how much.
@@ -41,45 +78,136 @@ pub fn train(
     pipeline: &Pipeline,
     history: &History,
     data: DataSummary,
-    report: impl FnMut(Step) -> ControlFlow<()>,
+    mut report: impl FnMut(Progress<'_>) -> ControlFlow<()>,
 ) -> Result<(Model, Outcome)> {
     let recipe = &pipeline.train;
-    let rules = &pipeline.rules;
     let split = Split::of(history, recipe.train_part, recipe.validation_part);
     let Some(split) = split else { anyhow::bail!("the history is empty: no row of it was used") };
+    train_parts(pipeline, history, data, split, &mut report)
+}
+
+/// As [`train`], with the parts of the history given.
+///
+/// # Errors
+/// As those of [`train`].
+pub fn train_parts(
+    pipeline: &Pipeline,
+    history: &History,
+    data: DataSummary,
+    split: Split,
+    report: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
+) -> Result<(Model, Outcome)> {
+    let (recipe, rules) = (&pipeline.train, &pipeline.rules);
+    let lanes = walk::lanes(history);
     let mut description = describe(pipeline, history, split, data);
-    let part = |from, until| origins(history, &description, from, until);
-    let trained = part(split.first, split.train_end);
-    let validated = part(split.train_end, split.validation_end);
-    let tested = part(split.validation_end, split.end);
+    let mut remembering = Vec::new();
+    let mut choices = Vec::new();
+    if recipe.memory {
+        let chosen = choices::memory(pipeline, history, &lanes, split);
+        (description.warm, description.lookback) =
+            (chosen.warm, description.lookback.max(chosen.part.recent + 1));
+        description.memory = Some(chosen.part);
+        choices = chosen.choices;
+        let _ = report(Progress::Chose(&choices));
+        remembering = remember(&mut description, pipeline, history, &lanes, split, &chosen.poles, report)?;
+    }
+    let horizon = description.horizon;
+    let most = |windows: usize| windows.min(NUMBERS / horizon).max(1);
+    let part = |from, until, windows| origins(history, &description, from, until, most(windows));
+    let trained = part(split.first, split.train_end, MOST_TRAINED);
+    let validated = part(split.train_end, split.validation_end, MOST_SCORED);
+    let tested = part(split.validation_end, split.end, MOST_SCORED);
     ensure!(
         !trained.is_empty(),
-        "nothing to learn from: the training part is {} steps of {}, a window takes {} to read and {} to forecast \
-         without a gap longer than max_gap; give more history, or a shorter lookback or horizon",
+        "nothing to learn from: the training part is {} steps of {}, a window takes {} to read (the first after {} steps) \
+         and {} to forecast without a gap longer than max_gap; give more history, or a shorter lookback or horizon",
         split.train_end - split.first,
         pipeline.every_text(),
         description.lookback,
-        recipe.horizon
+        description.warm,
+        horizon
     );
-    let network = Network::new(description.network, recipe.seed)?;
     let windows = Windows { history, description: &description, rules };
-    let fitted = fit::fit(recipe, &windows, network, &trained, &validated, report);
-    let season = scores::season(rules.grid.every, split.train_end - split.first);
-    let spreads = scores::spreads(&windows, split.train_end);
-    let evaluate =
-        |part: &[Origin], name| scores::evaluate(&windows, &fitted.network, part, &spreads, season, name);
-    let (validation, test) = (evaluate(&validated, "validation"), evaluate(&tested, "test"));
-    let outcome = Outcome {
-        trained: trained.len(),
-        validated: validated.len(),
-        tested: tested.len(),
-        epoch: fitted.epoch,
-    };
-    let scores =
-        [&validation, &test].into_iter().flatten().map(|evaluation| evaluation.score.clone()).collect();
-    description.scores = scores;
-    let errors = validation.and_then(|evaluation| evaluation.errors);
-    Ok((Model::new(description, fitted.network, errors), outcome))
+    let (mut network, mut epoch) = (None, None);
+    if let Some(part) = &description.cells {
+        let first = Network::new(part.network, recipe.seed)?;
+        let (train, check) = match &description.memory {
+            Some(memory) => {
+                let block = |step: i64| regression::block(split, step).min(BLOCKS);
+                let left = |which: &(dyn Fn(i64) -> usize + Sync), origins: &[Origin]| {
+                    Examples::left_over(&windows, &lanes, memory, which, &remembering, origins)
+                };
+                (left(&block, &trained), left(&|_| BLOCKS, &validated))
+            }
+            None => (Examples::new(&windows, trained.clone()), Examples::new(&windows, validated.clone())),
+        };
+        let fitted = fit::fit(recipe, &windows, first, &train, &check.thinned(MOST_VALIDATED), |step| {
+            report(Progress::Step(step))
+        });
+        let shares = match description.memory {
+            Some(_) => shares::choose(recipe, &windows, &fitted.network, &check),
+            None => vec![Share { until: horizon, share: 1.0 }],
+        };
+        (network, epoch) = (Some((fitted.network, shares)), Some(fitted.epoch));
+    }
+    let cells = network.map(|(network, shares)| {
+        description.cells.as_mut().expect("they were trained").shares = shares;
+        network
+    });
+    let mut model = Model::new(description, remembering.pop(), cells, None);
+    let scoring = scores::Scoring::new(history, &lanes, rules, &model, split);
+    let (validation, test) = (scoring.score(&validated, "validation"), scoring.score(&tested, "test"));
+    let (trained, validated, tested) = (trained.len(), validated.len(), tested.len());
+    let outcome = Outcome { trained, validated, tested, epoch, choices };
+    let mut description = model.description.clone();
+    description.scores = [&validation, &test].into_iter().flatten().map(|part| part.score.clone()).collect();
+    model = Model::new(description, model.memory, model.cells, validation.and_then(|part| part.errors));
+    Ok((model, outcome))
+}
+
+/// Solves the memory's readout: first those without one of the blocks each (where cells need them), last the one that
+/// serves. Writes what was chosen into the description.
+fn remember(
+    description: &mut Description,
+    pipeline: &Pipeline,
+    history: &History,
+    lanes: &[Lane],
+    split: Split,
+    poles: &[[f32; 2]],
+    report: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
+) -> Result<Vec<Remembering>> {
+    let part = description.memory.clone().expect("the memory was described");
+    let memory = Memory::new(poles, part.context).context("the memory's poles do not decay")?;
+    let own = part.own();
+    let features = part.features(memory.numbers(), &description.inputs, description.horizon);
+    let windows = Windows { history, description, rules: &pipeline.rules };
+    let _ = report(Progress::Gathering);
+    let sums = Regression { windows: &windows, part: &part, memory: &memory, lanes, split }.sums();
+    let (rows, _) = sums.rows();
+    ensure!(
+        rows > 0,
+        "nothing to learn from: no step of the training part ({} steps of {}) has {} observed ones before it and the {} \
+         of the horizon after it; give more history, or a shorter horizon",
+        split.train_end - split.first,
+        pipeline.every_text(),
+        description.warm,
+        description.horizon
+    );
+    let penalties = sums.choose(&own);
+    let blocks = if description.cells.is_some() { 0..BLOCKS } else { 0..0 };
+    let fits = blocks.map(Some).chain([None]).map(|without| {
+        let fitted = sums.fit(&own, &penalties, without);
+        let Coefficients { shared, own: series } =
+            fitted.context("the readings of the training part are too alike to learn from")?;
+        let horizon = description.horizon;
+        let mut tensors = Readout::tensors_of(horizon, features, &own, shared, series);
+        let readout = Readout::take(&mut tensors, horizon, features, own.clone())?;
+        Ok(Remembering { poles: poles.to_vec(), memory: memory.clone(), readout })
+    });
+    let fits = fits.collect::<Result<Vec<_>>>()?;
+    description.memory.as_mut().expect("the memory was described").penalties = penalties;
+    let _ = report(Progress::Remembers { rows });
+    Ok(fits)
 }
 
 fn describe(pipeline: &Pipeline, history: &History, split: Split, data: DataSummary) -> Description {
@@ -92,18 +220,15 @@ fn describe(pipeline: &Pipeline, history: &History, split: Split, data: DataSumm
         known_ahead: known_moments(pipeline, history, split),
     };
     let time = |step: i64| time_text(rules.grid.start_of(step));
+    let (width, known) = (inputs.width(), inputs.known_ahead.len());
+    let shape = |cell| Shape { cell, inputs: width, hidden, layers, horizon, known, decoder };
     Description {
         format: Description::FORMAT,
-        network: Shape {
-            cell,
-            inputs: inputs.width(),
-            hidden,
-            layers,
-            horizon,
-            known: inputs.known_ahead.len(),
-            decoder,
-        },
-        lookback,
+        horizon,
+        lookback: if cell.is_some() { lookback } else { 1 },
+        warm: 0,
+        memory: None,
+        cells: cell.map(|cell| CellsPart { network: shape(cell), shares: Vec::new() }),
         rules: rules.clone(),
         targets: columns.targets.clone(),
         covariates: columns.covariates.clone(),

@@ -1,20 +1,16 @@
 //! How good a network is on a part of a history, beside the forecasts that cost nothing.
 
-use super::shards;
-use super::windows::{Origin, Windows};
-use crate::forecaster::Inputs;
+use super::targets::{by_lane, own};
+use super::walk::{Lane, walk};
+use super::windows::{Origin, Split, Windows};
+use super::{History, shards};
+use crate::forecaster::{OriginView, Predictor};
 use crate::intervals::ErrorQuantiles;
-use crate::model::Score;
-use crate::network::{Network, Random, Scratch};
-use crate::series::moments;
+use crate::model::{Model, Score};
+use crate::series::{Rules, Scale, moments};
 
-/// Windows whose errors are kept apart for the quantiles and sums: enough for full matrices, few enough to be spread
-/// over threads.
-const SHARD: usize = 64;
-
-/// Most windows of a part that are scored: at this number the standard error of the mean is far below a percent, and a
-/// history of years costs seconds. More are thinned out evenly.
-pub const MOST_WINDOWS: usize = 50_000;
+/// Windows that are forecast at once: enough for full matrices.
+const WIDTH: usize = 64;
 
 /// A season that a naive forecast can repeat: a day of steps, where a day has at least two and the history at least
 /// twice that.
@@ -23,15 +19,6 @@ pub fn season(every: i64, steps: i64) -> Option<usize> {
     let season = DAY / every;
     let whole = DAY % every == 0 && season >= 2 && steps >= 2 * season;
     whole.then_some(season as usize)
-}
-
-/// One of every n, such that at most `most` are left. Which one is drawn, or hours of the day that recur every n
-/// windows would be all there is.
-pub fn thinned(origins: &[Origin], most: usize) -> Vec<Origin> {
-    let every = origins.len().div_ceil(most.max(1)).max(1);
-    let mut random = Random::new(every as u64);
-    let mut pick = |some: &[Origin]| some[(random.next_u64() % some.len() as u64) as usize];
-    origins.chunks(every).map(&mut pick).collect()
 }
 
 /// Scale of each series' errors: its standard deviation before `until`, by `[id][target]`; 0 where nothing varies.
@@ -65,48 +52,61 @@ struct Sums {
     errors: Vec<Vec<f32>>,
 }
 
-/// Scores `network` on `origins`; `None` if none of them can be scored.
-pub fn evaluate(
-    windows: &Windows<'_>,
-    network: &Network,
-    origins: &[Origin],
-    spreads: &[Vec<f64>],
+/// Scores a model on parts of a history.
+pub struct Scoring<'a> {
+    windows: Windows<'a>,
+    lanes: &'a [Lane],
+    model: &'a Model,
+    spreads: Vec<Vec<f64>>,
     season: Option<usize>,
-    part: &str,
-) -> Option<Evaluation> {
-    let spread = |origin: &Origin| {
-        let segment = &windows.history.segments[origin.segment as usize];
-        spreads[segment.series][segment.target]
-    };
-    let varies = |origin: &&Origin| spread(origin) > 0.0;
-    let usable: Vec<Origin> = origins.iter().filter(varies).copied().collect();
-    // All forecasts are compared on the same windows: a season that fewer than nine in ten reach back to is left out.
-    let seasoned = |origin: &Origin| season.is_none_or(|s| origin.place as usize + 1 >= s);
-    let with_season: Vec<Origin> = usable.iter().filter(|origin| seasoned(origin)).copied().collect();
-    let (usable, season) =
-        if with_season.len() * 10 >= usable.len() * 9 { (with_season, season) } else { (usable, None) };
-    let chosen = thinned(&usable, MOST_WINDOWS);
-    let chunks: Vec<&[Origin]> = chosen.chunks(SHARD).collect();
-    let sums = shards::each(
-        chunks.len(),
-        || Workspace::new(network),
-        |workspace, shard| {
-            let mut sums = Sums { errors: vec![Vec::new(); network.shape().horizon], ..Sums::default() };
-            workspace.score(windows, network, chunks[shard], season, &spread, &mut sums);
-            sums
-        },
-    );
-    let total = sums.into_iter().reduce(Sums::plus).filter(|sums| sums.values > 0)?;
-    let mean = |sum: f64| sum / total.values as f64;
-    let score = Score {
-        part: part.to_owned(),
-        forecasts: total.forecasts,
-        mae: mean(total.model),
-        repeat_last: mean(total.last),
-        seasonal_naive: season.map(|_| mean(total.seasonal)),
-        season,
-    };
-    Some(Evaluation { score, errors: ErrorQuantiles::of(total.errors) })
+}
+
+impl<'a> Scoring<'a> {
+    pub fn new(
+        history: &'a History,
+        lanes: &'a [Lane],
+        rules: &'a Rules,
+        model: &'a Model,
+        split: Split,
+    ) -> Self {
+        let windows = Windows { history, description: &model.description, rules };
+        let spreads = spreads(&windows, split.train_end);
+        let season = season(rules.grid.every, split.train_end - split.first);
+        Self { windows, lanes, model, spreads, season }
+    }
+
+    fn spread(&self, origin: &Origin) -> f64 {
+        let segment = &self.windows.history.segments[origin.segment as usize];
+        self.spreads[segment.series][segment.target]
+    }
+
+    /// Scores the model on `origins`; `None` if none of them can be scored.
+    pub fn score(&self, origins: &[Origin], part: &str) -> Option<Evaluation> {
+        let usable: Vec<Origin> =
+            origins.iter().filter(|origin| self.spread(origin) > 0.0).copied().collect();
+        // All forecasts are compared on the same windows: a season that fewer than nine in ten reach back to is left out.
+        let seasoned = |origin: &Origin| self.season.is_none_or(|s| origin.place as usize + 1 >= s);
+        let with_season: Vec<Origin> = usable.iter().filter(|origin| seasoned(origin)).copied().collect();
+        let (usable, season) = match with_season.len() * 10 >= usable.len() * 9 {
+            true => (with_season, self.season),
+            false => (usable, None),
+        };
+        let by_lane = by_lane(&self.windows, self.lanes, &usable);
+        let sums = shards::each(self.lanes.len(), Workspace::default, |workspace, lane| {
+            workspace.score(self, lane, &by_lane[lane], season)
+        });
+        let total = sums.into_iter().reduce(Sums::plus).filter(|sums| sums.values > 0)?;
+        let mean = |sum: f64| sum / total.values as f64;
+        let score = Score {
+            part: part.to_owned(),
+            forecasts: total.forecasts,
+            mae: mean(total.model),
+            repeat_last: mean(total.last),
+            seasonal_naive: season.map(|_| mean(total.seasonal)),
+            season,
+        };
+        Some(Evaluation { score, errors: ErrorQuantiles::of(total.errors) })
+    }
 }
 
 impl Sums {
@@ -123,39 +123,39 @@ impl Sums {
     }
 }
 
+#[derive(Default)]
 struct Workspace {
-    inputs: Inputs,
-    scratch: Scratch,
+    predictor: Predictor,
+    waiting: Vec<(Origin, Scale)>,
     outputs: Vec<f32>,
 }
 
 impl Workspace {
-    fn new(network: &Network) -> Self {
-        Self { inputs: Inputs::default(), scratch: Scratch::new(network.shape()), outputs: Vec::new() }
+    fn score(&mut self, of: &Scoring<'_>, lane: usize, origins: &[Origin], season: Option<usize>) -> Sums {
+        let mut sums = Sums { errors: vec![Vec::new(); of.windows.description.horizon], ..Sums::default() };
+        let memory = of.model.memory.as_ref().map(|part| &part.memory);
+        let own = of.model.description.memory.as_ref().and_then(|part| own(part, lane));
+        walk(of.windows.history, &of.lanes[lane], memory, origins, |origin, memory| {
+            let window = of.windows.view(origin).expect("origins are where windows are whole");
+            let view = OriginView { window, ahead: of.windows.ahead(origin), memory, own };
+            let scale = self.predictor.add(of.model, of.windows.rules, &view);
+            self.waiting.push((origin, scale));
+            if self.waiting.len() == WIDTH {
+                self.flush(of, season, &mut sums);
+            }
+        });
+        self.flush(of, season, &mut sums);
+        sums
     }
 
-    fn score(
-        &mut self,
-        windows: &Windows<'_>,
-        network: &Network,
-        origins: &[Origin],
-        season: Option<usize>,
-        spread: &dyn Fn(&Origin) -> f64,
-        sums: &mut Sums,
-    ) {
-        let horizon = network.shape().horizon;
-        self.inputs.clear();
-        let scales: Vec<_> = origins.iter().map(|origin| windows.read(*origin, &mut self.inputs)).collect();
-        self.outputs.resize(origins.len() * horizon, 0.0);
-        network.forecast(&self.inputs.batch(windows.description), &mut self.scratch, &mut self.outputs);
-        for ((origin, scale), outputs) in origins.iter().zip(scales).zip(self.outputs.chunks_exact(horizon)) {
-            let segment = &windows.history.segments[origin.segment as usize];
-            let (place, unit) = (origin.place as usize, spread(origin));
+    fn flush(&mut self, of: &Scoring<'_>, season: Option<usize>, sums: &mut Sums) {
+        self.predictor.run(of.model, &mut self.outputs);
+        let horizon = of.windows.description.horizon;
+        for ((origin, scale), outputs) in self.waiting.drain(..).zip(self.outputs.chunks_exact(horizon)) {
+            let segment = &of.windows.history.segments[origin.segment as usize];
+            let (place, unit) = (origin.place as usize, of.spread(&origin));
             sums.forecasts += 1;
-            let scaled = windows.targets(*origin, scale);
-            for (i, ((actual, target), output)) in
-                windows.actuals(*origin).zip(scaled).zip(outputs).enumerate()
-            {
+            for (i, (actual, output)) in of.windows.actuals(origin).zip(outputs).enumerate() {
                 if actual.is_nan() {
                     continue;
                 }
@@ -166,8 +166,8 @@ impl Workspace {
                 // ŷ(t + h) = y(t + h - s ceil(h / s))
                 sums.seasonal +=
                     season.map_or(0.0, |s| error(segment.values[place + i + 1 - s * (i + 1).div_ceil(s)]));
-                if !target.is_nan() {
-                    sums.errors[i].push(target - output);
+                if scale.spread > 0.0 {
+                    sums.errors[i].push(scale.apply(actual) - output);
                 }
             }
         }

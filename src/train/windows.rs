@@ -3,6 +3,7 @@
 use super::{History, Segment};
 use crate::forecaster::Inputs;
 use crate::model::Description;
+use crate::network::Random;
 use crate::series::{Rules, Scale, WindowView};
 
 /// A window by its last step: a place in a segment.
@@ -35,23 +36,61 @@ impl Split {
     }
 }
 
-/// The windows whose whole horizon lies in `steps` and whose origin lies at or after `from`; each can be read whole, was
-/// observed at its origin, and has something observed to compare with.
-pub fn origins(history: &History, description: &Description, from: i64, until: i64) -> Vec<Origin> {
-    let (lookback, horizon) = (description.lookback, description.network.horizon);
-    let mut origins = Vec::new();
+/// At most `most` of the windows whose whole horizon lies in `steps` and whose origin lies at or after `from`; each can be
+/// read whole, was observed at its origin, and has something observed to compare with. Of more, one of every n is drawn: a
+/// fixed one, and the hours of the day that recur every n windows would be all there is.
+pub fn origins(
+    history: &History,
+    description: &Description,
+    from: i64,
+    until: i64,
+    most: usize,
+) -> Vec<Origin> {
+    let mut count = 0usize;
+    each_origin(history, description, from, until, |_| count += 1);
+    let every = count.div_ceil(most.max(1)).max(1);
+    let mut random = Random::new(every as u64);
+    let mut draw = |of: usize| (random.next_u64() % of as u64) as usize;
+    let mut origins = Vec::with_capacity(count.div_ceil(every));
+    let (mut number, mut drawn) = (0, 0);
+    each_origin(history, description, from, until, |origin| {
+        if number % every == 0 {
+            drawn = number + draw(every.min(count - number));
+        }
+        if number == drawn {
+            origins.push(origin);
+        }
+        number += 1;
+    });
+    origins
+}
+
+fn each_origin(
+    history: &History,
+    description: &Description,
+    from: i64,
+    until: i64,
+    mut visit: impl FnMut(Origin),
+) {
+    let Description { lookback, horizon, warm, .. } = *description;
     for (number, segment) in history.segments.iter().enumerate() {
-        let observed = &segment.observed;
-        let horizon_of = |place: usize| observed[(place + 1).min(observed.len())..].iter().take(horizon);
-        for (place, seen) in observed.iter().enumerate().skip(lookback - 1) {
+        let seen = |place: usize| usize::from(segment.observed.get(place) == Some(&true));
+        // Observed steps of the horizon, and of the series so far.
+        let mut ahead: usize = (0..horizon).map(|i| seen(i + 1)).sum();
+        let mut so_far = segment.running(0).count;
+        for place in 0..segment.values.len() {
+            if place > 0 {
+                ahead = ahead + seen(place + horizon) - seen(place);
+                so_far += seen(place) as u64;
+            }
             let step = segment.step(place);
             let inside = step >= from && step + (horizon as i64) < until;
-            if inside && *seen && horizon_of(place).any(|seen| *seen) {
-                origins.push(Origin { segment: number as u32, place: place as u32 });
+            let whole = place + 1 >= lookback && so_far >= warm;
+            if inside && whole && ahead > 0 && seen(place) == 1 {
+                visit(Origin { segment: number as u32, place: place as u32 });
             }
         }
     }
-    origins
 }
 
 /// Reads windows of a history.
@@ -63,38 +102,39 @@ pub struct Windows<'a> {
 }
 
 impl<'a> Windows<'a> {
-    /// Adds the window to `inputs`; returns how it was scaled.
-    pub fn read(&self, origin: Origin, inputs: &mut Inputs) -> Scale {
+    /// The window at an origin and its scale; `None` if it is not whole.
+    pub fn view(&self, origin: Origin) -> Option<WindowView<'a>> {
         let segment = &self.history.segments[origin.segment as usize];
         let (place, lookback) = (origin.place as usize, self.description.lookback);
-        let past = place + 1 - lookback..place + 1;
-        let (values, observed) = (&segment.values[past.clone()], &segment.observed[past]);
+        let running = segment.running(place);
+        let first = (place + 1).checked_sub(lookback).filter(|_| running.count >= self.description.warm)?;
+        let (values, observed) = (&segment.values[first..=place], &segment.observed[first..=place]);
         let fixed = self.description.moments(segment.target);
-        let scale = Scale::at_origin(self.description.scaling, values, &segment.running[place], fixed);
+        let scale = Scale::at_origin(self.description.scaling, values, &running, fixed);
+        let covariates = &self.history.periods[segment.period].covariates;
+        Some(WindowView { values, observed, covariates, origin: segment.step(place), scale })
+    }
+
+    /// What was known ahead at an origin, `[known x horizon]`.
+    pub fn ahead(&self, origin: Origin) -> &'a [f64] {
+        let segment = &self.history.segments[origin.segment as usize];
         let period = &self.history.periods[segment.period];
-        let step = segment.step(place);
-        let view = WindowView { values, observed, covariates: &period.covariates, origin: step, scale };
-        let ahead = period.ahead.get(&step).map_or(&[][..], Vec::as_slice);
-        inputs.add(self.description, self.rules, &view, ahead);
-        scale
+        period.ahead.get(&segment.step(origin.place as usize)).map_or(&[][..], Vec::as_slice)
+    }
+
+    /// Adds the window to `inputs`.
+    pub fn read(&self, origin: Origin, inputs: &mut Inputs) {
+        let view = self.view(origin).expect("origins are where windows are whole");
+        inputs.add(self.description, self.rules, &view, self.ahead(origin));
     }
 
     /// What came in the horizon, NaN where nothing was observed.
     pub fn actuals(&self, origin: Origin) -> impl Iterator<Item = f64> + 'a {
         let segment = &self.history.segments[origin.segment as usize];
         let place = origin.place as usize;
-        (place + 1..=place + self.description.network.horizon).map(move |at| match segment.observed.get(at) {
+        (place + 1..=place + self.description.horizon).map(move |at| match segment.observed.get(at) {
             Some(true) => segment.values[at],
             _ => f64::NAN,
-        })
-    }
-
-    /// What the network should say, scaled; NaN where nothing was observed or nothing varies.
-    pub fn targets(&self, origin: Origin, scale: Scale) -> impl Iterator<Item = f32> + 'a {
-        self.actuals(origin).map(move |actual| match scale.spread {
-            0.0 => f32::NAN,
-            _ if actual.is_nan() => f32::NAN,
-            _ => scale.apply(actual),
         })
     }
 }

@@ -55,7 +55,7 @@ fn what_is_left_out_has_a_default() {
     let limits = least.limits;
     assert_eq!((limits.series, limits.message_bytes, limits.id_bytes), (1_000_000, 1 << 20, 256));
     let train = least.train;
-    assert_eq!((train.cell, train.decoder, train.loss), (CellKind::Gru, Decoder::Direct, Loss::Mae));
+    assert_eq!((train.cell, train.decoder, train.loss), (Some(CellKind::Gru), Decoder::Direct, Loss::Mae));
     assert_eq!((train.hidden, train.layers, train.lookback, train.horizon), (32, 1, 24, 24));
     assert_eq!((train.scaling, train.calendar.len()), (Scaling::WindowStandard, 2));
     assert_eq!((train.epochs, train.batch, train.patience, train.seed), (20, 256, 4, 1));

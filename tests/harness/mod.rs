@@ -18,7 +18,8 @@ use tidecast::io::codec::RowWriter;
 use tidecast::io::memory::MemorySink;
 use tidecast::io::parquet::{ParquetInput, Range, TableWriter};
 use tidecast::io::{Output, Source};
-use tidecast::model::{DataSummary, Description, Model};
+use tidecast::model::{CellsPart, DataSummary, Description, MemoryPart, Model, Remembering, Season, Share};
+use tidecast::network::memory::{Memory, Readout};
 use tidecast::network::{CellKind, Decoder, Network, Shape};
 use tidecast::series::{Aggregate, Calendar, Gaps, Grid, InputSpec, Moments, Refusal, Rules, Scaling, Tally};
 use tidecast::table::{Columns, Forecasts};
@@ -34,6 +35,9 @@ pub struct Case {
     pub cell: CellKind,
     pub decoder: Decoder,
     pub scaling: Scaling,
+    pub memory: bool,
+    pub context: Option<usize>,
+    pub warm: u64,
     pub lookback: usize,
     pub horizon: usize,
     pub levels: Vec<f64>,
@@ -64,6 +68,9 @@ impl Default for Case {
             cell: CellKind::Gru,
             decoder: Decoder::Direct,
             scaling: Scaling::WindowStandard,
+            memory: false,
+            context: None,
+            warm: 0,
             lookback: 3,
             horizon: 2,
             levels: vec![0.8],
@@ -92,8 +99,14 @@ impl Case {
         };
         let description = Description {
             format: Description::FORMAT,
-            network: shape,
+            horizon: self.horizon,
             lookback: self.lookback,
+            warm: self.warm,
+            memory: self.memory.then(|| self.memory_part()),
+            cells: Some(CellsPart {
+                network: shape,
+                shares: vec![Share { until: self.horizon, share: 0.5 }],
+            }),
             rules: self.rules.clone(),
             targets: self.columns.targets.clone(),
             covariates: self.columns.covariates.clone(),
@@ -107,11 +120,36 @@ impl Case {
         };
         let errors =
             (0..self.horizon).map(|i| (-50..=50).map(|e| e as f32 * (i + 1) as f32 / 50.0).collect());
-        Model::new(
-            description,
-            Network::new(shape, 7).expect("the shape is small"),
-            ErrorQuantiles::of(errors.collect()),
-        )
+        let memory = self.memory.then(|| self.remembering(&description));
+        let cells = Network::new(shape, 7).expect("the shape is small");
+        Model::new(description, memory, Some(cells), ErrorQuantiles::of(errors.collect()))
+    }
+
+    /// A plain decay and a resonator; the first two ids have a term of their own.
+    fn memory_part(&self) -> MemoryPart {
+        let own = ["a", "b", "s0", "s2"].map(|id| (id.to_owned(), self.columns.targets[0].clone()));
+        MemoryPart {
+            context: self.context,
+            recent: 2,
+            season: Some(Season { period: 60 * SECOND, slots: 3 }),
+            copied: vec![1],
+            own: own.to_vec(),
+            penalties: vec![],
+        }
+    }
+
+    fn remembering(&self, description: &Description) -> Remembering {
+        let poles = vec![Memory::pole(4.0, 0.0), Memory::pole(30.0, 1.0)];
+        let part = self.memory_part();
+        let memory = Memory::new(&poles, part.context).expect("the poles decay");
+        let features = part.features(memory.numbers(), &description.inputs, self.horizon);
+        let own = part.own();
+        let numbers = |count: usize| (0..count).map(|i| ((i * 37) % 19) as f32 / 19.0 - 0.4).collect();
+        let (shared, series) =
+            (numbers(self.horizon * features), numbers(own.series * own.features() * self.horizon));
+        let mut tensors = Readout::tensors_of(self.horizon, features, &own, shared, series);
+        let readout = Readout::take(&mut tensors, self.horizon, features, own).expect("they fit");
+        Remembering { poles, memory, readout }
     }
 
     pub fn setup(&self) -> Arc<Setup> {

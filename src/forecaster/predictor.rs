@@ -1,0 +1,93 @@
+//! The parts of a model added up, for many origins at a time: the memory's readout, and the cells beside it or alone.
+
+use super::{Inputs, features};
+use crate::model::Model;
+use crate::network::Scratch;
+use crate::network::memory::{MemoryState, OwnSlot, ReadoutScratch};
+use crate::series::{Rules, Scale, WindowView};
+
+/// Origins side by side, each written whole when it is added.
+#[derive(Default)]
+pub struct Predictor {
+    origins: usize,
+    /// `[origin][feature]`
+    features: Vec<f32>,
+    slots: Vec<OwnSlot>,
+    readout: Option<ReadoutScratch>,
+    inputs: Inputs,
+    scratch: Option<Scratch>,
+    /// What the cells say, `[origin][horizon]`.
+    corrections: Vec<f32>,
+}
+
+/// An origin as the parts of a model read it.
+pub struct OriginView<'a> {
+    pub window: WindowView<'a>,
+    /// What is known of the horizon, `[known x horizon]`.
+    pub ahead: &'a [f64],
+    pub memory: &'a MemoryState,
+    /// Number of the series among those that have coefficients of their own.
+    pub own: Option<usize>,
+}
+
+impl Predictor {
+    pub fn len(&self) -> usize {
+        self.origins
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.origins == 0
+    }
+
+    /// Adds an origin, whose window is `lookback` steps; returns how the forecast is scaled.
+    pub fn add(&mut self, model: &Model, rules: &Rules, view: &OriginView<'_>) -> Scale {
+        let description = &model.description;
+        self.origins += 1;
+        if model.cells.is_some() {
+            self.inputs.add(description, rules, &view.window, view.ahead);
+        }
+        let (Some(part), Some(memory)) = (&description.memory, &model.memory) else {
+            return view.window.scale;
+        };
+        let start = self.features.len();
+        self.features.resize(start + memory.readout.features(), 0.0);
+        let out = &mut self.features[start..];
+        features::write(description, part, rules, view.memory, &view.window, view.ahead, out);
+        let slot = part.season.map_or(0, |season| season.slot(rules.grid.start_of(view.window.origin)));
+        self.slots.push(OwnSlot { series: view.own, slot });
+        // What is read out is the way from the last value, in units of the spread.
+        let last = view.window.values.last().copied().unwrap_or_default();
+        Scale { center: last, spread: view.window.scale.spread }
+    }
+
+    /// Forecasts all origins, scaled, into `out` `[origin][horizon]`, and forgets them.
+    pub fn run(&mut self, model: &Model, out: &mut Vec<f32>) {
+        let horizon = model.description.horizon;
+        out.clear();
+        out.resize(self.origins * horizon, 0.0);
+        if let Some(memory) = &model.memory {
+            let scratch = self.readout.get_or_insert_with(|| memory.readout.scratch());
+            memory.readout.forecast(&self.features, &self.slots, scratch, out);
+        }
+        if let (Some(network), Some(part)) = (&model.cells, &model.description.cells) {
+            let scratch = self.scratch.get_or_insert_with(|| Scratch::new(network.shape()));
+            self.corrections.resize(out.len(), 0.0);
+            network.forecast(&self.inputs.batch(&model.description), scratch, &mut self.corrections);
+            let mut first = 0;
+            for share in &part.shares {
+                for (out, said) in out.chunks_exact_mut(horizon).zip(self.corrections.chunks_exact(horizon)) {
+                    let steps = first..share.until;
+                    out[steps.clone()]
+                        .iter_mut()
+                        .zip(&said[steps])
+                        .for_each(|(out, said)| *out += share.share * said);
+                }
+                first = share.until;
+            }
+        }
+        self.origins = 0;
+        self.features.clear();
+        self.slots.clear();
+        self.inputs.clear();
+    }
+}

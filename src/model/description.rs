@@ -1,0 +1,242 @@
+//! What a model says of itself: everything needed to forecast besides the numbers that were fitted, and where those came
+//! from.
+
+use serde::{Deserialize, Serialize};
+
+use super::ModelError;
+use crate::network::Shape;
+use crate::network::memory::Own;
+use crate::series::{InputSpec, Moments, Rules, Scaling};
+
+/// The version of the description; a reader refuses any other.
+const FORMAT: u32 = 2;
+/// Steps a model may look back to. Every series keeps as many values, and a file may claim any number: this is a month and
+/// a half of minutes, more than any recurrent network can make use of.
+const LOOKBACK_MAX: usize = 65_536;
+/// Parts of the horizon for each of which the memory's readout knows the mean of an input known ahead.
+const KNOWN_PARTS: usize = 8;
+
+/// All that is needed to forecast besides the fitted numbers, and where those came from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Description {
+    pub format: u32,
+    /// Values of a forecast.
+    pub horizon: usize,
+    /// Steps of the past that are read whole: by the cells, by the scaling of a window, by the readout.
+    pub lookback: usize,
+    /// Observed steps of a series before its first forecast.
+    pub warm: u64,
+    pub memory: Option<MemoryPart>,
+    pub cells: Option<CellsPart>,
+    /// How rows became steps in training. A pipeline must have the same step, aggregate and filling of gaps.
+    pub rules: Rules,
+    pub targets: Vec<String>,
+    pub covariates: Vec<String>,
+    pub known_ahead: Vec<String>,
+    pub inputs: InputSpec,
+    pub scaling: Scaling,
+    /// Moments of each target in the training part.
+    pub moments: Vec<Moments>,
+    /// The recipe it was trained by, for the reader; nothing is computed from it.
+    pub recipe: serde_json::Value,
+    pub data: DataSummary,
+    pub scores: Vec<Score>,
+}
+
+/// The memory and what its readout reads: `[states, recent, covariates, known ahead, 1]`, and what a series has of its own.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MemoryPart {
+    /// Steps after which a difference is forgotten altogether; without it the poles alone forget.
+    pub context: Option<usize>,
+    /// Values before the last one that are read as they are, less the last one.
+    pub recent: usize,
+    pub season: Option<Season>,
+    /// Numbers of the state for which each series has further coefficients.
+    pub copied: Vec<usize>,
+    /// The series that have coefficients of their own, by id and target; others have the shared ones alone.
+    pub own: Vec<(String, String)>,
+    /// What was chosen on the validation part, for the reader.
+    pub penalties: Vec<Penalty>,
+}
+
+/// A part of time that recurs, cut into slots, for each of which a series has a value of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Season {
+    /// Microseconds.
+    pub period: i64,
+    pub slots: usize,
+}
+
+/// How the coefficients of a part of the horizon were held small.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Penalty {
+    /// End of the part, exclusive.
+    pub until: usize,
+    pub ridge: f64,
+    /// Scale of the slots of the season, and of the copied states.
+    pub slots: f64,
+    pub copied: f64,
+}
+
+/// The cells. Beside a memory they forecast what it leaves over.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CellsPart {
+    pub network: Shape,
+    /// How much of what they say is believed, by parts of the horizon.
+    pub shares: Vec<Share>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Share {
+    /// End of the part, exclusive.
+    pub until: usize,
+    pub share: f32,
+}
+
+/// What a model was trained on.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataSummary {
+    /// SHA-256 over all rows as they were read.
+    pub fingerprint: String,
+    pub rows: u64,
+    pub series: usize,
+    /// First and last step of the whole history, and the ends of its training and validation parts; RFC 3339.
+    pub from: String,
+    pub until: String,
+    pub trained_until: String,
+    pub validated_until: String,
+}
+
+/// Errors on one part of the history, in standard deviations of each series, so that series of different units can be
+/// averaged. A baseline is left out where the history is too short for it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Score {
+    /// `validation` or `test`.
+    pub part: String,
+    pub forecasts: u64,
+    pub mae: f64,
+    pub repeat_last: f64,
+    /// The value one season before.
+    pub seasonal_naive: Option<f64>,
+    /// Steps of that season.
+    pub season: Option<usize>,
+}
+
+impl Season {
+    /// The slot in which a time lies.
+    pub fn slot(&self, time: i64) -> usize {
+        let passed = i128::from(time.rem_euclid(self.period));
+        (passed * self.slots as i128 / i128::from(self.period)) as usize
+    }
+}
+
+impl MemoryPart {
+    /// Features of the readout, beside a memory of so many numbers.
+    pub fn features(&self, numbers: usize, inputs: &InputSpec, horizon: usize) -> usize {
+        let known = inputs.known_ahead.len() * Self::known_parts(horizon);
+        numbers + self.recent + inputs.covariates.len() + known + 1
+    }
+
+    /// Parts of the horizon for which the mean of an input known ahead is read.
+    pub fn known_parts(horizon: usize) -> usize {
+        KNOWN_PARTS.min(horizon)
+    }
+
+    pub fn own(&self) -> Own {
+        let slots = self.season.map_or(0, |season| season.slots);
+        Own { series: self.own.len(), slots, copied: self.copied.clone() }
+    }
+
+    fn wrong(&self, lookback: usize) -> Option<String> {
+        let impossible = |season: Season| {
+            season.period <= 0 || season.slots == 0 || season.slots as u128 > season.period as u128
+        };
+        if self.recent >= lookback {
+            return Some(format!("the memory reads {} recent values of {lookback} steps", self.recent));
+        }
+        if self.context.is_some_and(|context| context > LOOKBACK_MAX) {
+            return Some(format!("the memory's context is more than {LOOKBACK_MAX} steps"));
+        }
+        self.season.is_some_and(impossible).then(|| "the memory's season is impossible".to_owned())
+    }
+}
+
+impl CellsPart {
+    fn wrong(&self, of: &Description) -> Option<String> {
+        let (inputs, shape) = (&of.inputs, &self.network);
+        if inputs.width() != shape.inputs {
+            return Some(format!(
+                "{} inputs are described, the network has {}",
+                inputs.width(),
+                shape.inputs
+            ));
+        }
+        if inputs.known_ahead.len() != shape.known {
+            let known = inputs.known_ahead.len();
+            return Some(format!(
+                "{known} inputs known ahead are described, the network has {}",
+                shape.known
+            ));
+        }
+        if shape.horizon != of.horizon {
+            return Some(format!("the horizon is {}, that of the network {}", of.horizon, shape.horizon));
+        }
+        let rises = self.shares.windows(2).all(|pair| pair[0].until < pair[1].until);
+        let ends = self.shares.last().map(|share| share.until) == Some(of.horizon);
+        let finite = self.shares.iter().all(|share| share.share.is_finite());
+        (!rises || !ends || !finite).then(|| "the shares of the cells do not cover the horizon".to_owned())
+    }
+}
+
+impl Description {
+    pub const FORMAT: u32 = FORMAT;
+
+    /// Training moments of target `target`; a pipeline's further targets share the first one's.
+    pub fn moments(&self, target: usize) -> Moments {
+        self.moments.get(target).or(self.moments.first()).copied().unwrap_or(Moments { mean: 0.0, sd: 1.0 })
+    }
+
+    /// Values of each series that have to be at hand when a step closes.
+    pub fn keep(&self) -> usize {
+        // What fills a gap comes with the step after it, and a difference that is forgotten lies a context before each.
+        let reach = |memory: &MemoryPart| {
+            memory.context.map_or(1, |context| context + 1)
+                + self.rules.grid.steps_in(self.rules.max_gap) as usize
+                + 1
+        };
+        self.lookback.max(self.memory.as_ref().map_or(0, reach))
+    }
+
+    pub(super) fn check(&self) -> Result<(), ModelError> {
+        let numbers = |what: &str, moments: &[Moments], count: usize| {
+            let finite = moments.iter().all(|m| m.mean.is_finite() && m.sd.is_finite() && m.sd >= 0.0);
+            (moments.len() != count || !finite).then(|| format!("it needs {count} finite moments of {what}"))
+        };
+        let (inputs, grid) = (&self.inputs, self.rules.grid);
+        let wrong = [
+            (self.lookback == 0).then(|| "lookback is 0".to_owned()),
+            (self.lookback > LOOKBACK_MAX)
+                .then(|| format!("lookback is {}, more than {LOOKBACK_MAX}", self.lookback)),
+            (grid.every <= 0 || !(0..grid.every).contains(&grid.offset))
+                .then(|| "the grid is impossible".to_owned()),
+            (self.memory.is_none() && self.cells.is_none())
+                .then(|| "it has neither a memory nor cells".to_owned()),
+            (self.horizon == 0 || self.horizon > crate::network::HORIZON_MAX)
+                .then(|| format!("the horizon is {}", self.horizon)),
+            self.memory.as_ref().and_then(|memory| memory.wrong(self.lookback)),
+            self.cells.as_ref().and_then(|cells| cells.wrong(self)),
+            numbers("covariates", &inputs.covariates, self.covariates.len()),
+            numbers("inputs known ahead", &inputs.known_ahead, self.known_ahead.len()),
+            numbers("targets", &self.moments, self.targets.len()),
+        ];
+        wrong.into_iter().flatten().next().map_or(Ok(()), |wrong| Err(ModelError::Contradiction(wrong)))
+    }
+}

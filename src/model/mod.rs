@@ -1,0 +1,163 @@
+//! A trained model as a value and as a file: the memory and its readout, the cells, how their inputs are made, and where
+//! it all came from. The file is safetensors with PyTorch's tensor names and the description as JSON under one metadata
+//! key; it loads in Python with `safetensors` alone and holds nothing executable. Bytes in, bytes out: opening files is
+//! the caller's.
+
+mod description;
+
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+
+pub use description::{CellsPart, DataSummary, Description, MemoryPart, Penalty, Score, Season, Share};
+
+use crate::intervals::{ErrorQuantiles, Offsets, PROBABILITIES};
+use crate::network::memory::{self, Memory, POLES, Readout, ReadoutError};
+use crate::network::{self, Network, Tensor, Tensors, TensorsError, WeightsError};
+
+/// The one metadata key of the file.
+const KEY: &str = "tidecast";
+/// Name of the tensor `[PROBABILITIES x horizon]` beside those of the network.
+const QUANTILES: &str = "error_quantiles";
+
+/// A network with everything around it. Constant once made.
+#[derive(Debug)]
+pub struct Model {
+    pub description: Description,
+    pub memory: Option<Remembering>,
+    pub cells: Option<Network>,
+    /// Errors on the validation part; without them there are no intervals.
+    pub errors: Option<ErrorQuantiles>,
+    /// First twelve hexadecimal digits of the file's SHA-256.
+    pub hash: String,
+}
+
+/// The memory of a model and what reads it out.
+#[derive(Clone, Debug)]
+pub struct Remembering {
+    pub poles: Vec<[f32; 2]>,
+    pub memory: Memory,
+    pub readout: Readout,
+}
+
+/// Why bytes are not a model.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    #[error(transparent)]
+    Tensors(#[from] TensorsError),
+    #[error("the description in its metadata cannot be read: {0}")]
+    Description(#[from] serde_json::Error),
+    #[error("its description has format {found}; this build reads format {}", Description::FORMAT)]
+    Format { found: u32 },
+    #[error("its description contradicts itself: {0}")]
+    Contradiction(String),
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    #[error("tensor {POLES:?} must be [poles, 2] finite numbers, each pole inside the unit circle")]
+    Poles,
+    #[error("the memory's readout: {0}")]
+    Readout(#[from] ReadoutError),
+    #[error("tensor {QUANTILES:?} must be {PROBABILITIES} x {horizon} values that rise with the probability")]
+    Quantiles { horizon: usize },
+}
+
+/// The format alone, read first so that a later format is named instead of its unknown fields.
+#[derive(Deserialize)]
+struct Version {
+    format: u32,
+}
+
+impl Model {
+    pub fn new(
+        description: Description,
+        memory: Option<Remembering>,
+        cells: Option<Network>,
+        errors: Option<ErrorQuantiles>,
+    ) -> Self {
+        let mut model = Self { description, memory, cells, errors, hash: String::new() };
+        model.hash = hash(&model.to_bytes());
+        model
+    }
+
+    /// # Errors
+    /// If the bytes are truncated, too long, foreign, or hold anything but finite numbers of the described shapes.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, ModelError> {
+        let (mut tensors, text) = network::tensors::read(bytes, KEY)?;
+        let Version { format } = serde_json::from_str(&text)?;
+        if format != Description::FORMAT {
+            return Err(ModelError::Format { found: format });
+        }
+        let description: Description = serde_json::from_str(&text)?;
+        description.check()?;
+        let horizon = description.horizon;
+        let errors = match tensors.remove(QUANTILES) {
+            Some(Tensor { shape, data }) if shape == [PROBABILITIES, horizon] => {
+                Some(ErrorQuantiles::from_values(horizon, data).ok_or(ModelError::Quantiles { horizon })?)
+            }
+            Some(_) => return Err(ModelError::Quantiles { horizon }),
+            None => None,
+        };
+        let memory = match &description.memory {
+            Some(part) => Some(Remembering::take(&mut tensors, part, &description)?),
+            None => None,
+        };
+        let cells = match &description.cells {
+            Some(part) => Some(Network::from_tensors(part.network, &tensors)?),
+            None => None,
+        };
+        if let (None, Some(name)) = (&cells, tensors.keys().next()) {
+            let expected = "no cells, by its description".to_owned();
+            return Err(WeightsError::Unexpected { name: name.clone(), expected }.into());
+        }
+        Ok(Self { description, memory, cells, errors, hash: hash(bytes) })
+    }
+
+    /// The same model gives the same bytes.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut all = self.cells.as_ref().map_or_else(Tensors::new, |cells| cells.tensors().clone());
+        if let Some(Remembering { poles, readout, .. }) = &self.memory {
+            all.insert(POLES.to_owned(), memory::poles_tensor(poles));
+            all.extend(readout.tensors().clone());
+        }
+        if let Some(errors) = &self.errors {
+            let shape = vec![PROBABILITIES, self.description.horizon];
+            all.insert(QUANTILES.to_owned(), Tensor { shape, data: errors.values().to_vec() });
+        }
+        let text = serde_json::to_string(&self.description)
+            .expect("a description has only plain keys and finite numbers");
+        network::tensors::write(&all, KEY, &text)
+    }
+
+    /// How many numbers were fitted.
+    pub fn parameters(&self) -> u64 {
+        self.memory.as_ref().map_or(0, |memory| memory.readout.parameters())
+            + self.cells.as_ref().map_or(0, |cells| cells.shape().parameters())
+    }
+
+    /// How far the bounds of `level` lie from a forecast.
+    ///
+    /// # Panics
+    /// If the model was trained without a validation part: whoever asks for levels has checked `errors`.
+    pub fn offsets(&self, level: f64) -> Offsets {
+        self.errors.as_ref().expect("levels are only asked of a model with errors").offsets(level)
+    }
+}
+
+impl Remembering {
+    fn take(tensors: &mut Tensors, part: &MemoryPart, of: &Description) -> Result<Self, ModelError> {
+        let poles = memory::take_poles(tensors).ok_or(ModelError::Poles)?;
+        let memory = Memory::new(&poles, part.context).ok_or(ModelError::Poles)?;
+        if let Some(copied) = part.copied.iter().find(|copied| **copied >= memory.numbers()) {
+            let numbers = memory.numbers();
+            let wrong = format!("number {copied} of the memory's state is copied, it has {numbers}");
+            return Err(ModelError::Contradiction(wrong));
+        }
+        let features = part.features(memory.numbers(), &of.inputs, of.horizon);
+        let readout = Readout::take(tensors, of.horizon, features, part.own())?;
+        Ok(Self { poles, memory, readout })
+    }
+}
+
+fn hash(bytes: &[u8]) -> String {
+    let digest = Sha256::digest(bytes);
+    digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+}
