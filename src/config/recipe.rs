@@ -4,7 +4,7 @@ use super::Train;
 use super::checks::Checks;
 use super::spec;
 use crate::network::{HIDDEN_MAX, HORIZON_MAX, LAYERS_MAX, Shape};
-use crate::series::{Gaps, Rules};
+use crate::series::{Gaps, Rules, Scaling};
 use crate::table::Columns;
 
 /// Each step of it is unrolled in training, and its activations kept for every window of a batch.
@@ -40,10 +40,18 @@ impl Checks<'_> {
         let context = spec.context.map(|context| {
             size("context", Some(context), 1, CONTEXT_MAX, "every series keeps as many values")
         });
+        let memory = spec.memory.unwrap_or(default.memory);
+        let scaling = match (memory, &columns.series) {
+            (false, _) => default.scaling,
+            // The series are the columns, known by name: each has its moments in the training part.
+            (true, None) => Scaling::Fixed,
+            // Ids come and go, and a memory is no window.
+            (true, Some(_)) => Scaling::Running,
+        };
         let positive = |x: f64| x > 0.0;
         let part = |x: f64| x > 0.0 && x < 1.0;
         let train = Train {
-            memory: spec.memory.unwrap_or(default.memory),
+            memory,
             context,
             cell: spec.cell.map_or(default.cell, spec::Cell::kind),
             hidden,
@@ -51,7 +59,7 @@ impl Checks<'_> {
             lookback,
             horizon,
             decoder: spec.decoder.unwrap_or(default.decoder),
-            scaling: spec.scaling.unwrap_or(default.scaling),
+            scaling: spec.scaling.unwrap_or(scaling),
             calendar: spec.calendar.unwrap_or(default.calendar),
             loss: spec.loss.unwrap_or(default.loss),
             epochs,
