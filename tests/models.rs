@@ -195,7 +195,7 @@ fn a_description_that_contradicts_the_network_is_an_error() {
 #[test]
 fn sizes_that_no_machine_has_are_errors() {
     for size in [usize::MAX, usize::MAX / 199 + 1, 1 << 40] {
-        refused_description("/cells/network/horizon", json!(size), "error_quantiles");
+        refused_description("/horizon", json!(size), "the horizon is");
         refused_description("/cells/network/hidden", json!(size), "more than 4096");
         refused_description("/cells/network/layers", json!(size), "more than 16");
         refused_description("/lookback", json!(size), "more than 65536");

@@ -90,7 +90,7 @@ fn a_word_of_a_closed_set_lists_the_others() {
     refused_addition(
         "[train]\ncell = \"lstm-peepole\"\ncalendar = [\"hour-of-day\", \"month\"]",
         &[
-            "9: \"cell\" in [train] cannot be \"lstm-peepole\"; it is one of \"rnn\", \"lstm\", \"lstm-peephole\", \
+            "9: \"cell\" in [train] cannot be \"lstm-peepole\"; it is one of \"none\", \"rnn\", \"lstm\", \"lstm-peephole\", \
              \"lstm-coupled\", \"lstm-peephole-coupled\", \"gru\"; did you mean \"lstm-peephole\"?",
             "10: \"calendar[1]\" in [train] cannot be \"month\"; it is one of \"hour-of-day\", \"day-of-week\"",
         ],
