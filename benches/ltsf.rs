@@ -213,7 +213,9 @@ fn score(pipeline: &Pipeline, model: &Model, history: &History, split: Split) ->
         let memory = model.memory.as_ref().map(|part| &part.memory);
         walk(history, &lane, memory, &origins, |origin, memory| {
             let window = windows.view(origin).expect("the test part has a past");
-            let view = OriginView { window, ahead: windows.ahead(origin), memory, own };
+            let running = history.segments[origin.segment as usize].running(origin.place as usize);
+            let (ahead, past) = (windows.ahead(origin), windows.past(origin));
+            let view = OriginView { window, ahead, memory, past, running: &running, own };
             waiting.push((origin, predictor.add(model, &pipeline.rules, &view)));
             if waiting.len() == WIDTH {
                 flush(&mut predictor, &mut waiting);

@@ -179,7 +179,9 @@ fn trained(case: &Case, rows: &[Row]) -> Vec<Forecast> {
         walk(history, &lane, memory, &due(case, history, &lane), |origin, memory| {
             let Some(window) = windows.view(origin) else { return };
             let step = window.origin;
-            let view = OriginView { window, ahead: windows.ahead(origin), memory, own };
+            let running = history.segments[origin.segment as usize].running(origin.place as usize);
+            let (ahead, past) = (windows.ahead(origin), windows.past(origin));
+            let view = OriginView { window, ahead, memory, past, running: &running, own };
             let scale = predictor.add(&model, &case.rules, &view);
             predictor.run(&model, &mut outputs);
             forecasts.push(Forecast {

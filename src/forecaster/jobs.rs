@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::predictor::{OriginView, Predictor};
 use super::{Closing, Entry, Setup};
 use crate::intervals::Offsets;
+use crate::model::MemoryPart;
 use crate::series::{Scale, WindowView};
 use crate::table::ForecastBuilder;
 
@@ -71,7 +72,11 @@ impl Jobs {
         let window =
             WindowView { values, observed, covariates: closing.covariates, origin: closing.step, scale };
         let own = own_of(&mut self.own, &self.setup, closing)[target];
-        let view = OriginView { window, ahead: closing.ahead, memory: &history.memory, own };
+        let season = description.memory.as_ref().map_or(0, MemoryPart::season);
+        let past = history.window.tail(history.window.len().min(season.max(description.lookback)));
+        let (past, _) = past.expect("no more than there are");
+        let (memory, running) = (&history.memory, &history.running);
+        let view = OriginView { window, ahead: closing.ahead, memory, past, running, own };
         let scale = self.predictor.add(model, rules, &view);
         let origin = rules.grid.start_of(closing.step);
         self.jobs.push(Job { position: closing.position, id: closing.id.clone(), target, origin, scale });

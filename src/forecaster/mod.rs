@@ -2,6 +2,7 @@
 //! no clock, no file and no thread, never fails on data, and its forecasts are a function of the rows and their order,
 //! however they are cut into batches.
 
+mod anchors;
 mod features;
 mod histories;
 mod inputs;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 
+pub use anchors::Anchors;
 pub use features::write as write_features;
 pub use histories::{Closing, Entry, Held, Histories, History, Refused, Target, Unused};
 pub use inputs::Inputs;

@@ -1,10 +1,11 @@
 //! The parts of a model added up, for many origins at a time: the memory's readout, and the cells beside it or alone.
 
+use super::anchors::Anchors;
 use super::{Inputs, features};
-use crate::model::Model;
+use crate::model::{Model, Remembering};
 use crate::network::Scratch;
-use crate::network::memory::{MemoryState, OwnSlot, ReadoutScratch};
-use crate::series::{Rules, Scale, WindowView};
+use crate::network::memory::{MemoryState, ReadoutScratch};
+use crate::series::{Rules, Running, Scale, WindowView};
 
 /// Origins side by side, each written whole when it is added.
 #[derive(Default)]
@@ -12,7 +13,9 @@ pub struct Predictor {
     origins: usize,
     /// `[origin][feature]`
     features: Vec<f32>,
-    slots: Vec<OwnSlot>,
+    /// Number of each origin's series among those with coefficients of their own.
+    own: Vec<Option<usize>>,
+    anchors: Vec<Anchors>,
     readout: Option<ReadoutScratch>,
     inputs: Inputs,
     scratch: Option<Scratch>,
@@ -26,6 +29,9 @@ pub struct OriginView<'a> {
     /// What is known of the horizon, `[known x horizon]`.
     pub ahead: &'a [f64],
     pub memory: &'a MemoryState,
+    /// The last values, as many as a season has if there are.
+    pub past: &'a [f64],
+    pub running: &'a Running,
     /// Number of the series among those that have coefficients of their own.
     pub own: Option<usize>,
 }
@@ -53,11 +59,25 @@ impl Predictor {
         self.features.resize(start + memory.readout.features(), 0.0);
         let out = &mut self.features[start..];
         features::write(description, part, rules, view.memory, &view.window, view.ahead, out);
-        let slot = part.season.map_or(0, |season| season.slot(rules.grid.start_of(view.window.origin)));
-        self.slots.push(OwnSlot { series: view.own, slot });
         // What is read out is the way from the last value, in units of the spread.
         let last = view.window.values.last().copied().unwrap_or_default();
-        Scale { center: last, spread: view.window.scale.spread }
+        let scale = Scale { center: last, spread: view.window.scale.spread };
+        self.own.push(view.own);
+        self.anchors.push(Anchors::new(view.past, view.running, scale, memory.mix.as_ref()));
+        scale
+    }
+
+    /// What the memory says alone of each origin that was added, held and, where it has a mix, mixed: scaled, `[origin][horizon]`.
+    fn remember(&mut self, memory: &Remembering, out: &mut [f32]) {
+        let scratch = self.readout.get_or_insert_with(|| memory.readout.scratch());
+        memory.readout.forecast(&self.features, &self.own, scratch, out);
+        let horizon = memory.readout.horizon();
+        for ((said, anchors), own) in out.chunks_exact_mut(horizon).zip(&self.anchors).zip(&self.own) {
+            anchors.hold(said);
+            if let Some(mix) = &memory.mix {
+                anchors.mix(mix, *own, said);
+            }
+        }
     }
 
     /// Forecasts all origins, scaled, into `out` `[origin][horizon]`, and forgets them.
@@ -66,8 +86,7 @@ impl Predictor {
         out.clear();
         out.resize(self.origins * horizon, 0.0);
         if let Some(memory) = &model.memory {
-            let scratch = self.readout.get_or_insert_with(|| memory.readout.scratch());
-            memory.readout.forecast(&self.features, &self.slots, scratch, out);
+            self.remember(memory, out);
         }
         if let (Some(network), Some(part)) = (&model.cells, &model.description.cells) {
             let scratch = self.scratch.get_or_insert_with(|| Scratch::new(network.shape()));
@@ -87,7 +106,8 @@ impl Predictor {
         }
         self.origins = 0;
         self.features.clear();
-        self.slots.clear();
+        self.own.clear();
+        self.anchors.clear();
         self.inputs.clear();
     }
 }

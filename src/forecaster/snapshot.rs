@@ -7,7 +7,7 @@
 //! | `accepted` | its last accepted times |
 //! | `candidate`, `candidate_values` | offset and time; targets, covariates, known ahead |
 //! | `open`, `open_values` | each step: number, rows, times (counted), count and latest time of each cell, time of what is known ahead and its length; the cells' values, what is known ahead |
-//! | `windows`, `windows_values` | each target: last step, length, 64 marks a number, readings so far; mean, squares, a value a step |
+//! | `windows`, `windows_values` | each target: last step, length, 64 marks a number, readings so far; mean, squares, least, greatest, a value a step |
 //! | `tracks`, `tracks_values` | each covariate: last step, length; a value a step |
 //! | `memory`, `memory_values` | each target: count of its numbers, last step; last value, the numbers; a count of 0 alone before the first reading |
 
@@ -120,7 +120,7 @@ fn write(
         windows.whole([window.last, values.len() as i64]);
         windows.whole(observed.chunks(64).map(packed));
         windows.whole([running.count as i64]);
-        windows.real(&[running.mean, running.squares]);
+        windows.real(&[running.mean, running.squares, running.low, running.high]);
         windows.real(values);
     }
     for track in &history.covariates {
@@ -248,7 +248,8 @@ fn read(cursors: [Cursor; 6], columns: &Columns, numbers: usize, history: &mut H
         let marks = windows.wholes(length.div_ceil(64))?;
         let observed = (0..length).map(|i| marks[i / 64] >> (i % 64) & 1 == 1).collect();
         let count = windows.whole()? as u64;
-        let running = Running { count, mean: windows.real()?, squares: windows.real()? };
+        let [mean, squares, low, high] = [windows.real()?, windows.real()?, windows.real()?, windows.real()?];
+        let running = Running { count, mean, squares, low, high };
         let window = Window::restored(last, windows.reals(length)?, observed);
         history.targets.push(Target { window, running, memory: remembered(&mut memory, numbers)? });
     }

@@ -52,22 +52,23 @@ pub struct MemoryPart {
     pub context: Option<usize>,
     /// Values before the last one that are read as they are, less the last one.
     pub recent: usize,
-    pub season: Option<Season>,
     /// Numbers of the state for which each series has further coefficients.
     pub copied: Vec<usize>,
     /// The series that have coefficients of their own, by id and target; others have the shared ones alone.
     pub own: Vec<(String, String)>,
-    /// What was chosen on the validation part, for the reader.
+    pub mix: Option<MixPart>,
+    /// What was chosen on parts of the history that were not fitted, for the reader.
     pub penalties: Vec<Penalty>,
 }
 
-/// A part of time that recurs, cut into slots, for each of which a series has a value of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// What is mixed with the memory's forecast, on how much of the horizon.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Season {
-    /// Microseconds.
-    pub period: i64,
-    pub slots: usize,
+pub struct MixPart {
+    /// Ends of the parts of the horizon that have weights of their own, exclusive; beyond the last the memory stands alone.
+    pub ends: Vec<usize>,
+    /// Steps after which values recur, for the seasonal forecast among those mixed.
+    pub season: Option<usize>,
 }
 
 /// How the coefficients of a part of the horizon were held small.
@@ -77,8 +78,7 @@ pub struct Penalty {
     /// End of the part, exclusive.
     pub until: usize,
     pub ridge: f64,
-    /// Scale of the slots of the season, and of the copied states.
-    pub slots: f64,
+    /// Weight of the series' own coefficients; 0 is without.
     pub copied: f64,
 }
 
@@ -130,14 +130,6 @@ pub struct Score {
     pub season: Option<usize>,
 }
 
-impl Season {
-    /// The slot in which a time lies.
-    pub fn slot(&self, time: i64) -> usize {
-        let passed = i128::from(time.rem_euclid(self.period));
-        (passed * self.slots as i128 / i128::from(self.period)) as usize
-    }
-}
-
 impl MemoryPart {
     /// Features of the readout, beside a memory of so many numbers.
     pub fn features(&self, numbers: usize, inputs: &InputSpec, horizon: usize) -> usize {
@@ -151,21 +143,27 @@ impl MemoryPart {
     }
 
     pub fn own(&self) -> Own {
-        let slots = self.season.map_or(0, |season| season.slots);
-        Own { series: self.own.len(), slots, copied: self.copied.clone() }
+        Own { series: self.own.len(), copied: self.copied.clone() }
     }
 
-    fn wrong(&self, lookback: usize) -> Option<String> {
-        let impossible = |season: Season| {
-            season.period <= 0 || season.slots == 0 || season.slots as u128 > season.period as u128
-        };
+    fn wrong(&self, lookback: usize, horizon: usize) -> Option<String> {
         if self.recent >= lookback {
             return Some(format!("the memory reads {} recent values of {lookback} steps", self.recent));
         }
         if self.context.is_some_and(|context| context > LOOKBACK_MAX) {
             return Some(format!("the memory's context is more than {LOOKBACK_MAX} steps"));
         }
-        self.season.is_some_and(impossible).then(|| "the memory's season is impossible".to_owned())
+        let MixPart { ends, season } = self.mix.as_ref()?;
+        let rises = ends.windows(2).all(|pair| pair[0] < pair[1]);
+        let last = ends.last().copied().unwrap_or(0);
+        let seasonal = season.is_none_or(|season| last <= season && season <= LOOKBACK_MAX);
+        let possible = rises && ends.first() != Some(&0) && last <= horizon && seasonal;
+        (!possible).then(|| "the parts of the mix do not fit the horizon and the season".to_owned())
+    }
+
+    /// Steps of the past that the seasonal forecast reads.
+    pub fn season(&self) -> usize {
+        self.mix.as_ref().and_then(|mix| mix.season).unwrap_or(0)
     }
 }
 
@@ -212,7 +210,8 @@ impl Description {
                 + self.rules.grid.steps_in(self.rules.max_gap) as usize
                 + 1
         };
-        self.lookback.max(self.memory.as_ref().map_or(0, reach))
+        let season = self.memory.as_ref().map_or(0, MemoryPart::season);
+        self.lookback.max(season).max(self.memory.as_ref().map_or(0, reach))
     }
 
     pub(super) fn check(&self) -> Result<(), ModelError> {
@@ -231,7 +230,7 @@ impl Description {
                 .then(|| "it has neither a memory nor cells".to_owned()),
             (self.horizon == 0 || self.horizon > crate::network::HORIZON_MAX)
                 .then(|| format!("the horizon is {}", self.horizon)),
-            self.memory.as_ref().and_then(|memory| memory.wrong(self.lookback)),
+            self.memory.as_ref().and_then(|memory| memory.wrong(self.lookback, self.horizon)),
             self.cells.as_ref().and_then(|cells| cells.wrong(self)),
             numbers("covariates", &inputs.covariates, self.covariates.len()),
             numbers("inputs known ahead", &inputs.known_ahead, self.known_ahead.len()),

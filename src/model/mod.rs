@@ -4,11 +4,14 @@
 //! the caller's.
 
 mod description;
+mod mix;
 
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-pub use description::{CellsPart, DataSummary, Description, MemoryPart, Penalty, Score, Season, Share};
+pub use description::{CellsPart, DataSummary, Description, MemoryPart, MixPart, Penalty, Score, Share};
+
+pub use mix::{EXPERTS, Expert, Mix};
 
 use crate::intervals::{ErrorQuantiles, Offsets, PROBABILITIES};
 use crate::network::memory::{self, Memory, POLES, Readout, ReadoutError};
@@ -37,6 +40,7 @@ pub struct Remembering {
     pub poles: Vec<[f32; 2]>,
     pub memory: Memory,
     pub readout: Readout,
+    pub mix: Option<Mix>,
 }
 
 /// Why bytes are not a model.
@@ -56,6 +60,8 @@ pub enum ModelError {
     Poles,
     #[error("the memory's readout: {0}")]
     Readout(#[from] ReadoutError),
+    #[error("tensor {:?} must be {expected:?} numbers of at least 0", mix::WEIGHTS)]
+    Mix { expected: [usize; 3] },
     #[error("tensor {QUANTILES:?} must be {PROBABILITIES} x {horizon} values that rise with the probability")]
     Quantiles { horizon: usize },
 }
@@ -114,9 +120,10 @@ impl Model {
     /// The same model gives the same bytes.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut all = self.cells.as_ref().map_or_else(Tensors::new, |cells| cells.tensors().clone());
-        if let Some(Remembering { poles, readout, .. }) = &self.memory {
+        if let Some(Remembering { poles, readout, mix, .. }) = &self.memory {
             all.insert(POLES.to_owned(), memory::poles_tensor(poles));
             all.extend(readout.tensors().clone());
+            all.extend(mix.as_ref().map(Mix::tensor));
         }
         if let Some(errors) = &self.errors {
             let shape = vec![PROBABILITIES, self.description.horizon];
@@ -129,7 +136,8 @@ impl Model {
 
     /// How many numbers were fitted.
     pub fn parameters(&self) -> u64 {
-        self.memory.as_ref().map_or(0, |memory| memory.readout.parameters())
+        let mix = |memory: &Remembering| memory.mix.as_ref().map_or(0, |mix| mix.weights().len() as u64);
+        self.memory.as_ref().map_or(0, |memory| memory.readout.parameters() + mix(memory))
             + self.cells.as_ref().map_or(0, |cells| cells.shape().parameters())
     }
 
@@ -153,7 +161,11 @@ impl Remembering {
         }
         let features = part.features(memory.numbers(), &of.inputs, of.horizon);
         let readout = Readout::take(tensors, of.horizon, features, part.own())?;
-        Ok(Self { poles, memory, readout })
+        let mix = match &part.mix {
+            Some(mix) => Some(Mix::take(tensors, mix, part.own.len())?),
+            None => None,
+        };
+        Ok(Self { poles, memory, readout, mix })
     }
 }
 

@@ -25,18 +25,23 @@ pub struct Moments {
     pub sd: f64,
 }
 
-/// Running mean and sum of squared deviations.
+/// Running mean, sum of squared deviations, and extremes.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Running {
     pub count: u64,
     pub mean: f64,
     pub squares: f64,
+    /// Least and greatest value so far.
+    pub low: f64,
+    pub high: f64,
 }
 
 impl Running {
     /// Welford, "Note on a method for calculating corrected sums of squares and products" (1962):
     /// m' = m + (x - m)/n, S' = S + (x - m)(x - m').
     pub fn add(&mut self, value: f64) {
+        self.low = if self.count == 0 { value } else { self.low.min(value) };
+        self.high = if self.count == 0 { value } else { self.high.max(value) };
         self.count += 1;
         let before = value - self.mean;
         self.mean += before / self.count as f64;

@@ -2,12 +2,12 @@
 //! are told to whoever trains.
 
 use crate::config::Pipeline;
-use crate::model::{MemoryPart, Season};
+use crate::model::MemoryPart;
 use crate::network::memory::Memory;
 
-use super::History;
 use super::walk::Lane;
 use super::windows::Split;
+use super::{History, mix};
 
 /// Something chosen, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,78 +37,111 @@ const DAYS: [i64; 4] = [1, 3, 7, 14];
 const RECENT: usize = 23;
 /// Series with coefficients of their own, at most: each adds some forty numbers a step of the horizon to the file.
 const OWN_MOST: usize = 256;
+/// How often what fades slowest has to fit into the history of a series.
+const SEEN: i64 = 8;
 /// The part of the training steps that may pass before the first row is learned from.
 const WARM_PART: i64 = 10;
 
 /// The memory for a pipeline's grid and a history of such a length.
 pub fn memory(pipeline: &Pipeline, history: &History, lanes: &[Lane], split: Split) -> Chosen {
     let every = pipeline.rules.grid.every;
-    let steps = (split.train_end - split.first).max(1);
-    // Whole steps a day, or none that recurs.
-    let day = (DAY % every == 0 && DAY / every >= 2).then_some(DAY / every).filter(|day| steps >= 3 * day);
+    let steps = lane_steps(history, lanes, split);
+    // What takes longer to fade than this has been seen too seldom to learn from.
+    let longest = steps / SEEN;
+    let whole = |part: i64| (part % every == 0 && part / every >= 4).then_some(part / every);
+    let day = whole(DAY).filter(|day| *day <= longest);
     let mut choices = Vec::new();
     let mut chose = |what: String, why: String| choices.push(Choice { what, why });
 
-    let mut poles = Vec::new();
-    let mut resonant = Vec::new();
-    let longest = day.map_or(steps as f64 / 8.0, |day| 0.9 * day as f64);
+    let top = whole(DAY).map_or(longest as f64, |day| (0.9 * day as f64).min(longest as f64));
     let decays: Vec<f64> =
-        (0..).map(|k| 2.0 * 3f64.powi(k)).take_while(|decay| *decay < longest.max(3.0)).collect();
-    poles.extend(decays.iter().map(|decay| Memory::pole(*decay, 0.0)));
+        (0..).map(|k| 2.0 * 3f64.powi(k)).take_while(|decay| *decay <= top.max(2.0)).collect();
+    let mut poles: Vec<_> = decays.iter().map(|decay| Memory::pole(*decay, 0.0)).collect();
+    let mut copied: Vec<usize> = (0..poles.len()).collect();
     chose(
         format!("memory: {} plain decays over 2 to {:.0} steps", decays.len(), decays.last().unwrap_or(&2.0)),
-        match day {
-            Some(_) => "threefold from the shortest on, below a day".into(),
-            None => "threefold from the shortest on, up to an eighth of the training part".into(),
-        },
+        format!(
+            "threefold each, below a day and an {SEEN}th of the {steps} steps that a series has to learn from"
+        ),
     );
     if let Some(day) = day {
         let harmonics = HARMONICS.min(day / 2);
-        let days: Vec<i64> = DAYS.into_iter().filter(|days| *days == 1 || days * day * 4 <= steps).collect();
+        let days: Vec<i64> = DAYS.into_iter().filter(|days| days * day <= longest).collect();
         for decay in &days {
             for harmonic in 0..=harmonics {
-                let frequency = std::f64::consts::TAU * harmonic as f64 / day as f64;
                 if harmonic <= 1 {
-                    resonant.push(poles.len());
+                    copied.push(poles.len());
                 }
-                poles.push(Memory::pole((decay * day) as f64, frequency));
+                poles.push(resonator(decay * day, harmonic, day));
             }
         }
         chose(
-            format!("memory: resonators of the day and {harmonics} of its harmonics, over {days:?} days"),
-            format!("a day is {day} steps, and the training part {} days", steps / day),
+            format!(
+                "memory: resonators of the day and its harmonics up to the {harmonics}th, over {days:?} days"
+            ),
+            format!("a day is {day} steps, and a series has {} days to learn from", steps / day),
         );
     }
-    let own: Vec<(String, String)> = match lanes.len() {
-        ..=OWN_MOST => lanes
-            .iter()
-            .map(|lane| (history.ids[lane.series].clone(), pipeline.columns.targets[lane.target].clone()))
-            .collect(),
-        _ => Vec::new(),
-    };
-    let copied = match own.len() {
-        0 => Vec::new(),
-        // The real parts of what resonates once a day at most, and the plain decays.
-        _ => (0..decays.len()).chain(resonant).map(|pole| Memory::places(&poles, pole)[0]).collect(),
-    };
-    let season =
-        day.filter(|_| !own.is_empty()).map(|day| Season { period: DAY, slots: day.min(24) as usize });
-    if own.is_empty() {
-        let count = lanes.len();
-        chose("all series share all coefficients".into(), format!("{count} series are more than {OWN_MOST}"));
-    } else {
+    if let (Some(day), Some(hour)) = (day, whole(HOUR)) {
+        let harmonics = HARMONICS.min(hour / 2);
+        poles.extend((1..=harmonics).map(|harmonic| resonator(day, harmonic, hour)));
         chose(
-            format!("{} series have coefficients of their own beside the shared ones", own.len()),
+            format!("memory: resonators of the hour and its harmonics up to the {harmonics}th, over a day"),
+            format!("an hour is {hour} steps: what runs every hour or quarter shows"),
+        );
+    }
+    let mut own: Vec<(String, String)> = Vec::new();
+    if lanes.len() <= OWN_MOST {
+        let name =
+            |lane: &Lane| (history.ids[lane.series].clone(), pipeline.columns.targets[lane.target].clone());
+        own.extend(lanes.iter().map(name));
+        chose(
+            format!("{} series may have coefficients of their own beside the shared ones", own.len()),
             format!("at most {OWN_MOST} may"),
         );
+    } else {
+        copied.clear();
+        chose(
+            "all series share all coefficients".into(),
+            format!("{} series are more than {OWN_MOST}", lanes.len()),
+        );
     }
-    let warm =
-        day.map_or(RECENT as i64 + 1, |day| 14 * day).min(steps / WARM_PART).max(RECENT as i64 + 1) as u64;
+    let copied = copied.into_iter().map(|pole| Memory::places(&poles, pole)[0]).collect();
+    let mix = mix::part(pipeline.train.horizon, day.map(|day| day as usize));
+    chose(
+        format!(
+            "the first {} steps of the horizon are mixed with medians and repetitions",
+            mix.ends.last().unwrap_or(&0)
+        ),
+        "where they were better on times that were not fitted".into(),
+    );
+    let fills = day
+        .map_or(*decays.last().unwrap_or(&2.0) as i64, |day| DAYS[DAYS.len() - 1].min(longest / day) * day);
+    let warm = fills.min(steps / WARM_PART).max(RECENT as i64 + 1) as u64;
     chose(
         format!("the first forecast of a series comes after {warm} steps"),
         "the memory has to fill first".into(),
     );
     let context = pipeline.train.context;
-    let part = MemoryPart { context, recent: RECENT, season, copied, own, penalties: Vec::new() };
+    let part = MemoryPart { context, recent: RECENT, copied, own, mix: Some(mix), penalties: Vec::new() };
     Chosen { poles, part, warm, choices }
+}
+
+/// The pole that fades over `decay` steps and turns `harmonic` times in `period` steps.
+fn resonator(decay: i64, harmonic: i64, period: i64) -> [f32; 2] {
+    Memory::pole(decay as f64, std::f64::consts::TAU * harmonic as f64 / period as f64)
+}
+
+/// Steps that the middle one of all series has in the training part.
+fn lane_steps(history: &History, lanes: &[Lane], split: Split) -> i64 {
+    let steps = |lane: &Lane| {
+        let of = |number: &u32| {
+            let segment = &history.segments[*number as usize];
+            (split.train_end - segment.start).clamp(0, segment.values.len() as i64)
+        };
+        lane.segments.iter().map(of).sum::<i64>()
+    };
+    let mut all: Vec<i64> = lanes.iter().map(steps).collect();
+    all.sort_unstable();
+    all.get(all.len() / 2).copied().unwrap_or(0).max(1)
 }

@@ -8,7 +8,9 @@
 mod choices;
 mod fit;
 mod history;
+mod mix;
 mod regression;
+mod replay;
 mod scores;
 mod shards;
 mod shares;
@@ -100,7 +102,7 @@ pub fn train_parts(
     let (recipe, rules) = (&pipeline.train, &pipeline.rules);
     let lanes = walk::lanes(history);
     let mut description = describe(pipeline, history, split, data);
-    let mut remembering = Vec::new();
+    let mut folds = Vec::new();
     let mut choices = Vec::new();
     if recipe.memory {
         let chosen = choices::memory(pipeline, history, &lanes, split);
@@ -109,7 +111,7 @@ pub fn train_parts(
         description.memory = Some(chosen.part);
         choices = chosen.choices;
         let _ = report(Progress::Chose(&choices));
-        remembering = remember(&mut description, pipeline, history, &lanes, split, &chosen.poles, report)?;
+        folds = remember(&mut description, pipeline, history, &lanes, split, &chosen.poles, report)?;
     }
     let horizon = description.horizon;
     let most = |windows: usize| windows.min(NUMBERS / horizon).max(1);
@@ -132,12 +134,11 @@ pub fn train_parts(
     if let Some(part) = &description.cells {
         let first = Network::new(part.network, recipe.seed)?;
         let (train, check) = match &description.memory {
-            Some(memory) => {
-                let block = |step: i64| regression::block(split, step).min(BLOCKS);
+            Some(_) => {
                 let left = |which: &(dyn Fn(i64) -> usize + Sync), origins: &[Origin]| {
-                    Examples::left_over(&windows, &lanes, memory, which, &remembering, origins)
+                    Examples::left_over(&windows, &lanes, &folds, which, origins)
                 };
-                (left(&block, &trained), left(&|_| BLOCKS, &validated))
+                (left(&|step| regression::block(split, step), &trained), left(&|_| BLOCKS, &validated))
             }
             None => (Examples::new(&windows, trained.clone()), Examples::new(&windows, validated.clone())),
         };
@@ -154,7 +155,8 @@ pub fn train_parts(
         description.cells.as_mut().expect("they were trained").shares = shares;
         network
     });
-    let mut model = Model::new(description, remembering.pop(), cells, None);
+    let memory = folds.pop().and_then(|model| model.memory);
+    let mut model = Model::new(description, memory, cells, None);
     let scoring = scores::Scoring::new(history, &lanes, rules, &model, split);
     let (validation, test) = (scoring.score(&validated, "validation"), scoring.score(&tested, "test"));
     let (trained, validated, tested) = (trained.len(), validated.len(), tested.len());
@@ -165,8 +167,8 @@ pub fn train_parts(
     Ok((model, outcome))
 }
 
-/// Solves the memory's readout: first those without one of the blocks each (where cells need them), last the one that
-/// serves. Writes what was chosen into the description.
+/// Models of the memory alone: first those fitted without one of the blocks each, last the one that serves. Writes what
+/// was chosen into the description.
 fn remember(
     description: &mut Description,
     pipeline: &Pipeline,
@@ -175,7 +177,7 @@ fn remember(
     split: Split,
     poles: &[[f32; 2]],
     report: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
-) -> Result<Vec<Remembering>> {
+) -> Result<Vec<Model>> {
     let part = description.memory.clone().expect("the memory was described");
     let memory = Memory::new(poles, part.context).context("the memory's poles do not decay")?;
     let own = part.own();
@@ -194,20 +196,26 @@ fn remember(
         description.horizon
     );
     let penalties = sums.choose(&own);
-    let blocks = if description.cells.is_some() { 0..BLOCKS } else { 0..0 };
-    let fits = blocks.map(Some).chain([None]).map(|without| {
+    let fits = (0..BLOCKS).map(Some).chain([None]).map(|without| {
         let fitted = sums.fit(&own, &penalties, without);
         let Coefficients { shared, own: series } =
             fitted.context("the readings of the training part are too alike to learn from")?;
         let horizon = description.horizon;
         let mut tensors = Readout::tensors_of(horizon, features, &own, shared, series);
         let readout = Readout::take(&mut tensors, horizon, features, own.clone())?;
-        Ok(Remembering { poles: poles.to_vec(), memory: memory.clone(), readout })
+        Ok(Remembering { poles: poles.to_vec(), memory: memory.clone(), readout, mix: None })
     });
     let fits = fits.collect::<Result<Vec<_>>>()?;
+    let alone = Description { cells: None, ..description.clone() };
+    let fold = |memory| Model::new(alone.clone(), Some(memory), None, None);
+    let mut folds: Vec<Model> = fits.into_iter().map(fold).collect();
+    let mix = part.mix.map(|part| mix::fit(&windows, lanes, &folds, split, part));
+    for memory in folds.iter_mut().filter_map(|model| model.memory.as_mut()) {
+        memory.mix.clone_from(&mix);
+    }
     description.memory.as_mut().expect("the memory was described").penalties = penalties;
     let _ = report(Progress::Remembers { rows });
-    Ok(fits)
+    Ok(folds)
 }
 
 fn describe(pipeline: &Pipeline, history: &History, split: Split, data: DataSummary) -> Description {

@@ -23,15 +23,16 @@ const MULTIPLICATIONS: f64 = 1e12;
 /// Rows are never thinned out below this number, whatever their size.
 const ROWS_LEAST: f64 = 50_000.0;
 
+/// A mean square below this is rounding.
+const LEAST_ERROR: f64 = 1e-12;
+
 /// Spreads beyond which a row is cut off in training: one such value weighs as much as a thousand ordinary ones.
 const FARTHEST: f32 = 30.0;
 
 /// Penalties that are tried, as shares of the number of rows.
-const RIDGES: [f64; 4] = [0.03, 0.1, 0.3, 1.0];
+const RIDGES: [f64; 7] = [0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0];
 /// Where nothing is there to choose on.
 const RIDGE: f64 = 0.1;
-/// Weight of the slots of a season: their coefficients are held a ninth as small as the others.
-const SLOTS: f64 = 3.0;
 /// Weights of the copied states that are tried; 0 is without.
 const COPIED: [f64; 2] = [0.0, 0.5];
 
@@ -202,8 +203,7 @@ impl<'a> Rows<'a> {
         let ahead = windows.ahead(origin);
         write_features(windows.description, part, windows.rules, state, &view, ahead, features);
         features.iter_mut().for_each(|x| *x = x.clamp(-FARTHEST, FARTHEST));
-        let slot = part.season.map_or(0, |season| season.slot(windows.rules.grid.start_of(step)));
-        self.own.write(slot, features, owned);
+        self.own.write(features, owned);
         let last = segment.values[place];
         let way = |value: &f64| (((value - last) / scale.spread) as f32).clamp(-FARTHEST, FARTHEST);
         ys.extend(segment.values[place + 1..=place + self.ends[tail]].iter().map(way));
@@ -260,14 +260,15 @@ impl Sums {
 
     /// Chooses the penalties of each part of the horizon: those with the least error on parts of the history that were not
     /// fitted. These are the validation part, fitted on all training blocks, and each training block, fitted on the others:
-    /// one part of a year alone misleads. The error of a fold is its logarithm, so that a restless one counts no more.
+    /// one part of a year alone misleads. What is averaged are the logarithms of the mean squares of each series and fold, so
+    /// that a restless one counts no more than others.
     pub fn choose(&self, own: &Own) -> Vec<Penalty> {
         let copied = if own.series == 0 || own.copied.is_empty() { &COPIED[..1] } else { &COPIED[..] };
         let tried: Vec<(f64, f64)> =
             RIDGES.into_iter().flat_map(|ridge| copied.iter().map(move |copied| (ridge, *copied))).collect();
         let of_part = |part: usize| {
             let until = self.ends[part];
-            let penalty = |(ridge, copied)| Penalty { until, ridge, slots: SLOTS, copied };
+            let penalty = |(ridge, copied)| Penalty { until, ridge, copied };
             let folds: Vec<(Vec<Normal>, Vec<Normal>)> = (0..=BLOCKS)
                 .map(|fold| {
                     let train = self.merged(part, |block| block < BLOCKS && block != fold);
@@ -279,14 +280,18 @@ impl Sums {
                 tried.len(),
                 || (),
                 |(), i| {
-                    let mut sum = 0.0;
+                    let (mut sum, mut count) = (0.0, 0.0);
                     for (train, judged) in &folds {
                         let solution = self.solve(train, own, &penalty(tried[i]))?;
-                        let errors = judged.iter().enumerate();
-                        let errors: f64 =
-                            errors.flat_map(|(i, normal)| normal.squared_errors(&solution, i)).sum();
-                        sum += (errors / rows(judged) as f64).max(f64::MIN_POSITIVE).ln();
+                        for (number, normal) in
+                            judged.iter().enumerate().filter(|(_, normal)| normal.rows() > 0)
+                        {
+                            let errors: f64 = normal.squared_errors(&solution, number).iter().sum();
+                            sum += (errors / normal.rows() as f64).max(LEAST_ERROR).ln();
+                            count += 1.0;
+                        }
                     }
+                    let sum = sum / count;
                     Some(sum)
                 },
             );
@@ -331,7 +336,6 @@ impl Sums {
         };
         let mut scales: Vec<f64> = (0..self.shared).map(scale).collect();
         if own.series > 0 {
-            scales.extend(vec![penalty.slots; own.slots]);
             scales.extend(own.copied.iter().map(|feature| penalty.copied * scale(*feature)));
         }
         solve(train, self.shared, &Penalties { ridge: penalty.ridge * rows as f64, scales })

@@ -1,16 +1,13 @@
 //! How good a network is on a part of a history, beside the forecasts that cost nothing.
 
-use super::targets::{by_lane, own};
-use super::walk::{Lane, walk};
+use super::replay::replay;
+use super::targets::by_lane;
+use super::walk::Lane;
 use super::windows::{Origin, Split, Windows};
 use super::{History, shards};
-use crate::forecaster::{OriginView, Predictor};
 use crate::intervals::ErrorQuantiles;
 use crate::model::{Model, Score};
-use crate::series::{Rules, Scale, moments};
-
-/// Windows that are forecast at once: enough for full matrices.
-const WIDTH: usize = 64;
+use crate::series::{Rules, moments};
 
 /// A season that a naive forecast can repeat: a day of steps, where a day has at least two and the history at least
 /// twice that.
@@ -92,9 +89,8 @@ impl<'a> Scoring<'a> {
             false => (usable, None),
         };
         let by_lane = by_lane(&self.windows, self.lanes, &usable);
-        let sums = shards::each(self.lanes.len(), Workspace::default, |workspace, lane| {
-            workspace.score(self, lane, &by_lane[lane], season)
-        });
+        let sums =
+            shards::each(self.lanes.len(), || (), |(), lane| score_lane(self, lane, &by_lane[lane], season));
         let total = sums.into_iter().reduce(Sums::plus).filter(|sums| sums.values > 0)?;
         let mean = |sum: f64| sum / total.values as f64;
         let score = Score {
@@ -123,53 +119,28 @@ impl Sums {
     }
 }
 
-#[derive(Default)]
-struct Workspace {
-    predictor: Predictor,
-    waiting: Vec<(Origin, Scale)>,
-    outputs: Vec<f32>,
-}
-
-impl Workspace {
-    fn score(&mut self, of: &Scoring<'_>, lane: usize, origins: &[Origin], season: Option<usize>) -> Sums {
-        let mut sums = Sums { errors: vec![Vec::new(); of.windows.description.horizon], ..Sums::default() };
-        let memory = of.model.memory.as_ref().map(|part| &part.memory);
-        let own = of.model.description.memory.as_ref().and_then(|part| own(part, lane));
-        walk(of.windows.history, &of.lanes[lane], memory, origins, |origin, memory| {
-            let window = of.windows.view(origin).expect("origins are where windows are whole");
-            let view = OriginView { window, ahead: of.windows.ahead(origin), memory, own };
-            let scale = self.predictor.add(of.model, of.windows.rules, &view);
-            self.waiting.push((origin, scale));
-            if self.waiting.len() == WIDTH {
-                self.flush(of, season, &mut sums);
+fn score_lane(of: &Scoring<'_>, lane: usize, origins: &[Origin], season: Option<usize>) -> Sums {
+    let mut sums = Sums { errors: vec![Vec::new(); of.windows.description.horizon], ..Sums::default() };
+    let model = std::slice::from_ref(of.model);
+    replay(&of.windows, (lane, &of.lanes[lane]), model, &|_| 0, origins, |said| {
+        let segment = &of.windows.history.segments[said.origin.segment as usize];
+        let (place, unit) = (said.origin.place as usize, of.spread(&said.origin));
+        sums.forecasts += 1;
+        for (i, (actual, value)) in of.windows.actuals(said.origin).zip(said.values).enumerate() {
+            if actual.is_nan() {
+                continue;
             }
-        });
-        self.flush(of, season, &mut sums);
-        sums
-    }
-
-    fn flush(&mut self, of: &Scoring<'_>, season: Option<usize>, sums: &mut Sums) {
-        self.predictor.run(of.model, &mut self.outputs);
-        let horizon = of.windows.description.horizon;
-        for ((origin, scale), outputs) in self.waiting.drain(..).zip(self.outputs.chunks_exact(horizon)) {
-            let segment = &of.windows.history.segments[origin.segment as usize];
-            let (place, unit) = (origin.place as usize, of.spread(&origin));
-            sums.forecasts += 1;
-            for (i, (actual, output)) in of.windows.actuals(origin).zip(outputs).enumerate() {
-                if actual.is_nan() {
-                    continue;
-                }
-                let error = |forecast: f64| (actual - forecast).abs() / unit;
-                sums.values += 1;
-                sums.model += error(scale.invert(*output));
-                sums.last += error(segment.values[place]);
-                // ŷ(t + h) = y(t + h - s ceil(h / s))
-                sums.seasonal +=
-                    season.map_or(0.0, |s| error(segment.values[place + i + 1 - s * (i + 1).div_ceil(s)]));
-                if scale.spread > 0.0 {
-                    sums.errors[i].push(scale.apply(actual) - output);
-                }
+            let error = |forecast: f64| (actual - forecast).abs() / unit;
+            sums.values += 1;
+            sums.model += error(said.scale.invert(*value));
+            sums.last += error(segment.values[place]);
+            // ŷ(t + h) = y(t + h - s ceil(h / s))
+            sums.seasonal +=
+                season.map_or(0.0, |s| error(segment.values[place + i + 1 - s * (i + 1).div_ceil(s)]));
+            if said.scale.spread > 0.0 {
+                sums.errors[i].push(said.scale.apply(actual) - value);
             }
         }
-    }
+    });
+    sums
 }

@@ -2,7 +2,7 @@
 
 use super::{History, Segment};
 use crate::forecaster::Inputs;
-use crate::model::Description;
+use crate::model::{Description, MemoryPart};
 use crate::network::Random;
 use crate::series::{Rules, Scale, WindowView};
 
@@ -113,6 +113,21 @@ impl<'a> Windows<'a> {
         let scale = Scale::at_origin(self.description.scaling, values, &running, fixed);
         let covariates = &self.history.periods[segment.period].covariates;
         Some(WindowView { values, observed, covariates, origin: segment.step(place), scale })
+    }
+
+    /// Whether an origin can be forecast from: its window is whole and the series warm.
+    pub fn is_whole(&self, origin: Origin) -> bool {
+        let segment = &self.history.segments[origin.segment as usize];
+        let place = origin.place as usize;
+        place + 1 >= self.description.lookback && segment.running(place).count >= self.description.warm
+    }
+
+    /// The last values at an origin, as many as a season has if there are.
+    pub fn past(&self, origin: Origin) -> &'a [f64] {
+        let segment = &self.history.segments[origin.segment as usize];
+        let season = self.description.memory.as_ref().map_or(0, MemoryPart::season);
+        let (end, reach) = (origin.place as usize + 1, season.max(self.description.lookback));
+        &segment.values[end.saturating_sub(reach)..end]
     }
 
     /// What was known ahead at an origin, `[known x horizon]`.

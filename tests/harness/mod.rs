@@ -18,7 +18,9 @@ use tidecast::io::codec::RowWriter;
 use tidecast::io::memory::MemorySink;
 use tidecast::io::parquet::{ParquetInput, Range, TableWriter};
 use tidecast::io::{Output, Source};
-use tidecast::model::{CellsPart, DataSummary, Description, MemoryPart, Model, Remembering, Season, Share};
+use tidecast::model::{
+    CellsPart, DataSummary, Description, MemoryPart, Mix, MixPart, Model, Remembering, Share,
+};
 use tidecast::network::memory::{Memory, Readout};
 use tidecast::network::{CellKind, Decoder, Network, Shape};
 use tidecast::series::{Aggregate, Calendar, Gaps, Grid, InputSpec, Moments, Refusal, Rules, Scaling, Tally};
@@ -131,9 +133,9 @@ impl Case {
         MemoryPart {
             context: self.context,
             recent: 2,
-            season: Some(Season { period: 60 * SECOND, slots: 3 }),
             copied: vec![1],
             own: own.to_vec(),
+            mix: Some(MixPart { ends: vec![1, 2], season: Some(5) }),
             penalties: vec![],
         }
     }
@@ -149,7 +151,10 @@ impl Case {
             (numbers(self.horizon * features), numbers(own.series * own.features() * self.horizon));
         let mut tensors = Readout::tensors_of(self.horizon, features, &own, shared, series);
         let readout = Readout::take(&mut tensors, self.horizon, features, own).expect("they fit");
-        Remembering { poles, memory, readout }
+        let weights = (0..=part.own.len())
+            .flat_map(|i| [[0.5, 0.1, 0.2, 0.1, 0.1], [0.3, 0.1 * i as f32, 0.0, 0.3, 0.4]]);
+        let mix = part.mix.map(|part| Mix::new(part, weights.flatten().collect()));
+        Remembering { poles, memory, readout, mix }
     }
 
     pub fn setup(&self) -> Arc<Setup> {

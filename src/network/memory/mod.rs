@@ -14,7 +14,7 @@
 mod readout;
 mod ridge;
 
-pub use readout::{Own, OwnSlot, Readout, ReadoutError, ReadoutScratch};
+pub use readout::{Own, Readout, ReadoutError, ReadoutScratch};
 pub use ridge::{Normal, Penalties, Solution, solve};
 
 use super::{Tensor, Tensors};

@@ -7,20 +7,18 @@ use super::super::fused::SMALLEST;
 use super::super::run::{TILE, tiles};
 use super::{Tensor, Tensors};
 
-/// Names of its tensors: `[horizon x features]` and `[series x (slots + copied) x horizon]`.
+/// Names of its tensors: `[horizon x features]` and `[series x copied x horizon]`.
 const SHARED: &str = "memory.readout.weight";
 const OWN: &str = "memory.own.weight";
 
 /// Numbers of the coefficients, at most, as of a network's parameters: 1 GiB.
 const NUMBERS_MAX: usize = 256 << 20;
 
-/// What a series has of its own: a value for each slot of its season, and further coefficients of some features.
+/// What a series has of its own: further coefficients of some features.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Own {
     /// Series that have them.
     pub series: usize,
-    /// Slots of the season.
-    pub slots: usize,
     /// The features with further coefficients.
     pub copied: Vec<usize>,
 }
@@ -28,28 +26,15 @@ pub struct Own {
 impl Own {
     /// Own features of a series.
     pub fn features(&self) -> usize {
-        self.slots + self.copied.len()
+        self.copied.len()
     }
 
     /// Writes the own features of a row, for the regression.
-    pub fn write(&self, slot: usize, features: &[f32], out: &mut [f32]) {
-        let (slots, copied) = out.split_at_mut(self.slots);
-        slots.fill(0.0);
-        if let Some(mark) = slots.get_mut(slot) {
-            *mark = 1.0;
-        }
-        for (out, feature) in copied.iter_mut().zip(&self.copied) {
+    pub fn write(&self, features: &[f32], out: &mut [f32]) {
+        for (out, feature) in out.iter_mut().zip(&self.copied) {
             *out = features[*feature];
         }
     }
-}
-
-/// Whose own coefficients a column takes, and at which slot of the season it stands.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct OwnSlot {
-    /// Unknown series have none.
-    pub series: Option<usize>,
-    pub slot: usize,
 }
 
 /// The coefficients.
@@ -166,19 +151,20 @@ impl Readout {
         }
     }
 
-    /// Reads out each column: `features` is `[column][feature]`, `out` `[column][horizon]`.
+    /// Reads out each column: `features` is `[column][feature]`, `series` says whose own coefficients a column takes
+    /// (unknown series have none), `out` is `[column][horizon]`.
     ///
     /// # Panics
     /// If a slice has the wrong length.
     pub fn forecast(
         &self,
         features: &[f32],
-        slots: &[OwnSlot],
+        series: &[Option<usize>],
         scratch: &mut ReadoutScratch,
         out: &mut [f32],
     ) {
         let Self { horizon, features: count, .. } = *self;
-        let width = slots.len();
+        let width = series.len();
         assert_eq!(features.len(), width * count, "features are [column][feature]");
         assert_eq!(out.len(), width * horizon, "out is [column][horizon]");
         for tile in tiles(width) {
@@ -196,23 +182,20 @@ impl Readout {
             for (place, column) in columns.enumerate() {
                 let out = &mut out[column * horizon..][..horizon];
                 out.copy_from_slice(&scratch.outputs.as_slice()[place * rows..][..horizon]);
-                self.add_own(&features[column * count..][..count], slots[column], out);
+                self.add_own(&features[column * count..][..count], series[column], out);
             }
         }
     }
 
     /// ŷ += V_cᵀ o
-    fn add_own(&self, features: &[f32], OwnSlot { series, slot }: OwnSlot, out: &mut [f32]) {
+    fn add_own(&self, features: &[f32], series: Option<usize>, out: &mut [f32]) {
         let (Some(series), Some(own)) = (series, self.tensors.get(OWN)) else { return };
         let size = self.own.features() * self.horizon;
         let coefficients = &own.data[series * size..][..size];
         let of = |feature: usize| &coefficients[feature * self.horizon..][..self.horizon];
-        if slot < self.own.slots {
-            out.iter_mut().zip(of(slot)).for_each(|(out, v)| *out += v);
-        }
         for (place, feature) in self.own.copied.iter().enumerate() {
             let x = features[*feature];
-            out.iter_mut().zip(of(self.own.slots + place)).for_each(|(out, v)| *out += v * x);
+            out.iter_mut().zip(of(place)).for_each(|(out, v)| *out += v * x);
         }
     }
 }
@@ -223,18 +206,18 @@ mod tests {
     use crate::network::Random;
 
     fn readout(horizon: usize, features: usize) -> Readout {
-        let own = Own { series: 2, slots: 3, copied: vec![0, 2] };
+        let own = Own { series: 2, copied: vec![0, 2] };
         let mut random = Random::new(9);
         let mut numbers = |count: usize| (0..count).map(|_| random.within(1.0)).collect();
-        let (shared, series) = (numbers(horizon * features), numbers(2 * 5 * horizon));
+        let (shared, series) = (numbers(horizon * features), numbers(2 * 2 * horizon));
         let mut tensors = Readout::tensors_of(horizon, features, &own, shared, series);
         Readout::take(&mut tensors, horizon, features, own).unwrap()
     }
 
-    fn columns(count: usize, features: usize) -> (Vec<f32>, Vec<OwnSlot>) {
+    fn columns(count: usize, features: usize) -> (Vec<f32>, Vec<Option<usize>>) {
         let mut random = Random::new(4);
-        let slots = (0..count).map(|i| OwnSlot { series: [None, Some(0), Some(1)][i % 3], slot: i % 4 });
-        ((0..count * features).map(|_| random.within(2.0)).collect(), slots.collect())
+        let series = (0..count).map(|i| [None, Some(0), Some(1)][i % 3]);
+        ((0..count * features).map(|_| random.within(2.0)).collect(), series.collect())
     }
 
     #[test]
@@ -244,13 +227,13 @@ mod tests {
         readout.forecast(&features, &slots, &mut readout.scratch(), &mut out);
         for (column, slot) in slots.iter().enumerate() {
             let x = &features[column * 6..][..6];
-            let mut own = vec![0.0; 5];
-            readout.own.write(slot.slot, x, &mut own);
+            let mut own = vec![0.0; 2];
+            readout.own.write(x, &mut own);
             for h in 0..5 {
                 let shared = &readout.tensors[SHARED].data[h * 6..][..6];
                 let mut expected: f32 = shared.iter().zip(x).map(|(w, x)| w * x).sum();
-                if let Some(series) = slot.series {
-                    let v = |feature: usize| readout.tensors[OWN].data[(series * 5 + feature) * 5 + h];
+                if let Some(series) = slot {
+                    let v = |feature: usize| readout.tensors[OWN].data[(series * 2 + feature) * 5 + h];
                     expected += own.iter().enumerate().map(|(feature, o)| v(feature) * o).sum::<f32>();
                 }
                 assert!((out[column * 5 + h] - expected).abs() < 1e-4);
@@ -277,9 +260,9 @@ mod tests {
     #[test]
     fn foreign_tensors_are_refused() {
         let mut tensors = readout(2, 3).tensors().clone();
-        let own = Own { series: 2, slots: 3, copied: vec![1] };
+        let own = Own { series: 2, copied: vec![1, 0, 2] };
         let error = Readout::take(&mut tensors.clone(), 2, 3, own.clone()).unwrap_err().to_string();
-        assert!(error.contains("`memory.own.weight` of shape [2, 4, 2]"), "{error}");
+        assert!(error.contains("`memory.own.weight` of shape [2, 3, 2]"), "{error}");
         tensors.get_mut(SHARED).unwrap().data[0] = f32::INFINITY;
         assert!(Readout::take(&mut tensors, 2, 3, own).is_err());
         let huge = Readout::take(&mut Tensors::new(), 1 << 16, 1 << 16, Own::default());
