@@ -27,6 +27,7 @@
 //! | [`train`] | learning from history | forecaster, model, config, threads |
 //! | [`dataset`] | history from Parquet | io, forecaster, train |
 //! | [`config`] | a pipeline file as usable values | serde |
+//! | [`report`] | pages of text, tables and charts that need no network | plotters |
 //! | [`cli`], [`commands`] | the words of the command line, and the wiring of each verb | everything |
 //!
 //! # Invariants
@@ -53,6 +54,7 @@ pub mod intervals;
 pub mod io;
 pub mod model;
 pub mod network;
+pub mod report;
 pub mod series;
 pub mod state;
 pub mod table;

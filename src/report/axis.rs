@@ -1,0 +1,238 @@
+//! Axes: from numbers to places along an axis, and the numbers that are written beside it.
+
+use std::ops::Range;
+
+use chrono::{DateTime, Datelike, NaiveDate, Utc};
+
+/// What runs along one side of a chart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Axis {
+    pub label: String,
+    pub kind: AxisKind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AxisKind {
+    Linear,
+    /// Powers of ten at equal distances; what is not above 0 has no place.
+    Log,
+    /// Microseconds UTC, written as dates.
+    Time,
+}
+
+/// A label and its place along the axis.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Tick {
+    pub place: f64,
+    pub label: String,
+}
+
+/// Further out the differences of two places overflow.
+const PLACE_MAX: f64 = 1e300;
+/// About how many labels fit beside each other: dates are eleven letters wide.
+const TICKS: f64 = 6.0;
+/// Steps between ticks never give more than this, whatever the range: a guard against steps lost to rounding.
+const TICKS_MAX: usize = 40;
+
+const SECOND: f64 = 1e6;
+const MINUTE: f64 = 60.0 * SECOND;
+const HOUR: f64 = 60.0 * MINUTE;
+const DAY: f64 = 24.0 * HOUR;
+
+impl AxisKind {
+    /// Where a number lies; not finite where it lies nowhere.
+    pub(super) fn place(self, number: f64) -> f64 {
+        let place = match self {
+            Self::Linear | Self::Time => number,
+            // ln of what is not above 0 is NaN or infinite.
+            Self::Log => number.log10(),
+        };
+        if place.abs() <= PLACE_MAX { place } else { f64::NAN }
+    }
+
+    /// From the lowest to the highest of the finite `places`, and a little around; `None` where there are none.
+    pub(super) fn range(self, places: impl Iterator<Item = f64>, around: f64) -> Option<Range<f64>> {
+        let finite = places.filter(|place| place.is_finite());
+        let ends = finite.fold(None, |ends: Option<(f64, f64)>, place| {
+            Some(ends.map_or((place, place), |(low, high)| (low.min(place), high.max(place))))
+        });
+        let (low, high) = ends?;
+        // One number alone stands in the middle of something. A float needs room to differ in.
+        let least = match self {
+            Self::Time => SECOND,
+            Self::Linear | Self::Log => 1e-9,
+        };
+        let least = least.max(low.abs().max(high.abs()) * 1e-9);
+        let margin =
+            if high - low < least { least.max((low.abs() * 0.1).min(1.0)) } else { (high - low) * around };
+        Some(low - margin..high + margin)
+    }
+
+    /// What is written along `range`.
+    pub(super) fn ticks(self, range: &Range<f64>) -> Vec<Tick> {
+        match self {
+            Self::Linear => linear(range),
+            Self::Log => log(range),
+            Self::Time => time(range),
+        }
+    }
+}
+
+/// Steps of 1, 2 or 5 times a power of ten.
+fn linear(range: &Range<f64>) -> Vec<Tick> {
+    let rough = (range.end - range.start) / TICKS;
+    let power = 10f64.powf(rough.log10().floor());
+    let step =
+        [1.0, 2.0, 5.0].map(|n| n * power).into_iter().find(|step| *step >= rough).unwrap_or(10.0 * power);
+    let ticks = multiples(range, step);
+    ticks.map(|place| Tick { place, label: written(place, step) }).collect()
+}
+
+fn multiples(range: &Range<f64>, step: f64) -> impl Iterator<Item = f64> + use<> {
+    let (first, end) = ((range.start / step).ceil(), range.end);
+    // A product for each, so that no error adds up; + 0.0 makes -0 into 0.
+    (0..TICKS_MAX).map(move |i| (first + i as f64) * step + 0.0).take_while(move |place| *place <= end)
+}
+
+/// With as many digits as tell one multiple of `step` from the next.
+fn written(number: f64, step: f64) -> String {
+    let digits = -step.log10().floor();
+    if number != 0.0 && !(1e-5..1e6).contains(&step.max(number.abs())) {
+        let kept = (number.abs().log10().floor() + digits).clamp(0.0, 6.0) as usize;
+        return format!("{number:.kept$e}");
+    }
+    format!("{number:.*}", digits.clamp(0.0, 9.0) as usize)
+}
+
+/// Powers of ten; 2 and 5 times them where there is room; as on a linear axis where there is less than one power.
+fn log(range: &Range<f64>) -> Vec<Tick> {
+    let powers = range.end - range.start;
+    let value = |place: f64| 10f64.powf(place);
+    if powers < 0.7 {
+        let ticks = linear(&(value(range.start)..value(range.end)));
+        return ticks.into_iter().map(|tick| Tick { place: tick.place.log10(), ..tick }).collect();
+    }
+    let every = (powers / 8.0).ceil().max(1.0);
+    let factors: &[f64] = if powers < 2.5 { &[1.0, 2.0, 5.0] } else { &[1.0] };
+    let decades = multiples(&(range.start.floor()..range.end), every);
+    let all = decades.flat_map(|decade| {
+        factors.iter().map(move |factor| {
+            let number = factor * value(decade);
+            Tick { place: decade + factor.log10(), label: written(number, number) }
+        })
+    });
+    all.filter(|tick| range.contains(&tick.place)).collect()
+}
+
+/// Steps that clocks and calendars know.
+fn time(range: &Range<f64>) -> Vec<Tick> {
+    let rough = (range.end - range.start) / (TICKS - 1.0);
+    let clock = [
+        1e3,
+        1e4,
+        1e5,
+        SECOND,
+        5.0 * SECOND,
+        15.0 * SECOND,
+        30.0 * SECOND,
+        MINUTE,
+        5.0 * MINUTE,
+        15.0 * MINUTE,
+        30.0 * MINUTE,
+        HOUR,
+        3.0 * HOUR,
+        6.0 * HOUR,
+        12.0 * HOUR,
+        DAY,
+        2.0 * DAY,
+        5.0 * DAY,
+        10.0 * DAY,
+    ];
+    if let Some(step) = clock.into_iter().find(|step| *step >= rough) {
+        let form = match step {
+            step if step < SECOND => "%H:%M:%S%.3f",
+            step if step < MINUTE => "%H:%M:%S",
+            step if step < DAY => "%m-%d %H:%M",
+            _ => "%Y-%m-%d",
+        };
+        return multiples(range, step).filter_map(|place| dated(place, form)).collect();
+    }
+    let (Some(first), Some(last)) = (date(range.start), date(range.end)) else { return vec![] };
+    let months = |date: DateTime<Utc>| i64::from(date.year()) * 12 + i64::from(date.month0());
+    let every = [1, 2, 3, 6, 12, 24, 60, 120, 240, 600, 1200, 6000, 60_000];
+    let every = every.into_iter().find(|n| *n as f64 * 30.4 * DAY >= rough).unwrap_or(600_000);
+    let form = if every < 12 { "%Y-%m" } else { "%Y" };
+    let begins = (months(first).div_euclid(every)..=months(last).div_euclid(every)).map(|n| n * every);
+    let places = begins.filter_map(|month| {
+        let year = i32::try_from(month.div_euclid(12)).ok()?;
+        let date = NaiveDate::from_ymd_opt(year, month.rem_euclid(12) as u32 + 1, 1)?;
+        Some(date.and_time(chrono::NaiveTime::MIN).and_utc().timestamp_micros() as f64)
+    });
+    let inside = places.filter(|place| range.contains(place)).take(TICKS_MAX);
+    inside.filter_map(|place| dated(place, form)).collect()
+}
+
+fn date(place: f64) -> Option<DateTime<Utc>> {
+    DateTime::from_timestamp_micros(place as i64)
+}
+
+fn dated(place: f64, form: &str) -> Option<Tick> {
+    Some(Tick { place, label: date(place)?.format(form).to_string() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn labels(kind: AxisKind, from: f64, to: f64) -> Vec<String> {
+        let ticks = kind.ticks(&(kind.place(from)..kind.place(to)));
+        ticks.into_iter().map(|tick| tick.label).collect()
+    }
+
+    #[test]
+    fn numbers_are_round() {
+        assert_eq!(labels(AxisKind::Linear, 0.0, 10.0), ["0", "2", "4", "6", "8", "10"]);
+        assert_eq!(labels(AxisKind::Linear, -0.031, 0.032), ["-0.02", "0.00", "0.02"]);
+        assert_eq!(labels(AxisKind::Linear, 0.0, 2.1e7), ["0", "5e6", "1.0e7", "1.5e7", "2.0e7"]);
+        assert_eq!(labels(AxisKind::Linear, 1000.0, 1004.0), ["1000", "1001", "1002", "1003", "1004"]);
+    }
+
+    #[test]
+    fn powers_of_ten() {
+        assert_eq!(labels(AxisKind::Log, 1e-3, 1e2), ["0.001", "0.01", "0.1", "1", "10"]);
+        assert_eq!(labels(AxisKind::Log, 8.0, 220.0), ["10", "20", "50", "100", "200"]);
+        assert_eq!(labels(AxisKind::Log, 0.12, 0.17), ["0.12", "0.13", "0.14", "0.15", "0.16"]);
+        assert!(AxisKind::Log.place(0.0).is_nan() && AxisKind::Log.place(-1.0).is_nan());
+    }
+
+    #[test]
+    fn dates() {
+        let micros = |text: &str| text.parse::<DateTime<Utc>>().unwrap().timestamp_micros() as f64;
+        let from = |from: &str, to: &str| labels(AxisKind::Time, micros(from), micros(to));
+        assert_eq!(
+            from("2024-02-28T21:00:00Z", "2024-03-01T03:00:00Z"),
+            ["02-29 00:00", "02-29 06:00", "02-29 12:00", "02-29 18:00", "03-01 00:00"]
+        );
+        assert_eq!(from("2023-11-20T00:00:00Z", "2024-06-02T00:00:00Z"), ["2024-01", "2024-03", "2024-05"]);
+        assert_eq!(from("1990-01-01T00:00:00Z", "2000-01-01T00:00:00Z")[0], "1990");
+    }
+
+    #[test]
+    fn every_range_has_a_width_and_few_labels() {
+        let odd = [0.0, 1.0, -1.0, 1e300, -1e300, 1e-300, 5e-324, f64::MAX, f64::NAN, 1.7e15, 1e18, -1e19];
+        for kind in [AxisKind::Linear, AxisKind::Log, AxisKind::Time] {
+            for a in odd {
+                for b in odd {
+                    let Some(range) = kind.range([a, b].map(|n| kind.place(n)).into_iter(), 0.05) else {
+                        continue;
+                    };
+                    assert!(
+                        range.start < range.end && (range.end - range.start).is_finite(),
+                        "{kind:?} {a} {b}"
+                    );
+                    assert!(kind.ticks(&range).len() <= TICKS_MAX, "{kind:?} {a} {b}");
+                }
+            }
+        }
+    }
+}
