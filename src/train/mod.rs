@@ -32,7 +32,7 @@ use crate::config::{Pipeline, Train};
 use crate::model::{CellsPart, DataSummary, Description, Model, Remembering, Share};
 use crate::network::memory::{Memory, Readout};
 use crate::network::{Network, Shape};
-use crate::series::{Gaps, InputSpec, Moments, Running};
+use crate::series::{Gaps, InputSpec, Moments, Running, Scaling};
 use crate::table::time_text;
 use regression::{BLOCKS, Coefficients, Regression};
 use targets::Examples;
@@ -130,31 +130,30 @@ pub fn train_parts(
         horizon
     );
     let windows = Windows { history, description: &description, rules };
-    let (mut network, mut epoch) = (None, None);
-    if let Some(part) = &description.cells {
-        let first = Network::new(part.network, recipe.seed)?;
-        let (train, check) = match &description.memory {
-            Some(_) => {
-                let left = |which: &(dyn Fn(i64) -> usize + Sync), origins: &[Origin]| {
-                    Examples::left_over(&windows, &lanes, &folds, which, origins)
-                };
-                (left(&|step| regression::block(split, step), &trained), left(&|_| BLOCKS, &validated))
-            }
-            None => (Examples::new(&windows, trained.clone()), Examples::new(&windows, validated.clone())),
-        };
-        let fitted = fit::fit(recipe, &windows, first, &train, &check.thinned(MOST_VALIDATED), |step| {
-            report(Progress::Step(step))
+    let stage = Stage { recipe, windows: &windows, lanes: &lanes, split, folds: &folds };
+    let learned = match &description.cells {
+        Some(part) if folds.is_empty() => stage.alone(part.network, &trained, &validated, report)?,
+        Some(part) => stage.on_top(part.network, &trained, &validated, report)?,
+        None => None,
+    };
+    if description.cells.is_some() && learned.is_none() {
+        choices.push(Choice {
+            what: "the cells are left out".into(),
+            why: "on times that were not learned from, nothing of what they said was of use".into(),
         });
-        let shares = match description.memory {
-            Some(_) => shares::choose(recipe, &windows, &fitted.network, &check),
-            None => vec![Share { until: horizon, share: 1.0 }],
-        };
-        (network, epoch) = (Some((fitted.network, shares)), Some(fitted.epoch));
     }
-    let cells = network.map(|(network, shares)| {
-        description.cells.as_mut().expect("they were trained").shares = shares;
+    let epoch = learned.as_ref().map(|learned| learned.epoch);
+    let cells = learned.map(|Learned { network, shares, .. }| {
+        description.cells = Some(CellsPart { network: *network.shape(), shares });
         network
     });
+    if let (None, Some(memory)) = (&cells, &description.memory) {
+        description.cells = None;
+        if matches!(description.scaling, Scaling::Fixed | Scaling::Running) {
+            // Nothing reads more.
+            description.lookback = memory.recent + 1;
+        }
+    }
     let memory = folds.pop().and_then(|model| model.memory);
     let mut model = Model::new(description, memory, cells, None);
     let scoring = scores::Scoring::new(history, &lanes, rules, &model, split);
@@ -165,6 +164,84 @@ pub fn train_parts(
     description.scores = [&validation, &test].into_iter().flatten().map(|part| part.score.clone()).collect();
     model = Model::new(description, model.memory, model.cells, validation.and_then(|part| part.errors));
     Ok((model, outcome))
+}
+
+/// Cells and how much they are believed.
+struct Learned {
+    network: Network,
+    shares: Vec<Share>,
+    epoch: usize,
+}
+
+/// What the cells learn from.
+struct Stage<'a> {
+    recipe: &'a Train,
+    windows: &'a Windows<'a>,
+    lanes: &'a [Lane],
+    split: Split,
+    /// The memory's models: without one block each, and on all.
+    folds: &'a [Model],
+}
+
+impl Stage<'_> {
+    /// Cells that forecast everything.
+    fn alone(
+        &self,
+        shape: Shape,
+        trained: &[Origin],
+        validated: &[Origin],
+        report: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
+    ) -> Result<Option<Learned>> {
+        let train = Examples::new(self.windows, trained.to_vec());
+        let check = Examples::new(self.windows, validated.to_vec());
+        let shares = vec![Share { until: shape.horizon, share: 1.0 }];
+        let fitted = self.fit(shape, &train, &check, report)?;
+        Ok(Some(Learned { network: fitted.network, shares, epoch: fitted.epoch }))
+    }
+
+    /// Cells that learn what the memory leaves over. How much of what they say is believed is found by a trial: cells that
+    /// have not seen the last block are judged on it and on both halves of the validation part. Where nothing is believed,
+    /// there are no cells.
+    fn on_top(
+        &self,
+        shape: Shape,
+        trained: &[Origin],
+        validated: &[Origin],
+        report: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
+    ) -> Result<Option<Learned>> {
+        let history = self.windows.history;
+        let step = |origin: &Origin| history.segments[origin.segment as usize].step(origin.place as usize);
+        let block = |step: i64| regression::block(self.split, step);
+        let left = |which: &(dyn Fn(i64) -> usize + Sync), origins: &[Origin]| {
+            Examples::left_over(self.windows, self.lanes, self.folds, which, origins)
+        };
+        let (train, check) = (left(&block, trained), left(&|_| BLOCKS, validated));
+        let first = train.only(|origin| block(step(origin)) < BLOCKS - 1);
+        let last = train.only(|origin| block(step(origin)) == BLOCKS - 1).thinned(MOST_VALIDATED);
+        let halfway = (self.split.train_end + self.split.validation_end) / 2;
+        let halves =
+            [check.only(|origin| step(origin) < halfway), check.only(|origin| step(origin) >= halfway)];
+        let trial = self.fit(shape, &first, &last.clone().and(&check), report)?;
+        let [early, late] = halves;
+        let shares = shares::choose(self.recipe, self.windows, &trial.network, &[last, early, late]);
+        if trial.epoch == 0 || shares.iter().all(|share| share.share == 0.0) {
+            return Ok(None);
+        }
+        let fitted = self.fit(shape, &train, &check, report)?;
+        Ok(Some(Learned { network: fitted.network, shares, epoch: fitted.epoch }))
+    }
+
+    fn fit(
+        &self,
+        shape: Shape,
+        train: &Examples,
+        check: &Examples,
+        report: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
+    ) -> Result<fit::Fitted> {
+        let first = Network::new(shape, self.recipe.seed)?;
+        let check = check.thinned(MOST_VALIDATED);
+        Ok(fit::fit(self.recipe, self.windows, first, train, &check, |step| report(Progress::Step(step))))
+    }
 }
 
 /// Models of the memory alone: first those fitted without one of the blocks each, last the one that serves. Writes what

@@ -13,15 +13,43 @@ use crate::network::{Network, Scratch};
 /// Shares that are tried are multiples of one part in so many.
 const STEPS: usize = 20;
 
-/// The share with the least loss on `examples` for each part of the horizon, down to nothing.
-pub fn choose(recipe: &Train, windows: &Windows<'_>, network: &Network, examples: &Examples) -> Vec<Share> {
+/// The share of each part of the horizon with the least loss over `held`, parts of the history that `network` did not learn
+/// from, among those that are no worse than nothing on any of them: one part alone has its own level and weather, and what
+/// fits it need not fit the next.
+pub fn choose(recipe: &Train, windows: &Windows<'_>, network: &Network, held: &[Examples]) -> Vec<Share> {
+    let ends = parts(windows.description.horizon);
+    let losses: Vec<_> = held
+        .iter()
+        .filter(|examples| examples.len() > 0)
+        .map(|examples| losses(recipe, windows, network, examples, &ends))
+        .collect();
+    let best = |part: usize| {
+        let relative = |step: usize| {
+            let ratios =
+                losses.iter().map(|losses| losses[part][step] / losses[part][0].max(f64::MIN_POSITIVE));
+            let (sum, worst) = ratios.fold((0.0, 0.0f64), |(sum, worst), r| (sum + r.ln(), worst.max(r)));
+            (worst <= 1.0).then_some(sum)
+        };
+        let allowed = (0..=STEPS).filter_map(|step| Some((step, relative(step)?)));
+        allowed.min_by(|(_, a), (_, b)| a.total_cmp(b)).map_or(0, |(step, _)| step)
+    };
+    ends.iter().enumerate().map(|(part, until)| Share { until: *until, share: share(best(part)) }).collect()
+}
+
+/// The loss of each share on `examples`, for each part of the horizon.
+fn losses(
+    recipe: &Train,
+    windows: &Windows<'_>,
+    network: &Network,
+    examples: &Examples,
+    ends: &[usize],
+) -> Vec<[f64; STEPS + 1]> {
     let horizon = windows.description.horizon;
-    let ends = parts(horizon);
     let part_of = |step: usize| ends.iter().position(|end| step < *end).unwrap_or(ends.len() - 1);
     let numbers: Vec<usize> = (0..examples.len()).collect();
     let chunks: Vec<&[usize]> = numbers.chunks(SHARD).collect();
     let workspace = || (Inputs::default(), Scratch::new(network.shape()), Vec::new(), Vec::new());
-    let losses = shards::each(chunks.len(), workspace, |(inputs, scratch, targets, said), shard| {
+    let found = shards::each(chunks.len(), workspace, |(inputs, scratch, targets, said), shard| {
         read(windows, examples, chunks[shard], inputs, targets);
         said.resize(targets.len(), 0.0);
         network.forecast(&inputs.batch(windows.description), scratch, said);
@@ -36,15 +64,12 @@ pub fn choose(recipe: &Train, windows: &Windows<'_>, network: &Network, examples
         sums
     });
     let mut sums = vec![[0.0; STEPS + 1]; ends.len()];
-    for losses in &losses {
+    for losses in &found {
         for (sums, losses) in sums.iter_mut().zip(losses) {
             sums.iter_mut().zip(losses).for_each(|(sum, loss)| *sum += loss);
         }
     }
-    let best = |sums: &[f64; STEPS + 1]| {
-        (0..=STEPS).min_by(|a, b| sums[*a].total_cmp(&sums[*b])).expect("there are shares")
-    };
-    ends.iter().zip(&sums).map(|(until, sums)| Share { until: *until, share: share(best(sums)) }).collect()
+    sums
 }
 
 fn share(step: usize) -> f32 {

@@ -25,17 +25,33 @@ impl Examples {
         &self.targets[number * self.horizon..][..self.horizon]
     }
 
+    /// Those whose origin is wanted.
+    pub fn only(&self, wanted: impl Fn(&Origin) -> bool) -> Self {
+        let numbers = (0..self.len()).filter(|number| wanted(&self.origins[*number]));
+        self.chosen(&numbers.collect::<Vec<_>>())
+    }
+
+    pub fn and(mut self, other: &Self) -> Self {
+        self.origins.extend(&other.origins);
+        self.targets.extend(&other.targets);
+        self
+    }
+
+    fn chosen(&self, numbers: &[usize]) -> Self {
+        Self {
+            origins: numbers.iter().map(|number| self.origins[*number]).collect(),
+            horizon: self.horizon,
+            targets: numbers.iter().flat_map(|number| self.targets(*number)).copied().collect(),
+        }
+    }
+
     /// One of every n, such that at most `most` are left.
     pub fn thinned(&self, most: usize) -> Self {
         let every = self.len().div_ceil(most.max(1)).max(1);
         // From the middle of each n, and n odd: hours of the day that recur every 24 would be all there is.
         let every = every | usize::from(every > 1);
         let numbers: Vec<usize> = (every / 2..self.len()).step_by(every).collect();
-        Self {
-            origins: numbers.iter().map(|number| self.origins[*number]).collect(),
-            horizon: self.horizon,
-            targets: numbers.iter().flat_map(|number| self.targets(*number)).copied().collect(),
-        }
+        self.chosen(&numbers)
     }
 
     /// What came, scaled.
