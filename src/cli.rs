@@ -137,6 +137,10 @@ pub struct Train {
     #[arg(long, value_name = "PATH")]
     pub out: PathBuf,
 
+    /// A page to write: what was chosen, how the loss fell, forecasts to look at; readable without a network
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+
     /// Most passes over the history [default: the pipeline's]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub epochs: Option<u32>,

@@ -11,6 +11,7 @@ mod report;
 mod run;
 mod stop;
 mod train;
+mod training_page;
 
 use std::io::Write;
 

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Context, Result, bail};
 use indicatif::ProgressBar;
 
-use super::{inspect, report, stop};
+use super::{inspect, report, stop, training_page};
 use crate::cli::Train;
 use crate::config::Pipeline;
 use crate::dataset;
@@ -43,6 +43,7 @@ pub async fn train(arguments: Train, quiet: bool) -> Result<()> {
         eprintln!("{} series, {}", read.history.ids.len(), read.tally);
     }
     let bar = report::bar(0, "minibatches", quiet);
+    let mut epochs = Vec::new();
     let learned = learn(&pipeline, &read.history, read.summary, |progress| {
         match progress {
             Progress::Chose(choices) if !quiet => choices.iter().for_each(|choice| {
@@ -54,7 +55,10 @@ pub async fn train(arguments: Train, quiet: bool) -> Result<()> {
                 bar.suspend(|| eprintln!("the memory was solved from {rows} rows"));
             }
             Progress::Remembers { .. } => {}
-            Progress::Step(step) => tell(&bar, &pipeline, step, quiet),
+            Progress::Step(step) => {
+                epochs.extend(step.validation.map(|_| step));
+                tell(&bar, &pipeline, step, quiet);
+            }
         }
         if stopped.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
@@ -68,6 +72,9 @@ pub async fn train(arguments: Train, quiet: bool) -> Result<()> {
     Model::from_bytes(&bytes)
         .context("training diverged; a lower train.learning_rate or train.clip may help")?;
     write_whole(&arguments.out, &bytes)?;
+    if let Some(path) = &arguments.html {
+        write_whole(path, training_page::page(&pipeline, &model, &outcome, &epochs).as_bytes())?;
+    }
     if model.errors.is_none() {
         eprintln!(
             "no window of the validation part could be scored: the model gives no intervals, forecast.levels must be []"
@@ -126,5 +133,5 @@ fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
         file.sync_all()?;
         fs::rename(&partial, path)
     };
-    write().with_context(|| format!("cannot write the model {}", path.display()))
+    write().with_context(|| format!("cannot write {}", path.display()))
 }

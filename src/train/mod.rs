@@ -6,6 +6,7 @@
 //! say is believed is chosen on the validation part.
 
 mod choices;
+mod examples;
 mod fit;
 mod history;
 mod mix;
@@ -23,6 +24,7 @@ use std::ops::ControlFlow;
 use anyhow::{Context, Result, ensure};
 
 pub use choices::Choice;
+pub use examples::{Example, LEVEL, Shown};
 pub use fit::Step;
 pub use history::{History, Period, Recorder, Segment};
 pub use walk::{Lane, lanes, walk};
@@ -56,6 +58,8 @@ pub struct Outcome {
     /// The epoch whose weights were kept; `None` without cells.
     pub epoch: Option<usize>,
     pub choices: Vec<Choice>,
+    /// Forecasts of the part that is only scored.
+    pub examples: Vec<Example>,
 }
 
 /// What training tells while it goes on.
@@ -158,11 +162,13 @@ pub fn train_parts(
     let mut model = Model::new(description, memory, cells, None);
     let scoring = scores::Scoring::new(history, &lanes, rules, &model, split);
     let (validation, test) = (scoring.score(&validated, "validation"), scoring.score(&tested, "test"));
-    let (trained, validated, tested) = (trained.len(), validated.len(), tested.len());
-    let outcome = Outcome { trained, validated, tested, epoch, choices };
     let mut description = model.description.clone();
     description.scores = [&validation, &test].into_iter().flatten().map(|part| part.score.clone()).collect();
     model = Model::new(description, model.memory, model.cells, validation.and_then(|part| part.errors));
+    let scoring = scores::Scoring::new(history, &lanes, rules, &model, split);
+    let examples = examples::examples(&scoring, &pipeline.columns.targets, &tested);
+    let (trained, validated, tested) = (trained.len(), validated.len(), tested.len());
+    let outcome = Outcome { trained, validated, tested, epoch, choices, examples };
     Ok((model, outcome))
 }
 
@@ -223,7 +229,10 @@ impl Stage<'_> {
             [check.only(|origin| step(origin) < halfway), check.only(|origin| step(origin) >= halfway)];
         let trial = self.fit(shape, &first, &last.clone().and(&check), report)?;
         let [early, late] = halves;
-        let shares = shares::choose(self.recipe, self.windows, &trial.network, &[last, early, late]);
+        let shortest = ((self.split.train_end - self.split.first) / BLOCKS as i64)
+            .min((self.split.validation_end - self.split.train_end) / 2);
+        let held = [last, early, late];
+        let shares = shares::choose(self.recipe, self.windows, &trial.network, &held, shortest);
         if trial.epoch == 0 || shares.iter().all(|share| share.share == 0.0) {
             return Ok(None);
         }

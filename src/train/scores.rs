@@ -51,9 +51,9 @@ struct Sums {
 
 /// Scores a model on parts of a history.
 pub struct Scoring<'a> {
-    windows: Windows<'a>,
-    lanes: &'a [Lane],
-    model: &'a Model,
+    pub windows: Windows<'a>,
+    pub lanes: &'a [Lane],
+    pub model: &'a Model,
     spreads: Vec<Vec<f64>>,
     season: Option<usize>,
 }
@@ -75,6 +75,20 @@ impl<'a> Scoring<'a> {
     fn spread(&self, origin: &Origin) -> f64 {
         let segment = &self.windows.history.segments[origin.segment as usize];
         self.spreads[segment.series][segment.target]
+    }
+
+    /// The lanes that can be scored on `origins` and their errors, the least first.
+    pub fn by_error(&self, origins: &[Origin]) -> Vec<(usize, f64)> {
+        let usable: Vec<Origin> =
+            origins.iter().filter(|origin| self.spread(origin) > 0.0).copied().collect();
+        let by_lane = by_lane(&self.windows, self.lanes, &usable);
+        let sums =
+            shards::each(self.lanes.len(), || (), |(), lane| score_lane(self, lane, &by_lane[lane], None));
+        let lanes = sums.into_iter().enumerate().filter(|(_, sums)| sums.values > 0);
+        let mut by_error: Vec<_> =
+            lanes.map(|(lane, sums)| (lane, sums.model / sums.values as f64)).collect();
+        by_error.sort_by(|(_, a), (_, b)| a.total_cmp(b));
+        by_error
     }
 
     /// Scores the model on `origins`; `None` if none of them can be scored.

@@ -12,11 +12,21 @@ use crate::network::{Network, Scratch};
 
 /// Shares that are tried are multiples of one part in so many.
 const STEPS: usize = 20;
+/// A share is only believed where it leaves less than this part of the loss on every part: less is chance.
+const WORTH: f64 = 0.99;
+/// How many horizons a part has to span to say anything: its forecasts overlap, and fewer are one spell of weather.
+const HORIZONS: i64 = 10;
 
 /// The share of each part of the horizon with the least loss over `held`, parts of the history that `network` did not learn
-/// from, among those that are no worse than nothing on any of them: one part alone has its own level and weather, and what
-/// fits it need not fit the next.
-pub fn choose(recipe: &Train, windows: &Windows<'_>, network: &Network, held: &[Examples]) -> Vec<Share> {
+/// from, among those that gain on each of them: one part alone has its own level and weather, and what fits it need not fit
+/// the next. `shortest` is the number of steps that the shortest of them spans.
+pub fn choose(
+    recipe: &Train,
+    windows: &Windows<'_>,
+    network: &Network,
+    held: &[Examples],
+    shortest: i64,
+) -> Vec<Share> {
     let ends = parts(windows.description.horizon);
     let losses: Vec<_> = held
         .iter()
@@ -28,9 +38,10 @@ pub fn choose(recipe: &Train, windows: &Windows<'_>, network: &Network, held: &[
             let ratios =
                 losses.iter().map(|losses| losses[part][step] / losses[part][0].max(f64::MIN_POSITIVE));
             let (sum, worst) = ratios.fold((0.0, 0.0f64), |(sum, worst), r| (sum + r.ln(), worst.max(r)));
-            (worst <= 1.0).then_some(sum)
+            (step == 0 || worst <= WORTH).then_some(sum)
         };
-        let allowed = (0..=STEPS).filter_map(|step| Some((step, relative(step)?)));
+        let steps = if ends[part] as i64 * HORIZONS <= shortest { STEPS } else { 0 };
+        let allowed = (0..=steps).filter_map(|step| Some((step, relative(step)?)));
         allowed.min_by(|(_, a), (_, b)| a.total_cmp(b)).map_or(0, |(step, _)| step)
     };
     ends.iter().enumerate().map(|(part, until)| Share { until: *until, share: share(best(part)) }).collect()
