@@ -21,12 +21,16 @@ struct Job {
     target: usize,
     origin: i64,
     scale: Scale,
+    /// Number of the series among those that have coefficients of their own.
+    own: Option<usize>,
 }
 
 pub struct Jobs {
     setup: Arc<Setup>,
-    /// For each level, how far the bounds lie from the forecast.
+    /// For each level, how far the bounds lie from the forecast of a series without errors of its own.
     offsets: Vec<Offsets>,
+    /// The same of each series that has some, made when it is first forecast.
+    own_offsets: Vec<Option<Vec<Offsets>>>,
     jobs: Vec<Job>,
     predictor: Predictor,
     /// Of each id, by its number: the number of each target among the series that have coefficients of their own.
@@ -37,10 +41,13 @@ pub struct Jobs {
 
 impl Jobs {
     pub fn new(setup: Arc<Setup>) -> Self {
-        let offsets = setup.levels.iter().map(|level| setup.model.offsets(*level)).collect();
+        let offsets = offsets_of(&setup, None);
         let lists = vec![Vec::new(); 1 + 2 * setup.levels.len()];
         let (jobs, own, outputs) = (Vec::new(), Vec::new(), Vec::new());
-        Self { setup, offsets, jobs, predictor: Predictor::default(), own, outputs, lists }
+        let own_series = setup.model.errors.as_ref().map_or(0, |errors| errors.own.len());
+        let own_offsets = vec![None; if setup.levels.is_empty() { 0 } else { own_series }];
+        let predictor = Predictor::default();
+        Self { setup, offsets, own_offsets, jobs, predictor, own, outputs, lists }
     }
 
     /// Issues a forecast for every target that is due at the closed step: it was observed, its number is a multiple of
@@ -79,7 +86,14 @@ impl Jobs {
         let view = OriginView { window, ahead: closing.ahead, memory, past, running, own };
         let scale = self.predictor.add(model, rules, &view);
         let origin = rules.grid.start_of(closing.step);
-        self.jobs.push(Job { position: closing.position, id: closing.id.clone(), target, origin, scale });
+        self.jobs.push(Job {
+            position: closing.position,
+            id: closing.id.clone(),
+            target,
+            origin,
+            scale,
+            own,
+        });
     }
 
     /// Runs the network over all that waits and writes the forecasts, in the order of issue.
@@ -92,7 +106,12 @@ impl Jobs {
         self.predictor.run(model, &mut self.outputs);
         for (job, outputs) in self.jobs.iter().zip(self.outputs.chunks_exact(horizon)) {
             fill(&mut self.lists[0], outputs, |output, _| job.scale.invert(output));
-            for (offsets, bounds) in self.offsets.iter().zip(self.lists[1..].chunks_exact_mut(2)) {
+            let own = job.own.and_then(|own| self.own_offsets.get_mut(own).map(|offsets| (own, offsets)));
+            let offsets = match own {
+                Some((own, offsets)) => offsets.get_or_insert_with(|| offsets_of(&self.setup, Some(own))),
+                None => &self.offsets,
+            };
+            for (offsets, bounds) in offsets.iter().zip(self.lists[1..].chunks_exact_mut(2)) {
                 fill(&mut bounds[0], outputs, |output, i| job.scale.invert(output + offsets.lower[i]));
                 fill(&mut bounds[1], outputs, |output, i| job.scale.invert(output + offsets.upper[i]));
             }
@@ -100,6 +119,11 @@ impl Jobs {
         }
         self.jobs.clear();
     }
+}
+
+/// How far the bounds of each level lie from the forecasts of a series.
+fn offsets_of(setup: &Setup, own: Option<usize>) -> Vec<Offsets> {
+    setup.levels.iter().map(|level| setup.model.offsets(*level, own)).collect()
 }
 
 /// The numbers of an id's targets among the series that have coefficients of their own, looked up once an id.

@@ -4,13 +4,23 @@
 //! for each step of the horizon: y + q_α(e_i), with e_i = actual − forecast (an empirical error distribution, as in
 //! Hyndman and Athanasopoulos, "Forecasting: Principles and Practice", 5.5).
 
-/// Probabilities at which the errors are kept: 0.5 %, 1 %, ..., 99.5 %.
+/// Probabilities at which the errors of all series together are kept: 0.5 %, 1 %, ..., 99.5 %.
 pub const PROBABILITIES: usize = 199;
+
+/// Probabilities at which the errors of a single series are kept: those that levels are made of, and few enough that
+/// hundreds of series stay small.
+pub const OWN_PROBABILITIES: [f64; 19] = [
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.975, 0.99,
+    0.995,
+];
+
+/// Errors that a series needs at each step of the horizon for quantiles of its own: with fewer, its tails are chance.
+pub const OWN_LEAST: usize = 100;
 
 /// The widest level that the kept probabilities can bound.
 pub const WIDEST_LEVEL: f64 = 0.99;
 
-/// Quantiles of the errors, `[PROBABILITIES x horizon]`, rising with the probability.
+/// Quantiles of the errors, `[probability x horizon]`, rising with the probability.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ErrorQuantiles {
     horizon: usize,
@@ -25,22 +35,40 @@ pub struct Offsets {
 }
 
 impl ErrorQuantiles {
-    /// From the errors of each step of the horizon; `None` where a step has none.
-    pub fn of(mut errors: Vec<Vec<f32>>) -> Option<Self> {
+    /// From the errors of each step of the horizon, at all [`PROBABILITIES`]; `None` where a step has none.
+    pub fn of(errors: Vec<Vec<f32>>) -> Option<Self> {
+        Self::at_probabilities(errors, PROBABILITIES)
+    }
+
+    /// From the errors of a single series, at [`OWN_PROBABILITIES`]; `None` where a step has fewer than [`OWN_LEAST`].
+    pub fn of_one(errors: Vec<Vec<f32>>) -> Option<Self> {
+        let enough = errors.iter().all(|step| step.len() >= OWN_LEAST);
+        enough.then(|| Self::at_probabilities(errors, OWN_PROBABILITIES.len())).flatten()
+    }
+
+    /// What stands for a series that has too few errors of its own: those of all.
+    pub fn for_one(&self) -> Self {
+        let values = OWN_PROBABILITIES.iter().flat_map(|p| (0..self.horizon).map(|step| self.at(*p, step)));
+        Self { horizon: self.horizon, values: values.collect() }
+    }
+
+    fn at_probabilities(mut errors: Vec<Vec<f32>>, count: usize) -> Option<Self> {
         let horizon = errors.len();
         errors.iter_mut().for_each(|step| step.sort_unstable_by(f32::total_cmp));
-        let mut values = Vec::with_capacity(PROBABILITIES * horizon);
-        for p in 0..PROBABILITIES {
+        let mut values = Vec::with_capacity(count * horizon);
+        for p in 0..count {
             for step in &errors {
-                values.push(quantile(step, probability(p))?);
+                values.push(quantile(step, probability(count, p))?);
             }
         }
         Some(Self { horizon, values })
     }
 
-    /// Puts back what a file kept, `[PROBABILITIES x horizon]`; `None` if that is not its size or it does not rise.
+    /// Puts back what a file kept, at [`PROBABILITIES`] or [`OWN_PROBABILITIES`]; `None` if that is not its size or it does
+    /// not rise.
     pub fn from_values(horizon: usize, values: Vec<f32>) -> Option<Self> {
-        let size = PROBABILITIES.checked_mul(horizon) == Some(values.len()) && horizon > 0;
+        let is = |count: usize| count.checked_mul(horizon) == Some(values.len());
+        let size = horizon > 0 && (is(PROBABILITIES) || is(OWN_PROBABILITIES.len()));
         let rises = || (horizon..values.len()).all(|i| values[i - horizon] <= values[i]);
         (size && rises()).then_some(Self { horizon, values })
     }
@@ -58,15 +86,19 @@ impl ErrorQuantiles {
 
     /// Linear between the kept probabilities.
     fn at(&self, probability: f64, step: usize) -> f32 {
-        let place = (probability * (PROBABILITIES + 1) as f64 - 1.0).clamp(0.0, (PROBABILITIES - 1) as f64);
-        let (below, part) = (place.floor() as usize, place.fract() as f32);
-        let value = |p: usize| self.values[p.min(PROBABILITIES - 1) * self.horizon + step];
+        let count = self.values.len() / self.horizon;
+        let at_most = (0..count).rposition(|p| self::probability(count, p) <= probability);
+        let below = at_most.unwrap_or(0).min(count - 2);
+        let [from, to] = [below, below + 1].map(|p| self::probability(count, p));
+        let part = ((probability - from) / (to - from)).clamp(0.0, 1.0) as f32;
+        let value = |p: usize| self.values[p * self.horizon + step];
         value(below) + part * (value(below + 1) - value(below))
     }
 }
 
-fn probability(p: usize) -> f64 {
-    (p + 1) as f64 / (PROBABILITIES + 1) as f64
+/// The probability of row `p` of `count`.
+fn probability(count: usize, p: usize) -> f64 {
+    if count == OWN_PROBABILITIES.len() { OWN_PROBABILITIES[p] } else { (p + 1) as f64 / (count + 1) as f64 }
 }
 
 /// The order statistic at ceil(p (n + 1)) of `n` sorted values, which a new value stays below with a chance of at least
@@ -96,6 +128,18 @@ mod tests {
             assert!((inside - level).abs() < 0.002, "{level}: {inside}");
             assert!((upper[1] - 2.0 * upper[0]).abs() < 1e-6 && (lower[0] + upper[0]).abs() < 1e-3);
         }
+    }
+
+    #[test]
+    fn a_series_alone_has_the_same_levels_where_they_are_kept() {
+        let errors: Vec<f32> = (0..2000).map(|i| ((i * 7919) % 2000) as f32 / 2000.0 - 0.5).collect();
+        let (all, one) = (vec![errors.clone()], ErrorQuantiles::of_one(vec![errors.clone()]).unwrap());
+        let all = ErrorQuantiles::of(all).unwrap();
+        for level in [0.8, 0.95, 0.99] {
+            assert_eq!(one.offsets(level), all.offsets(level));
+            assert_eq!(all.for_one().offsets(level), all.offsets(level));
+        }
+        assert_eq!(ErrorQuantiles::of_one(vec![errors[..50].to_vec()]), None);
     }
 
     #[test]

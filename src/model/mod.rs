@@ -13,7 +13,7 @@ pub use description::{CellsPart, DataSummary, Description, MemoryPart, MixPart, 
 
 pub use mix::{EXPERTS, Expert, Mix};
 
-use crate::intervals::{ErrorQuantiles, Offsets, PROBABILITIES};
+use crate::intervals::{ErrorQuantiles, OWN_PROBABILITIES, Offsets, PROBABILITIES};
 use crate::network::memory::{self, Memory, POLES, Readout, ReadoutError};
 use crate::network::{self, Network, Tensor, Tensors, TensorsError, WeightsError};
 
@@ -21,6 +21,8 @@ use crate::network::{self, Network, Tensor, Tensors, TensorsError, WeightsError}
 const KEY: &str = "tidecast";
 /// Name of the tensor `[PROBABILITIES x horizon]` beside those of the network.
 const QUANTILES: &str = "error_quantiles";
+/// Name of the tensor `[series x OWN_PROBABILITIES x horizon]` of the series that have coefficients of their own.
+const OWN_QUANTILES: &str = "own_error_quantiles";
 
 /// A network with everything around it. Constant once made.
 #[derive(Debug)]
@@ -29,9 +31,17 @@ pub struct Model {
     pub memory: Option<Remembering>,
     pub cells: Option<Network>,
     /// Errors on the validation part; without them there are no intervals.
-    pub errors: Option<ErrorQuantiles>,
+    pub errors: Option<Errors>,
     /// First twelve hexadecimal digits of the file's SHA-256.
     pub hash: String,
+}
+
+/// Errors on times that were not learned from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Errors {
+    pub all: ErrorQuantiles,
+    /// Of each series that has coefficients of its own, or none.
+    pub own: Vec<ErrorQuantiles>,
 }
 
 /// The memory of a model and what reads it out.
@@ -64,6 +74,8 @@ pub enum ModelError {
     Mix { expected: [usize; 3] },
     #[error("tensor {QUANTILES:?} must be {PROBABILITIES} x {horizon} values that rise with the probability")]
     Quantiles { horizon: usize },
+    #[error("tensor {OWN_QUANTILES:?} must be {expected:?} values that rise with the probability")]
+    OwnQuantiles { expected: [usize; 3] },
 }
 
 /// The format alone, read first so that a later format is named instead of its unknown fields.
@@ -77,7 +89,7 @@ impl Model {
         description: Description,
         memory: Option<Remembering>,
         cells: Option<Network>,
-        errors: Option<ErrorQuantiles>,
+        errors: Option<Errors>,
     ) -> Self {
         let mut model = Self { description, memory, cells, errors, hash: String::new() };
         model.hash = hash(&model.to_bytes());
@@ -95,13 +107,8 @@ impl Model {
         let description: Description = serde_json::from_str(&text)?;
         description.check()?;
         let horizon = description.horizon;
-        let errors = match tensors.remove(QUANTILES) {
-            Some(Tensor { shape, data }) if shape == [PROBABILITIES, horizon] => {
-                Some(ErrorQuantiles::from_values(horizon, data).ok_or(ModelError::Quantiles { horizon })?)
-            }
-            Some(_) => return Err(ModelError::Quantiles { horizon }),
-            None => None,
-        };
+        let series = description.memory.as_ref().map_or(0, |memory| memory.own.len());
+        let errors = Errors::take(&mut tensors, horizon, series)?;
         let memory = match &description.memory {
             Some(part) => Some(Remembering::take(&mut tensors, part, &description)?),
             None => None,
@@ -126,8 +133,7 @@ impl Model {
             all.extend(mix.as_ref().map(Mix::tensor));
         }
         if let Some(errors) = &self.errors {
-            let shape = vec![PROBABILITIES, self.description.horizon];
-            all.insert(QUANTILES.to_owned(), Tensor { shape, data: errors.values().to_vec() });
+            errors.insert(self.description.horizon, &mut all);
         }
         let text = serde_json::to_string(&self.description)
             .expect("a description has only plain keys and finite numbers");
@@ -141,12 +147,46 @@ impl Model {
             + self.cells.as_ref().map_or(0, |cells| cells.shape().parameters())
     }
 
-    /// How far the bounds of `level` lie from a forecast.
+    /// How far the bounds of `level` lie from a forecast of a series, by its number among those that have coefficients of
+    /// their own.
     ///
     /// # Panics
     /// If the model was trained without a validation part: whoever asks for levels has checked `errors`.
-    pub fn offsets(&self, level: f64) -> Offsets {
-        self.errors.as_ref().expect("levels are only asked of a model with errors").offsets(level)
+    pub fn offsets(&self, level: f64, series: Option<usize>) -> Offsets {
+        let errors = self.errors.as_ref().expect("levels are only asked of a model with errors");
+        let own = series.and_then(|series| errors.own.get(series));
+        own.unwrap_or(&errors.all).offsets(level)
+    }
+}
+
+impl Errors {
+    /// Takes the quantiles out of the tensors of a file, of which so many series may have their own.
+    fn take(tensors: &mut Tensors, horizon: usize, series: usize) -> Result<Option<Self>, ModelError> {
+        let Some(Tensor { shape, data }) = tensors.remove(QUANTILES) else { return Ok(None) };
+        let all = Some(data).filter(|_| shape == [PROBABILITIES, horizon]);
+        let all = all.and_then(|values| ErrorQuantiles::from_values(horizon, values));
+        let all = all.ok_or(ModelError::Quantiles { horizon })?;
+        let Some(Tensor { shape, data }) = tensors.remove(OWN_QUANTILES) else {
+            return Ok(Some(Self { all, own: Vec::new() }));
+        };
+        let expected = [series, OWN_PROBABILITIES.len(), horizon];
+        let wrong = || ModelError::OwnQuantiles { expected };
+        if shape != expected {
+            return Err(wrong());
+        }
+        let each = data.chunks_exact(OWN_PROBABILITIES.len() * horizon);
+        let own = each.map(|values| ErrorQuantiles::from_values(horizon, values.to_vec()).ok_or_else(wrong));
+        Ok(Some(Self { all, own: own.collect::<Result<_, _>>()? }))
+    }
+
+    fn insert(&self, horizon: usize, tensors: &mut Tensors) {
+        let shape = vec![PROBABILITIES, horizon];
+        tensors.insert(QUANTILES.to_owned(), Tensor { shape, data: self.all.values().to_vec() });
+        if !self.own.is_empty() {
+            let shape = vec![self.own.len(), OWN_PROBABILITIES.len(), horizon];
+            let data = self.own.iter().flat_map(ErrorQuantiles::values).copied().collect();
+            tensors.insert(OWN_QUANTILES.to_owned(), Tensor { shape, data });
+        }
     }
 }
 

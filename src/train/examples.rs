@@ -65,7 +65,7 @@ fn example(
         origin.segment == middle.segment && origin.place >= middle.place && way % (horizon + 1) == 0
     };
     let chosen: Vec<Origin> = origins.iter().filter(apart).take(SHOWN).copied().collect();
-    let offsets = scoring.model.errors.as_ref().map(|errors| errors.offsets(LEVEL));
+    let offsets = scoring.model.errors.is_some().then(|| scoring.model.offsets(LEVEL, Some(number)));
     let mut forecasts = Vec::new();
     replay(windows, (number, lane), std::slice::from_ref(scoring.model), &|_| 0, &chosen, |said| {
         let step = segment.step(said.origin.place as usize);

@@ -6,7 +6,7 @@ use super::walk::Lane;
 use super::windows::{Origin, Split, Windows};
 use super::{History, shards};
 use crate::intervals::ErrorQuantiles;
-use crate::model::{Model, Score};
+use crate::model::{Errors, Model, Score};
 use crate::series::{Rules, moments};
 
 /// A season that a naive forecast can repeat: a day of steps, where a day has at least two and the history at least
@@ -36,7 +36,7 @@ pub fn spreads(windows: &Windows<'_>, until: i64) -> Vec<Vec<f64>> {
 /// The scores of a part, and the scaled errors of each step of the horizon.
 pub struct Evaluation {
     pub score: Score,
-    pub errors: Option<ErrorQuantiles>,
+    pub errors: Option<Errors>,
 }
 
 #[derive(Default)]
@@ -105,6 +105,9 @@ impl<'a> Scoring<'a> {
         let by_lane = by_lane(&self.windows, self.lanes, &usable);
         let sums =
             shards::each(self.lanes.len(), || (), |(), lane| score_lane(self, lane, &by_lane[lane], season));
+        let series = self.model.description.memory.as_ref().map_or(0, |memory| memory.own.len());
+        let own: Vec<_> =
+            sums.iter().take(series).map(|sums| ErrorQuantiles::of_one(sums.errors.clone())).collect();
         let total = sums.into_iter().reduce(Sums::plus).filter(|sums| sums.values > 0)?;
         let mean = |sum: f64| sum / total.values as f64;
         let score = Score {
@@ -115,7 +118,11 @@ impl<'a> Scoring<'a> {
             seasonal_naive: season.map(|_| mean(total.seasonal)),
             season,
         };
-        Some(Evaluation { score, errors: ErrorQuantiles::of(total.errors) })
+        let errors = ErrorQuantiles::of(total.errors).map(|all| {
+            let own = own.into_iter().map(|own| own.unwrap_or_else(|| all.for_one()));
+            Errors { own: own.collect(), all }
+        });
+        Some(Evaluation { score, errors })
     }
 }
 

@@ -19,7 +19,7 @@ use tidecast::io::memory::MemorySink;
 use tidecast::io::parquet::{ParquetInput, Range, TableWriter};
 use tidecast::io::{Output, Source};
 use tidecast::model::{
-    CellsPart, DataSummary, Description, MemoryPart, Mix, MixPart, Model, Remembering, Share,
+    CellsPart, DataSummary, Description, Errors, MemoryPart, Mix, MixPart, Model, Remembering, Share,
 };
 use tidecast::network::memory::{Memory, Readout};
 use tidecast::network::{CellKind, Decoder, Network, Shape};
@@ -124,7 +124,8 @@ impl Case {
             (0..self.horizon).map(|i| (-50..=50).map(|e| e as f32 * (i + 1) as f32 / 50.0).collect());
         let memory = self.memory.then(|| self.remembering(&description));
         let cells = Network::new(shape, 7).expect("the shape is small");
-        Model::new(description, memory, Some(cells), ErrorQuantiles::of(errors.collect()))
+        let errors = ErrorQuantiles::of(errors.collect()).map(|all| Errors { all, own: vec![] });
+        Model::new(description, memory, Some(cells), errors)
     }
 
     /// A plain decay and a resonator; the first two ids have a term of their own.
