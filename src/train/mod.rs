@@ -10,7 +10,7 @@ mod fit;
 mod history;
 mod regression;
 mod scores;
-mod shards;
+pub mod shards;
 mod shares;
 mod targets;
 mod walk;
