@@ -6,6 +6,7 @@
 
 mod activations;
 mod backward;
+mod bias;
 mod cells;
 mod forecast;
 mod fused;
@@ -25,6 +26,7 @@ mod training;
 #[cfg(test)]
 mod tests;
 
+pub use bias::ForgetBias;
 pub use forecast::{Batch, Scratch};
 pub use gradients::Gradients;
 pub use kinds::{CellKind, Decoder, Loss, UnknownName};

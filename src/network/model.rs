@@ -5,7 +5,7 @@ use nalgebra::DMatrix;
 use super::fused::{self, FusedLayer};
 use super::random::Random;
 use super::shape::Slot;
-use super::{Shape, ShapeError, Tensor, Tensors};
+use super::{ForgetBias, Shape, ShapeError, Tensor, Tensors};
 
 /// A recurrent network. It never changes while it forecasts, and can be shared between threads.
 #[derive(Clone, Debug)]
@@ -40,10 +40,16 @@ impl Network {
     /// forget gates start open (bias 1), since otherwise an LSTM forgets within a few steps and is slow to
     /// learn not to.
     pub fn new(shape: Shape, seed: u64) -> Result<Self, ShapeError> {
+        Self::with_forget_bias(shape, seed, ForgetBias::One)
+    }
+
+    /// As [`Network::new`], but with the forget gates as open as asked.
+    pub fn with_forget_bias(shape: Shape, seed: u64, bias: ForgetBias) -> Result<Self, ShapeError> {
         shape.check()?;
         let mut random = Random::new(seed);
-        let tensors =
+        let mut tensors: Tensors =
             shape.slots().into_iter().map(|slot| first_weights(&shape, slot, &mut random)).collect();
+        bias.set(&shape, seed, &mut tensors);
         Ok(Self::pack(shape, tensors))
     }
 
@@ -106,14 +112,5 @@ fn first_weights(shape: &Shape, slot: Slot, random: &mut Random) -> (String, Ten
     let bound = 1.0 / (reads as f32).sqrt();
     let mut tensor = Tensor::zeros(&slot.shape);
     tensor.data.iter_mut().for_each(|weight| *weight = random.within(bound));
-    if let Some(gate) = shape.cell.forget_gate() {
-        let rows = gate * shape.hidden..(gate + 1) * shape.hidden;
-        // Both biases are added; together they are 1.
-        if slot.name.starts_with("bias_ih_") {
-            tensor.data[rows].fill(1.0);
-        } else if slot.name.starts_with("bias_hh_") {
-            tensor.data[rows].fill(0.0);
-        }
-    }
     (slot.name, tensor)
 }
