@@ -16,8 +16,7 @@ const ERRORS: usize = 4000;
 const ERRORS_OF_ALL: usize = 100_000;
 /// How often an error of the validation part counts: it is the nearest to what comes.
 const VALIDATION_COUNTS: f64 = 3.0;
-/// A mix is only taken where its error is below this part of the best single forecast's, and another forecast than the
-/// memory's likewise: what is gained by less is chance.
+/// A mix is only taken where its error is below this part of the best single forecast's: what is gained by less is chance.
 const WORTH: f64 = 0.99;
 /// Steps of the descent.
 const STEPS: usize = 150;
@@ -89,14 +88,7 @@ impl Errors {
             let sum: f64 = weights.iter().sum();
             weights.iter_mut().for_each(|weight| *weight /= sum);
         }
-        let memory = Expert::Memory as usize;
-        if least <= WORTH * losses[best] {
-            found
-        } else if losses[best] <= WORTH * losses[memory] {
-            single(best)
-        } else {
-            single(memory)
-        }
+        if least <= WORTH * losses[best] { found } else { single(best) }
     }
 }
 
