@@ -34,6 +34,7 @@ pub enum Command {
     Run(Run),
     Backfill(Backfill),
     Train(Train),
+    Evaluate(Evaluate),
     Replay(Replay),
     Check(Check),
     Inspect(Inspect),
@@ -148,6 +149,44 @@ pub struct Train {
     /// Where the random numbers start; the same seed gives the same file [default: the pipeline's]
     #[arg(long, value_name = "S")]
     pub seed: Option<u64>,
+}
+
+/// Score a model's forecasts on history, beside forecasts that cost nothing or next to nothing
+///
+/// Forecasts the history exactly as `backfill` does, and holds what comes out against what came, on the part that the model
+/// never saw. The last value, the value a day and a week before, a ridge regression and exponential smoothing forecast at
+/// the very same origins, and a test says whether the difference is more than luck.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:\n  tidecast evaluate pipelines/sensors.toml\n  \
+                        tidecast evaluate pipelines/sensors.toml --html sensors.html\n  \
+                        tidecast evaluate pipelines/sensors.toml --data newer/ --model /tmp/m.safetensors --json")]
+pub struct Evaluate {
+    /// Pipeline file
+    pub pipeline: PathBuf,
+
+    /// Model file [default: the pipeline's]
+    #[arg(long, value_name = "PATH")]
+    pub model: Option<PathBuf>,
+
+    /// Readings: a file, a folder or a pattern [default: the pipeline's Parquet source]
+    #[arg(long, value_name = "PATH")]
+    pub data: Option<PathBuf>,
+
+    /// Score forecasts from this time on [default: what the model never saw]
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<Time>,
+
+    /// Score forecasts before this time
+    #[arg(long, value_name = "TIME")]
+    pub until: Option<Time>,
+
+    /// Score only the series of this id; may be given several times
+    #[arg(long, value_name = "ID")]
+    pub series: Vec<String>,
+
+    /// Print all that was found as one JSON document
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Send Parquet readings to the pipeline's Kafka topic, as if they came live

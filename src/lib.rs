@@ -25,6 +25,7 @@
 //! | [`state`] | snapshots on disk | io, arrow |
 //! | [`drive`] | the only loop: pull, push, write, commit, stop | io, forecaster, state |
 //! | [`train`] | learning from history | forecaster, model, config, threads |
+//! | [`evaluate`] | forecasts against what came, beside baselines | train, table, series, network, model, threads |
 //! | [`dataset`] | history from Parquet | io, forecaster, train |
 //! | [`config`] | a pipeline file as usable values | serde |
 //! | [`report`] | pages of text, tables and charts that need no network | plotters |
@@ -49,6 +50,7 @@ pub mod commands;
 pub mod config;
 pub mod dataset;
 pub mod drive;
+pub mod evaluate;
 pub mod forecaster;
 pub mod intervals;
 pub mod io;

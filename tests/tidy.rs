@@ -15,6 +15,7 @@ const MAY_IMPORT: [(&str, &[&str]); 16] = [
     ("model", &["series", "network", "intervals"]),
     ("forecaster", &["forecaster", "table", "series", "network", "intervals", "model"]),
     ("train", &["train", "forecaster", "table", "series", "network", "intervals", "model", "config"]),
+    ("evaluate", &["evaluate", "train", "table", "series", "network", "model"]),
     ("config", &["config", "series", "network", "table", "intervals"]),
     ("io", &["io", "table", "config", "series"]),
     ("state", &["io"]),

@@ -4,6 +4,7 @@ mod backfill;
 mod check;
 mod demo;
 mod ends;
+mod evaluate;
 mod inspect;
 mod prepare;
 mod replay;
@@ -27,6 +28,7 @@ pub fn execute(cli: Cli) -> Result<()> {
         Command::Run(arguments) => wait(run::run(arguments, quiet)),
         Command::Backfill(arguments) => wait(backfill::backfill(arguments, quiet)),
         Command::Train(arguments) => wait(train::train(arguments, quiet)),
+        Command::Evaluate(arguments) => wait(evaluate::evaluate(arguments, quiet)),
         Command::Replay(arguments) => wait(replay::replay(arguments, quiet)),
         Command::Check(arguments) => wait(check::check(arguments)),
         Command::Inspect(arguments) => inspect::inspect(&arguments),

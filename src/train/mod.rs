@@ -13,7 +13,7 @@ mod mix;
 mod regression;
 mod replay;
 mod scores;
-mod shards;
+pub mod shards;
 mod shares;
 mod targets;
 mod walk;

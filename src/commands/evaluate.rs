@@ -1,0 +1,188 @@
+//! `evaluate`: the forecasts of a history held against what came, beside the baselines.
+
+mod text;
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use anyhow::{Result, bail, ensure};
+use tokio::sync::watch;
+
+use super::{prepare, report, stop};
+use crate::cli::Evaluate;
+use crate::config::{Commit, Order, Pipeline, Start};
+use crate::dataset::{self, Dataset};
+use crate::drive::{Options, drive};
+use crate::evaluate::{About, Asked, Baselines, Evaluation, Parts, Scorer, Task, results};
+use crate::forecaster::Setup;
+use crate::io::parquet::{ParquetInput, Range};
+use crate::io::{Output, Positions, Sink};
+use crate::train::lanes;
+
+/// Nothing is written, so there is nothing to commit in between.
+const COMMIT: Commit = Commit { every: std::time::Duration::from_secs(3600), rows: usize::MAX };
+
+pub async fn evaluate(arguments: Evaluate, quiet: bool) -> Result<()> {
+    let mut stopped = stop_flag()?;
+    let mut pipeline = Pipeline::open(&arguments.pipeline)?;
+    if let Some(model) = &arguments.model {
+        pipeline.forecast.model.clone_from(model);
+    }
+    let setup = prepare::setup(&pipeline)?;
+    // What rows know ahead has the horizon of the model that reads it.
+    pipeline.train.horizon = setup.model.description.horizon;
+    let path = data(&pipeline, arguments.data.clone())?;
+    let bar = report::bar(0, "rows read", quiet);
+    let read = dataset::read(&pipeline, &path, |rows, of| {
+        bar.set_length(of);
+        bar.set_position(rows);
+    });
+    bar.finish_and_clear();
+    let Dataset { history, summary, tally } = read?;
+    ensure!(!*stopped.borrow(), STOPPED);
+    if !quiet {
+        eprintln!("{} series, {tally}", history.ids.len());
+    }
+    if let Some(id) = arguments.series.iter().find(|id| !history.ids.contains(id)) {
+        bail!("{} has no series `{id}` with a closed step", path.display());
+    }
+
+    let description = &setup.model.description;
+    let grid = pipeline.rules.grid;
+    let asked =
+        Asked { since: arguments.since.map(|time| time.0), until: arguments.until.map(|time| time.0) };
+    let shares = (pipeline.train.train_part, pipeline.train.validation_part);
+    let parts = Parts::of(&history, &description.data, grid, description.horizon, shares, asked)?;
+    let lanes = lanes(&history);
+    let bar = report::bar(0, "", quiet);
+    bar.set_message("fitting the baselines");
+    let sizes = (description.lookback, description.horizon);
+    let baselines = Baselines::fit(&history, &lanes, &parts, grid.every, sizes, &setup.levels);
+    bar.finish_and_clear();
+    ensure!(!*stopped.borrow(), STOPPED);
+
+    let task = Task {
+        history: &history,
+        lanes: &lanes,
+        baselines: &baselines,
+        parts: &parts,
+        grid,
+        targets: &pipeline.columns.targets,
+        horizon: description.horizon,
+        levels: &setup.levels,
+        examples: false,
+    };
+    let mut scores = Scores(Scorer::new(task));
+    let ids: BTreeSet<String> = arguments.series.iter().cloned().collect();
+    let ids = (!ids.is_empty()).then_some(ids);
+    let Pipeline { columns, time_unit, limits, .. } = &pipeline;
+    let order = pipeline.parquet_source.as_ref().map_or(Order::File, |source| source.order);
+    let mut source = ParquetInput::open(&path, columns, *time_unit, order, Range::default(), ids, limits)?;
+    let bar = report::bar(source.total_rows() as u64, "rows forecast", quiet);
+    let options =
+        Options { setup: setup.clone(), commit: COMMIT, state: None, start: Start::Earliest, finish: true };
+    let stop = async move {
+        if stopped.wait_for(|stopped| *stopped).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
+    let driven = drive(&mut source, &mut scores, options, stop, |progress| {
+        let reached = progress.reached.map_or(0, |position| position.0.max(0) as u64);
+        bar.set_position(reached.max(progress.tally.rows));
+    });
+    let progress = driven.await?;
+    bar.finish_and_clear();
+    ensure!(!progress.stopped, STOPPED);
+
+    let lanes = scores.0.finish();
+    let about = about(&pipeline, &setup, &baselines, &summary.fingerprint);
+    let found = results(&task, &lanes, about);
+    if found.series.is_empty() {
+        bail!(
+            "no forecast could be scored between {} and {}: {}",
+            found.part.scored_from,
+            found.part.scored_until,
+            "a series forecasts once it is warm, and something has to be observed in its horizon"
+        );
+    }
+    let text = if arguments.json { json(&found)? } else { text::text(&found) };
+    super::print(&text)
+}
+
+const STOPPED: &str = "stopped before the history was scored; nothing is printed of a part of it";
+
+fn data(pipeline: &Pipeline, data: Option<PathBuf>) -> Result<PathBuf> {
+    match (data, &pipeline.parquet_source) {
+        (Some(path), _) => Ok(path),
+        (None, Some(source)) => Ok(source.path.clone()),
+        (None, None) => {
+            bail!("{}: there is no [source.parquet]; add one, or say --data PATH", pipeline.file.display())
+        }
+    }
+}
+
+/// Set at the first Ctrl-C.
+fn stop_flag() -> Result<watch::Receiver<bool>> {
+    let stop = stop::stop("what is being read or fitted is ended first")?;
+    let (say, heard) = watch::channel(false);
+    tokio::spawn(async move {
+        stop.await;
+        let _ = say.send(true);
+    });
+    Ok(heard)
+}
+
+fn about(pipeline: &Pipeline, setup: &Setup, baselines: &Baselines, fingerprint: &str) -> About {
+    let data = &setup.model.description.data;
+    let mut notes = Vec::new();
+    notes.push(match data.fingerprint == fingerprint {
+        true => "these are the rows that the model was trained on, up to the dates above".to_owned(),
+        false => "these are not the very rows that the model was trained on; parts are told by their dates"
+            .to_owned(),
+    });
+    match &baselines.ridge {
+        Some(ridge) => notes.push(format!(
+            "the ridge reads {} steps, with a penalty of {:.3} chosen on the validation part",
+            ridge.lookback(),
+            ridge.penalty
+        )),
+        None => notes.push("the training part is too short for a ridge".to_owned()),
+    }
+    if baselines.seasons.day.is_none() {
+        notes.push(
+            "no day is repeated: the training part has less than two, or a day is no whole number of steps"
+                .to_owned(),
+        );
+    }
+    About {
+        pipeline: pipeline.name.clone(),
+        model: setup.model.hash.clone(),
+        every_text: setup.every_text.clone(),
+        every: setup.every,
+        notes,
+    }
+}
+
+fn json(found: &Evaluation) -> Result<String> {
+    let mut text = serde_json::to_string_pretty(found)?;
+    text.push('\n');
+    Ok(text)
+}
+
+/// Where forecasts go to be scored.
+struct Scores<'a>(Scorer<'a>);
+
+impl Sink for Scores<'_> {
+    async fn write(&mut self, output: &Output) -> Result<()> {
+        self.0.add(&output.forecasts);
+        Ok(())
+    }
+
+    async fn commit(&mut self, _reached: &Positions) -> Result<()> {
+        Ok(())
+    }
+
+    async fn finish(&mut self) -> Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,294 @@
+//! Holds forecasts, as they come out of the line, against what came, and every baseline at the same origins against the
+//! same values.
+//!
+//! Memory: for each series the sums of every method and step of the horizon, a loss for each method and scored origin, and
+//! what waits to be scored. The forecasts themselves are not kept.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::Float32Type;
+
+use super::baselines::{Along, Baselines};
+use super::metrics::{Bounds, Errors};
+use super::parts::Parts;
+use super::past::Past;
+use crate::series::Grid;
+use crate::table::Forecasts;
+use crate::train::{History, Lane, shards};
+
+/// Numbers of forecasts that wait to be scored, at most, give or take a batch: 64 MiB. They wait so that many series can
+/// be scored at once, on all cores.
+const NUMBERS: usize = 16 << 20;
+/// Forecasts of a series that are kept to be looked at.
+const EXAMPLES: i64 = 3;
+
+/// What forecasts are held against.
+#[derive(Clone, Copy, Debug)]
+pub struct Task<'a> {
+    pub history: &'a History,
+    pub lanes: &'a [Lane],
+    pub baselines: &'a Baselines,
+    pub parts: &'a Parts,
+    pub grid: Grid,
+    /// Names of the targets, in the order of their numbers.
+    pub targets: &'a [String],
+    pub horizon: usize,
+    pub levels: &'a [f64],
+    /// Whether some forecasts are kept to be looked at.
+    pub examples: bool,
+}
+
+/// Errors of all methods on one part of one series: ours first, then the baselines.
+#[derive(Clone, Debug, Default)]
+pub struct Sums {
+    pub forecasts: u64,
+    /// `[method][step]`
+    pub errors: Vec<Vec<Errors>>,
+    /// Of our intervals, `[level][step]`.
+    pub ours: Vec<Vec<Bounds>>,
+    /// Of those around the naive forecast.
+    pub naive: Vec<Vec<Bounds>>,
+}
+
+/// A forecast to be looked at.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Example {
+    pub origin: i64,
+    /// Of ours, then of the baselines.
+    pub forecasts: Vec<Vec<f64>>,
+    /// Of ours: lower and upper, `[level][step]`.
+    pub bounds: Vec<Vec<[f64; 2]>>,
+}
+
+/// All that is known of one series in the end.
+#[derive(Debug)]
+pub struct LaneScores<'a> {
+    along: Along<'a>,
+    pub validation: Sums,
+    pub scored: Sums,
+    /// Mean absolute error over the horizon at each scored origin, `[method]`.
+    pub losses: Vec<Vec<f64>>,
+    pub examples: Vec<Example>,
+}
+
+/// A row of a batch that waits.
+#[derive(Clone, Copy)]
+struct Waiting {
+    batch: usize,
+    row: usize,
+    origin: i64,
+}
+
+pub struct Scorer<'a> {
+    task: Task<'a>,
+    /// By id; only looked up.
+    ids: HashMap<&'a str, usize>,
+    /// The lane of each target of each id.
+    numbers: Vec<Vec<Option<usize>>>,
+    lanes: Vec<Mutex<LaneScores<'a>>>,
+    batches: Vec<RecordBatch>,
+    /// Of each lane.
+    waiting: Vec<Vec<Waiting>>,
+    waiting_numbers: usize,
+}
+
+impl<'a> Scorer<'a> {
+    pub fn new(task: Task<'a>) -> Self {
+        let Task { history, lanes, baselines, .. } = task;
+        let ids = history.ids.iter().enumerate().map(|(number, id)| (id.as_str(), number)).collect();
+        let mut numbers = vec![vec![None; task.targets.len()]; history.ids.len()];
+        for (number, lane) in lanes.iter().enumerate() {
+            numbers[lane.series][lane.target] = Some(number);
+        }
+        let scores = |(number, lane)| {
+            Mutex::new(LaneScores::new(&task, Along::new(baselines, Past::of(history, lane), number)))
+        };
+        Self {
+            task,
+            ids,
+            numbers,
+            lanes: lanes.iter().enumerate().map(scores).collect(),
+            batches: Vec::new(),
+            waiting: vec![Vec::new(); lanes.len()],
+            waiting_numbers: 0,
+        }
+    }
+
+    /// Takes forecasts by `table::forecast_schema`; those of a series come in the order of their origins.
+    pub fn add(&mut self, forecasts: &RecordBatch) {
+        let Task { parts, grid, horizon, levels, .. } = self.task;
+        let view = Forecasts::new(forecasts);
+        let (batch, mut some) = (self.batches.len(), false);
+        for row in 0..view.origins.len() {
+            let origin = grid.step_of(view.origins.value(row));
+            if !parts.scored.contains(&origin) && !parts.validation(horizon).contains(&origin) {
+                continue;
+            }
+            // Both come from the same rows by the same rules, so that what is forecast is in the history.
+            let number = self.ids.get(view.series.value(row));
+            let target = self.task.targets.iter().position(|target| target == view.targets.value(row));
+            let lane = number.zip(target).and_then(|(number, target)| self.numbers[*number][target]);
+            let Some(lane) = lane else { continue };
+            self.waiting[lane].push(Waiting { batch, row, origin });
+            self.waiting_numbers += horizon * (1 + 2 * levels.len());
+            some = true;
+        }
+        if some {
+            self.batches.push(forecasts.clone());
+        }
+        if self.waiting_numbers >= NUMBERS {
+            self.flush();
+        }
+    }
+
+    fn flush(&mut self) {
+        let views: Vec<Forecasts<'_>> = self.batches.iter().map(Forecasts::new).collect();
+        let busy: Vec<usize> = (0..self.lanes.len()).filter(|lane| !self.waiting[*lane].is_empty()).collect();
+        let (task, lanes, waiting) = (&self.task, &self.lanes, &self.waiting);
+        shards::each(busy.len(), Workspace::default, |own, number| {
+            let lane = busy[number];
+            // No one else has this lane: the lock only tells the compiler.
+            let mut scores = lanes[lane].lock().unwrap_or_else(PoisonError::into_inner);
+            for row in &waiting[lane] {
+                own.read(&views[row.batch], row.row);
+                scores.add(task, row.origin, own);
+            }
+        });
+        self.waiting.iter_mut().for_each(Vec::clear);
+        self.batches.clear();
+        self.waiting_numbers = 0;
+    }
+
+    /// The scores of each lane, once all forecasts were added.
+    pub fn finish(mut self) -> Vec<LaneScores<'a>> {
+        self.flush();
+        let inner = |lane: Mutex<LaneScores<'a>>| lane.into_inner().unwrap_or_else(PoisonError::into_inner);
+        self.lanes.into_iter().map(inner).collect()
+    }
+}
+
+/// One forecast and what it is held against.
+#[derive(Default)]
+struct Workspace {
+    /// The forecast, then lower and upper of each level.
+    lists: Vec<Vec<f64>>,
+    said: Vec<f64>,
+    actuals: Vec<Option<f64>>,
+}
+
+impl Workspace {
+    fn read(&mut self, forecasts: &Forecasts<'_>, row: usize) {
+        self.lists.resize(forecasts.lists.len(), Vec::new());
+        for (into, list) in self.lists.iter_mut().zip(&forecasts.lists) {
+            let values = list.value(row);
+            into.clear();
+            into.extend(values.as_primitive::<Float32Type>().values().iter().map(|value| f64::from(*value)));
+        }
+    }
+
+    /// Lower and upper of level `level`.
+    fn bounds(&self, level: usize) -> (&[f64], &[f64]) {
+        (&self.lists[1 + 2 * level], &self.lists[2 + 2 * level])
+    }
+}
+
+impl Sums {
+    fn new(task: &Task<'_>) -> Self {
+        let bounds = vec![vec![Bounds::default(); task.horizon]; task.levels.len()];
+        let errors = vec![vec![Errors::default(); task.horizon]; 1 + task.baselines.kinds.len()];
+        Self { forecasts: 0, errors, ours: bounds.clone(), naive: bounds }
+    }
+}
+
+impl<'a> LaneScores<'a> {
+    fn new(task: &Task<'_>, along: Along<'a>) -> Self {
+        let losses = vec![Vec::new(); 1 + task.baselines.kinds.len()];
+        let (validation, scored) = (Sums::new(task), Sums::new(task));
+        Self { along, validation, scored, losses, examples: Vec::new() }
+    }
+
+    pub fn past(&self) -> &Past<'a> {
+        &self.along.past
+    }
+
+    fn add(&mut self, task: &Task<'a>, origin: i64, own: &mut Workspace) {
+        let Task { parts, horizon, levels, baselines, .. } = *task;
+        let Self { along, validation, scored, losses, examples } = self;
+        own.actuals.clear();
+        own.actuals.extend((1..=horizon as i64).map(|ahead| along.past.observed(origin + ahead)));
+        if own.actuals.iter().all(Option::is_none) {
+            return;
+        }
+        let is_scored = parts.scored.contains(&origin);
+        // What was asked for may lie in the validation part: then it is both.
+        let in_validation = parts.validation(horizon).contains(&origin);
+        let mut of_parts: Vec<&mut Sums> = Vec::with_capacity(2);
+        of_parts.extend(is_scored.then_some(scored));
+        of_parts.extend(in_validation.then_some(validation));
+        for sums in &mut of_parts {
+            sums.forecasts += 1;
+            for (level, of_level) in levels.iter().enumerate() {
+                let (lower, upper) = own.bounds(level);
+                for (i, actual) in own.actuals.iter().enumerate() {
+                    let Some(actual) = actual else { continue };
+                    sums.ours[level][i].add(*of_level, *actual, lower[i], upper[i]);
+                }
+            }
+        }
+        let keep = task.examples
+            && is_scored
+            && examples.len() < EXAMPLES as usize
+            && origin >= wanted(task, examples.len());
+        let mut example = Example { origin, forecasts: Vec::new(), bounds: Vec::new() };
+        for method in 0..=baselines.kinds.len() {
+            match method {
+                0 => own.said.clone_from(&own.lists[0]),
+                _ => {
+                    own.said.resize(horizon, 0.0);
+                    along.forecast(baselines.kinds[method - 1], origin, &mut own.said);
+                }
+            }
+            let (mut loss, mut count) = (0.0, 0.0);
+            for (i, actual) in own.actuals.iter().enumerate() {
+                let Some(actual) = actual else { continue };
+                of_parts.iter_mut().for_each(|sums| sums.errors[method][i].add(*actual, own.said[i]));
+                loss += (actual - own.said[i]).abs();
+                count += 1.0;
+            }
+            if is_scored {
+                losses[method].push(loss / count);
+            }
+            if keep {
+                example.forecasts.push(own.said.clone());
+            }
+        }
+        if let Some(around) = along.naive(origin, &mut own.said) {
+            for ((level, around), place) in levels.iter().zip(around).zip(0..) {
+                for (i, actual) in own.actuals.iter().enumerate() {
+                    let (Some(actual), [lower, upper]) = (actual, around[i]) else { continue };
+                    let (lower, upper) = (own.said[i] + lower, own.said[i] + upper);
+                    of_parts
+                        .iter_mut()
+                        .for_each(|sums| sums.naive[place][i].add(*level, *actual, lower, upper));
+                }
+            }
+        }
+        if keep {
+            let pairs = |level: usize| {
+                let (lower, upper) = own.bounds(level);
+                lower.iter().zip(upper).map(|(lower, upper)| [*lower, *upper]).collect()
+            };
+            example.bounds = (0..levels.len()).map(pairs).collect();
+            examples.push(example);
+        }
+    }
+}
+
+/// The first origin that will do for an example: one horizon after the other from the middle of the scored part.
+fn wanted(task: &Task<'_>, number: usize) -> i64 {
+    let (scored, horizon) = (&task.parts.scored, task.horizon as i64);
+    let room = (scored.end - scored.start - EXAMPLES * horizon).max(0);
+    scored.start + room / 2 + number as i64 * horizon
+}
