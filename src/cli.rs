@@ -187,6 +187,10 @@ pub struct Evaluate {
     /// Print all that was found as one JSON document
     #[arg(long)]
     pub json: bool,
+
+    /// Also write a page of tables and pictures
+    #[arg(long, value_name = "PATH")]
+    pub html: Option<PathBuf>,
 }
 
 /// Send Parquet readings to the pipeline's Kafka topic, as if they came live

@@ -13,6 +13,7 @@ use crate::broker;
 use crate::harness::{Case, Row, row};
 use program::{Outcome, Running};
 
+mod evaluate;
 mod files;
 mod look;
 mod mistakes;

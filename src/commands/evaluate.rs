@@ -1,5 +1,6 @@
 //! `evaluate`: the forecasts of a history held against what came, beside the baselines.
 
+mod page;
 mod text;
 
 use std::collections::BTreeSet;
@@ -8,7 +9,7 @@ use std::path::PathBuf;
 use anyhow::{Result, bail, ensure};
 use tokio::sync::watch;
 
-use super::{prepare, report, stop};
+use super::{prepare, report, stop, train};
 use crate::cli::Evaluate;
 use crate::config::{Commit, Order, Pipeline, Start};
 use crate::dataset::{self, Dataset};
@@ -32,6 +33,16 @@ pub async fn evaluate(arguments: Evaluate, quiet: bool) -> Result<()> {
     // What rows know ahead has the horizon of the model that reads it.
     pipeline.train.horizon = setup.model.description.horizon;
     let path = data(&pipeline, arguments.data.clone())?;
+    if let Some(html) = &arguments.html {
+        for read in [&path, &arguments.pipeline, &pipeline.forecast.model] {
+            if train::same(read, html) {
+                bail!(
+                    "{} is read: a page in its place would be the end of it; say another --html",
+                    read.display()
+                );
+            }
+        }
+    }
     let bar = report::bar(0, "rows read", quiet);
     let read = dataset::read(&pipeline, &path, |rows, of| {
         bar.set_length(of);
@@ -70,7 +81,7 @@ pub async fn evaluate(arguments: Evaluate, quiet: bool) -> Result<()> {
         targets: &pipeline.columns.targets,
         horizon: description.horizon,
         levels: &setup.levels,
-        examples: false,
+        examples: arguments.html.is_some(),
     };
     let mut scores = Scores(Scorer::new(task));
     let ids: BTreeSet<String> = arguments.series.iter().cloned().collect();
@@ -104,6 +115,9 @@ pub async fn evaluate(arguments: Evaluate, quiet: bool) -> Result<()> {
             found.part.scored_until,
             "a series forecasts once it is warm, and something has to be observed in its horizon"
         );
+    }
+    if let Some(path) = &arguments.html {
+        train::write_whole(path, page::page(&found, &lanes, grid).as_bytes())?;
     }
     let text = if arguments.json { json(&found)? } else { text::text(&found) };
     super::print(&text)
@@ -142,7 +156,7 @@ fn about(pipeline: &Pipeline, setup: &Setup, baselines: &Baselines, fingerprint:
     });
     match &baselines.ridge {
         Some(ridge) => notes.push(format!(
-            "the ridge reads {} steps, with a penalty of {:.3} chosen on the validation part",
+            "the ridge reads {} steps and has a penalty of {:.3}",
             ridge.lookback(),
             ridge.penalty
         )),

@@ -117,12 +117,12 @@ fn tell(bar: &ProgressBar, pipeline: &Pipeline, step: Step, quiet: bool) {
     }
 }
 
-fn same(read: &Path, written: &Path) -> bool {
+pub(super) fn same(read: &Path, written: &Path) -> bool {
     matches!((read.canonicalize(), written.canonicalize()), (Ok(read), Ok(written)) if read == written)
 }
 
 /// Writes a file aside and renames it: under its name it is whole or not there.
-fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     let partial = path.with_extension("partial");
     let write = || {
         if let Some(folder) = path.parent() {

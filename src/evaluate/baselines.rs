@@ -49,6 +49,9 @@ const PIECES: usize = 8;
 const PENALTIES: [f64; 3] = [0.003, 0.03, 0.3];
 /// Residuals of which quantiles are taken, at least: fewer do not reach into the tails.
 const RESIDUALS_LEAST: usize = 40;
+/// Origins they are taken at, at most, about, evenly over the validation part: enough for the tails, and a horizon of
+/// residuals of each has to be held while they are sorted.
+const RESIDUALS_MAX: f64 = 4096.0;
 
 /// What is fitted to one series.
 #[derive(Clone, Debug)]
@@ -87,7 +90,7 @@ impl Baselines {
         let fitted = shards::each(
             lanes.len(),
             || (),
-            |(), lane| Fitted::fit(&Past::of(history, &lanes[lane]), parts, seasons, horizon, levels),
+            |(), lane| Fitted::fit(&Past::of(history, &lanes[lane]), parts, every, horizon, levels),
         );
         let lookback = seasons.day.map_or(lookback.max(horizon), |day| 2 * day);
         let lookback = lookback.clamp(LOOKBACK_LEAST, LOOKBACK_MAX);
@@ -105,7 +108,8 @@ impl Baselines {
 }
 
 impl Fitted {
-    fn fit(past: &Past<'_>, parts: &Parts, seasons: Seasons, horizon: usize, levels: &[f64]) -> Self {
+    fn fit(past: &Past<'_>, parts: &Parts, every: i64, horizon: usize, levels: &[f64]) -> Self {
+        let seasons = Seasons::of(every, parts.train_end - parts.first);
         let trained: Vec<f64> = past.steps(i64::MIN / 2..parts.train_end).map(|(_, value)| value).collect();
         let spread = (!trained.is_empty()).then(|| Scale::from(moments(&trained)).spread);
         let lag = seasons.first().unwrap_or(1) as i64;
@@ -117,7 +121,7 @@ impl Fitted {
             // What does not vary has no scale, nor has what varies by rounding alone.
             scale: (scale > 0.0 && spread > Some(0.0)).then_some(scale),
             smoothing: Smoothing::fit(past, parts.train_end, seasons.day),
-            bounds: bounds(past, parts, seasons.first(), horizon, levels),
+            bounds: bounds(past, parts, seasons.first(), every, horizon, levels),
         }
     }
 }
@@ -126,12 +130,15 @@ fn bounds(
     past: &Past<'_>,
     parts: &Parts,
     season: Option<usize>,
+    every: i64,
     horizon: usize,
     levels: &[f64],
 ) -> Option<Vec<Vec<[f64; 2]>>> {
     let mut residuals = vec![Vec::new(); horizon];
     let mut said = vec![0.0; horizon];
-    for (origin, _) in past.steps(parts.validation(horizon)) {
+    let origins = parts.validation(horizon);
+    let stride = stride((origins.end - origins.start) as usize, RESIDUALS_MAX, every);
+    for (origin, _) in past.steps(origins).step_by(stride) {
         naive(past, season, origin, &mut said);
         for (i, said) in said.iter().enumerate() {
             residuals[i].extend(past.observed(origin + 1 + i as i64).map(|came| came - said));
@@ -180,8 +187,8 @@ fn fit_ridge(
                     let spread = fitted[lane].spread.unwrap_or(0.0);
                     for (segment, place) in Past::of(history, &lanes[lane]).whole(range.clone(), horizon) {
                         number += 1;
-                        // Rows of the middle of a day of a young series would teach its first value.
-                        if number % stride == 0 && (place + 1 >= lookback) {
+                        // A window that is not whole would teach what it is filled up with.
+                        if number % stride == 0 && place + 1 >= lookback {
                             let window = &segment.values[place + 1 - lookback..=place];
                             sums.add(window, &segment.values[place + 1..=place + horizon], spread);
                         }
@@ -203,6 +210,10 @@ fn fit_ridge(
     let mut validation = sums(parts.train_end..parts.validation_end)?;
     let penalties = std::iter::once(1.0).chain(PENALTIES.map(|share| share * rows as f64));
     let ridges: Vec<Ridge> = penalties.filter_map(|penalty| train.fit(penalty)).collect();
+    if validation.rows() == 0 {
+        // The middle of the shares.
+        return ridges.into_iter().nth(2);
+    }
     let scored = ridges.into_iter().map(|ridge| (validation.squared_error(&ridge), ridge));
     scored.min_by(|(a, _), (b, _)| a.total_cmp(b)).map(|(_, ridge)| ridge)
 }

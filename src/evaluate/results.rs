@@ -7,6 +7,7 @@ use super::diebold_mariano::{Comparison, Verdict, compare};
 use super::metrics::{Bounds, Errors, Metrics};
 use super::parts::Told;
 use super::scorer::{LaneScores, Sums, Task};
+use crate::train::shards;
 
 /// The whole of it.
 #[derive(Clone, Debug, Serialize)]
@@ -153,8 +154,9 @@ pub fn results(task: &Task<'_>, lanes: &[LaneScores<'_>], about: About) -> Evalu
     let names: Vec<&str> = task.baselines.kinds.iter().map(Kind::name).collect();
     let methods: Vec<String> = std::iter::once("ours").chain(names).map(str::to_owned).collect();
     let overlap = task.horizon.div_ceil(about.every.max(1) as usize);
-    let shown = lanes.iter().enumerate().filter(|(_, lane)| lane.scored.forecasts > 0);
-    let mut series: Vec<Series> = shown.map(|(number, lane)| one(task, number, lane, overlap)).collect();
+    let shown: Vec<usize> = (0..lanes.len()).filter(|lane| lanes[*lane].scored.forecasts > 0).collect();
+    // On all cores: the test takes as many multiplications a series as there are origins times their overlap.
+    let mut series = shards::each(shown.len(), || (), |(), i| one(task, shown[i], &lanes[shown[i]], overlap));
     series.sort_by(|a, b| (&a.series, &a.target).cmp(&(&b.series, &b.target)));
     let validated = lanes.iter().any(|lane| lane.validation.forecasts > 0);
     let overall = overall(task, lanes, &methods, |lane| &lane.scored);

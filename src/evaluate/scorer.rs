@@ -132,10 +132,11 @@ impl<'a> Scorer<'a> {
             let lane = number.zip(target).and_then(|(number, target)| self.numbers[*number][target]);
             let Some(lane) = lane else { continue };
             self.waiting[lane].push(Waiting { batch, row, origin });
-            self.waiting_numbers += horizon * (1 + 2 * levels.len());
             some = true;
         }
         if some {
+            // The batch is kept whole, whatever it holds besides.
+            self.waiting_numbers += forecasts.num_rows() * horizon * (1 + 2 * levels.len());
             self.batches.push(forecasts.clone());
         }
         if self.waiting_numbers >= NUMBERS {
