@@ -188,7 +188,7 @@ fn fit_ridge(
                     for (segment, place) in Past::of(history, &lanes[lane]).whole(range.clone(), horizon) {
                         number += 1;
                         // A window that is not whole would teach what it is filled up with.
-                        if number % stride == 0 && place + 1 >= lookback {
+                        if number.is_multiple_of(stride) && place + 1 >= lookback {
                             let window = &segment.values[place + 1 - lookback..=place];
                             sums.add(window, &segment.values[place + 1..=place + horizon], spread);
                         }

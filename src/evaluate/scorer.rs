@@ -22,7 +22,7 @@ use crate::train::{History, Lane, shards};
 /// be scored at once, on all cores.
 const NUMBERS: usize = 16 << 20;
 /// Forecasts of a series that are kept to be looked at.
-const EXAMPLES: i64 = 3;
+const EXAMPLES: usize = 3;
 
 /// What forecasts are held against.
 #[derive(Clone, Copy, Debug)]
@@ -216,80 +216,93 @@ impl<'a> LaneScores<'a> {
 
     fn add(&mut self, task: &Task<'a>, origin: i64, own: &mut Workspace) {
         let Task { parts, horizon, levels, baselines, .. } = *task;
-        let Self { along, validation, scored, losses, examples } = self;
         own.actuals.clear();
-        own.actuals.extend((1..=horizon as i64).map(|ahead| along.past.observed(origin + ahead)));
+        own.actuals.extend((1..=horizon as i64).map(|ahead| self.past().observed(origin + ahead)));
         if own.actuals.iter().all(Option::is_none) {
             return;
         }
         let is_scored = parts.scored.contains(&origin);
+        let keep = is_scored && self.keeps(task, origin);
+        let Self { along, validation, scored, losses, examples } = self;
         // What was asked for may lie in the validation part: then it is both.
         let in_validation = parts.validation(horizon).contains(&origin);
         let mut of_parts: Vec<&mut Sums> = Vec::with_capacity(2);
         of_parts.extend(is_scored.then_some(scored));
         of_parts.extend(in_validation.then_some(validation));
-        for sums in &mut of_parts {
-            sums.forecasts += 1;
-            for (level, of_level) in levels.iter().enumerate() {
-                let (lower, upper) = own.bounds(level);
-                for (i, actual) in own.actuals.iter().enumerate() {
-                    let Some(actual) = actual else { continue };
-                    sums.ours[level][i].add(*of_level, *actual, lower[i], upper[i]);
-                }
-            }
-        }
-        let keep = task.examples
-            && is_scored
-            && examples.len() < EXAMPLES as usize
-            && origin >= wanted(task, examples.len());
+        of_parts.iter_mut().for_each(|sums| sums.forecasts += 1);
         let mut example = Example { origin, forecasts: Vec::new(), bounds: Vec::new() };
-        for method in 0..=baselines.kinds.len() {
-            match method {
-                0 => own.said.clone_from(&own.lists[0]),
-                _ => {
-                    own.said.resize(horizon, 0.0);
-                    along.forecast(baselines.kinds[method - 1], origin, &mut own.said);
-                }
+        own.said.resize(horizon, 0.0);
+        for (method, losses) in losses.iter_mut().enumerate() {
+            match method.checked_sub(1) {
+                None => own.said.copy_from_slice(&own.lists[0]),
+                Some(baseline) => along.forecast(baselines.kinds[baseline], origin, &mut own.said),
             }
-            let (mut loss, mut count) = (0.0, 0.0);
-            for (i, actual) in own.actuals.iter().enumerate() {
-                let Some(actual) = actual else { continue };
-                of_parts.iter_mut().for_each(|sums| sums.errors[method][i].add(*actual, own.said[i]));
-                loss += (actual - own.said[i]).abs();
-                count += 1.0;
-            }
+            of_parts
+                .iter_mut()
+                .for_each(|sums| add_errors(&mut sums.errors[method], &own.actuals, &own.said));
             if is_scored {
-                losses[method].push(loss / count);
+                losses.push(loss(&own.actuals, &own.said));
             }
             if keep {
                 example.forecasts.push(own.said.clone());
             }
         }
+        for (place, level) in levels.iter().enumerate() {
+            let (lower, upper) = own.bounds(place);
+            let ours: Vec<[f64; 2]> = lower.iter().zip(upper).map(|(l, u)| [*l, *u]).collect();
+            of_parts.iter_mut().for_each(|sums| {
+                add_bounds(&mut sums.ours[place], *level, &own.actuals, ours.iter().copied())
+            });
+            example.bounds.push(ours);
+        }
         if let Some(around) = along.naive(origin, &mut own.said) {
-            for ((level, around), place) in levels.iter().zip(around).zip(0..) {
-                for (i, actual) in own.actuals.iter().enumerate() {
-                    let (Some(actual), [lower, upper]) = (actual, around[i]) else { continue };
-                    let (lower, upper) = (own.said[i] + lower, own.said[i] + upper);
-                    of_parts
-                        .iter_mut()
-                        .for_each(|sums| sums.naive[place][i].add(*level, *actual, lower, upper));
-                }
+            for ((place, level), around) in levels.iter().enumerate().zip(around) {
+                let naive = own.said.iter().zip(around).map(|(said, [l, u])| [said + l, said + u]);
+                of_parts
+                    .iter_mut()
+                    .for_each(|sums| add_bounds(&mut sums.naive[place], *level, &own.actuals, naive.clone()));
             }
         }
         if keep {
-            let pairs = |level: usize| {
-                let (lower, upper) = own.bounds(level);
-                lower.iter().zip(upper).map(|(lower, upper)| [*lower, *upper]).collect()
-            };
-            example.bounds = (0..levels.len()).map(pairs).collect();
             examples.push(example);
         }
     }
+
+    /// Whether a forecast is kept to be looked at: the first after the middle of the scored part, and the next ones that
+    /// do not overlap with the one before.
+    fn keeps(&self, task: &Task<'_>, origin: i64) -> bool {
+        let (scored, horizon) = (&task.parts.scored, task.horizon as i64);
+        let room = (scored.end - scored.start - EXAMPLES as i64 * horizon).max(0);
+        let from = self.examples.last().map_or(scored.start + room / 2, |example| example.origin + horizon);
+        task.examples && self.examples.len() < EXAMPLES && origin >= from
+    }
 }
 
-/// The first origin that will do for an example: one horizon after the other from the middle of the scored part.
-fn wanted(task: &Task<'_>, number: usize) -> i64 {
-    let (scored, horizon) = (&task.parts.scored, task.horizon as i64);
-    let room = (scored.end - scored.start - EXAMPLES * horizon).max(0);
-    scored.start + room / 2 + number as i64 * horizon
+fn add_errors(steps: &mut [Errors], actuals: &[Option<f64>], said: &[f64]) {
+    for ((step, actual), said) in steps.iter_mut().zip(actuals).zip(said) {
+        actual.iter().for_each(|actual| step.add(*actual, *said));
+    }
+}
+
+fn add_bounds(
+    steps: &mut [Bounds],
+    level: f64,
+    actuals: &[Option<f64>],
+    bounds: impl Iterator<Item = [f64; 2]>,
+) {
+    for ((step, actual), [lower, upper]) in steps.iter_mut().zip(actuals).zip(bounds) {
+        actual.iter().for_each(|actual| step.add(level, *actual, lower, upper));
+    }
+}
+
+/// Mean absolute error over what was observed of the horizon.
+fn loss(actuals: &[Option<f64>], said: &[f64]) -> f64 {
+    let (mut sum, mut count) = (0.0, 0.0);
+    for (actual, said) in actuals.iter().zip(said) {
+        if let Some(actual) = actual {
+            sum += (actual - said).abs();
+            count += 1.0;
+        }
+    }
+    sum / count
 }
