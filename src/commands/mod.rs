@@ -10,6 +10,7 @@ mod replay;
 mod report;
 mod run;
 mod stop;
+mod study;
 mod train;
 
 use std::io::Write;
@@ -28,6 +29,7 @@ pub fn execute(cli: Cli) -> Result<()> {
         Command::Train(arguments) => wait(train::train(arguments, quiet)),
         Command::Replay(arguments) => wait(replay::replay(arguments, quiet)),
         Command::Check(arguments) => wait(check::check(arguments)),
+        Command::Study(arguments) => wait(study::study(arguments, quiet)),
         Command::Inspect(arguments) => inspect::inspect(&arguments),
     }
 }
