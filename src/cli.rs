@@ -1,5 +1,7 @@
 //! The command line as types: what can be said, and in which words. No logic beyond reading a single value.
 
+mod study;
+
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -7,6 +9,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, NaiveTime};
 use clap::{Args, Parser, Subcommand};
+
+pub use study::{How, Study, StudyConvergence, StudyMemory, StudyOf};
 
 /// Streaming forecasts on Kafka and Parquet with recurrent networks.
 ///
@@ -38,6 +42,7 @@ pub enum Command {
     Replay(Replay),
     Check(Check),
     Inspect(Inspect),
+    Study(Study),
 }
 
 /// Show it working on real sensor data, with nothing else installed

@@ -29,6 +29,7 @@
 //! | [`dataset`] | history from Parquet | io, forecaster, train |
 //! | [`config`] | a pipeline file as usable values | serde |
 //! | [`report`] | pages of text, tables and charts that need no network | plotters |
+//! | [`study`] | what the cells can and cannot do: tasks, protocols, findings | network, report, threads |
 //! | [`cli`], [`commands`] | the words of the command line, and the wiring of each verb | everything |
 //!
 //! # Invariants
@@ -59,5 +60,6 @@ pub mod network;
 pub mod report;
 pub mod series;
 pub mod state;
+pub mod study;
 pub mod table;
 pub mod train;

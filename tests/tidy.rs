@@ -22,6 +22,7 @@ const MAY_IMPORT: [(&str, &[&str]); 17] = [
     ("drive", &["drive", "config", "forecaster", "io", "series", "state", "table"]),
     ("dataset", &["dataset", "io", "config", "forecaster", "model", "series", "table", "train"]),
     ("report", &["report"]),
+    ("study", &["study", "network", "report"]),
     ("cli", &[]),
     ("commands", &["*"]),
     ("main", &["*"]),
@@ -32,7 +33,7 @@ const LIVES_IN: [(&str, &[&str]); 6] = [
     ("rdkafka", &["src/io/kafka/"]),
     ("polars", &["src/io/parquet/", "src/dataset"]),
     ("nalgebra", &["src/network/"]),
-    ("clap", &["src/cli.rs", "src/main.rs"]),
+    ("clap", &["src/cli.rs", "src/cli/", "src/main.rs"]),
     ("plotters", &["src/report/"]),
     ("indicatif", &["src/commands/"]),
 ];

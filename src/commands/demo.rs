@@ -2,7 +2,7 @@
 //! accelerated time, an ordinary consumer that forecasts them, and a table of what it does.
 
 mod board;
-mod sample;
+pub mod sample;
 mod screen;
 
 use std::sync::{Arc, Mutex};

@@ -11,6 +11,7 @@ mod replay;
 mod report;
 mod run;
 mod stop;
+mod study;
 mod train;
 mod training_page;
 
@@ -31,6 +32,7 @@ pub fn execute(cli: Cli) -> Result<()> {
         Command::Evaluate(arguments) => wait(evaluate::evaluate(arguments, quiet)),
         Command::Replay(arguments) => wait(replay::replay(arguments, quiet)),
         Command::Check(arguments) => wait(check::check(arguments)),
+        Command::Study(arguments) => wait(study::study(arguments, quiet)),
         Command::Inspect(arguments) => inspect::inspect(&arguments),
     }
 }

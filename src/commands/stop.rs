@@ -1,5 +1,8 @@
 //! Ctrl-C and SIGTERM.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use anyhow::{Context, Result};
 use tokio::signal::ctrl_c;
 use tokio::sync::oneshot;
@@ -25,6 +28,21 @@ pub fn stop(meanwhile: &'static str) -> Result<impl Future<Output = ()>> {
             std::future::pending().await
         }
     })
+}
+
+/// Set at the first Ctrl-C or SIGTERM: for work that looks at it now and then.
+///
+/// # Errors
+/// As those of [`stop`].
+pub fn flag(meanwhile: &'static str) -> Result<Arc<AtomicBool>> {
+    let stop = stop(meanwhile)?;
+    let flag = Arc::new(AtomicBool::new(false));
+    let set = flag.clone();
+    tokio::spawn(async move {
+        stop.await;
+        set.store(true, Ordering::Relaxed);
+    });
+    Ok(flag)
 }
 
 #[cfg(unix)]

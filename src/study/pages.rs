@@ -1,0 +1,254 @@
+//! The studies as tables and pages.
+
+use super::Task;
+use super::convergence;
+use super::findings::{Findings, Row, Spread};
+use super::plan::Variant;
+use crate::report::{Axis, AxisKind, Band, Chart, Line, Page};
+
+/// A header and rows of cells.
+pub struct Table {
+    pub header: Vec<&'static str>,
+    pub rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    /// For a terminal: columns parted by two spaces.
+    pub fn text(&self) -> String {
+        let header = self.header.iter().map(|name| name.to_string()).collect();
+        let all: Vec<&Vec<String>> = std::iter::once(&header).chain(&self.rows).collect();
+        let width = |column: usize| all.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+        let widths: Vec<usize> = (0..self.header.len()).map(width).collect();
+        let line = |row: &Vec<String>| {
+            let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+            format!("{}\n", cells.collect::<Vec<_>>().join("  ").trim_end())
+        };
+        all.into_iter().map(line).collect()
+    }
+
+    fn add_to(&self, page: &mut Page) {
+        page.table(&self.header, &self.rows);
+    }
+}
+
+/// All gaps and variants of one task.
+pub fn memory_table(findings: &Findings, task: Task) -> Table {
+    let header = vec![
+        "network",
+        "gap",
+        "hidden",
+        "parameters",
+        "rate",
+        "error",
+        "lowest",
+        "highest",
+        "solved",
+        "sequences until",
+    ];
+    let row = |row: &Row| {
+        let variant = Variant { cell: row.cell, start: row.start };
+        vec![
+            variant.name(),
+            row.gap.to_string(),
+            row.hidden.to_string(),
+            row.parameters.to_string(),
+            row.learning_rate.to_string(),
+            small(row.error.median),
+            small(row.error.lowest),
+            small(row.error.highest),
+            share(row.solved),
+            row.sequences.map_or("–".into(), |spread| format!("{:.0}", spread.median)),
+        ]
+    };
+    Table { header, rows: findings.rows.iter().filter(|row| row.task == task).map(row).collect() }
+}
+
+/// Where each variant loses the thread, one task a column.
+pub fn thread_table(findings: &Findings, task: Task) -> Table {
+    let row = |thread: &super::Thread| vec![thread.variant().name(), thread.text()];
+    Table { header: vec!["network", "most seeds"], rows: findings.threads_of(task).map(row).collect() }
+}
+
+pub fn memory_page(findings: &Findings) -> Page {
+    let plan = &findings.plan;
+    let mut page = Page::new("How far back recurrent networks remember");
+    page.text(&format!(
+        "The textbook: a plain network loses what lies many steps before the output that needs it, an LSTM does not suffer \
+         from the distance. Measured with {} seeds, at most {} sequences to learn from, as many parameters for every cell as \
+         an LSTM of {} hidden values has, and a learning rate chosen for each on a seed that is not shown. Chance is the \
+         error of the best answer that knows nothing; 0.01 or less counts as solved. Lines are medians over seeds, bands go \
+         from the best to the worst seed.",
+        plan.seeds, plan.sequences, plan.hidden
+    ));
+    if findings.missing > 0 {
+        page.text(&format!("Stopped before its end: {} trainings are missing.", findings.missing));
+    }
+    for task in Task::ALL {
+        page.heading(&format!("{}: {}", capital(task.name()), task.measure()));
+        page.text(&format!("{} Chance is {:.3}.", asked(task), task.chance()));
+        thread_table(findings, task).add_to(&mut page);
+        page.chart(&errors(findings, task));
+        memory_table(findings, task).add_to(&mut page);
+    }
+    page
+}
+
+fn asked(task: Task) -> &'static str {
+    match task {
+        Task::Recall => "One of four tokens comes first, then noise; at the end: which token was it?",
+        Task::Adding => {
+            "A number and a mark at each step; one step of each half is marked; at the end: the sum of both numbers."
+        }
+        Task::Timing => {
+            "Spikes at a period of the given steps or of one less, the last one at the end: which period?"
+        }
+    }
+}
+
+fn errors(findings: &Findings, task: Task) -> Chart {
+    let (mut lines, mut bands) = (Vec::new(), Vec::new());
+    // A logarithm has no place for 0: below the least error that the held-out sequences can tell, all is one.
+    let seen = |error: f64| error.max(1e-4);
+    for variant in Variant::of(task) {
+        let rows: Vec<&Row> = findings.rows_of(task, variant).collect();
+        let gap = |row: &&Row| row.gap as f64;
+        let name = variant.name();
+        let points = rows.iter().map(|row| (gap(row), seen(row.error.median))).collect();
+        // Twelve bands would hide each other: only what starts by default has one.
+        if matches!(variant.start, super::Start::One | super::Start::AsDrawn) {
+            let ends =
+                rows.iter().map(|row| (gap(row), seen(row.error.lowest), seen(row.error.highest))).collect();
+            bands.push(Band { name: name.clone(), points: ends });
+        }
+        lines.push(Line { name, points, dashed: variant.start == super::Start::Chrono });
+    }
+    let ends = findings.plan.gaps(task);
+    if let (Some(first), Some(last)) = (ends.first(), ends.last()) {
+        let points = vec![(*first as f64, task.chance()), (*last as f64, task.chance())];
+        lines.push(Line { name: "chance".into(), points, dashed: true });
+    }
+    Chart {
+        title: format!("{}: error after training", capital(task.name())),
+        x: Axis { label: "gap, steps".into(), kind: AxisKind::Log },
+        y: Axis { label: task.measure().into(), kind: AxisKind::Log },
+        lines,
+        bands,
+    }
+}
+
+pub fn convergence_table(rows: &[convergence::Row]) -> Table {
+    let header = vec![
+        "data",
+        "history",
+        "cell",
+        "hidden",
+        "parameters",
+        "rate",
+        "best validation",
+        "test error",
+        "mark",
+        "reached",
+        "windows until",
+        "seconds until",
+    ];
+    let row = |row: &convergence::Row| {
+        vec![
+            row.data.clone(),
+            share(row.share),
+            row.cell.to_string(),
+            row.hidden.to_string(),
+            row.parameters.to_string(),
+            row.learning_rate.to_string(),
+            range(row.best, 4),
+            range(row.test, 4),
+            format!("{:.4}", row.target),
+            share(row.reached),
+            range(row.windows, 0),
+            range(row.seconds, 1),
+        ]
+    };
+    Table { header, rows: rows.iter().map(row).collect() }
+}
+
+pub fn convergence_page(rows: &[convergence::Row]) -> Page {
+    let mut page = Page::new("How soon recurrent networks learn");
+    page.text(
+        "The textbook: a GRU converges in less time and needs less data than an LSTM. Measured as `tidecast train` trains, \
+         at matched parameters, with a learning rate chosen for each cell on a seed that is not shown. Lines are medians over \
+         seeds, bands and ranges go from the lowest to the highest seed. The mark is the best validation loss of the cell \
+         that does worst (its median), so that every cell comes to it. Seconds are those of the machine that this ran on, \
+         with whatever else it had to do.",
+    );
+    for of_data in rows.chunk_by(|a, b| a.data == b.data) {
+        page.heading(&of_data[0].data);
+        let whole: Vec<&convergence::Row> = of_data.iter().filter(|row| row.share == 1.0).collect();
+        type Place = fn(&(f64, f64, Spread)) -> f64;
+        let against: [(&str, Place); 2] =
+            [("windows seen", |point| point.0), ("seconds of computing", |point| point.1)];
+        for (label, place) in against {
+            page.chart(&learning(&whole, label, place));
+        }
+        page.chart(&data_needed(of_data));
+        convergence_table(of_data).add_to(&mut page);
+    }
+    page
+}
+
+fn learning(rows: &[&convergence::Row], label: &str, place: fn(&(f64, f64, Spread)) -> f64) -> Chart {
+    let line = |row: &&convergence::Row| Line {
+        name: row.cell.to_string(),
+        points: row.curve.iter().map(|point| (place(point), point.2.median)).collect(),
+        dashed: false,
+    };
+    let band = |row: &&convergence::Row| Band {
+        name: row.cell.to_string(),
+        points: row.curve.iter().map(|point| (place(point), point.2.lowest, point.2.highest)).collect(),
+    };
+    Chart {
+        title: format!("Validation loss against {label}, all of the history"),
+        x: Axis { label: label.into(), kind: AxisKind::Linear },
+        y: Axis { label: "validation loss, scaled".into(), kind: AxisKind::Linear },
+        lines: rows.iter().map(line).collect(),
+        bands: rows.iter().map(band).collect(),
+    }
+}
+
+fn data_needed(rows: &[convergence::Row]) -> Chart {
+    let (mut lines, mut bands) = (Vec::<Line>::new(), Vec::<Band>::new());
+    for row in rows {
+        let Some(test) = row.test else { continue };
+        let name = row.cell.to_string();
+        let at = lines.iter().position(|line| line.name == name).unwrap_or_else(|| {
+            lines.push(Line { name: name.clone(), points: Vec::new(), dashed: false });
+            bands.push(Band { name, points: Vec::new() });
+            lines.len() - 1
+        });
+        lines[at].points.push((100.0 * row.share, test.median));
+        bands[at].points.push((100.0 * row.share, test.lowest, test.highest));
+    }
+    Chart {
+        title: "Test error against the share of the history that was learned from".into(),
+        x: Axis { label: "% of the history".into(), kind: AxisKind::Linear },
+        y: Axis { label: "mean absolute error".into(), kind: AxisKind::Linear },
+        lines,
+        bands,
+    }
+}
+
+fn share(share: f64) -> String {
+    format!("{:.0} %", 100.0 * share)
+}
+
+fn small(error: f64) -> String {
+    format!("{error:.4}")
+}
+
+fn range(spread: Option<Spread>, digits: usize) -> String {
+    spread.map_or("–".into(), |Spread { median, lowest, highest }| {
+        format!("{median:.digits$} ({lowest:.digits$} to {highest:.digits$})")
+    })
+}
+
+fn capital(name: &str) -> String {
+    name[..1].to_uppercase() + &name[1..]
+}
