@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 const PURE: [&str; 7] = ["table", "series", "network", "intervals", "forecaster", "model", "report"];
 
 /// What each part may import from the crate.
-const MAY_IMPORT: [(&str, &[&str]); 17] = [
+const MAY_IMPORT: [(&str, &[&str]); 18] = [
     ("series", &["series"]),
     ("intervals", &["intervals"]),
     ("network", &["network"]),

@@ -4,17 +4,14 @@ use crate::model::{Description, MemoryPart};
 use crate::network::memory::MemoryState;
 use crate::series::{Rules, Scale, WindowView};
 
-/// Writes the features of one origin: `[states, recent, before, covariates, known ahead, 1]`. `view` reads at least one value
-/// more than there are recent ones, and its scale gives the unit; `past` ends with the last value and reaches a season back
-/// if it can; `ahead` is what is known of the horizon, `[known x horizon]`.
-#[allow(clippy::too_many_arguments)]
+/// Writes the features of one origin: `[states, recent, covariates, known ahead, 1]`. `view` reads at least one value more
+/// than there are recent ones, and its scale gives the unit; `ahead` is what is known of the horizon, `[known x horizon]`.
 pub fn write(
     description: &Description,
     part: &MemoryPart,
     rules: &Rules,
     state: &MemoryState,
     view: &WindowView<'_>,
-    past: &[f64],
     ahead: &[f64],
     out: &mut [f32],
 ) {
@@ -27,12 +24,6 @@ pub fn write(
     let (last, before) = view.values.split_last().expect("a window has a value");
     // The latest first.
     recent.iter_mut().zip(before.iter().rev()).for_each(|(out, value)| *out = unit.apply(value - last));
-    let (of_season, out) = out.split_at_mut(part.before);
-    let first = past.len().checked_sub(part.season());
-    for (i, out) in of_season.iter_mut().enumerate() {
-        // Where the past does not reach back, as if nothing had changed.
-        *out = first.map_or(0.0, |first| unit.apply(past[first + i] - last));
-    }
     let (covariates, out) = out.split_at_mut(inputs.covariates.len());
     for ((out, track), moments) in covariates.iter_mut().zip(view.covariates).zip(&inputs.covariates) {
         *out = track.at(rules, view.origin).map_or(0.0, |value| Scale::from(*moments).apply(value));

@@ -58,7 +58,7 @@ impl Predictor {
         let start = self.features.len();
         self.features.resize(start + memory.readout.features(), 0.0);
         let out = &mut self.features[start..];
-        features::write(description, part, rules, view.memory, &view.window, view.past, view.ahead, out);
+        features::write(description, part, rules, view.memory, &view.window, view.ahead, out);
         // What is read out is the way from the last value, in units of the spread.
         let last = view.window.values.last().copied().unwrap_or_default();
         let scale = Scale { center: last, spread: view.window.scale.spread };

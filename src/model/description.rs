@@ -44,7 +44,7 @@ pub struct Description {
     pub scores: Vec<Score>,
 }
 
-/// The memory and what its readout reads: `[states, recent, before, covariates, known ahead, 1]`, and what a series has of its own.
+/// The memory and what its readout reads: `[states, recent, covariates, known ahead, 1]`, and what a series has of its own.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MemoryPart {
@@ -52,8 +52,6 @@ pub struct MemoryPart {
     pub context: Option<usize>,
     /// Values before the last one that are read as they are, less the last one.
     pub recent: usize,
-    /// Values read as they were a season before the first steps of the horizon, less the last one.
-    pub before: usize,
     /// Numbers of the state for which each series has further coefficients.
     pub copied: Vec<usize>,
     /// The series that have coefficients of their own, by id and target; others have the shared ones alone.
@@ -136,7 +134,7 @@ impl MemoryPart {
     /// Features of the readout, beside a memory of so many numbers.
     pub fn features(&self, numbers: usize, inputs: &InputSpec, horizon: usize) -> usize {
         let known = inputs.known_ahead.len() * Self::known_parts(horizon);
-        numbers + self.recent + self.before + inputs.covariates.len() + known + 1
+        numbers + self.recent + inputs.covariates.len() + known + 1
     }
 
     /// Parts of the horizon for which the mean of an input known ahead is read.
@@ -154,13 +152,6 @@ impl MemoryPart {
         }
         if self.context.is_some_and(|context| context > LOOKBACK_MAX) {
             return Some(format!("the memory's context is more than {LOOKBACK_MAX} steps"));
-        }
-        if self.before > self.season() {
-            return Some(format!(
-                "the memory reads {} values of a season of {} steps",
-                self.before,
-                self.season()
-            ));
         }
         let MixPart { ends, season } = self.mix.as_ref()?;
         let rises = ends.windows(2).all(|pair| pair[0] < pair[1]);

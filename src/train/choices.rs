@@ -35,8 +35,6 @@ const HARMONICS: i64 = 12;
 const DAYS: [i64; 4] = [1, 3, 7, 14];
 /// Values before the last one that the readout sees as they are.
 const RECENT: usize = 23;
-/// Values of the day before that the readout sees as they were, at most.
-const BEFORE: usize = 48;
 /// Series with coefficients of their own, at most: each adds some forty numbers a step of the horizon to the file.
 const OWN_MOST: usize = 256;
 /// How often what fades slowest has to fit into the history of a series.
@@ -124,17 +122,8 @@ pub fn memory(pipeline: &Pipeline, history: &History, lanes: &[Lane], split: Spl
         format!("the first forecast of a series comes after {warm} steps"),
         "the memory has to fill first".into(),
     );
-    let season = mix.season.filter(|season| *season > RECENT + 1);
-    let before = season.map_or(0, |season| pipeline.train.horizon.min(BEFORE).min(season));
-    if before > 0 {
-        chose(
-            format!("the {before} values a day before the first steps of the horizon are read as they were"),
-            "what happens at the same minute every day is sharper than any resonator".into(),
-        );
-    }
     let context = pipeline.train.context;
-    let part =
-        MemoryPart { context, recent: RECENT, before, copied, own, mix: Some(mix), penalties: Vec::new() };
+    let part = MemoryPart { context, recent: RECENT, copied, own, mix: Some(mix), penalties: Vec::new() };
     Chosen { poles, part, warm, choices }
 }
 

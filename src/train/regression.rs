@@ -201,8 +201,7 @@ impl<'a> Rows<'a> {
         xs.resize(start + shared + own, 0.0);
         let (features, owned) = xs[start..].split_at_mut(shared);
         let ahead = windows.ahead(origin);
-        let past = windows.past(origin);
-        write_features(windows.description, part, windows.rules, state, &view, past, ahead, features);
+        write_features(windows.description, part, windows.rules, state, &view, ahead, features);
         features.iter_mut().for_each(|x| *x = x.clamp(-FARTHEST, FARTHEST));
         self.own.write(features, owned);
         let last = segment.values[place];

@@ -134,7 +134,6 @@ impl Case {
         MemoryPart {
             context: self.context,
             recent: 2,
-            before: 2,
             copied: vec![1],
             own: own.to_vec(),
             mix: Some(MixPart { ends: vec![1, 2], season: Some(5) }),
