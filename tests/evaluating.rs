@@ -265,7 +265,8 @@ fn counted(
                 let came = actual[&(id, origin + 1 + j as i64)];
                 sums.values += 1.0;
                 sums.sizes += (came - lists[0][j]).abs();
-                sums.last += (came - actual[&(id, origin)]).abs();
+                // As a forecast would be written.
+                sums.last += (came - f64::from(actual[&(id, origin)] as f32)).abs();
                 for level in 0..case.levels.len() {
                     sums.inside[level] += f64::from(u8::from(
                         lists[1 + 2 * level][j] <= came && came <= lists[2 + 2 * level][j],

@@ -235,7 +235,11 @@ impl<'a> LaneScores<'a> {
         for (method, losses) in losses.iter_mut().enumerate() {
             match method.checked_sub(1) {
                 None => own.said.copy_from_slice(&own.lists[0]),
-                Some(baseline) => along.forecast(baselines.kinds[baseline], origin, &mut own.said),
+                Some(baseline) => {
+                    along.forecast(baselines.kinds[baseline], origin, &mut own.said);
+                    // As it would be written: else one that says the same as ours is better by ours' rounding.
+                    own.said.iter_mut().for_each(|said| *said = f64::from(*said as f32));
+                }
             }
             of_parts
                 .iter_mut()

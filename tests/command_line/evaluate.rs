@@ -59,6 +59,12 @@ fn the_sensors_are_scored_beside_the_baselines() {
         assert!(text.contains(part), "{part}: {text}");
     }
 
+    let mut stopped = Running::start(folder.path(), "evaluate p.toml --html stopped.html");
+    stopped.wait_for("25 series,");
+    stopped.signal("INT");
+    let stopped = stopped.finish().fails(&["stopped before the history was scored"]);
+    assert!(stopped.stdout.is_empty() && !folder.path().join("stopped.html").exists(), "{stopped:?}");
+
     // One series by itself scores as it does among all.
     let one = run("evaluate p.toml --json --series miami/humidity").succeeds();
     let one: serde_json::Value = serde_json::from_str(&one.stdout).unwrap();
