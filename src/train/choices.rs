@@ -39,6 +39,8 @@ const RECENT: usize = 23;
 const OWN_MOST: usize = 256;
 /// How often what fades slowest has to fit into the history of a series.
 const SEEN: i64 = 8;
+/// Days before the first forecast of a series: one to see the day, one to see it come again.
+const WARM_DAYS: i64 = 2;
 /// The part of the training steps that may pass before the first row is learned from.
 const WARM_PART: i64 = 10;
 
@@ -115,12 +117,11 @@ pub fn memory(pipeline: &Pipeline, history: &History, lanes: &[Lane], split: Spl
         ),
         "where they were better on times that were not fitted".into(),
     );
-    let fills = day
-        .map_or(*decays.last().unwrap_or(&2.0) as i64, |day| DAYS[DAYS.len() - 1].min(longest / day) * day);
+    let fills = day.map_or(*decays.last().unwrap_or(&2.0) as i64, |day| WARM_DAYS * day);
     let warm = fills.min(steps / WARM_PART).max(RECENT as i64 + 1) as u64;
     chose(
         format!("the first forecast of a series comes after {warm} steps"),
-        "the memory has to fill first".into(),
+        "by then the memory has seen the season, and the scale is known".into(),
     );
     let context = pipeline.train.context;
     let part = MemoryPart { context, recent: RECENT, copied, own, mix: Some(mix), penalties: Vec::new() };

@@ -62,7 +62,7 @@ fn example(
     let segment = &history.segments[middle.segment as usize];
     let apart = |origin: &&Origin| {
         let way = (origin.place - middle.place.min(origin.place)) as usize;
-        origin.segment == middle.segment && origin.place >= middle.place && way % (horizon + 1) == 0
+        origin.segment == middle.segment && origin.place >= middle.place && way.is_multiple_of(horizon + 1)
     };
     let chosen: Vec<Origin> = origins.iter().filter(apart).take(SHOWN).copied().collect();
     let offsets = scoring.model.errors.is_some().then(|| scoring.model.offsets(LEVEL, Some(number)));

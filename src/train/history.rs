@@ -76,7 +76,7 @@ impl Segment {
             if i + 1 == values.len() {
                 self.latest = running;
             }
-            if self.values.len() % MARK == 0 {
+            if self.values.len().is_multiple_of(MARK) {
                 self.marks.push(self.latest);
             }
             self.values.push(*value);

@@ -172,7 +172,7 @@ impl<'a> Rows<'a> {
             for place in windows.description.lookback.max(1) - 1..of.values.len() {
                 if of.observed[place] && of.step(place) < split.validation_end {
                     number += 1;
-                    if number % stride == 0 {
+                    if number.is_multiple_of(stride) {
                         origins.push(Origin { segment: *segment, place: place as u32 });
                     }
                 }

@@ -272,11 +272,11 @@ mod tests {
         let mut sum = 0.0;
         for (c, rows) in rows.iter().enumerate() {
             for (x, y) in rows.xs.chunks(SHARED + OWN).zip(rows.ys.chunks(TARGETS)) {
-                for target in 0..TARGETS {
+                for (target, y) in y.iter().enumerate() {
                     let shared = &solution.shared[target * SHARED..][..SHARED];
                     let own = &solution.own[c][target * OWN..][..OWN];
                     let said: f64 = shared.iter().chain(own).zip(x).map(|(w, x)| w * f64::from(*x)).sum();
-                    sum += (f64::from(y[target]) - said).powi(2);
+                    sum += (f64::from(*y) - said).powi(2);
                 }
             }
         }
