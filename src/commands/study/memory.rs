@@ -151,6 +151,7 @@ mod tests {
         {
             assert!(text.contains(name) && html.contains(name), "{name}\n{text}");
         }
-        assert_eq!(html.matches("<svg").count(), 3);
+        // Three tasks, three ways of starting.
+        assert_eq!(html.matches("<svg").count(), 9);
     }
 }
