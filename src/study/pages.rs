@@ -80,7 +80,9 @@ pub fn memory_page(findings: &Findings) -> Page {
          from the distance. Measured with {} seeds, at most {} sequences to learn from, as many parameters for every cell as \
          an LSTM of {} hidden values has, and a learning rate chosen for each on a seed that is not shown. Chance is the \
          error of the best answer that knows nothing; 0.01 or less counts as solved. Lines are medians over seeds, bands go \
-         from the best to the worst seed; an error below {DRAWN_MIN} is drawn there.",
+         from the best to the worst seed; an error below {DRAWN_MIN} is drawn there. \
+         What is solved is stopped at once, so that errors of those that solve a task do not tell which is the better; \
+         sequences until then do. What is not solved within its sequences may yet be with more.",
         plan.seeds, plan.sequences, plan.hidden
     ));
     if findings.missing > 0 {
