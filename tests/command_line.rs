@@ -20,6 +20,7 @@ mod mistakes;
 mod program;
 mod stops;
 mod stream;
+mod studies;
 mod table;
 
 /// The pipeline that goes with `Case::default()`.

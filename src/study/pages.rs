@@ -3,8 +3,11 @@
 use super::Task;
 use super::convergence;
 use super::findings::{Findings, Row, Spread};
-use super::plan::Variant;
+use super::plan::{Start, Variant};
 use crate::report::{Axis, AxisKind, Band, Chart, Line, Page};
+
+/// A logarithm has no place for 0. Less than this the held-out sequences cannot tell from it.
+const DRAWN_MIN: f64 = 1e-4;
 
 /// A header and rows of cells.
 pub struct Table {
@@ -77,7 +80,9 @@ pub fn memory_page(findings: &Findings) -> Page {
          from the distance. Measured with {} seeds, at most {} sequences to learn from, as many parameters for every cell as \
          an LSTM of {} hidden values has, and a learning rate chosen for each on a seed that is not shown. Chance is the \
          error of the best answer that knows nothing; 0.01 or less counts as solved. Lines are medians over seeds, bands go \
-         from the best to the worst seed.",
+         from the best to the worst seed; an error below {DRAWN_MIN} is drawn there. \
+         What is solved is stopped at once, so that errors of those that solve a task do not tell which is the better; \
+         sequences until then do. What is not solved within its sequences may yet be with more.",
         plan.seeds, plan.sequences, plan.hidden
     ));
     if findings.missing > 0 {
@@ -86,8 +91,14 @@ pub fn memory_page(findings: &Findings) -> Page {
     for task in Task::ALL {
         page.heading(&format!("{}: {}", capital(task.name()), task.measure()));
         page.text(&format!("{} Chance is {:.3}.", asked(task), task.chance()));
+        if findings.threads_of(task).next().is_none() {
+            page.text("No training of this task was finished.");
+            continue;
+        }
         thread_table(findings, task).add_to(&mut page);
-        page.chart(&errors(findings, task));
+        for start in [Start::One, Start::Chrono, Start::Zero] {
+            page.chart(&errors(findings, task, start));
+        }
         memory_table(findings, task).add_to(&mut page);
     }
     page
@@ -105,30 +116,36 @@ fn asked(task: Task) -> &'static str {
     }
 }
 
-fn errors(findings: &Findings, task: Task) -> Chart {
-    let (mut lines, mut bands) = (Vec::new(), Vec::new());
-    // A logarithm has no place for 0: below the least error that the held-out sequences can tell, all is one.
-    let seen = |error: f64| error.max(1e-4);
-    for variant in Variant::of(task) {
-        let rows: Vec<&Row> = findings.rows_of(task, variant).collect();
-        let gap = |row: &&Row| row.gap as f64;
-        let name = variant.name();
-        let points = rows.iter().map(|row| (gap(row), seen(row.error.median))).collect();
-        // Twelve bands would hide each other: only what starts by default has one.
-        if matches!(variant.start, super::Start::One | super::Start::AsDrawn) {
-            let ends =
-                rows.iter().map(|row| (gap(row), seen(row.error.lowest), seen(row.error.highest))).collect();
-            bands.push(Band { name: name.clone(), points: ends });
+/// The cells of a task with one way of starting; those that cannot start so stand beside them as they are, so that every
+/// chart of a task has the same lines in the same colours.
+fn errors(findings: &Findings, task: Task, start: Start) -> Chart {
+    let variants = Variant::of(task);
+    let mut shown: Vec<Variant> = Vec::new();
+    for variant in &variants {
+        let wanted = Variant { start, ..*variant };
+        let chosen =
+            if variants.contains(&wanted) { wanted } else { Variant { start: Start::AsDrawn, ..wanted } };
+        if !shown.contains(&chosen) {
+            shown.push(chosen);
         }
-        lines.push(Line { name, points, dashed: variant.start == super::Start::Chrono });
     }
-    let ends = findings.plan.gaps(task);
-    if let (Some(first), Some(last)) = (ends.first(), ends.last()) {
-        let points = vec![(*first as f64, task.chance()), (*last as f64, task.chance())];
-        lines.push(Line { name: "chance".into(), points, dashed: true });
+    let (mut lines, mut bands) = (Vec::new(), Vec::new());
+    for variant in shown {
+        let name = variant.name();
+        let (mut medians, mut ends) = (Vec::new(), Vec::new());
+        for row in findings.rows_of(task, variant) {
+            let (gap, error) = (row.gap as f64, row.error);
+            medians.push((gap, error.median.max(DRAWN_MIN)));
+            ends.push((gap, error.lowest.max(DRAWN_MIN), error.highest.max(DRAWN_MIN)));
+        }
+        lines.push(Line { name: name.clone(), points: medians, dashed: false });
+        bands.push(Band { name, points: ends });
     }
+    let gaps = findings.plan.gaps(task);
+    let chance = gaps.iter().map(|gap| (*gap as f64, task.chance())).collect();
+    lines.push(Line { name: "chance".into(), points: chance, dashed: true });
     Chart {
-        title: format!("{}: error after training", capital(task.name())),
+        title: format!("{}, {}: error after training", capital(task.name()), start.name()),
         x: Axis { label: "gap, steps".into(), kind: AxisKind::Log },
         y: Axis { label: task.measure().into(), kind: AxisKind::Log },
         lines,
