@@ -60,7 +60,7 @@ fn check_connect_asks_for_the_topics() {
 #[test]
 fn inspect_tells_network_data_and_scores() {
     let outcome = Running::start(&committed(), "inspect sensors/model.safetensors").finish().succeeds();
-    let texts = ["gru x 32, 1 layer(s)", "168 steps of 1h", "24 steps", "value", "sha256 ", " series, "];
+    let texts = ["55 poles", "24 steps of 1h", "48 observed steps", "value", "sha256 ", " series, "];
     for text in texts.into_iter().chain(["mean absolute error", "seasonal naive", "test "]) {
         assert!(outcome.stdout.contains(text), "`{text}` is not in {outcome:#?}");
     }
