@@ -42,7 +42,10 @@ impl Mix {
     /// # Panics
     /// If there are not [`EXPERTS`] weights for each part of each series and of all others.
     pub fn new(part: MixPart, weights: Vec<f32>) -> Self {
-        assert!(!weights.is_empty() && weights.len().is_multiple_of(part.ends.len() * EXPERTS), "weights are whole");
+        assert!(
+            !weights.is_empty() && weights.len().is_multiple_of(part.ends.len() * EXPERTS),
+            "weights are whole"
+        );
         Self { part, weights }
     }
 
