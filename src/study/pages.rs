@@ -193,7 +193,8 @@ pub fn convergence_page(rows: &[convergence::Row]) -> Page {
         "The textbook: a GRU converges in less time and needs less data than an LSTM. Measured as `tidecast train` trains, \
          at matched parameters, with a learning rate chosen for each cell on a seed that is not shown. Lines are medians over \
          seeds, bands and ranges go from the lowest to the highest seed. The mark is the best validation loss of the cell \
-         that does worst (its median), so that every cell comes to it. Seconds are those of the machine that this ran on, \
+         that does worst (its median), so that half of the trainings of every \
+         cell come to it; the learning rate falls to its end along a cosine, and most come to it late. Seconds are those of the machine that this ran on, \
          with whatever else it had to do.",
     );
     for of_data in rows.chunk_by(|a, b| a.data == b.data) {
