@@ -8,10 +8,14 @@
 //! validate on, 4 to test on; each column standardised by its training part; errors averaged over windows, columns and the
 //! horizon.
 
+mod baselines;
+
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use baselines::Baselines;
 use serde_json::{Value, json};
 use tidecast::config::Pipeline;
 use tidecast::dataset;
@@ -51,6 +55,14 @@ impl Sums {
         self.count += 1.0;
     }
 
+    fn plus(self, other: Self) -> Self {
+        Self {
+            squares: self.squares + other.squares,
+            sizes: self.sizes + other.sizes,
+            count: self.count + other.count,
+        }
+    }
+
     fn json(&self) -> Value {
         json!({"mse": self.squares / self.count, "mae": self.sizes / self.count})
     }
@@ -58,12 +70,13 @@ impl Sums {
 
 fn main() {
     let arguments = arguments();
-    let mut averages = Vec::new();
+    let (mut averages, mut baselines) = (Vec::new(), BTreeMap::new());
     for context in [None, Some(CONTEXT)] {
         let mut all = Vec::new();
         for set in &arguments.sets {
-            let found: Vec<[Sums; 4]> =
-                (1..=arguments.seeds).map(|seed| bench(&arguments, set, context, seed)).collect();
+            let found: Vec<[Sums; 4]> = (1..=arguments.seeds)
+                .map(|seed| bench(&arguments, set, context, seed, &mut baselines))
+                .collect();
             all.extend(found.into_iter().flatten());
         }
         let mean = |value: fn(&Sums) -> f64| all.iter().map(value).sum::<f64>() / all.len() as f64;
@@ -128,7 +141,13 @@ fn pipeline(path: &Path, every: &str, context: Option<usize>, seed: u64, cell: O
     Pipeline::open(&file).expect("the pipeline is sound")
 }
 
-fn bench(arguments: &Arguments, set: &str, context: Option<usize>, seed: u64) -> [Sums; 4] {
+fn bench(
+    arguments: &Arguments,
+    set: &str,
+    context: Option<usize>,
+    seed: u64,
+    baselines: &mut BTreeMap<String, Baselines>,
+) -> [Sums; 4] {
     let path = arguments.data.join(format!("ETT{set}.parquet"));
     let (every, hour) = if set.starts_with('m') { ("15m", 4) } else { ("1h", 1) };
     let pipeline = pipeline(&path, every, context, seed, arguments.cell.as_deref());
@@ -148,19 +167,19 @@ fn bench(arguments: &Arguments, set: &str, context: Option<usize>, seed: u64) ->
         train_parts(&pipeline, history, read.summary, split, &mut |_| ControlFlow::Continue(()))
             .expect("it trains");
     let seconds = started.elapsed().as_secs_f64();
-    if std::env::var("LTSF_CHOICES").is_ok() {
-        eprintln!(
-            "{:?} {:?} {:?}",
-            outcome.choices,
-            model.description.memory.as_ref().map(|m| &m.penalties),
-            model.description.cells.as_ref().map(|c| &c.shares)
-        );
+    for choice in &outcome.choices {
+        eprintln!("{set}: {}: {}", choice.what, choice.why);
     }
     let started = Instant::now();
-    let (ours, last) = score(&pipeline, &model, history, split);
+    score(&pipeline, &model, history, split, false);
     let forecasts = (split.end - split.validation_end) as f64 * history.segments.len() as f64;
     let nanos = started.elapsed().as_nanos() as f64 / forecasts;
-    for ((horizon, ours), last) in HORIZONS.iter().zip(&ours).zip(&last) {
+    let ours = score(&pipeline, &model, history, split, true);
+    // They see what they see, whatever our context and seed.
+    let baselines = baselines
+        .entry(set.to_owned())
+        .or_insert_with(|| Baselines::of(history, &model.description, split, (24 * hour) as usize));
+    for (which, (horizon, ours)) in HORIZONS.iter().zip(&ours).enumerate() {
         let mut line = json!({
             "set": set,
             "horizon": horizon,
@@ -170,7 +189,7 @@ fn bench(arguments: &Arguments, set: &str, context: Option<usize>, seed: u64) ->
             "params": model.parameters(),
             "state_bytes": state_bytes(&model),
             "ns_per_reading": nanos,
-            "baselines": {"repeat_last": last.json()},
+            "baselines": baselines.json(which),
         });
         line.as_object_mut().expect("an object").extend(ours.json().as_object().expect("an object").clone());
         println!("{line}");
@@ -184,10 +203,10 @@ fn state_bytes(model: &Model) -> usize {
     (numbers + model.description.keep()) * size_of::<f64>()
 }
 
-/// Errors of ours and of the last value repeated, for each horizon.
-fn score(pipeline: &Pipeline, model: &Model, history: &History, split: Split) -> ([Sums; 4], [Sums; 4]) {
+/// Errors of ours for each horizon; without `judged` everything is forecast and nothing summed.
+fn score(pipeline: &Pipeline, model: &Model, history: &History, split: Split, judged: bool) -> [Sums; 4] {
     let windows = Windows { history, description: &model.description, rules: &pipeline.rules };
-    let (mut ours, mut last) = ([Sums::default(); 4], [Sums::default(); 4]);
+    let mut ours = [Sums::default(); 4];
     for lane in lanes(history) {
         let origins = test_origins(history, &lane, split);
         let (id, target) = (&history.ids[lane.series], &pipeline.columns.targets[lane.target]);
@@ -197,7 +216,9 @@ fn score(pipeline: &Pipeline, model: &Model, history: &History, split: Split) ->
         let (mut predictor, mut waiting, mut outputs) = (Predictor::default(), Vec::new(), Vec::new());
         let mut flush = |predictor: &mut Predictor, waiting: &mut Vec<(Origin, tidecast::series::Scale)>| {
             predictor.run(model, &mut outputs);
-            for ((origin, scale), outputs) in waiting.drain(..).zip(outputs.chunks_exact(720)) {
+            for ((origin, scale), outputs) in
+                waiting.drain(..).zip(outputs.chunks_exact(720)).filter(|_| judged)
+            {
                 let segment = &history.segments[origin.segment as usize];
                 let place = origin.place as usize;
                 let left = (split.end - 1 - segment.step(place)) as usize;
@@ -206,7 +227,6 @@ fn score(pipeline: &Pipeline, model: &Model, history: &History, split: Split) ->
                 {
                     for (output, actual) in outputs[..horizon].iter().zip(&segment.values[place + 1..]) {
                         ours[which].add((actual - scale.invert(*output)) / unit);
-                        last[which].add((actual - segment.values[place]) / unit);
                     }
                 }
             }
@@ -224,7 +244,7 @@ fn score(pipeline: &Pipeline, model: &Model, history: &History, split: Split) ->
         });
         flush(&mut predictor, &mut waiting);
     }
-    (ours, last)
+    ours
 }
 
 /// Every step from the last one before the test part on that has the shortest horizon ahead of it.
