@@ -5,6 +5,7 @@
 //! the batch, on its place in it or on its neighbours, bit for bit.
 
 mod activations;
+mod average;
 mod backward;
 mod cells;
 mod forecast;
@@ -25,6 +26,7 @@ mod training;
 #[cfg(test)]
 mod tests;
 
+pub use average::Average;
 pub use forecast::{Batch, Scratch};
 pub use gradients::Gradients;
 pub use kinds::{CellKind, Decoder, Loss, UnknownName};

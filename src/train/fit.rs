@@ -1,21 +1,18 @@
-//! Learning: minibatches in an order drawn from the seed, Adam, clipping, a learning rate that falls along a cosine, and
-//! the weights of the epoch that was best on the validation part.
+//! Learning: minibatches in an order drawn from the seed, Adam, clipping, and the running mean of the weights after the
+//! epoch where it was best on the validation part.
 
 use std::ops::ControlFlow;
 
-use super::shards;
 use super::targets::Examples;
 use super::windows::Windows;
+use super::{schedule, shards};
 use crate::config::Train;
 use crate::forecaster::Inputs;
-use crate::network::{Gradients, Network, Optimizer, Random, Scored, Scratch, TrainScratch};
+use crate::network::{Average, Gradients, Network, Optimizer, Random, Scored, Scratch, TrainScratch};
 
 /// Windows of a minibatch that one thread works on at a time. Fixed, so that sums are added in the same order on any
 /// number of threads.
 pub(super) const SHARD: usize = 64;
-
-/// Share of the learning rate that is left at the end.
-const LAST_RATE: f64 = 0.05;
 
 /// How far training has come.
 #[derive(Clone, Copy, Debug)]
@@ -40,7 +37,7 @@ pub struct Fitted {
     pub validation: Option<f64>,
 }
 
-/// Trains `network` on `train`, keeping the weights that did best on `validation` (the last ones if that is empty).
+/// Trains `network` on `train`, keeping the mean weights that did best on `validation` (the last ones if that is empty).
 /// `report` may break off; what was best of the finished epochs is returned. The result is a function of the arguments alone, on any
 /// number of threads.
 pub fn fit(
@@ -52,6 +49,7 @@ pub fn fit(
     mut report: impl FnMut(Step) -> ControlFlow<()>,
 ) -> Fitted {
     let mut optimizer = Optimizer::new(&network, recipe.learning_rate, recipe.weight_decay);
+    let mut average = Average::new(&network, recipe.average);
     let mut random = Random::new(recipe.seed);
     let mut order: Vec<usize> = (0..train.len()).collect();
     let checked: Vec<usize> = (0..validation.len()).collect();
@@ -62,22 +60,24 @@ pub fn fit(
         let (mut sum, mut count) = (0.0, 0);
         let mut step = Step { epoch, batch: 0, batches, loss: 0.0, validation: None, best: best.validation };
         for (batch, chosen) in order.chunks(recipe.batch).enumerate() {
-            let done = ((epoch - 1) * batches + batch) as f64 / (recipe.epochs * batches) as f64;
-            optimizer.learning_rate = recipe.learning_rate * cosine(done);
+            let number = (epoch - 1) * batches + batch;
+            let rate = schedule::rate(recipe.warmup, number, recipe.epochs * batches);
+            optimizer.learning_rate = recipe.learning_rate * rate;
             let scored = gradients(recipe, windows, &network, train, chosen);
             sum += scored.loss_sum;
             count += scored.count;
             learn(recipe, &mut optimizer, &mut network, scored);
+            average.add(&network);
             step = Step { batch: batch + 1, loss: sum / count.max(1) as f64, ..step };
             if report(step).is_break() {
                 return best;
             }
         }
-        let score =
-            validate(recipe, windows, &network, validation, &checked).filter(|score| score.is_finite());
+        let mean = average.network();
+        let score = validate(recipe, windows, &mean, validation, &checked).filter(|score| score.is_finite());
         let better = score.is_some_and(|score| best.validation.is_none_or(|best| score < best));
         if best.epoch == 0 || checked.is_empty() || better {
-            best = Fitted { network: network.clone(), epoch, validation: score };
+            best = Fitted { network: mean, epoch, validation: score };
         }
         let stop = report(Step { validation: score, best: best.validation, ..step }).is_break();
         if stop || epoch - best.epoch >= recipe.patience {
@@ -85,11 +85,6 @@ pub fn fit(
         }
     }
     best
-}
-
-/// From 1 down to [`LAST_RATE`] while `done` goes from 0 to 1: l + (1 - l)(1 + cos πd)/2.
-fn cosine(done: f64) -> f64 {
-    LAST_RATE + (1.0 - LAST_RATE) * (1.0 + (std::f64::consts::PI * done).cos()) / 2.0
 }
 
 /// Fisher and Yates: each order is equally likely (up to 2^-40, the bias of the remainder).

@@ -11,6 +11,7 @@ mod history;
 mod mix;
 mod regression;
 mod replay;
+mod schedule;
 mod scores;
 mod shards;
 mod shares;
