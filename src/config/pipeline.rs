@@ -226,6 +226,8 @@ pub struct Train {
     pub clip: f64,
     /// How much of the running mean of the weights is kept each minibatch; the mean is what serves. 0 is without.
     pub average: f64,
+    /// The chance of a hidden value to be left out of what the head reads, while it learns.
+    pub dropout: f64,
     /// Epochs without a better validation loss after which training stops.
     pub patience: usize,
     /// Share of the history, in time, that trains; then comes the validation part; what is left is never seen.
@@ -262,6 +264,7 @@ impl Train {
             weight_decay: 0.0,
             clip: 1.0,
             average: 0.98,
+            dropout: 0.1,
             patience: 4,
             train_part: 0.7,
             validation_part: 0.1,

@@ -174,6 +174,7 @@ impl Pipeline {
         out.key("weight_decay", &train.weight_decay);
         out.key("clip", &train.clip);
         out.key("average", &train.average);
+        out.key("dropout", &train.dropout);
         out.key("patience", &train.patience);
         out.key("train_part", &train.train_part);
         out.key("validation_part", &train.validation_part);

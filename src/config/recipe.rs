@@ -94,6 +94,14 @@ impl Checks<'_> {
                 |x| (0.0..=0.9999).contains(&x),
                 "in 0..=0.9999 (0 is without)",
             ),
+            dropout: self.number(
+                "train.dropout",
+                spec.dropout,
+                default.dropout,
+                // At 0.9 the head reads one in ten, and what it reads is scaled up tenfold.
+                |x| (0.0..=0.9).contains(&x),
+                "in 0..=0.9 (0 is without)",
+            ),
             patience,
             train_part: self.number(
                 "train.train_part",

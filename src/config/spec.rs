@@ -146,6 +146,7 @@ pub(super) struct Train {
     pub weight_decay: Option<f64>,
     pub clip: Option<f64>,
     pub average: Option<f64>,
+    pub dropout: Option<f64>,
     pub patience: Option<i64>,
     pub train_part: Option<f64>,
     pub validation_part: Option<f64>,

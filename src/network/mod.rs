@@ -36,4 +36,4 @@ pub use random::Random;
 pub use shape::{HIDDEN_MAX, HORIZON_MAX, INPUTS_MAX, LAYERS_MAX, PARAMETERS_MAX, Shape, ShapeError};
 pub use state::State;
 pub use tensors::{Tensor, Tensors, TensorsError};
-pub use training::{Scored, SequenceGradients, TrainScratch};
+pub use training::{Lesson, Scored, SequenceGradients, TrainScratch};

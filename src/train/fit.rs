@@ -3,12 +3,13 @@
 
 use std::ops::ControlFlow;
 
+use super::dropout::Dropout;
 use super::targets::Examples;
 use super::windows::Windows;
 use super::{schedule, shards};
 use crate::config::Train;
 use crate::forecaster::Inputs;
-use crate::network::{Average, Gradients, Network, Optimizer, Random, Scored, Scratch, TrainScratch};
+use crate::network::{Average, Gradients, Lesson, Network, Optimizer, Random, Scored, Scratch, TrainScratch};
 
 /// Windows of a minibatch that one thread works on at a time. Fixed, so that sums are added in the same order on any
 /// number of threads.
@@ -57,13 +58,14 @@ pub fn fit(
     let mut best = Fitted { network: network.clone(), epoch: 0, validation: None };
     for epoch in 1..=recipe.epochs {
         shuffle(&mut order, &mut random);
+        let dropout = Dropout { share: recipe.dropout, seed: recipe.seed, epoch };
         let (mut sum, mut count) = (0.0, 0);
         let mut step = Step { epoch, batch: 0, batches, loss: 0.0, validation: None, best: best.validation };
         for (batch, chosen) in order.chunks(recipe.batch).enumerate() {
             let number = (epoch - 1) * batches + batch;
             let rate = schedule::rate(recipe.warmup, number, recipe.epochs * batches);
             optimizer.learning_rate = recipe.learning_rate * rate;
-            let scored = gradients(recipe, windows, &network, train, chosen);
+            let scored = gradients(recipe, windows, &network, (train, chosen), dropout);
             sum += scored.loss_sum;
             count += scored.count;
             learn(recipe, &mut optimizer, &mut network, scored);
@@ -107,14 +109,17 @@ fn gradients(
     recipe: &Train,
     windows: &Windows<'_>,
     network: &Network,
-    examples: &Examples,
-    chosen: &[usize],
+    (examples, chosen): (&Examples, &[usize]),
+    dropout: Dropout,
 ) -> Scored {
     let chunks: Vec<&[usize]> = chosen.chunks(SHARD).collect();
-    let workspace = || (Inputs::default(), TrainScratch::new(network.shape()), Vec::new());
-    let scored = shards::each(chunks.len(), workspace, |(inputs, scratch, targets), shard| {
+    let hidden = network.shape().hidden;
+    let workspace = || (Inputs::default(), TrainScratch::new(network.shape()), Vec::new(), Vec::new());
+    let scored = shards::each(chunks.len(), workspace, |(inputs, scratch, targets, factors), shard| {
         read(windows, examples, chunks[shard], inputs, targets);
-        network.loss_and_gradients(&inputs.batch(windows.description), targets, recipe.loss, scratch)
+        dropout.factors(chunks[shard], hidden, factors);
+        let lesson = Lesson { targets, loss: recipe.loss, factors };
+        network.loss_and_gradients(&inputs.batch(windows.description), &lesson, scratch)
     });
     let none = Scored { loss_sum: 0.0, count: 0, gradients: Gradients::zeros(network.shape()) };
     scored.into_iter().reduce(plus).unwrap_or(none)

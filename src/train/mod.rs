@@ -6,6 +6,7 @@
 //! say is believed is chosen on the validation part.
 
 mod choices;
+mod dropout;
 mod fit;
 mod history;
 mod mix;

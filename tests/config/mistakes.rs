@@ -276,10 +276,11 @@ fn a_recipe_has_bounds_and_a_network_that_fits() {
         ],
     );
     refused_addition(
-        "[train]\nwarmup = 0.6\naverage = 1",
+        "[train]\nwarmup = 0.6\naverage = 1\ndropout = 1",
         &[
             "9: \"warmup\" in [train] must be in 0..=0.5, so that the rate falls again, not 0.6",
             "10: \"average\" in [train] must be in 0..=0.9999 (0 is without), not 1",
+            "11: \"dropout\" in [train] must be in 0..=0.9 (0 is without), not 1",
         ],
     );
     let error = load(&format!("{LEAST}[train]\nhidden = 4096\nlayers = 16\n")).unwrap_err().to_string();
