@@ -220,8 +220,14 @@ pub struct Train {
     pub epochs: usize,
     pub batch: usize,
     pub learning_rate: f64,
+    /// Share of all minibatches over which the learning rate rises before it falls.
+    pub warmup: f64,
     pub weight_decay: f64,
     pub clip: f64,
+    /// How much of the running mean of the weights is kept each minibatch; the mean is what serves. 0 is without.
+    pub average: f64,
+    /// The chance of a hidden value to be left out of what the head reads, while it learns.
+    pub dropout: f64,
     /// Epochs without a better validation loss after which training stops.
     pub patience: usize,
     /// Share of the history, in time, that trains; then comes the validation part; what is left is never seen.
@@ -254,8 +260,11 @@ impl Train {
             epochs: 20,
             batch: 256,
             learning_rate: 0.002,
+            warmup: 0.05,
             weight_decay: 0.0,
             clip: 1.0,
+            average: 0.98,
+            dropout: 0.1,
             patience: 4,
             train_part: 0.7,
             validation_part: 0.1,

@@ -170,8 +170,11 @@ impl Pipeline {
         out.key("epochs", &train.epochs);
         out.key("batch", &train.batch);
         out.key("learning_rate", &train.learning_rate);
+        out.key("warmup", &train.warmup);
         out.key("weight_decay", &train.weight_decay);
         out.key("clip", &train.clip);
+        out.key("average", &train.average);
+        out.key("dropout", &train.dropout);
         out.key("patience", &train.patience);
         out.key("train_part", &train.train_part);
         out.key("validation_part", &train.validation_part);

@@ -71,6 +71,13 @@ impl Checks<'_> {
                 |x| positive(x) && x <= 1.0,
                 "above 0 and at most 1",
             ),
+            warmup: self.number(
+                "train.warmup",
+                spec.warmup,
+                default.warmup,
+                |x| (0.0..=0.5).contains(&x),
+                "in 0..=0.5, so that the rate falls again",
+            ),
             weight_decay: self.number(
                 "train.weight_decay",
                 spec.weight_decay,
@@ -79,6 +86,22 @@ impl Checks<'_> {
                 "in 0..=1",
             ),
             clip: self.number("train.clip", spec.clip, default.clip, positive, "above 0 (1e9 clips nothing)"),
+            average: self.number(
+                "train.average",
+                spec.average,
+                default.average,
+                // At 0.9999 the mean is one of ten thousand minibatches, more than most recipes have.
+                |x| (0.0..=0.9999).contains(&x),
+                "in 0..=0.9999 (0 is without)",
+            ),
+            dropout: self.number(
+                "train.dropout",
+                spec.dropout,
+                default.dropout,
+                // At 0.9 the head reads one in ten, and what it reads is scaled up tenfold.
+                |x| (0.0..=0.9).contains(&x),
+                "in 0..=0.9 (0 is without)",
+            ),
             patience,
             train_part: self.number(
                 "train.train_part",

@@ -76,12 +76,19 @@ impl Back {
     }
 
     /// From reading `i` of the head, whose part of `doutputs` is complete, to ḣ of the top layer.
-    pub fn say(&mut self, network: &Network, i: usize, padded: usize) {
+    pub fn say(&mut self, network: &Network, run: &Run, i: usize) {
+        let (hidden, padded) = (self.shape.hidden, run.padded);
         let doutputs = self.doutputs.columns(i * padded, padded);
         // forward: y = W s, so ṡ = Wᵀ ẏ
         let weights = transposed(&network.head, network.head.ncols());
         self.dhead.columns_mut(0, padded).gemm(1.0, &weights, &doutputs, 0.0);
-        let from = self.dhead.view((0, 0), (self.shape.hidden, padded));
+        // forward: ĥ = f ∘ h, so ḣ is f times that of ĥ
+        let rows = self.dhead.nrows();
+        let read = self.dhead.as_mut_slice().chunks_exact_mut(rows);
+        for (dh, factors) in read.zip(run.factors.chunks_exact(hidden)) {
+            dh.iter_mut().zip(factors).for_each(|(dh, factor)| *dh *= factor);
+        }
+        let from = self.dhead.view((0, 0), (hidden, padded));
         let mut to = self.layers[self.shape.layers - 1].dh.columns_mut(0, padded);
         to += from;
     }

@@ -5,6 +5,7 @@
 //! the batch, on its place in it or on its neighbours, bit for bit.
 
 mod activations;
+mod average;
 mod backward;
 mod bias;
 mod cells;
@@ -26,6 +27,7 @@ mod training;
 #[cfg(test)]
 mod tests;
 
+pub use average::Average;
 pub use bias::ForgetBias;
 pub use forecast::{Batch, Scratch};
 pub use gradients::Gradients;
@@ -36,4 +38,4 @@ pub use random::Random;
 pub use shape::{HIDDEN_MAX, HORIZON_MAX, INPUTS_MAX, LAYERS_MAX, PARAMETERS_MAX, Shape, ShapeError};
 pub use state::State;
 pub use tensors::{Tensor, Tensors, TensorsError};
-pub use training::{Scored, SequenceGradients, TrainScratch};
+pub use training::{Lesson, Scored, SequenceGradients, TrainScratch};

@@ -10,6 +10,13 @@ impl Random {
         Self { state: seed }
     }
 
+    /// The numbers that belong to a key, unrelated to those of any other: a function of the key alone, whoever draws them
+    /// and whenever.
+    pub fn keyed(key: &[u64]) -> Self {
+        // For words before it that are the same, the mixing gives each last word another state.
+        Self { state: key.iter().fold(0, |state, word| Self::new(state ^ word).next_u64()) }
+    }
+
     pub fn next_u64(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.state;
@@ -18,11 +25,15 @@ impl Random {
         z ^ (z >> 31)
     }
 
+    /// Uniform in [0, 1).
+    pub fn unit(&mut self) -> f32 {
+        // The upper 24 bits, as many as an f32 holds exactly.
+        (self.next_u64() >> 40) as f32 / (1_u32 << 24) as f32
+    }
+
     /// Uniform in [-bound, bound).
     pub fn within(&mut self, bound: f32) -> f32 {
-        // The upper 24 bits, as many as an f32 holds exactly.
-        let unit = (self.next_u64() >> 40) as f32 / (1_u32 << 24) as f32;
-        (2.0 * unit - 1.0) * bound
+        (2.0 * self.unit() - 1.0) * bound
     }
 }
 
@@ -38,6 +49,16 @@ mod tests {
         let mean = numbers.iter().sum::<f32>() / 10_000.0;
         let square = numbers.iter().map(|x| x * x).sum::<f32>() / 10_000.0;
         assert!(mean.abs() < 0.01 && (square - 1.0 / 12.0).abs() < 0.003, "{mean} {square}");
+    }
+
+    #[test]
+    fn keys_that_differ_in_a_word_have_other_numbers() {
+        let first = |key: &[u64]| Random::keyed(key).next_u64();
+        let mut found: Vec<u64> = (0..1000).flat_map(|i| [first(&[1, i]), first(&[i + 2, 1])]).collect();
+        found.extend([first(&[]), first(&[1]), first(&[1, 2, 3])]);
+        found.sort_unstable();
+        assert!(found.windows(2).all(|pair| pair[0] != pair[1]));
+        assert_eq!(first(&[1, 2]), first(&[1, 2]));
     }
 
     #[test]

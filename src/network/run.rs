@@ -34,6 +34,8 @@ pub(super) struct Run {
     pub shape: Shape,
     pub layers: Vec<LayerRun>,
     pub head: HeadRun,
+    /// Factors of what the head reads of the tile's hidden values, `[column][hidden]`; none where they are read as they are.
+    pub factors: Vec<f32>,
     /// Columns of the tile at hand, rounded up so that no product is smaller than its kernel takes.
     pub padded: usize,
     /// Steps that can be kept; 0 when each step replaces the one before.
@@ -70,7 +72,8 @@ impl Run {
             states: constant(head_rows(shape), said.max(1) * TILE, shape.hidden + shape.head_known()),
             outputs: DMatrix::zeros(output_rows(shape), said.max(1) * TILE),
         };
-        Self { shape: *shape, layers: (0..shape.layers).map(layer).collect(), head, padded: SMALLEST, kept }
+        let layers = (0..shape.layers).map(layer).collect();
+        Self { shape: *shape, layers, head, factors: Vec::new(), padded: SMALLEST, kept }
     }
 
     pub fn kept(&self) -> usize {
@@ -174,6 +177,10 @@ impl Run {
         let top = &self.layers[self.shape.layers - 1].states;
         let top_rows = top.nrows();
         copy_rows((&top.as_slice()[from * top_rows..], top_rows, 0), (into, rows, 0), hidden);
+        // ĥ = f ∘ h
+        for (h, factors) in into.chunks_exact_mut(rows).zip(self.factors.chunks_exact(hidden)) {
+            h.iter_mut().zip(factors).for_each(|(h, factor)| *h *= factor);
+        }
         let (stride, count) = (self.shape.horizon * self.shape.known, self.shape.head_known());
         let offset = match self.shape.decoder {
             Decoder::Direct => 0,

@@ -31,6 +31,11 @@ impl Numbers {
         }
     }
 
+    /// What its targets teach, with every hidden value read as it is.
+    fn lesson(&self, loss: Loss) -> Lesson<'_> {
+        Lesson { targets: &self.targets, loss, factors: &[] }
+    }
+
     fn batch(&self) -> Batch<'_> {
         let Self { width, steps, inputs, future, known, .. } = self;
         Batch { width: *width, steps: *steps, inputs, future, known }
@@ -69,7 +74,7 @@ fn check_slopes(shape: Shape, kind: Loss) {
     let mut numbers = Numbers::new(&shape, 5, 4, 6);
     numbers.targets[1] = f32::NAN;
     let mut scratch = TrainScratch::new(&shape);
-    let scored = network.loss_and_gradients(&numbers.batch(), &numbers.targets, kind, &mut scratch);
+    let scored = network.loss_and_gradients(&numbers.batch(), &numbers.lesson(kind), &mut scratch);
     assert_eq!(scored.count, 14);
     assert!((scored.loss_sum - loss(&network, &numbers, kind)).abs() < 1e-9, "training forecasts the same");
     for (name, tensor) in scored.gradients.tensors() {
@@ -103,21 +108,55 @@ fn gradients_are_slopes() {
     check_slopes(shape(CellKind::Gru, Decoder::Recursive, 1, 1), Loss::Huber);
 }
 
+/// With factors before the head, gradients are slopes of what the network says with the same factors.
+#[test]
+fn gradients_of_factors_are_slopes() {
+    const NEAR: f32 = 5e-3;
+    for &decoder in Decoder::ALL {
+        let shape = shape(CellKind::LstmPeephole, decoder, 2, 1);
+        let network = Network::new(shape, 5).unwrap();
+        let numbers = Numbers::new(&shape, 67, 3, 6);
+        let factors: Vec<f32> = (0..67 * 4).map(|i| [0.0, 1.25, 2.0, 1.0, 0.5][i % 5]).collect();
+        let lesson = Lesson { factors: &factors, ..numbers.lesson(Loss::Mse) };
+        let mut scratch = TrainScratch::new(&shape);
+        let scored = network.loss_and_gradients(&numbers.batch(), &lesson, &mut scratch);
+        for (name, tensor) in scored.gradients.tensors() {
+            for (place, &gradient) in tensor.data.iter().enumerate() {
+                let mut beside = |change: f32| {
+                    let mut network = network.clone();
+                    network.update(|weights| weights.get_mut(name).unwrap().data[place] += change);
+                    network.loss_and_gradients(&numbers.batch(), &lesson, &mut scratch).loss_sum
+                };
+                let slope = (beside(NEAR) - beside(-NEAR)) / f64::from(2.0 * NEAR);
+                let error = (f64::from(gradient) - slope).abs();
+                assert!(error < 3e-3 * slope.abs().max(5.0), "{decoder} {name} {place}: {gradient}, {slope}");
+            }
+        }
+        let plain = network.loss_and_gradients(&numbers.batch(), &numbers.lesson(Loss::Mse), &mut scratch);
+        let ones = vec![1.0; factors.len()];
+        let whole = Lesson { factors: &ones, ..lesson };
+        let whole = network.loss_and_gradients(&numbers.batch(), &whole, &mut scratch);
+        assert_eq!(plain.gradients, whole.gradients, "nothing stays in the scratch");
+        assert_ne!(plain.gradients, scored.gradients);
+    }
+}
+
 #[test]
 fn gradients_of_a_batch_are_those_of_its_columns() {
     let shape = shape(CellKind::LstmPeephole, Decoder::Recursive, 2, 1);
     let network = Network::new(shape, 1).unwrap();
     let numbers = Numbers::new(&shape, 70, 4, 2);
     let mut scratch = TrainScratch::new(&shape);
-    let whole = network.loss_and_gradients(&numbers.batch(), &numbers.targets, Loss::Mae, &mut scratch);
-    let again = network.loss_and_gradients(&numbers.batch(), &numbers.targets, Loss::Mae, &mut scratch);
+    let whole = network.loss_and_gradients(&numbers.batch(), &numbers.lesson(Loss::Mae), &mut scratch);
+    let again = network.loss_and_gradients(&numbers.batch(), &numbers.lesson(Loss::Mae), &mut scratch);
     assert_eq!(whole.gradients, again.gradients, "nothing stays in the scratch");
     let (mut sum, mut loss_sum) = (Gradients::zeros(&shape), 0.0);
     for column in 0..70 {
         let mut alone = Numbers::new(&shape, 1, 4, 0);
         alone.put(&shape, 0, &numbers, column);
         let targets = &numbers.targets[column * 3..][..3];
-        let scored = network.loss_and_gradients(&alone.batch(), targets, Loss::Mae, &mut scratch);
+        let lesson = Lesson { targets, loss: Loss::Mae, factors: &[] };
+        let scored = network.loss_and_gradients(&alone.batch(), &lesson, &mut scratch);
         sum.add(&scored.gradients);
         loss_sum += scored.loss_sum;
     }
@@ -275,7 +314,7 @@ fn the_optimizer_learns() {
         let mut scratch = TrainScratch::new(&shape);
         for _ in 0..200 {
             let mut scored =
-                network.loss_and_gradients(&numbers.batch(), &numbers.targets, Loss::Mse, &mut scratch);
+                network.loss_and_gradients(&numbers.batch(), &numbers.lesson(Loss::Mse), &mut scratch);
             scored.gradients.scale(1.0 / scored.count as f32);
             scored.gradients.clip(1.0);
             optimizer.step(&mut network, &scored.gradients);

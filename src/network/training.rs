@@ -13,6 +13,17 @@ pub struct TrainScratch {
     forecasts: Vec<f32>,
 }
 
+/// What a batch is to teach.
+#[derive(Clone, Copy, Debug)]
+pub struct Lesson<'a> {
+    /// `[column][horizon]`; NaN do not count.
+    pub targets: &'a [f32],
+    pub loss: Loss,
+    /// `[column][hidden]`: factors of what the head reads of the last layer, the same at every reading of a forecast (Gal and
+    /// Ghahramani, "A theoretically grounded application of dropout in recurrent neural networks", 2016). Empty: as they are.
+    pub factors: &'a [f32],
+}
+
 /// The loss of a batch and its gradients.
 #[derive(Clone, Debug)]
 pub struct Scored {
@@ -52,26 +63,30 @@ impl TrainScratch {
 }
 
 impl Network {
-    /// The loss of the forecasts of `batch` against `targets` `[column][horizon]`, of which NaN do not count,
-    /// and the gradients of its sum.
+    /// The loss of the forecasts of `batch` against the targets of `lesson`, and the gradients of its sum.
     ///
     /// Panics when a slice has the wrong length, the batch has no step, or `scratch` is another shape's.
     pub fn loss_and_gradients(
         &self,
         batch: &Batch<'_>,
-        targets: &[f32],
-        loss: Loss,
+        lesson: &Lesson<'_>,
         scratch: &mut TrainScratch,
     ) -> Scored {
-        let shape = self.shape();
+        let (shape, Lesson { targets, loss, factors }) = (self.shape(), *lesson);
         batch.check(shape);
         assert!(batch.steps > 0, "a window has at least one step");
         assert_eq!(targets.len(), batch.width * shape.horizon, "targets are [column][horizon]");
+        let all = batch.width * shape.hidden;
+        assert!(factors.is_empty() || factors.len() == all, "factors are [column][hidden]");
         scratch.begin(self, batch.steps + shape.fed_back());
         let (mut loss_sum, mut count) = (0.0, 0);
         for tile in tiles(batch.width) {
             let TrainScratch { run, back, forecasts } = scratch;
             let forecasts = &mut forecasts[..tile.count * shape.horizon];
+            run.factors.clear();
+            if !factors.is_empty() {
+                run.factors.extend_from_slice(columns(factors, 0, batch.width, shape.hidden, tile));
+            }
             run.forecast(self, None, batch, tile, forecasts);
             back.begin();
             let targets = columns(targets, 0, batch.width, shape.horizon, tile);
@@ -95,7 +110,7 @@ impl Network {
     fn back_through(&self, steps: usize, run: &mut Run, back: &mut Back) {
         let (padded, fed_back) = (run.padded, self.shape().fed_back());
         for i in (0..=fed_back).rev() {
-            back.say(self, i, padded);
+            back.say(self, run, i);
             if i > 0 {
                 // Value i - 1 was input 0 of the step before value i.
                 back.step(self, run, steps + i - 1);

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Task;
 use crate::network::{
-    CellKind, Decoder, ForgetBias, Loss, Network, Optimizer, Random, Scratch, Shape, TrainScratch,
+    CellKind, Decoder, ForgetBias, Lesson, Loss, Network, Optimizer, Random, Scratch, Shape, TrainScratch,
 };
 
 /// All that the result of a training depends on.
@@ -68,7 +68,8 @@ impl Trial {
                 return None;
             }
             let drawn = self.task.draw(self.gap, BATCH, &mut random);
-            let scored = network.loss_and_gradients(&drawn.batch(), &drawn.targets, Loss::Mse, &mut scratch);
+            let lesson = Lesson { targets: &drawn.targets, loss: Loss::Mse, factors: &[] };
+            let scored = network.loss_and_gradients(&drawn.batch(), &lesson, &mut scratch);
             let mut gradients = scored.gradients;
             gradients.scale(1.0 / scored.count as f32);
             // A step along what is not a number would be the last one.

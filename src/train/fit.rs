@@ -1,21 +1,19 @@
-//! Learning: minibatches in an order drawn from the seed, Adam, clipping, a learning rate that falls along a cosine, and
-//! the weights of the epoch that was best on the validation part.
+//! Learning: minibatches in an order drawn from the seed, Adam, clipping, and the running mean of the weights after the
+//! epoch where it was best on the validation part.
 
 use std::ops::ControlFlow;
 
-use super::shards;
+use super::dropout::Dropout;
 use super::targets::Examples;
 use super::windows::Windows;
+use super::{schedule, shards};
 use crate::config::Train;
 use crate::forecaster::Inputs;
-use crate::network::{Gradients, Network, Optimizer, Random, Scored, Scratch, TrainScratch};
+use crate::network::{Average, Gradients, Lesson, Network, Optimizer, Random, Scored, Scratch, TrainScratch};
 
 /// Windows of a minibatch that one thread works on at a time. Fixed, so that sums are added in the same order on any
 /// number of threads.
 pub(super) const SHARD: usize = 64;
-
-/// Share of the learning rate that is left at the end.
-const LAST_RATE: f64 = 0.05;
 
 /// How far training has come.
 #[derive(Clone, Copy, Debug)]
@@ -40,7 +38,7 @@ pub struct Fitted {
     pub validation: Option<f64>,
 }
 
-/// Trains `network` on `train`, keeping the weights that did best on `validation` (the last ones if that is empty).
+/// Trains `network` on `train`, keeping the mean weights that did best on `validation` (the last ones if that is empty).
 /// `report` may break off; what was best of the finished epochs is returned. The result is a function of the arguments alone, on any
 /// number of threads.
 pub fn fit(
@@ -52,6 +50,7 @@ pub fn fit(
     mut report: impl FnMut(Step) -> ControlFlow<()>,
 ) -> Fitted {
     let mut optimizer = Optimizer::new(&network, recipe.learning_rate, recipe.weight_decay);
+    let mut average = Average::new(&network, recipe.average);
     let mut random = Random::new(recipe.seed);
     let mut order: Vec<usize> = (0..train.len()).collect();
     let checked: Vec<usize> = (0..validation.len()).collect();
@@ -59,25 +58,28 @@ pub fn fit(
     let mut best = Fitted { network: network.clone(), epoch: 0, validation: None };
     for epoch in 1..=recipe.epochs {
         shuffle(&mut order, &mut random);
+        let dropout = Dropout { share: recipe.dropout, seed: recipe.seed, epoch };
         let (mut sum, mut count) = (0.0, 0);
         let mut step = Step { epoch, batch: 0, batches, loss: 0.0, validation: None, best: best.validation };
         for (batch, chosen) in order.chunks(recipe.batch).enumerate() {
-            let done = ((epoch - 1) * batches + batch) as f64 / (recipe.epochs * batches) as f64;
-            optimizer.learning_rate = recipe.learning_rate * cosine(done);
-            let scored = gradients(recipe, windows, &network, train, chosen);
+            let number = (epoch - 1) * batches + batch;
+            let rate = schedule::rate(recipe.warmup, number, recipe.epochs * batches);
+            optimizer.learning_rate = recipe.learning_rate * rate;
+            let scored = gradients(recipe, windows, &network, (train, chosen), dropout);
             sum += scored.loss_sum;
             count += scored.count;
             learn(recipe, &mut optimizer, &mut network, scored);
+            average.add(&network);
             step = Step { batch: batch + 1, loss: sum / count.max(1) as f64, ..step };
             if report(step).is_break() {
                 return best;
             }
         }
-        let score =
-            validate(recipe, windows, &network, validation, &checked).filter(|score| score.is_finite());
+        let mean = average.network();
+        let score = validate(recipe, windows, &mean, validation, &checked).filter(|score| score.is_finite());
         let better = score.is_some_and(|score| best.validation.is_none_or(|best| score < best));
         if best.epoch == 0 || checked.is_empty() || better {
-            best = Fitted { network: network.clone(), epoch, validation: score };
+            best = Fitted { network: mean, epoch, validation: score };
         }
         let stop = report(Step { validation: score, best: best.validation, ..step }).is_break();
         if stop || epoch - best.epoch >= recipe.patience {
@@ -85,11 +87,6 @@ pub fn fit(
         }
     }
     best
-}
-
-/// From 1 down to [`LAST_RATE`] while `done` goes from 0 to 1: l + (1 - l)(1 + cos πd)/2.
-fn cosine(done: f64) -> f64 {
-    LAST_RATE + (1.0 - LAST_RATE) * (1.0 + (std::f64::consts::PI * done).cos()) / 2.0
 }
 
 /// Fisher and Yates: each order is equally likely (up to 2^-40, the bias of the remainder).
@@ -112,14 +109,17 @@ fn gradients(
     recipe: &Train,
     windows: &Windows<'_>,
     network: &Network,
-    examples: &Examples,
-    chosen: &[usize],
+    (examples, chosen): (&Examples, &[usize]),
+    dropout: Dropout,
 ) -> Scored {
     let chunks: Vec<&[usize]> = chosen.chunks(SHARD).collect();
-    let workspace = || (Inputs::default(), TrainScratch::new(network.shape()), Vec::new());
-    let scored = shards::each(chunks.len(), workspace, |(inputs, scratch, targets), shard| {
+    let hidden = network.shape().hidden;
+    let workspace = || (Inputs::default(), TrainScratch::new(network.shape()), Vec::new(), Vec::new());
+    let scored = shards::each(chunks.len(), workspace, |(inputs, scratch, targets, factors), shard| {
         read(windows, examples, chunks[shard], inputs, targets);
-        network.loss_and_gradients(&inputs.batch(windows.description), targets, recipe.loss, scratch)
+        dropout.factors(chunks[shard], hidden, factors);
+        let lesson = Lesson { targets, loss: recipe.loss, factors };
+        network.loss_and_gradients(&inputs.batch(windows.description), &lesson, scratch)
     });
     let none = Scored { loss_sum: 0.0, count: 0, gradients: Gradients::zeros(network.shape()) };
     scored.into_iter().reduce(plus).unwrap_or(none)

@@ -6,12 +6,14 @@
 //! say is believed is chosen on the validation part.
 
 mod choices;
+mod dropout;
 mod examples;
 mod fit;
 mod history;
 mod mix;
 mod regression;
 mod replay;
+mod schedule;
 mod scores;
 pub mod shards;
 mod shares;

@@ -275,6 +275,14 @@ fn a_recipe_has_bounds_and_a_network_that_fits() {
             "16: \"seed\" in [train] must be in 0..=9223372036854775807, not -1: a seed is no less",
         ],
     );
+    refused_addition(
+        "[train]\nwarmup = 0.6\naverage = 1\ndropout = 1",
+        &[
+            "9: \"warmup\" in [train] must be in 0..=0.5, so that the rate falls again, not 0.6",
+            "10: \"average\" in [train] must be in 0..=0.9999 (0 is without), not 1",
+            "11: \"dropout\" in [train] must be in 0..=0.9 (0 is without), not 1",
+        ],
+    );
     let error = load(&format!("{LEAST}[train]\nhidden = 4096\nlayers = 16\n")).unwrap_err().to_string();
     assert!(error.starts_with("/p/x.toml:8: no network fits [train]: "), "{error}");
     assert_eq!(loaded("[train]\ntrain_part = 0.9\nvalidation_part = 0.1").train.train_part, 0.9);
