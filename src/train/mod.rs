@@ -109,7 +109,7 @@ pub fn train_parts(
     if recipe.memory {
         let chosen = choices::memory(pipeline, history, &lanes, split);
         (description.warm, description.lookback) =
-            (chosen.warm, description.lookback.max(chosen.part.recent + 1));
+            (chosen.warm, whole(description.lookback.max(chosen.part.recent + 1), recipe));
         description.memory = Some(chosen.part);
         choices = chosen.choices;
         let _ = report(Progress::Chose(&choices));
@@ -221,7 +221,7 @@ fn remember(
 }
 
 fn describe(pipeline: &Pipeline, history: &History, split: Split, data: DataSummary) -> Description {
-    let Train { cell, hidden, layers, lookback, horizon, decoder, scaling, .. } = pipeline.train;
+    let Train { cell, hidden, layers, segment, lookback, horizon, decoder, scaling, .. } = pipeline.train;
     let (columns, rules) = (&pipeline.columns, &pipeline.rules);
     let inputs = InputSpec {
         mask: rules.gaps == Gaps::Missing,
@@ -230,15 +230,15 @@ fn describe(pipeline: &Pipeline, history: &History, split: Split, data: DataSumm
         known_ahead: known_moments(pipeline, history, split),
     };
     let time = |step: i64| time_text(rules.grid.start_of(step));
-    let (width, known) = (inputs.width(), inputs.known_ahead.len());
+    let (width, known) = (inputs.width() * segment, inputs.known_ahead.len());
     let shape = |cell| Shape { cell, inputs: width, hidden, layers, horizon, known, decoder };
     Description {
         format: Description::FORMAT,
         horizon,
-        lookback: if cell.is_some() { lookback } else { 1 },
+        lookback: if cell.is_some() { whole(lookback, &pipeline.train) } else { 1 },
         warm: 0,
         memory: None,
-        cells: cell.map(|cell| CellsPart { network: shape(cell), shares: Vec::new() }),
+        cells: cell.map(|cell| CellsPart { network: shape(cell), segment, shares: Vec::new() }),
         rules: rules.clone(),
         targets: columns.targets.clone(),
         covariates: columns.covariates.clone(),
@@ -257,6 +257,11 @@ fn describe(pipeline: &Pipeline, history: &History, split: Split, data: DataSumm
         },
         scores: Vec::new(),
     }
+}
+
+/// So many steps and what fills up the last segment of them.
+fn whole(steps: usize, recipe: &Train) -> usize {
+    if recipe.cell.is_some() { steps.next_multiple_of(recipe.segment) } else { steps }
 }
 
 /// Moments of all observed values of each target in the training part.
