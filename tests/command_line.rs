@@ -14,6 +14,7 @@ use crate::harness::{Case, Row, row};
 use program::{Outcome, Running};
 
 mod files;
+mod learning;
 mod look;
 mod mistakes;
 mod program;

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -15,7 +15,7 @@ use crate::cli::Train;
 use crate::config::Pipeline;
 use crate::dataset;
 use crate::model::Model;
-use crate::train::{Progress, Step, train as learn};
+use crate::train::{Progress, Step, resume};
 
 pub async fn train(arguments: Train, quiet: bool) -> Result<()> {
     let mut pipeline = Pipeline::open(&arguments.pipeline)?;
@@ -23,8 +23,9 @@ pub async fn train(arguments: Train, quiet: bool) -> Result<()> {
         pipeline.train.epochs = epochs as usize;
     }
     pipeline.train.seed = arguments.seed.unwrap_or(pipeline.train.seed);
+    let kept = checkpoint_of(&arguments.out);
     for read in [&arguments.data, &arguments.pipeline] {
-        if same(read, &arguments.out) {
+        if same(read, &arguments.out) || same(read, &kept) {
             bail!(
                 "{} is read: a model in its place would be the end of it; say another --out",
                 read.display()
@@ -43,7 +44,9 @@ pub async fn train(arguments: Train, quiet: bool) -> Result<()> {
         eprintln!("{} series, {}", read.history.ids.len(), read.tally);
     }
     let bar = report::bar(0, "minibatches", quiet);
-    let learned = learn(&pipeline, &read.history, read.summary, |progress| {
+    let checkpoint = fs::read(&kept).ok();
+    let mut unkept = false;
+    let learned = resume(&pipeline, &read.history, read.summary, checkpoint.as_deref(), |progress| {
         match progress {
             Progress::Chose(choices) if !quiet => choices.iter().for_each(|choice| {
                 bar.suspend(|| eprintln!("{}: {}", choice.what, choice.why));
@@ -54,6 +57,21 @@ pub async fn train(arguments: Train, quiet: bool) -> Result<()> {
                 bar.suspend(|| eprintln!("the memory was solved from {rows} rows"));
             }
             Progress::Remembers { .. } => {}
+            Progress::Resumes { .. } if quiet => {}
+            Progress::Resumes { epochs } => bar.suspend(|| {
+                eprintln!("going on from {}, after epoch {epochs} of the cells", kept.display());
+            }),
+            Progress::Ignores { why } => bar.suspend(|| {
+                eprintln!("note: {} is not gone on from: {why}", kept.display());
+            }),
+            Progress::Checkpoint(checkpoint) => {
+                let written = write_whole(&kept, &checkpoint.bytes());
+                // Said once: training can end well without.
+                if let (Err(error), false) = (written, unkept) {
+                    bar.suspend(|| eprintln!("note: a kill would lose what is learned: {error:#}"));
+                    unkept = true;
+                }
+            }
             Progress::Step(step) => tell(&bar, &pipeline, step, quiet),
         }
         if stopped.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
@@ -61,13 +79,21 @@ pub async fn train(arguments: Train, quiet: bool) -> Result<()> {
     bar.finish_and_clear();
     let (model, outcome) = learned?;
     if outcome.epoch == Some(0) && !pipeline.train.memory {
-        bail!("stopped within the first epoch: nothing worth keeping was learned, and no model is written");
+        bail!(
+            "stopped within the first epoch: nothing worth keeping was learned, and no model is written; the same command \
+             goes on"
+        );
     }
     let bytes = model.to_bytes();
     // What cannot be read again must not take the place of what can.
     Model::from_bytes(&bytes)
         .context("training diverged; a lower train.learning_rate or train.clip may help")?;
     write_whole(&arguments.out, &bytes)?;
+    if outcome.complete {
+        remove(&kept)?;
+    } else {
+        eprintln!("stopped early: the same command goes on from {}", kept.display());
+    }
     if model.errors.is_none() {
         eprintln!(
             "no window of the validation part could be scored: the model gives no intervals, forecast.levels must be []"
@@ -114,6 +140,22 @@ fn same(read: &Path, written: &Path) -> bool {
     matches!((read.canonicalize(), written.canonicalize()), (Ok(read), Ok(written)) if read == written)
 }
 
+/// Where it is kept how far training has come, beside what it is to write.
+fn checkpoint_of(out: &Path) -> PathBuf {
+    let mut name = out.as_os_str().to_owned();
+    name.push(".checkpoint");
+    name.into()
+}
+
+fn remove(checkpoint: &Path) -> Result<()> {
+    match fs::remove_file(checkpoint) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", checkpoint.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Writes a file aside and renames it: under its name it is whole or not there.
 fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     let partial = path.with_extension("partial");
@@ -126,5 +168,5 @@ fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
         file.sync_all()?;
         fs::rename(&partial, path)
     };
-    write().with_context(|| format!("cannot write the model {}", path.display()))
+    write().with_context(|| format!("cannot write {}", path.display()))
 }

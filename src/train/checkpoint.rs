@@ -20,6 +20,9 @@ pub struct Checkpoint<'a> {
     pub(super) of: &'a str,
 }
 
+/// Minibatches and targets that could have been gone through: more than centuries of them.
+const MOST: u64 = 1 << 53;
+
 /// Why a checkpoint is not one to go on from.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
@@ -31,8 +34,8 @@ pub enum CheckpointError {
     Other,
     #[error(transparent)]
     Weights(#[from] WeightsError),
-    #[error("it says that {done} minibatches are done, after {epochs} epochs")]
-    Impossible { epochs: usize, done: usize },
+    #[error("its counts contradict each other")]
+    Impossible,
 }
 
 /// The numbers beside the tensors. Those of floating point are kept as bits: no digit may be lost.
@@ -95,8 +98,10 @@ pub(super) fn read(bytes: &[u8], of: &str, begun: &Learning) -> Result<Learning,
     if head.of != of {
         return Err(CheckpointError::Other);
     }
-    if head.best > head.epochs || (head.best == 0) != (head.epochs == 0) {
-        return Err(CheckpointError::Impossible { epochs: head.epochs, done: head.batches });
+    let counts = head.averaged.max(head.count as u64);
+    let kept = head.best <= head.epochs && (head.best == 0) == (head.epochs == 0);
+    if !kept || head.steps > head.averaged || counts > MOST {
+        return Err(CheckpointError::Impossible);
     }
     let shape = *begun.network.shape();
     // Everything that is kept has a network's names and shapes, and is checked as one.

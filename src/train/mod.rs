@@ -5,6 +5,7 @@
 //! The memory's readout is solved first, in closed form; the cells learn what it leaves over, and how much of what they
 //! say is believed is chosen on the validation part.
 
+mod checkpoint;
 mod choices;
 mod dropout;
 mod fit;
@@ -24,6 +25,7 @@ use std::ops::ControlFlow;
 
 use anyhow::{Context, Result, ensure};
 
+pub use checkpoint::Checkpoint;
 pub use choices::Choice;
 pub use fit::Step;
 pub use history::{History, Period, Recorder, Segment};
@@ -36,6 +38,7 @@ use crate::network::memory::{Memory, Readout};
 use crate::network::{Network, Shape};
 use crate::series::{Gaps, InputSpec, Moments, Running};
 use crate::table::time_text;
+use fit::{Fit, Learning};
 use regression::{BLOCKS, Coefficients, Regression};
 use targets::Examples;
 
@@ -58,6 +61,8 @@ pub struct Outcome {
     /// The epoch whose weights were kept; `None` without cells.
     pub epoch: Option<usize>,
     pub choices: Vec<Choice>,
+    /// Whether the cells, if there are any, learned all that the recipe asks for.
+    pub complete: bool,
 }
 
 /// What training tells while it goes on.
@@ -69,8 +74,14 @@ pub enum Progress<'a> {
     Gathering,
     /// The memory's readout is there, solved from so many rows.
     Remembers { rows: u64 },
+    /// Learning goes on where a checkpoint left it, after so many epochs.
+    Resumes { epochs: usize },
+    /// The checkpoint that was given is not one to go on from, and why: learning begins anew.
+    Ignores { why: String },
     /// A minibatch of the cells is done.
     Step(Step),
+    /// An epoch is over, or learning was broken off: this is what it could go on from.
+    Checkpoint(Checkpoint<'a>),
 }
 
 /// Trains a model for `pipeline` by its recipe. `data` says where the history came from; its times are filled in here.
@@ -82,12 +93,27 @@ pub fn train(
     pipeline: &Pipeline,
     history: &History,
     data: DataSummary,
+    report: impl FnMut(Progress<'_>) -> ControlFlow<()>,
+) -> Result<(Model, Outcome)> {
+    resume(pipeline, history, data, None, report)
+}
+
+/// As [`train`], going on from the bytes of a checkpoint if it is one of the same recipe and history: what comes of it is,
+/// bit for bit, what would have come without the break.
+///
+/// # Errors
+/// As those of [`train`].
+pub fn resume(
+    pipeline: &Pipeline,
+    history: &History,
+    data: DataSummary,
+    checkpoint: Option<&[u8]>,
     mut report: impl FnMut(Progress<'_>) -> ControlFlow<()>,
 ) -> Result<(Model, Outcome)> {
     let recipe = &pipeline.train;
     let split = Split::of(history, recipe.train_part, recipe.validation_part);
     let Some(split) = split else { anyhow::bail!("the history is empty: no row of it was used") };
-    train_parts(pipeline, history, data, split, &mut report)
+    learn(pipeline, history, data, split, checkpoint, &mut report)
 }
 
 /// As [`train`], with the parts of the history given.
@@ -99,6 +125,17 @@ pub fn train_parts(
     history: &History,
     data: DataSummary,
     split: Split,
+    report: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
+) -> Result<(Model, Outcome)> {
+    learn(pipeline, history, data, split, None, report)
+}
+
+fn learn(
+    pipeline: &Pipeline,
+    history: &History,
+    data: DataSummary,
+    split: Split,
+    checkpoint: Option<&[u8]>,
     report: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
 ) -> Result<(Model, Outcome)> {
     let (recipe, rules) = (&pipeline.train, &pipeline.rules);
@@ -132,9 +169,11 @@ pub fn train_parts(
         horizon
     );
     let windows = Windows { history, description: &description, rules };
-    let (mut network, mut epoch) = (None, None);
+    let (mut network, mut epoch, mut complete) = (None, None, true);
     if let Some(part) = &description.cells {
-        let first = Network::new(part.network, recipe.seed)?;
+        let identity = checkpoint::identity(&description, &folds);
+        let begun = Learning::new(recipe, Network::new(part.network, recipe.seed)?);
+        let begun = take_up(begun, checkpoint, &identity, report);
         let (train, check) = match &description.memory {
             Some(_) => {
                 let left = |which: &(dyn Fn(i64) -> usize + Sync), origins: &[Origin]| {
@@ -144,9 +183,10 @@ pub fn train_parts(
             }
             None => (Examples::new(&windows, trained.clone()), Examples::new(&windows, validated.clone())),
         };
-        let fitted = fit::fit(recipe, &windows, first, &train, &check.thinned(MOST_VALIDATED), |step| {
-            report(Progress::Step(step))
-        });
+        let validation = check.thinned(MOST_VALIDATED);
+        let (train, validation, identity) = (&train, &validation, identity.as_str());
+        let fitted = Fit { recipe, windows: &windows, train, validation, identity }.run(begun, report);
+        complete = fitted.complete;
         let shares = match description.memory {
             Some(_) => shares::choose(recipe, &windows, &fitted.network, &check),
             None => vec![Share { until: horizon, share: 1.0 }],
@@ -162,11 +202,31 @@ pub fn train_parts(
     let scoring = scores::Scoring::new(history, &lanes, rules, &model, split);
     let (validation, test) = (scoring.score(&validated, "validation"), scoring.score(&tested, "test"));
     let (trained, validated, tested) = (trained.len(), validated.len(), tested.len());
-    let outcome = Outcome { trained, validated, tested, epoch, choices };
+    let outcome = Outcome { trained, validated, tested, epoch, choices, complete };
     let mut description = model.description.clone();
     description.scores = [&validation, &test].into_iter().flatten().map(|part| part.score.clone()).collect();
     model = Model::new(description, model.memory, model.cells, validation.and_then(|part| part.errors));
     Ok((model, outcome))
+}
+
+/// Where a checkpoint left learning, or its beginning without one.
+fn take_up(
+    begun: Learning,
+    checkpoint: Option<&[u8]>,
+    identity: &str,
+    report: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
+) -> Learning {
+    let Some(bytes) = checkpoint else { return begun };
+    match checkpoint::read(bytes, identity, &begun) {
+        Ok(learning) => {
+            let _ = report(Progress::Resumes { epochs: learning.epochs });
+            learning
+        }
+        Err(why) => {
+            let _ = report(Progress::Ignores { why: why.to_string() });
+            begun
+        }
+    }
 }
 
 /// Models of the memory alone: first those fitted without one of the blocks each, last the one that serves. Writes what
