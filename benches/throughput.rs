@@ -81,7 +81,11 @@ fn model(pipeline: &Pipeline, cell: CellKind) -> Model {
         horizon: shape.horizon,
         warm: 0,
         memory: None,
-        cells: Some(CellsPart { network: shape, shares: vec![Share { until: shape.horizon, share: 1.0 }] }),
+        cells: Some(CellsPart {
+            network: shape,
+            segment: 1,
+            shares: vec![Share { until: shape.horizon, share: 1.0 }],
+        }),
         lookback: train.lookback,
         rules: pipeline.rules.clone(),
         targets: pipeline.columns.targets.clone(),

@@ -15,6 +15,7 @@ use program::{Outcome, Running};
 
 mod evaluate;
 mod files;
+mod learning;
 mod look;
 mod mistakes;
 mod program;

@@ -184,6 +184,14 @@ fn a_description_that_contradicts_the_network_is_an_error() {
         json!(1),
         "0 inputs known ahead are described, the network has 1",
     );
+    refused_description("/cells/segment", json!(2), "a lookback of 3 steps is not cut into segments of 2");
+    refused_description("/cells/segment", json!(0), "is not cut into segments of 0");
+    refused_description("/cells/segment", json!(3), "9 inputs are described, the network has 3");
+    let error = error_after(|_, description| {
+        description["cells"]["segment"] = json!(3);
+        description["cells"]["network"]["decoder"] = json!("recursive");
+    });
+    assert!(error.contains("a recursive network says one step at a time, but reads 3"), "{error}");
     refused_description("/targets", json!(["value", "other"]), "it needs 2 finite moments of targets");
     refused_description("/moments/0/sd", json!(-1.0), "it needs 1 finite moments of targets");
     refused_description("/cells/network/hidden", json!(8), "but [24, 3] follows");

@@ -35,23 +35,36 @@ fn cases() -> impl Strategy<Value = Case> {
         ]),
         1u32..3,
         2usize..5,
-        (prop::bool::ANY, prop::option::of(1usize..9), 0u64..6),
+        (prop::bool::ANY, prop::option::of(1usize..9), 0u64..6, prop::sample::select(vec![1, 3])),
     );
-    (rules, network).prop_map(|(rules, (cell, decoder, scaling, every, limit, (memory, context, warm)))| {
-        let mut case =
-            Case { cell, decoder, scaling, every, limit, memory, context, warm, ..Case::default() };
-        let (aggregate, complete_after, lateness, gaps, max_gap, offset) = rules;
-        case.rules.aggregate = aggregate;
-        case.rules.complete_after = complete_after;
-        case.rules.lateness = lateness * SECOND;
-        case.rules.gaps = gaps;
-        case.rules.max_gap = max_gap * SECOND;
-        case.rules.grid.offset = offset * SECOND;
-        case.columns.targets = vec!["t".into(), "h".into()];
-        case.columns.covariates = vec!["load".into()];
-        case.columns.known_ahead = vec!["plan".into()];
-        case
-    })
+    (rules, network).prop_map(
+        |(rules, (cell, decoder, scaling, every, limit, (memory, context, warm, segment)))| {
+            let segment = if decoder == Decoder::Direct { segment } else { 1 };
+            let mut case = Case {
+                cell,
+                decoder,
+                scaling,
+                every,
+                limit,
+                memory,
+                context,
+                warm,
+                segment,
+                ..Case::default()
+            };
+            let (aggregate, complete_after, lateness, gaps, max_gap, offset) = rules;
+            case.rules.aggregate = aggregate;
+            case.rules.complete_after = complete_after;
+            case.rules.lateness = lateness * SECOND;
+            case.rules.gaps = gaps;
+            case.rules.max_gap = max_gap * SECOND;
+            case.rules.grid.offset = offset * SECOND;
+            case.columns.targets = vec!["t".into(), "h".into()];
+            case.columns.covariates = vec!["load".into()];
+            case.columns.known_ahead = vec!["plan".into()];
+            case
+        },
+    )
 }
 
 /// Rows of a few series, mostly moving on, at times late, repeated, far ahead or empty.

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use tidecast::config::Pipeline;
 use tidecast::dataset;
 use tidecast::model::{Model, Score};
-use tidecast::train::train;
+use tidecast::network::tensors;
+use tidecast::train::{Progress, Step, resume, train};
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("pipelines")
@@ -64,6 +65,85 @@ fn the_same_seed_gives_the_same_file_and_another_seed_another() {
     let first = bytes(1);
     assert_eq!(first, bytes(1));
     assert_ne!(first, bytes(2));
+}
+
+/// What came of learning from `checkpoint` until `stop`: the model, the last checkpoint, and what was said of the first.
+struct Went {
+    model: Vec<u8>,
+    complete: bool,
+    checkpoint: Vec<u8>,
+    notes: Vec<String>,
+}
+
+fn went(pipeline: &Pipeline, checkpoint: Option<&[u8]>, stop: impl Fn(Step) -> bool) -> Went {
+    let path = &pipeline.parquet_source.as_ref().expect("the sample has history").path;
+    let data = dataset::read(pipeline, path, |_, _| ()).expect("the sample can be read");
+    let (mut kept, mut notes) = (Vec::new(), Vec::new());
+    let learned = resume(pipeline, &data.history, data.summary, checkpoint, |progress| {
+        match progress {
+            Progress::Checkpoint(checkpoint) => kept = checkpoint.bytes(),
+            Progress::Resumes { epochs } => notes.push(format!("after {epochs}")),
+            Progress::Ignores { why } => notes.push(why),
+            Progress::Step(step) if stop(step) => return ControlFlow::Break(()),
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    });
+    let (model, outcome) = learned.expect("it trains");
+    Went { model: model.to_bytes(), complete: outcome.complete, checkpoint: kept, notes }
+}
+
+fn short(seed: u64) -> Pipeline {
+    sample("motes.toml", |pipeline| {
+        let train = &mut pipeline.train;
+        (train.lookback, train.horizon, train.hidden, train.epochs, train.seed) = (12, 4, 8, 3, seed);
+        train.batch = 1024;
+    })
+}
+
+#[test]
+fn learning_that_was_broken_off_ends_where_it_would_have_ended() {
+    let pipeline = short(1);
+    let whole = went(&pipeline, None, |_| false);
+    assert!(whole.complete && whole.notes.is_empty());
+    let first = went(&pipeline, None, |step| step.validation.is_some());
+    assert!(!first.complete && first.model != whole.model);
+    let second = went(&pipeline, Some(&first.checkpoint), |step| {
+        assert!(step.epoch > 1 && step.batches > 3, "{step:?}");
+        (step.epoch, step.batch) == (2, 3)
+    });
+    assert_eq!((second.complete, second.notes), (false, vec!["after 1".to_owned()]));
+    let third = went(&pipeline, Some(&second.checkpoint), |step| {
+        assert!(step.epoch > 2 || step.batch > 3, "{step:?}");
+        false
+    });
+    assert_eq!((third.complete, third.notes), (true, vec!["after 1".to_owned()]));
+    assert_eq!(third.model, whole.model);
+    assert_eq!(third.checkpoint, whole.checkpoint);
+    let again = went(&pipeline, Some(&third.checkpoint), |_| unreachable!("all epochs are over"));
+    assert_eq!(again.model, whole.model);
+}
+
+#[test]
+fn a_checkpoint_of_anything_else_is_ignored_with_a_note() {
+    let mut pipeline = short(1);
+    pipeline.train.epochs = 1;
+    let whole = went(&pipeline, None, |_| false);
+    let ignored = |checkpoint: &[u8]| {
+        let went = went(&pipeline, Some(checkpoint), |_| false);
+        assert_eq!(went.model, whole.model);
+        went.notes.join(", ")
+    };
+    let other = went(&short(2), None, |step| step.batch == 1).checkpoint;
+    assert_eq!(ignored(&other), "it is of another recipe, other data or another build");
+    assert!(ignored(&whole.checkpoint[..whole.checkpoint.len() / 2]).starts_with("cut short"));
+    assert!(ignored(&whole.model).contains("no `tidecast-checkpoint`"));
+    let (mut all, text) = tensors::read(&whole.checkpoint, "tidecast-checkpoint").unwrap();
+    let damaged = |text: &str, all: &tensors::Tensors| tensors::write(all, "tidecast-checkpoint", text);
+    let swapped = text.replace("\"epochs\":1", "\"epochs\":0");
+    assert_eq!(ignored(&damaged(&swapped, &all)), "its counts contradict each other");
+    all.remove("squares.head.bias");
+    assert!(ignored(&damaged(&text, &all)).starts_with("tensor `head.bias` of shape [4] is missing"));
 }
 
 #[test]

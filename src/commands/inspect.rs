@@ -38,11 +38,11 @@ pub fn text(model: &Model) -> String {
             ),
         );
     }
-    if let Some(CellsPart { network, shares }) = &description.cells {
+    if let Some(CellsPart { network, segment, shares }) = &description.cells {
         line(
             "cells",
             format!(
-                "{} x {}, {} layer(s), {} decoder, reading {} steps",
+                "{} x {}, {} layer(s), {} decoder, reading {} steps, {segment} at a time",
                 network.cell, network.hidden, network.layers, network.decoder, description.lookback
             ),
         );

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -15,7 +15,7 @@ use crate::cli::Train;
 use crate::config::Pipeline;
 use crate::dataset;
 use crate::model::Model;
-use crate::train::{Progress, Step, train as learn};
+use crate::train::{Progress, Step, resume};
 
 pub async fn train(arguments: Train, quiet: bool) -> Result<()> {
     let mut pipeline = Pipeline::open(&arguments.pipeline)?;
@@ -23,8 +23,9 @@ pub async fn train(arguments: Train, quiet: bool) -> Result<()> {
         pipeline.train.epochs = epochs as usize;
     }
     pipeline.train.seed = arguments.seed.unwrap_or(pipeline.train.seed);
+    let kept = checkpoint_of(&arguments.out);
     for read in [&arguments.data, &arguments.pipeline] {
-        if same(read, &arguments.out) {
+        if same(read, &arguments.out) || same(read, &kept) {
             bail!(
                 "{} is read: a model in its place would be the end of it; say another --out",
                 read.display()
@@ -44,7 +45,9 @@ pub async fn train(arguments: Train, quiet: bool) -> Result<()> {
     }
     let bar = report::bar(0, "minibatches", quiet);
     let mut epochs = Vec::new();
-    let learned = learn(&pipeline, &read.history, read.summary, |progress| {
+    let checkpoint = fs::read(&kept).ok();
+    let mut unkept = false;
+    let learned = resume(&pipeline, &read.history, read.summary, checkpoint.as_deref(), |progress| {
         match progress {
             Progress::Chose(choices) if !quiet => choices.iter().for_each(|choice| {
                 bar.suspend(|| eprintln!("{}: {}", choice.what, choice.why));
@@ -55,6 +58,21 @@ pub async fn train(arguments: Train, quiet: bool) -> Result<()> {
                 bar.suspend(|| eprintln!("the memory was solved from {rows} rows"));
             }
             Progress::Remembers { .. } => {}
+            Progress::Resumes { .. } if quiet => {}
+            Progress::Resumes { epochs } => bar.suspend(|| {
+                eprintln!("going on from {}, after epoch {epochs} of the cells", kept.display());
+            }),
+            Progress::Ignores { why } => bar.suspend(|| {
+                eprintln!("note: {} is not gone on from: {why}", kept.display());
+            }),
+            Progress::Checkpoint(checkpoint) => {
+                let written = write_whole(&kept, &checkpoint.bytes());
+                // Said once: training can end well without.
+                if let (Err(error), false) = (written, unkept) {
+                    bar.suspend(|| eprintln!("note: a kill would lose what is learned: {error:#}"));
+                    unkept = true;
+                }
+            }
             Progress::Step(step) => {
                 epochs.extend(step.validation.map(|_| step));
                 tell(&bar, &pipeline, step, quiet);
@@ -65,7 +83,10 @@ pub async fn train(arguments: Train, quiet: bool) -> Result<()> {
     bar.finish_and_clear();
     let (model, outcome) = learned?;
     if outcome.epoch == Some(0) && !pipeline.train.memory {
-        bail!("stopped within the first epoch: nothing worth keeping was learned, and no model is written");
+        bail!(
+            "stopped within the first epoch: nothing worth keeping was learned, and no model is written; the same command \
+             goes on"
+        );
     }
     let bytes = model.to_bytes();
     // What cannot be read again must not take the place of what can.
@@ -74,6 +95,11 @@ pub async fn train(arguments: Train, quiet: bool) -> Result<()> {
     write_whole(&arguments.out, &bytes)?;
     if let Some(path) = &arguments.html {
         write_whole(path, training_page::page(&pipeline, &model, &outcome, &epochs).as_bytes())?;
+    }
+    if outcome.complete {
+        remove(&kept)?;
+    } else {
+        eprintln!("stopped early: the same command goes on from {}", kept.display());
     }
     if model.errors.is_none() {
         eprintln!(
@@ -119,6 +145,22 @@ fn tell(bar: &ProgressBar, pipeline: &Pipeline, step: Step, quiet: bool) {
 
 pub(super) fn same(read: &Path, written: &Path) -> bool {
     matches!((read.canonicalize(), written.canonicalize()), (Ok(read), Ok(written)) if read == written)
+}
+
+/// Where it is kept how far training has come, beside what it is to write.
+fn checkpoint_of(out: &Path) -> PathBuf {
+    let mut name = out.as_os_str().to_owned();
+    name.push(".checkpoint");
+    name.into()
+}
+
+fn remove(checkpoint: &Path) -> Result<()> {
+    match fs::remove_file(checkpoint) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", checkpoint.display()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Writes a file aside and renames it: under its name it is whole or not there.

@@ -212,6 +212,8 @@ pub struct Train {
     pub hidden: usize,
     pub layers: usize,
     pub lookback: usize,
+    /// Steps of the lookback that the cells read at once.
+    pub segment: usize,
     pub horizon: usize,
     pub decoder: crate::network::Decoder,
     pub scaling: crate::series::Scaling,
@@ -236,6 +238,12 @@ pub struct Train {
     pub seed: u64,
 }
 
+/// Steps of the recurrence in a window, at most, where the recipe is silent: what training costs grows with them, and
+/// gradients fade over more.
+const RECURRENCES_MOST: usize = 48;
+/// At least: with fewer there is little left to be recurrent.
+const RECURRENCES_LEAST: usize = 12;
+
 const HOUR: i64 = 3_600_000_000;
 const DAY: i64 = 24 * HOUR;
 const WEEK: i64 = 7 * DAY;
@@ -249,9 +257,8 @@ impl Train {
             cell: Some(Default::default()),
             hidden: 32,
             layers: 1,
-            // A day of steps: the shortest history that shows a day's shape. At least 24 steps, for there has to be a
-            // history at all; at most 168 (a week of hours), past which training slows and little is gained.
-            lookback: (DAY / every.max(1)).clamp(24, 168) as usize,
+            lookback: Self::lookback_for(every),
+            segment: Self::segment_for(Self::lookback_for(every)),
             horizon: 24,
             decoder: Default::default(),
             scaling: Default::default(),
@@ -270,6 +277,23 @@ impl Train {
             validation_part: 0.1,
             seed: 1,
         }
+    }
+
+    /// A day of steps: the shortest history that shows a day's shape. At least 24 steps, for there has to be a history at
+    /// all; at most 168 (a week of hours), past which training slows and little is gained.
+    fn lookback_for(every: i64) -> usize {
+        (DAY / every.max(1)).clamp(24, 168) as usize
+    }
+
+    /// The shortest segment that cuts a lookback into a moderate number of steps; single steps where none does. Segments
+    /// are what Lin et al. read long windows by, "SegRNN: segment recurrent neural network for long-term time series
+    /// forecasting", 2023.
+    pub fn segment_for(lookback: usize) -> usize {
+        let cuts = |segment: &usize| {
+            lookback.is_multiple_of(*segment)
+                && (RECURRENCES_LEAST..=RECURRENCES_MOST).contains(&(lookback / segment))
+        };
+        (1..=lookback / RECURRENCES_LEAST).find(cuts).unwrap_or(1)
     }
 
     /// The calendar inputs that differ from one step to the next.

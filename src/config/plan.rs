@@ -162,6 +162,7 @@ impl Pipeline {
         out.key("hidden", &train.hidden);
         out.key("layers", &train.layers);
         out.key("lookback", &train.lookback);
+        out.key("segment", &train.segment);
         out.key("horizon", &train.horizon);
         out.key("decoder", &train.decoder);
         out.key("scaling", &train.scaling);

@@ -3,7 +3,7 @@
 use super::Train;
 use super::checks::Checks;
 use super::spec;
-use crate::network::{HIDDEN_MAX, HORIZON_MAX, LAYERS_MAX, Shape};
+use crate::network::{Decoder, HIDDEN_MAX, HORIZON_MAX, LAYERS_MAX, Shape};
 use crate::series::{Gaps, Rules, Scaling};
 use crate::table::Columns;
 
@@ -40,6 +40,13 @@ impl Checks<'_> {
         let context = spec.context.map(|context| {
             size("context", Some(context), 1, CONTEXT_MAX, "every series keeps as many values")
         });
+        let decoder = spec.decoder.unwrap_or(default.decoder);
+        let segment = match decoder {
+            Decoder::Direct => Train::segment_for(lookback),
+            Decoder::Recursive => 1,
+        };
+        let segment =
+            size("segment", spec.segment, segment, lookback as i64, "the lookback has no more steps");
         let memory = spec.memory.unwrap_or(default.memory);
         let scaling = match (memory, &columns.series) {
             (false, _) => default.scaling,
@@ -57,8 +64,9 @@ impl Checks<'_> {
             hidden,
             layers,
             lookback,
+            segment,
             horizon,
-            decoder: spec.decoder.unwrap_or(default.decoder),
+            decoder,
             scaling: spec.scaling.unwrap_or(scaling),
             calendar: spec.calendar.unwrap_or(default.calendar),
             loss: spec.loss.unwrap_or(default.loss),
@@ -151,12 +159,28 @@ impl Checks<'_> {
                 .value("train.cell", "is \"none\" and \"memory\" is false: nothing is left to forecast with");
         }
         let Some(cell) = train.cell else { return };
+        let segment = train.segment;
+        if train.lookback % segment != 0 {
+            self.problems.value(
+                "train.segment",
+                format!("is {segment}: a lookback of {} steps is not a multiple of it", train.lookback),
+            );
+        }
+        if segment > 1 && train.decoder == Decoder::Recursive {
+            self.problems.value(
+                "train.segment",
+                format!(
+                    "is {segment}: the recursive decoder reads the one step it has just said, so it must be 1"
+                ),
+            );
+        }
+        let width = 1
+            + usize::from(rules.gaps == Gaps::Missing)
+            + columns.covariates.len()
+            + 2 * train.calendar.len();
         let shape = Shape {
             cell,
-            inputs: 1
-                + usize::from(rules.gaps == Gaps::Missing)
-                + columns.covariates.len()
-                + 2 * train.calendar.len(),
+            inputs: width * segment,
             hidden: train.hidden,
             layers: train.layers,
             horizon: train.horizon,

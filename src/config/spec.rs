@@ -134,6 +134,7 @@ pub(super) struct Train {
     pub hidden: Option<i64>,
     pub layers: Option<i64>,
     pub lookback: Option<i64>,
+    pub segment: Option<i64>,
     pub horizon: Option<i64>,
     pub decoder: Option<Decoder>,
     pub scaling: Option<Scaling>,

@@ -14,7 +14,7 @@ pub struct Inputs {
     future: Vec<f32>,
     /// `[window][horizon x known]`
     known: Vec<f32>,
-    /// `past` and `future` as the network takes them, `[step][window][inputs]`.
+    /// `past` and `future` as the network takes them, `[step][window][inputs]`; a step of `past` is a segment.
     by_step: [Vec<f32>; 2],
 }
 
@@ -24,7 +24,8 @@ impl Inputs {
         let Description { inputs: spec, lookback, .. } = description;
         let shape = shape_of(description);
         self.windows += 1;
-        spec.write(rules, view, grow(&mut self.past, lookback * shape.inputs));
+        // Steps lie one behind the other, so that a segment's inputs are side by side already.
+        spec.write(rules, view, grow(&mut self.past, lookback * spec.width()));
         let future = grow(&mut self.future, fed_back(shape) * shape.inputs);
         spec.write_future(rules, view.origin, view.covariates, future);
         spec.write_known(ahead, grow(&mut self.known, shape.horizon * shape.known));
@@ -40,11 +41,12 @@ impl Inputs {
 
     /// All windows as the network takes them.
     pub fn batch(&mut self, description: &Description) -> Batch<'_> {
-        let (shape, lookback) = (shape_of(description), &description.lookback);
+        let shape = shape_of(description);
+        let steps = description.lookback * description.inputs.width() / shape.inputs;
         let [past, future] = &mut self.by_step;
-        by_step(&self.past, self.windows, *lookback, shape.inputs, past);
+        by_step(&self.past, self.windows, steps, shape.inputs, past);
         by_step(&self.future, self.windows, fed_back(shape), shape.inputs, future);
-        Batch { width: self.windows, steps: *lookback, inputs: past, future, known: &self.known }
+        Batch { width: self.windows, steps, inputs: past, future, known: &self.known }
     }
 
     pub fn clear(&mut self) {

@@ -4,8 +4,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::ModelError;
-use crate::network::Shape;
 use crate::network::memory::Own;
+use crate::network::{Decoder, Shape};
 use crate::series::{InputSpec, Moments, Rules, Scaling};
 
 /// The version of the description; a reader refuses any other.
@@ -87,6 +87,8 @@ pub struct Penalty {
 #[serde(deny_unknown_fields)]
 pub struct CellsPart {
     pub network: Shape,
+    /// Steps of the window that go in at one step of the recurrence, their inputs side by side, the oldest first.
+    pub segment: usize,
     /// How much of what they say is believed, by parts of the horizon.
     pub shares: Vec<Share>,
 }
@@ -169,13 +171,19 @@ impl MemoryPart {
 
 impl CellsPart {
     fn wrong(&self, of: &Description) -> Option<String> {
-        let (inputs, shape) = (&of.inputs, &self.network);
-        if inputs.width() != shape.inputs {
+        let (inputs, shape, segment) = (&of.inputs, &self.network, self.segment);
+        if segment == 0 || of.lookback % segment != 0 {
             return Some(format!(
-                "{} inputs are described, the network has {}",
-                inputs.width(),
-                shape.inputs
+                "a lookback of {} steps is not cut into segments of {segment}",
+                of.lookback
             ));
+        }
+        if segment > 1 && shape.decoder == Decoder::Recursive {
+            return Some(format!("a recursive network says one step at a time, but reads {segment}"));
+        }
+        let described = inputs.width().saturating_mul(segment);
+        if described != shape.inputs {
+            return Some(format!("{described} inputs are described, the network has {}", shape.inputs));
         }
         if inputs.known_ahead.len() != shape.known {
             let known = inputs.known_ahead.len();

@@ -5,6 +5,7 @@
 use super::{Network, Shape, Tensors};
 
 /// An exponential moving average of a network's weights.
+#[derive(Clone, Debug)]
 pub struct Average {
     decay: f64,
     steps: u64,
@@ -30,6 +31,20 @@ impl Average {
                 *a = (1.0 - share) * *a + share * w;
             }
         }
+    }
+
+    pub fn decay(&self) -> f64 {
+        self.decay
+    }
+
+    /// How many steps were taken in, and their mean.
+    pub fn parts(&self) -> (u64, &Tensors) {
+        (self.steps, &self.tensors)
+    }
+
+    /// Puts back what [`Average::parts`] gave, the mean as a network.
+    pub fn from_parts(decay: f64, steps: u64, mean: &Network) -> Self {
+        Self { steps, ..Self::new(mean, decay) }
     }
 
     /// The network of the mean weights.

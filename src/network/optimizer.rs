@@ -10,6 +10,7 @@ const BETA_2: f64 = 0.999;
 const EPSILON: f64 = 1e-8;
 
 /// The state of AdamW for one network.
+#[derive(Clone, Debug)]
 pub struct Optimizer {
     /// May be changed between steps.
     pub learning_rate: f64,
@@ -24,6 +25,17 @@ impl Optimizer {
     pub fn new(network: &Network, learning_rate: f64, weight_decay: f64) -> Self {
         let zeros = fused::zeros(network.shape());
         Self { learning_rate, weight_decay, steps: 0, means: zeros.clone(), squares: zeros }
+    }
+
+    /// How many steps were taken, and the running means of the gradients and of their squares.
+    pub fn parts(&self) -> (u64, &Tensors, &Tensors) {
+        (self.steps, &self.means, &self.squares)
+    }
+
+    /// As `like`, with what [`Optimizer::parts`] gave put back, the means as networks.
+    pub fn from_parts(like: &Self, steps: u64, means: &Network, squares: &Network) -> Self {
+        let (means, squares) = (means.tensors().clone(), squares.tensors().clone());
+        Self { steps, means, squares, ..*like }
     }
 
     /// Changes the weights of the network this was made for.

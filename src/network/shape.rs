@@ -57,7 +57,13 @@ impl Shape {
     /// Whether a network of these sizes can be built.
     pub fn check(&self) -> Result<(), ShapeError> {
         let sizes = [
-            ("inputs", self.inputs, 1, INPUTS_MAX, "each step is read whole; leave columns out"),
+            (
+                "inputs",
+                self.inputs,
+                1,
+                INPUTS_MAX,
+                "each is read whole; leave columns out or shorten the segment",
+            ),
             ("hidden", self.hidden, 1, HIDDEN_MAX, "the weights grow with its square; use more layers"),
             ("layers", self.layers, 1, LAYERS_MAX, "gradients do not survive deeper stacks"),
             (

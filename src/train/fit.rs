@@ -3,10 +3,11 @@
 
 use std::ops::ControlFlow;
 
+use super::checkpoint::Checkpoint;
 use super::dropout::Dropout;
 use super::targets::Examples;
 use super::windows::Windows;
-use super::{schedule, shards};
+use super::{Progress, schedule, shards};
 use crate::config::Train;
 use crate::forecaster::Inputs;
 use crate::network::{Average, Gradients, Lesson, Network, Optimizer, Random, Scored, Scratch, TrainScratch};
@@ -31,69 +32,159 @@ pub struct Step {
 }
 
 /// What came of training.
+#[derive(Clone, Debug)]
 pub struct Fitted {
     pub network: Network,
     /// The epoch it is from; 0 is the untrained network.
     pub epoch: usize,
     pub validation: Option<f64>,
+    /// Whether all that the recipe asks for was done.
+    pub complete: bool,
 }
 
-/// Trains `network` on `train`, keeping the mean weights that did best on `validation` (the last ones if that is empty).
-/// `report` may break off; what was best of the finished epochs is returned. The result is a function of the arguments alone, on any
-/// number of threads.
-pub fn fit(
-    recipe: &Train,
-    windows: &Windows<'_>,
-    mut network: Network,
-    train: &Examples,
-    validation: &Examples,
-    mut report: impl FnMut(Step) -> ControlFlow<()>,
-) -> Fitted {
-    let mut optimizer = Optimizer::new(&network, recipe.learning_rate, recipe.weight_decay);
-    let mut average = Average::new(&network, recipe.average);
-    let mut random = Random::new(recipe.seed);
-    let mut order: Vec<usize> = (0..train.len()).collect();
-    let checked: Vec<usize> = (0..validation.len()).collect();
-    let batches = order.len().div_ceil(recipe.batch);
-    let mut best = Fitted { network: network.clone(), epoch: 0, validation: None };
-    for epoch in 1..=recipe.epochs {
-        shuffle(&mut order, &mut random);
-        let dropout = Dropout { share: recipe.dropout, seed: recipe.seed, epoch };
-        let (mut sum, mut count) = (0.0, 0);
-        let mut step = Step { epoch, batch: 0, batches, loss: 0.0, validation: None, best: best.validation };
-        for (batch, chosen) in order.chunks(recipe.batch).enumerate() {
-            let number = (epoch - 1) * batches + batch;
-            let rate = schedule::rate(recipe.warmup, number, recipe.epochs * batches);
-            optimizer.learning_rate = recipe.learning_rate * rate;
-            let scored = gradients(recipe, windows, &network, (train, chosen), dropout);
-            sum += scored.loss_sum;
-            count += scored.count;
-            learn(recipe, &mut optimizer, &mut network, scored);
-            average.add(&network);
-            step = Step { batch: batch + 1, loss: sum / count.max(1) as f64, ..step };
-            if report(step).is_break() {
-                return best;
+/// What is learned from, and how.
+#[derive(Clone, Copy)]
+pub struct Fit<'a> {
+    pub recipe: &'a Train,
+    pub windows: &'a Windows<'a>,
+    pub train: &'a Examples,
+    pub validation: &'a Examples,
+    /// Tells checkpoints of this apart from others.
+    pub identity: &'a str,
+}
+
+/// Where learning stands between two minibatches: with the numbers here it goes on as if it had never stopped.
+#[derive(Clone, Debug)]
+pub struct Learning {
+    pub network: Network,
+    pub average: Average,
+    pub optimizer: Optimizer,
+    /// Epochs that are over, and minibatches of the next one.
+    pub epochs: usize,
+    pub batches: usize,
+    /// Over the targets of the epoch so far, and how many they are.
+    pub loss_sum: f64,
+    pub count: usize,
+    pub best: Fitted,
+}
+
+impl Learning {
+    /// Before the first minibatch.
+    pub fn new(recipe: &Train, network: Network) -> Self {
+        Self {
+            average: Average::new(&network, recipe.average),
+            optimizer: Optimizer::new(&network, recipe.learning_rate, recipe.weight_decay),
+            epochs: 0,
+            batches: 0,
+            loss_sum: 0.0,
+            count: 0,
+            best: Fitted { network: network.clone(), epoch: 0, validation: None, complete: false },
+            network,
+        }
+    }
+
+    fn step(&self, batches: usize) -> Step {
+        let (epoch, batch) = (self.epochs + 1, self.batches);
+        let loss = self.loss_sum / self.count.max(1) as f64;
+        Step { epoch, batch, batches, loss, validation: None, best: self.best.validation }
+    }
+}
+
+impl Fit<'_> {
+    /// Goes on with learning, keeping the mean weights that did best on the validation part (the last ones if that is
+    /// empty). `report` may break off; what was best of the finished epochs is returned. The result is a function of the
+    /// arguments alone, on any number of threads and however often learning was broken off and taken up again.
+    pub fn run(&self, mut now: Learning, report: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>) -> Fitted {
+        let recipe = self.recipe;
+        while now.epochs < recipe.epochs && now.epochs - now.best.epoch < recipe.patience {
+            let went = self.epoch(&mut now, report);
+            let _ = report(Progress::Checkpoint(Checkpoint { learning: &now, of: self.identity }));
+            if went.is_break() {
+                return now.best;
             }
         }
-        let mean = average.network();
-        let score = validate(recipe, windows, &mean, validation, &checked).filter(|score| score.is_finite());
-        let better = score.is_some_and(|score| best.validation.is_none_or(|best| score < best));
-        if best.epoch == 0 || checked.is_empty() || better {
-            best = Fitted { network: mean, epoch, validation: score };
-        }
-        let stop = report(Step { validation: score, best: best.validation, ..step }).is_break();
-        if stop || epoch - best.epoch >= recipe.patience {
-            break;
-        }
+        Fitted { complete: true, ..now.best }
     }
-    best
+
+    /// Learns from the minibatches that are left of an epoch, and validates what came of it.
+    fn epoch(
+        &self,
+        now: &mut Learning,
+        report: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        let Self { recipe, train, validation, .. } = *self;
+        let order = order(recipe.seed, now.epochs + 1, train.len());
+        let minibatches = order.chunks(recipe.batch);
+        let batches = minibatches.len();
+        let dropout = Dropout { share: recipe.dropout, seed: recipe.seed, epoch: now.epochs + 1 };
+        for chosen in minibatches.skip(now.batches) {
+            let number = now.epochs * batches + now.batches;
+            let rate = schedule::rate(recipe.warmup, number, recipe.epochs * batches);
+            now.optimizer.learning_rate = recipe.learning_rate * rate;
+            let scored = self.gradients(&now.network, chosen, dropout);
+            now.loss_sum += scored.loss_sum;
+            now.count += scored.count;
+            learn(recipe, &mut now.optimizer, &mut now.network, scored);
+            now.average.add(&now.network);
+            now.batches += 1;
+            report(Progress::Step(now.step(batches)))?;
+        }
+        let mean = now.average.network();
+        let score = self.validate(&mean).filter(|score| score.is_finite());
+        let better = score.is_some_and(|score| now.best.validation.is_none_or(|best| score < best));
+        let step = now.step(batches);
+        if now.best.epoch == 0 || validation.len() == 0 || better {
+            now.best = Fitted { network: mean, epoch: step.epoch, validation: score, complete: false };
+        }
+        (now.epochs, now.batches, now.loss_sum, now.count) = (step.epoch, 0, 0.0, 0);
+        report(Progress::Step(Step { validation: score, best: now.best.validation, ..step }))
+    }
+
+    /// The loss of a minibatch and its gradients, summed in the order of its shards.
+    fn gradients(&self, network: &Network, chosen: &[usize], dropout: Dropout) -> Scored {
+        let Self { recipe, windows, train, .. } = *self;
+        let chunks: Vec<&[usize]> = chosen.chunks(SHARD).collect();
+        let hidden = network.shape().hidden;
+        let workspace = || (Inputs::default(), TrainScratch::new(network.shape()), Vec::new(), Vec::new());
+        let scored = shards::each(chunks.len(), workspace, |(inputs, scratch, targets, factors), shard| {
+            read(windows, train, chunks[shard], inputs, targets);
+            dropout.factors(chunks[shard], hidden, factors);
+            let lesson = Lesson { targets, loss: recipe.loss, factors };
+            network.loss_and_gradients(&inputs.batch(windows.description), &lesson, scratch)
+        });
+        let none = Scored { loss_sum: 0.0, count: 0, gradients: Gradients::zeros(network.shape()) };
+        scored.into_iter().reduce(plus).unwrap_or(none)
+    }
+
+    /// Mean loss on the validation part; `None` if nothing in it counts.
+    fn validate(&self, network: &Network) -> Option<f64> {
+        let Self { recipe, windows, validation, .. } = *self;
+        let numbers: Vec<usize> = (0..validation.len()).collect();
+        let chunks: Vec<&[usize]> = numbers.chunks(SHARD).collect();
+        let workspace = || (Inputs::default(), Scratch::new(network.shape()), Vec::new(), Vec::new());
+        let losses = shards::each(chunks.len(), workspace, |(inputs, scratch, targets, outputs), shard| {
+            read(windows, validation, chunks[shard], inputs, targets);
+            outputs.resize(targets.len(), 0.0);
+            network.forecast(&inputs.batch(windows.description), scratch, outputs);
+            let errors = outputs.iter().zip(&*targets).filter(|(_, target)| !target.is_nan());
+            errors.fold((0.0, 0u64), |(sum, count), (output, target)| {
+                (sum + recipe.loss.of(output - target).0, count + 1)
+            })
+        });
+        let (sum, count) = losses.into_iter().fold((0.0, 0), |(sum, count), (s, c)| (sum + s, count + c));
+        (count > 0).then(|| sum / count as f64)
+    }
 }
 
-/// Fisher and Yates: each order is equally likely (up to 2^-40, the bias of the remainder).
-fn shuffle(order: &mut [usize], random: &mut Random) {
-    for i in (1..order.len()).rev() {
+/// The order of an epoch by Fisher and Yates: each is equally likely (up to 2^-40, the bias of the remainder). It follows
+/// from the seed and the epoch alone, so that nothing of it has to be kept.
+fn order(seed: u64, epoch: usize, count: usize) -> Vec<usize> {
+    let mut random = Random::keyed(&[seed, epoch as u64]);
+    let mut order: Vec<usize> = (0..count).collect();
+    for i in (1..count).rev() {
         order.swap(i, (random.next_u64() % (i as u64 + 1)) as usize);
     }
+    order
 }
 
 fn learn(recipe: &Train, optimizer: &mut Optimizer, network: &mut Network, mut scored: Scored) {
@@ -104,55 +195,11 @@ fn learn(recipe: &Train, optimizer: &mut Optimizer, network: &mut Network, mut s
     }
 }
 
-/// The loss of a minibatch and its gradients, summed in the order of its shards.
-fn gradients(
-    recipe: &Train,
-    windows: &Windows<'_>,
-    network: &Network,
-    (examples, chosen): (&Examples, &[usize]),
-    dropout: Dropout,
-) -> Scored {
-    let chunks: Vec<&[usize]> = chosen.chunks(SHARD).collect();
-    let hidden = network.shape().hidden;
-    let workspace = || (Inputs::default(), TrainScratch::new(network.shape()), Vec::new(), Vec::new());
-    let scored = shards::each(chunks.len(), workspace, |(inputs, scratch, targets, factors), shard| {
-        read(windows, examples, chunks[shard], inputs, targets);
-        dropout.factors(chunks[shard], hidden, factors);
-        let lesson = Lesson { targets, loss: recipe.loss, factors };
-        network.loss_and_gradients(&inputs.batch(windows.description), &lesson, scratch)
-    });
-    let none = Scored { loss_sum: 0.0, count: 0, gradients: Gradients::zeros(network.shape()) };
-    scored.into_iter().reduce(plus).unwrap_or(none)
-}
-
 fn plus(mut sum: Scored, next: Scored) -> Scored {
     sum.loss_sum += next.loss_sum;
     sum.count += next.count;
     sum.gradients.add(&next.gradients);
     sum
-}
-
-/// Mean loss over the `chosen` examples; `None` if nothing in them counts.
-fn validate(
-    recipe: &Train,
-    windows: &Windows<'_>,
-    network: &Network,
-    examples: &Examples,
-    chosen: &[usize],
-) -> Option<f64> {
-    let chunks: Vec<&[usize]> = chosen.chunks(SHARD).collect();
-    let workspace = || (Inputs::default(), Scratch::new(network.shape()), Vec::new(), Vec::new());
-    let losses = shards::each(chunks.len(), workspace, |(inputs, scratch, targets, outputs), shard| {
-        read(windows, examples, chunks[shard], inputs, targets);
-        outputs.resize(targets.len(), 0.0);
-        network.forecast(&inputs.batch(windows.description), scratch, outputs);
-        let errors = outputs.iter().zip(&*targets).filter(|(_, target)| !target.is_nan());
-        errors.fold((0.0, 0u64), |(sum, count), (output, target)| {
-            (sum + recipe.loss.of(output - target).0, count + 1)
-        })
-    });
-    let (sum, count) = losses.into_iter().fold((0.0, 0), |(sum, count), (s, c)| (sum + s, count + c));
-    (count > 0).then(|| sum / count as f64)
 }
 
 pub(super) fn read(

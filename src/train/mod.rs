@@ -5,6 +5,7 @@
 //! The memory's readout is solved first, in closed form; the cells learn what it leaves over, and how much of what they
 //! say is believed is chosen on the validation part.
 
+mod checkpoint;
 mod choices;
 mod dropout;
 mod examples;
@@ -25,6 +26,7 @@ use std::ops::ControlFlow;
 
 use anyhow::{Context, Result, ensure};
 
+pub use checkpoint::Checkpoint;
 pub use choices::Choice;
 pub use examples::{Example, LEVEL, Shown};
 pub use fit::Step;
@@ -38,6 +40,7 @@ use crate::network::memory::{Memory, Readout};
 use crate::network::{Network, Shape};
 use crate::series::{Gaps, InputSpec, Moments, Running, Scaling};
 use crate::table::time_text;
+use fit::{Fit, Learning};
 use regression::{BLOCKS, Coefficients, Regression};
 use targets::Examples;
 
@@ -62,6 +65,8 @@ pub struct Outcome {
     pub choices: Vec<Choice>,
     /// Forecasts of the part that is only scored.
     pub examples: Vec<Example>,
+    /// Whether the cells, if there are any, learned all that the recipe asks for.
+    pub complete: bool,
 }
 
 /// What training tells while it goes on.
@@ -73,8 +78,14 @@ pub enum Progress<'a> {
     Gathering,
     /// The memory's readout is there, solved from so many rows.
     Remembers { rows: u64 },
+    /// Learning goes on where a checkpoint left it, after so many epochs.
+    Resumes { epochs: usize },
+    /// The checkpoint that was given is not one to go on from, and why: learning begins anew.
+    Ignores { why: String },
     /// A minibatch of the cells is done.
     Step(Step),
+    /// An epoch is over, or learning was broken off: this is what it could go on from.
+    Checkpoint(Checkpoint<'a>),
 }
 
 /// Trains a model for `pipeline` by its recipe. `data` says where the history came from; its times are filled in here.
@@ -86,12 +97,27 @@ pub fn train(
     pipeline: &Pipeline,
     history: &History,
     data: DataSummary,
+    report: impl FnMut(Progress<'_>) -> ControlFlow<()>,
+) -> Result<(Model, Outcome)> {
+    resume(pipeline, history, data, None, report)
+}
+
+/// As [`train`], going on from the bytes of a checkpoint if it is one of the same recipe and history: what comes of it is,
+/// bit for bit, what would have come without the break.
+///
+/// # Errors
+/// As those of [`train`].
+pub fn resume(
+    pipeline: &Pipeline,
+    history: &History,
+    data: DataSummary,
+    checkpoint: Option<&[u8]>,
     mut report: impl FnMut(Progress<'_>) -> ControlFlow<()>,
 ) -> Result<(Model, Outcome)> {
     let recipe = &pipeline.train;
     let split = Split::of(history, recipe.train_part, recipe.validation_part);
     let Some(split) = split else { anyhow::bail!("the history is empty: no row of it was used") };
-    train_parts(pipeline, history, data, split, &mut report)
+    learn(pipeline, history, data, split, checkpoint, &mut report)
 }
 
 /// As [`train`], with the parts of the history given.
@@ -105,6 +131,17 @@ pub fn train_parts(
     split: Split,
     report: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
 ) -> Result<(Model, Outcome)> {
+    learn(pipeline, history, data, split, None, report)
+}
+
+fn learn(
+    pipeline: &Pipeline,
+    history: &History,
+    data: DataSummary,
+    split: Split,
+    checkpoint: Option<&[u8]>,
+    report: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
+) -> Result<(Model, Outcome)> {
     let (recipe, rules) = (&pipeline.train, &pipeline.rules);
     let lanes = walk::lanes(history);
     let mut description = describe(pipeline, history, split, data);
@@ -113,7 +150,7 @@ pub fn train_parts(
     if recipe.memory {
         let chosen = choices::memory(pipeline, history, &lanes, split);
         (description.warm, description.lookback) =
-            (chosen.warm, description.lookback.max(chosen.part.recent + 1));
+            (chosen.warm, whole(description.lookback.max(chosen.part.recent + 1), recipe));
         description.memory = Some(chosen.part);
         choices = chosen.choices;
         let _ = report(Progress::Chose(&choices));
@@ -136,11 +173,13 @@ pub fn train_parts(
         horizon
     );
     let windows = Windows { history, description: &description, rules };
-    let stage = Stage { recipe, windows: &windows, lanes: &lanes, split, folds: &folds };
-    let learned = match &description.cells {
+    let identity = checkpoint::identity(&description, &folds);
+    let stage =
+        Stage { recipe, windows: &windows, lanes: &lanes, split, folds: &folds, checkpoint, identity };
+    let Taught { learned, complete } = match &description.cells {
         Some(part) if folds.is_empty() => stage.alone(part.network, &trained, &validated, report)?,
         Some(part) => stage.on_top(part.network, &trained, &validated, report)?,
-        None => None,
+        None => Taught { learned: None, complete: true },
     };
     if description.cells.is_some() && learned.is_none() {
         choices.push(Choice {
@@ -150,7 +189,7 @@ pub fn train_parts(
     }
     let epoch = learned.as_ref().map(|learned| learned.epoch);
     let cells = learned.map(|Learned { network, shares, .. }| {
-        description.cells = Some(CellsPart { network: *network.shape(), shares });
+        description.cells.as_mut().expect("they were described").shares = shares;
         network
     });
     if let (None, Some(memory)) = (&cells, &description.memory) {
@@ -170,7 +209,7 @@ pub fn train_parts(
     let scoring = scores::Scoring::new(history, &lanes, rules, &model, split);
     let examples = examples::examples(&scoring, &pipeline.columns.targets, &tested);
     let (trained, validated, tested) = (trained.len(), validated.len(), tested.len());
-    let outcome = Outcome { trained, validated, tested, epoch, choices, examples };
+    let outcome = Outcome { trained, validated, tested, epoch, choices, examples, complete };
     Ok((model, outcome))
 }
 
@@ -181,6 +220,13 @@ struct Learned {
     epoch: usize,
 }
 
+/// What came of teaching cells: nothing where they are of no use.
+struct Taught {
+    learned: Option<Learned>,
+    /// Whether all that the recipe asks for was done.
+    complete: bool,
+}
+
 /// What the cells learn from.
 struct Stage<'a> {
     recipe: &'a Train,
@@ -189,6 +235,10 @@ struct Stage<'a> {
     split: Split,
     /// The memory's models: without one block each, and on all.
     folds: &'a [Model],
+    /// Where learning was broken off, if it was.
+    checkpoint: Option<&'a [u8]>,
+    /// Tells this training's checkpoints apart from others.
+    identity: String,
 }
 
 impl Stage<'_> {
@@ -199,12 +249,13 @@ impl Stage<'_> {
         trained: &[Origin],
         validated: &[Origin],
         report: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
-    ) -> Result<Option<Learned>> {
+    ) -> Result<Taught> {
         let train = Examples::new(self.windows, trained.to_vec());
         let check = Examples::new(self.windows, validated.to_vec());
         let shares = vec![Share { until: shape.horizon, share: 1.0 }];
-        let fitted = self.fit(shape, &train, &check, report)?;
-        Ok(Some(Learned { network: fitted.network, shares, epoch: fitted.epoch }))
+        let fitted = self.fit(shape, (&train, &check), (&self.identity, self.checkpoint), report)?;
+        let learned = Learned { network: fitted.network, shares, epoch: fitted.epoch };
+        Ok(Taught { learned: Some(learned), complete: fitted.complete })
     }
 
     /// Cells that learn what the memory leaves over. How much of what they say is believed is found by a trial: cells that
@@ -216,42 +267,92 @@ impl Stage<'_> {
         trained: &[Origin],
         validated: &[Origin],
         report: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
-    ) -> Result<Option<Learned>> {
-        let history = self.windows.history;
-        let step = |origin: &Origin| history.segments[origin.segment as usize].step(origin.place as usize);
+    ) -> Result<Taught> {
         let block = |step: i64| regression::block(self.split, step);
         let left = |which: &(dyn Fn(i64) -> usize + Sync), origins: &[Origin]| {
             Examples::left_over(self.windows, self.lanes, self.folds, which, origins)
         };
         let (train, check) = (left(&block, trained), left(&|_| BLOCKS, validated));
-        let first = train.only(|origin| block(step(origin)) < BLOCKS - 1);
-        let last = train.only(|origin| block(step(origin)) == BLOCKS - 1).thinned(MOST_VALIDATED);
-        let halfway = (self.split.train_end + self.split.validation_end) / 2;
-        let halves =
-            [check.only(|origin| step(origin) < halfway), check.only(|origin| step(origin) >= halfway)];
-        let trial = self.fit(shape, &first, &last.clone().and(&check), report)?;
-        let [early, late] = halves;
-        let shortest = ((self.split.train_end - self.split.first) / BLOCKS as i64)
-            .min((self.split.validation_end - self.split.train_end) / 2);
-        let held = [last, early, late];
-        let shares = shares::choose(self.recipe, self.windows, &trial.network, &held, shortest);
-        if trial.epoch == 0 || shares.iter().all(|share| share.share == 0.0) {
-            return Ok(None);
-        }
-        let fitted = self.fit(shape, &train, &check, report)?;
-        Ok(Some(Learned { network: fitted.network, shares, epoch: fitted.epoch }))
+        // The checkpoints of what is kept tell what the trial found.
+        let of_kept = format!("{} kept ", self.identity);
+        let found = self.checkpoint.and_then(checkpoint::of);
+        let found = found.as_deref().and_then(|of| serde_json::from_str(of.strip_prefix(&of_kept)?).ok());
+        let (shares, checkpoint): (Vec<Share>, _) = match found {
+            Some(shares) => (shares, self.checkpoint),
+            None => {
+                let (trial, shares) = self.trial(shape, &train, &check, report)?;
+                let nothing = trial.epoch == 0 || shares.iter().all(|share| share.share == 0.0);
+                if nothing || !trial.complete {
+                    let learned = Learned { network: trial.network, shares, epoch: trial.epoch };
+                    return Ok(Taught { learned: (!nothing).then_some(learned), complete: trial.complete });
+                }
+                (shares, None)
+            }
+        };
+        let of = of_kept + &serde_json::to_string(&shares)?;
+        let fitted = self.fit(shape, (&train, &check), (&of, checkpoint), report)?;
+        let learned = Learned { network: fitted.network, shares, epoch: fitted.epoch };
+        Ok(Taught { learned: Some(learned), complete: fitted.complete })
     }
 
-    fn fit(
+    /// Cells that do not know the last block, and how much of what they say is believed on what they do not know.
+    fn trial(
         &self,
         shape: Shape,
         train: &Examples,
         check: &Examples,
         report: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
+    ) -> Result<(fit::Fitted, Vec<Share>)> {
+        let history = self.windows.history;
+        let step = |origin: &Origin| history.segments[origin.segment as usize].step(origin.place as usize);
+        let is_last = |origin: &Origin| regression::block(self.split, step(origin)) == BLOCKS - 1;
+        let first = train.only(|origin| !is_last(origin));
+        let last = train.only(is_last).thinned(MOST_VALIDATED);
+        let halfway = (self.split.train_end + self.split.validation_end) / 2;
+        let early = check.only(|origin| step(origin) < halfway);
+        let late = check.only(|origin| step(origin) >= halfway);
+        let of = format!("{} trial", self.identity);
+        let judged = last.clone().and(check);
+        let trial = self.fit(shape, (&first, &judged), (&of, self.checkpoint), report)?;
+        let shortest = ((self.split.train_end - self.split.first) / BLOCKS as i64)
+            .min((self.split.validation_end - self.split.train_end) / 2);
+        let held = [last, early, late];
+        let shares = shares::choose(self.recipe, self.windows, &trial.network, &held, shortest);
+        Ok((trial, shares))
+    }
+
+    fn fit(
+        &self,
+        shape: Shape,
+        (train, check): (&Examples, &Examples),
+        (identity, checkpoint): (&str, Option<&[u8]>),
+        report: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
     ) -> Result<fit::Fitted> {
-        let first = Network::new(shape, self.recipe.seed)?;
-        let check = check.thinned(MOST_VALIDATED);
-        Ok(fit::fit(self.recipe, self.windows, first, train, &check, |step| report(Progress::Step(step))))
+        let begun = Learning::new(self.recipe, Network::new(shape, self.recipe.seed)?);
+        let begun = take_up(begun, checkpoint, identity, report);
+        let validation = &check.thinned(MOST_VALIDATED);
+        let Self { recipe, windows, .. } = *self;
+        Ok(Fit { recipe, windows, train, validation, identity }.run(begun, report))
+    }
+}
+
+/// Where a checkpoint left learning, or its beginning without one.
+fn take_up(
+    begun: Learning,
+    checkpoint: Option<&[u8]>,
+    identity: &str,
+    report: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
+) -> Learning {
+    let Some(bytes) = checkpoint else { return begun };
+    match checkpoint::read(bytes, identity, &begun) {
+        Ok(learning) => {
+            let _ = report(Progress::Resumes { epochs: learning.epochs });
+            learning
+        }
+        Err(why) => {
+            let _ = report(Progress::Ignores { why: why.to_string() });
+            begun
+        }
     }
 }
 
@@ -307,7 +408,7 @@ fn remember(
 }
 
 fn describe(pipeline: &Pipeline, history: &History, split: Split, data: DataSummary) -> Description {
-    let Train { cell, hidden, layers, lookback, horizon, decoder, scaling, .. } = pipeline.train;
+    let Train { cell, hidden, layers, segment, lookback, horizon, decoder, scaling, .. } = pipeline.train;
     let (columns, rules) = (&pipeline.columns, &pipeline.rules);
     let inputs = InputSpec {
         mask: rules.gaps == Gaps::Missing,
@@ -316,15 +417,15 @@ fn describe(pipeline: &Pipeline, history: &History, split: Split, data: DataSumm
         known_ahead: known_moments(pipeline, history, split),
     };
     let time = |step: i64| time_text(rules.grid.start_of(step));
-    let (width, known) = (inputs.width(), inputs.known_ahead.len());
+    let (width, known) = (inputs.width() * segment, inputs.known_ahead.len());
     let shape = |cell| Shape { cell, inputs: width, hidden, layers, horizon, known, decoder };
     Description {
         format: Description::FORMAT,
         horizon,
-        lookback: if cell.is_some() { lookback } else { 1 },
+        lookback: if cell.is_some() { whole(lookback, &pipeline.train) } else { 1 },
         warm: 0,
         memory: None,
-        cells: cell.map(|cell| CellsPart { network: shape(cell), shares: Vec::new() }),
+        cells: cell.map(|cell| CellsPart { network: shape(cell), segment, shares: Vec::new() }),
         rules: rules.clone(),
         targets: columns.targets.clone(),
         covariates: columns.covariates.clone(),
@@ -343,6 +444,11 @@ fn describe(pipeline: &Pipeline, history: &History, split: Split, data: DataSumm
         },
         scores: Vec::new(),
     }
+}
+
+/// So many steps and what fills up the last segment of them.
+fn whole(steps: usize, recipe: &Train) -> usize {
+    if recipe.cell.is_some() { steps.next_multiple_of(recipe.segment) } else { steps }
 }
 
 /// Moments of all observed values of each target in the training part.

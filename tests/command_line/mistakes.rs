@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use super::*;
 
-const PARQUET: &str = "[source.parquet]\npath = \"in.parquet\"\n[sink.parquet]\npath = \"out.parquet\"\n";
+pub(super) const PARQUET: &str =
+    "[source.parquet]\npath = \"in.parquet\"\n[sink.parquet]\npath = \"out.parquet\"\n";
 
 /// An address at which nobody listens.
 fn nobody() -> String {

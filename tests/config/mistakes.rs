@@ -283,6 +283,18 @@ fn a_recipe_has_bounds_and_a_network_that_fits() {
             "11: \"dropout\" in [train] must be in 0..=0.9 (0 is without), not 1",
         ],
     );
+    let segment = |more: &str, why: &str| {
+        refused_addition(
+            &format!("[train]\nlookback = 30\n{more}"),
+            &[&format!("10: \"segment\" in [train] {why}")],
+        );
+    };
+    segment("segment = 0", "must be in 1..=30, not 0: the lookback has no more steps");
+    segment("segment = 7", "is 7: a lookback of 30 steps is not a multiple of it");
+    segment(
+        "segment = 3\ndecoder = \"recursive\"",
+        "is 3: the recursive decoder reads the one step it has just said, so it must be 1",
+    );
     let error = load(&format!("{LEAST}[train]\nhidden = 4096\nlayers = 16\n")).unwrap_err().to_string();
     assert!(error.starts_with("/p/x.toml:8: no network fits [train]: "), "{error}");
     assert_eq!(loaded("[train]\ntrain_part = 0.9\nvalidation_part = 0.1").train.train_part, 0.9);

@@ -60,6 +60,7 @@ fn what_is_left_out_has_a_default() {
     assert_eq!((train.scaling, train.calendar.len()), (Scaling::Fixed, 2));
     assert_eq!((train.epochs, train.batch, train.patience, train.seed), (20, 256, 4, 1));
     assert_eq!((train.learning_rate, train.weight_decay, train.clip), (0.002, 0.0, 1.0));
+    assert_eq!(train.segment, 1);
     assert_eq!((train.warmup, train.average, train.dropout), (0.05, 0.98, 0.1));
     assert_eq!((train.train_part, train.validation_part), (0.7, 0.1));
 }
@@ -202,4 +203,18 @@ fn the_state_depends_on_rows_and_steps_and_not_on_places() {
     let pairs = late.state_keys().into_iter().zip(least.state_keys());
     let differ: Vec<_> = pairs.filter(|(a, b)| a != b).map(|(a, _)| a).collect();
     assert_eq!(differ, [("grid.lateness", "1s".to_string())]);
+}
+
+#[test]
+fn the_segment_leaves_a_moderate_number_of_recurrent_steps() {
+    let of = |train: &str| loaded(&format!("[train]\n{train}")).train.segment;
+    assert_eq!(
+        [48, 96, 120, 168, 720, 10_000].map(|steps| of(&format!("lookback = {steps}"))),
+        [1, 2, 3, 4, 15, 250]
+    );
+    // A prime cannot be cut, and halves of 26 would leave less than a dozen.
+    assert_eq!([61, 26].map(|steps| of(&format!("lookback = {steps}"))), [1, 1]);
+    assert_eq!(of("lookback = 720\ndecoder = \"recursive\""), 1);
+    assert_eq!(of("lookback = 720\nsegment = 24"), 24);
+    assert!(loaded("[train]\nlookback = 720").plan().contains("\nsegment = 15\n"));
 }

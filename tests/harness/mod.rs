@@ -41,6 +41,7 @@ pub struct Case {
     pub context: Option<usize>,
     pub warm: u64,
     pub lookback: usize,
+    pub segment: usize,
     pub horizon: usize,
     pub levels: Vec<f64>,
     pub limit: usize,
@@ -74,6 +75,7 @@ impl Default for Case {
             context: None,
             warm: 0,
             lookback: 3,
+            segment: 1,
             horizon: 2,
             levels: vec![0.8],
             limit: 1000,
@@ -92,7 +94,7 @@ impl Case {
         };
         let shape = Shape {
             cell: self.cell,
-            inputs: inputs.width(),
+            inputs: inputs.width() * self.segment,
             hidden: 9,
             layers: 2,
             horizon: self.horizon,
@@ -107,6 +109,7 @@ impl Case {
             memory: self.memory.then(|| self.memory_part()),
             cells: Some(CellsPart {
                 network: shape,
+                segment: self.segment,
                 shares: vec![Share { until: self.horizon, share: 0.5 }],
             }),
             rules: self.rules.clone(),

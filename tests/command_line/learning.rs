@@ -1,0 +1,56 @@
+//! `train` that is broken off: killed or stopped, the same command goes on and writes the same model.
+
+use std::fs;
+
+use super::mistakes::PARQUET;
+use super::{Place, readings};
+
+const RECIPE: &str = "
+[train]
+memory = false
+hidden = 8
+lookback = 24
+horizon = 2
+batch = 64
+epochs = 60
+patience = 60
+";
+
+fn place() -> Place {
+    let place = Place::new(&format!("{PARQUET}{RECIPE}"));
+    place.readings("in.parquet", &readings(&["a", "b"], 0..1500));
+    place
+}
+
+#[test]
+fn a_killed_training_goes_on_and_writes_the_same_model() {
+    let place = place();
+    place.run("train p.toml --data in.parquet --out whole.safetensors").succeeds();
+    let whole = fs::read(place.path("whole.safetensors")).unwrap();
+    let train = "train p.toml --data in.parquet --out killed.safetensors";
+    for (epoch, signal) in [("epoch   2:", "KILL"), ("epoch   4:", "INT")] {
+        let mut running = place.start(train);
+        running.wait_for(epoch);
+        running.signal(signal);
+        let outcome = running.finish();
+        if signal == "INT" {
+            outcome.succeeds().says(&["going on from", "stopped early: the same command goes on"]);
+            assert_ne!(fs::read(place.path("killed.safetensors")).unwrap(), whole);
+        }
+        assert!(place.path("killed.safetensors.checkpoint").exists());
+    }
+    place.run(train).succeeds().says(&["going on from killed.safetensors.checkpoint, after epoch"]);
+    assert_eq!(fs::read(place.path("killed.safetensors")).unwrap(), whole);
+    assert!(!place.path("killed.safetensors.checkpoint").exists());
+}
+
+#[test]
+fn a_checkpoint_of_something_else_is_ignored_and_replaced() {
+    let place = place();
+    fs::write(place.path("m.safetensors.checkpoint"), "not one").unwrap();
+    place
+        .run("train p.toml --data in.parquet --out m.safetensors --epochs 1")
+        .succeeds()
+        .says(&["note: m.safetensors.checkpoint is not gone on from: "]);
+    assert!(!place.path("m.safetensors.checkpoint").exists());
+}
