@@ -160,7 +160,7 @@ impl Checks<'_> {
         }
         let Some(cell) = train.cell else { return };
         let segment = train.segment;
-        if train.lookback % segment != 0 {
+        if !train.lookback.is_multiple_of(segment) {
             self.problems.value(
                 "train.segment",
                 format!("is {segment}: a lookback of {} steps is not a multiple of it", train.lookback),

@@ -172,7 +172,7 @@ impl MemoryPart {
 impl CellsPart {
     fn wrong(&self, of: &Description) -> Option<String> {
         let (inputs, shape, segment) = (&of.inputs, &self.network, self.segment);
-        if segment == 0 || of.lookback % segment != 0 {
+        if segment == 0 || !of.lookback.is_multiple_of(segment) {
             return Some(format!(
                 "a lookback of {} steps is not cut into segments of {segment}",
                 of.lookback

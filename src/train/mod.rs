@@ -5,6 +5,7 @@
 //! The memory's readout is solved first, in closed form; the cells learn what it leaves over, and how much of what they
 //! say is believed is chosen on the validation part.
 
+mod cells;
 mod checkpoint;
 mod choices;
 mod dropout;
@@ -35,19 +36,16 @@ pub use walk::{Lane, lanes, walk};
 pub use windows::{Origin, Split, Windows, origins};
 
 use crate::config::{Pipeline, Train};
-use crate::model::{CellsPart, DataSummary, Description, Model, Remembering, Share};
+use crate::model::{CellsPart, DataSummary, Description, Model, Remembering};
+use crate::network::Shape;
 use crate::network::memory::{Memory, Readout};
-use crate::network::{Network, Shape};
 use crate::series::{Gaps, InputSpec, Moments, Running, Scaling};
 use crate::table::time_text;
-use fit::{Fit, Learning};
+use cells::{Learned, Stage, Taught};
 use regression::{BLOCKS, Coefficients, Regression};
-use targets::Examples;
 
 /// Most windows that the cells learn from: more of a history teach little that is new, and these take hours already.
 const MOST_TRAINED: usize = 1_000_000;
-/// Most windows looked at after each epoch.
-const MOST_VALIDATED: usize = 20_000;
 /// Most windows of a part that are scored: at this number the standard error of the mean is far below a percent, and a
 /// history of years costs seconds.
 const MOST_SCORED: usize = 50_000;
@@ -211,149 +209,6 @@ fn learn(
     let (trained, validated, tested) = (trained.len(), validated.len(), tested.len());
     let outcome = Outcome { trained, validated, tested, epoch, choices, examples, complete };
     Ok((model, outcome))
-}
-
-/// Cells and how much they are believed.
-struct Learned {
-    network: Network,
-    shares: Vec<Share>,
-    epoch: usize,
-}
-
-/// What came of teaching cells: nothing where they are of no use.
-struct Taught {
-    learned: Option<Learned>,
-    /// Whether all that the recipe asks for was done.
-    complete: bool,
-}
-
-/// What the cells learn from.
-struct Stage<'a> {
-    recipe: &'a Train,
-    windows: &'a Windows<'a>,
-    lanes: &'a [Lane],
-    split: Split,
-    /// The memory's models: without one block each, and on all.
-    folds: &'a [Model],
-    /// Where learning was broken off, if it was.
-    checkpoint: Option<&'a [u8]>,
-    /// Tells this training's checkpoints apart from others.
-    identity: String,
-}
-
-impl Stage<'_> {
-    /// Cells that forecast everything.
-    fn alone(
-        &self,
-        shape: Shape,
-        trained: &[Origin],
-        validated: &[Origin],
-        report: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
-    ) -> Result<Taught> {
-        let train = Examples::new(self.windows, trained.to_vec());
-        let check = Examples::new(self.windows, validated.to_vec());
-        let shares = vec![Share { until: shape.horizon, share: 1.0 }];
-        let fitted = self.fit(shape, (&train, &check), (&self.identity, self.checkpoint), report)?;
-        let learned = Learned { network: fitted.network, shares, epoch: fitted.epoch };
-        Ok(Taught { learned: Some(learned), complete: fitted.complete })
-    }
-
-    /// Cells that learn what the memory leaves over. How much of what they say is believed is found by a trial: cells that
-    /// have not seen the last block are judged on it and on both halves of the validation part. Where nothing is believed,
-    /// there are no cells.
-    fn on_top(
-        &self,
-        shape: Shape,
-        trained: &[Origin],
-        validated: &[Origin],
-        report: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
-    ) -> Result<Taught> {
-        let block = |step: i64| regression::block(self.split, step);
-        let left = |which: &(dyn Fn(i64) -> usize + Sync), origins: &[Origin]| {
-            Examples::left_over(self.windows, self.lanes, self.folds, which, origins)
-        };
-        let (train, check) = (left(&block, trained), left(&|_| BLOCKS, validated));
-        // The checkpoints of what is kept tell what the trial found.
-        let of_kept = format!("{} kept ", self.identity);
-        let found = self.checkpoint.and_then(checkpoint::of);
-        let found = found.as_deref().and_then(|of| serde_json::from_str(of.strip_prefix(&of_kept)?).ok());
-        let (shares, checkpoint): (Vec<Share>, _) = match found {
-            Some(shares) => (shares, self.checkpoint),
-            None => {
-                let (trial, shares) = self.trial(shape, &train, &check, report)?;
-                let nothing = trial.epoch == 0 || shares.iter().all(|share| share.share == 0.0);
-                if nothing || !trial.complete {
-                    let learned = Learned { network: trial.network, shares, epoch: trial.epoch };
-                    return Ok(Taught { learned: (!nothing).then_some(learned), complete: trial.complete });
-                }
-                (shares, None)
-            }
-        };
-        let of = of_kept + &serde_json::to_string(&shares)?;
-        let fitted = self.fit(shape, (&train, &check), (&of, checkpoint), report)?;
-        let learned = Learned { network: fitted.network, shares, epoch: fitted.epoch };
-        Ok(Taught { learned: Some(learned), complete: fitted.complete })
-    }
-
-    /// Cells that do not know the last block, and how much of what they say is believed on what they do not know.
-    fn trial(
-        &self,
-        shape: Shape,
-        train: &Examples,
-        check: &Examples,
-        report: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
-    ) -> Result<(fit::Fitted, Vec<Share>)> {
-        let history = self.windows.history;
-        let step = |origin: &Origin| history.segments[origin.segment as usize].step(origin.place as usize);
-        let is_last = |origin: &Origin| regression::block(self.split, step(origin)) == BLOCKS - 1;
-        let first = train.only(|origin| !is_last(origin));
-        let last = train.only(is_last).thinned(MOST_VALIDATED);
-        let halfway = (self.split.train_end + self.split.validation_end) / 2;
-        let early = check.only(|origin| step(origin) < halfway);
-        let late = check.only(|origin| step(origin) >= halfway);
-        let of = format!("{} trial", self.identity);
-        let judged = last.clone().and(check);
-        let trial = self.fit(shape, (&first, &judged), (&of, self.checkpoint), report)?;
-        let shortest = ((self.split.train_end - self.split.first) / BLOCKS as i64)
-            .min((self.split.validation_end - self.split.train_end) / 2);
-        let held = [last, early, late];
-        let shares = shares::choose(self.recipe, self.windows, &trial.network, &held, shortest);
-        Ok((trial, shares))
-    }
-
-    fn fit(
-        &self,
-        shape: Shape,
-        (train, check): (&Examples, &Examples),
-        (identity, checkpoint): (&str, Option<&[u8]>),
-        report: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
-    ) -> Result<fit::Fitted> {
-        let begun = Learning::new(self.recipe, Network::new(shape, self.recipe.seed)?);
-        let begun = take_up(begun, checkpoint, identity, report);
-        let validation = &check.thinned(MOST_VALIDATED);
-        let Self { recipe, windows, .. } = *self;
-        Ok(Fit { recipe, windows, train, validation, identity }.run(begun, report))
-    }
-}
-
-/// Where a checkpoint left learning, or its beginning without one.
-fn take_up(
-    begun: Learning,
-    checkpoint: Option<&[u8]>,
-    identity: &str,
-    report: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
-) -> Learning {
-    let Some(bytes) = checkpoint else { return begun };
-    match checkpoint::read(bytes, identity, &begun) {
-        Ok(learning) => {
-            let _ = report(Progress::Resumes { epochs: learning.epochs });
-            learning
-        }
-        Err(why) => {
-            let _ = report(Progress::Ignores { why: why.to_string() });
-            begun
-        }
-    }
 }
 
 /// Models of the memory alone: first those fitted without one of the blocks each, last the one that serves. Writes what

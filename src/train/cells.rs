@@ -1,0 +1,161 @@
+//! Teaching the cells: alone, or on what the memory leaves over, and as far as that is of use.
+
+use std::ops::ControlFlow;
+
+use anyhow::Result;
+
+use super::fit::{self, Fit, Learning};
+use super::regression::{self, BLOCKS};
+use super::targets::Examples;
+use super::walk::Lane;
+use super::windows::{Origin, Split, Windows};
+use super::{Progress, checkpoint, shares};
+use crate::config::Train;
+use crate::model::{Model, Share};
+use crate::network::{Network, Shape};
+
+/// Most windows looked at after each epoch.
+const MOST_VALIDATED: usize = 20_000;
+
+/// Cells and how much they are believed.
+pub struct Learned {
+    pub network: Network,
+    pub shares: Vec<Share>,
+    pub epoch: usize,
+}
+
+/// What came of teaching cells: nothing where they are of no use.
+pub struct Taught {
+    pub learned: Option<Learned>,
+    /// Whether all that the recipe asks for was done.
+    pub complete: bool,
+}
+
+/// What the cells learn from.
+pub struct Stage<'a> {
+    pub recipe: &'a Train,
+    pub windows: &'a Windows<'a>,
+    pub lanes: &'a [Lane],
+    pub split: Split,
+    /// The memory's models: without one block each, and on all.
+    pub folds: &'a [Model],
+    /// Where learning was broken off, if it was.
+    pub checkpoint: Option<&'a [u8]>,
+    /// Tells this training's checkpoints apart from others.
+    pub identity: String,
+}
+
+impl Stage<'_> {
+    /// Cells that forecast everything.
+    pub fn alone(
+        &self,
+        shape: Shape,
+        trained: &[Origin],
+        validated: &[Origin],
+        report: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
+    ) -> Result<Taught> {
+        let train = Examples::new(self.windows, trained.to_vec());
+        let check = Examples::new(self.windows, validated.to_vec());
+        let shares = vec![Share { until: shape.horizon, share: 1.0 }];
+        let fitted = self.fit(shape, (&train, &check), (&self.identity, self.checkpoint), report)?;
+        let learned = Learned { network: fitted.network, shares, epoch: fitted.epoch };
+        Ok(Taught { learned: Some(learned), complete: fitted.complete })
+    }
+
+    /// Cells that learn what the memory leaves over. How much of what they say is believed is found by a trial: cells that
+    /// have not seen the last block are judged on it and on both halves of the validation part. Where nothing is believed,
+    /// there are no cells.
+    pub fn on_top(
+        &self,
+        shape: Shape,
+        trained: &[Origin],
+        validated: &[Origin],
+        report: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
+    ) -> Result<Taught> {
+        let block = |step: i64| regression::block(self.split, step);
+        let left = |which: &(dyn Fn(i64) -> usize + Sync), origins: &[Origin]| {
+            Examples::left_over(self.windows, self.lanes, self.folds, which, origins)
+        };
+        let (train, check) = (left(&block, trained), left(&|_| BLOCKS, validated));
+        // The checkpoints of what is kept tell what the trial found.
+        let of_kept = format!("{} kept ", self.identity);
+        let found = self.checkpoint.and_then(checkpoint::of);
+        let found = found.as_deref().and_then(|of| serde_json::from_str(of.strip_prefix(&of_kept)?).ok());
+        let (shares, checkpoint): (Vec<Share>, _) = match found {
+            Some(shares) => (shares, self.checkpoint),
+            None => {
+                let (trial, shares) = self.trial(shape, &train, &check, report)?;
+                let nothing = trial.epoch == 0 || shares.iter().all(|share| share.share == 0.0);
+                if nothing || !trial.complete {
+                    let learned = Learned { network: trial.network, shares, epoch: trial.epoch };
+                    return Ok(Taught { learned: (!nothing).then_some(learned), complete: trial.complete });
+                }
+                (shares, None)
+            }
+        };
+        let of = of_kept + &serde_json::to_string(&shares)?;
+        let fitted = self.fit(shape, (&train, &check), (&of, checkpoint), report)?;
+        let learned = Learned { network: fitted.network, shares, epoch: fitted.epoch };
+        Ok(Taught { learned: Some(learned), complete: fitted.complete })
+    }
+
+    /// Cells that do not know the last block, and how much of what they say is believed on what they do not know.
+    fn trial(
+        &self,
+        shape: Shape,
+        train: &Examples,
+        check: &Examples,
+        report: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
+    ) -> Result<(fit::Fitted, Vec<Share>)> {
+        let history = self.windows.history;
+        let step = |origin: &Origin| history.segments[origin.segment as usize].step(origin.place as usize);
+        let is_last = |origin: &Origin| regression::block(self.split, step(origin)) == BLOCKS - 1;
+        let first = train.only(|origin| !is_last(origin));
+        let last = train.only(is_last).thinned(MOST_VALIDATED);
+        let halfway = (self.split.train_end + self.split.validation_end) / 2;
+        let early = check.only(|origin| step(origin) < halfway);
+        let late = check.only(|origin| step(origin) >= halfway);
+        let of = format!("{} trial", self.identity);
+        let judged = last.clone().and(check);
+        let trial = self.fit(shape, (&first, &judged), (&of, self.checkpoint), report)?;
+        let shortest = ((self.split.train_end - self.split.first) / BLOCKS as i64)
+            .min((self.split.validation_end - self.split.train_end) / 2);
+        let held = [last, early, late];
+        let shares = shares::choose(self.recipe, self.windows, &trial.network, &held, shortest);
+        Ok((trial, shares))
+    }
+
+    fn fit(
+        &self,
+        shape: Shape,
+        (train, check): (&Examples, &Examples),
+        (identity, checkpoint): (&str, Option<&[u8]>),
+        report: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
+    ) -> Result<fit::Fitted> {
+        let begun = Learning::new(self.recipe, Network::new(shape, self.recipe.seed)?);
+        let begun = take_up(begun, checkpoint, identity, report);
+        let validation = &check.thinned(MOST_VALIDATED);
+        let Self { recipe, windows, .. } = *self;
+        Ok(Fit { recipe, windows, train, validation, identity }.run(begun, report))
+    }
+}
+
+/// Where a checkpoint left learning, or its beginning without one.
+fn take_up(
+    begun: Learning,
+    checkpoint: Option<&[u8]>,
+    identity: &str,
+    report: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
+) -> Learning {
+    let Some(bytes) = checkpoint else { return begun };
+    match checkpoint::read(bytes, identity, &begun) {
+        Ok(learning) => {
+            let _ = report(Progress::Resumes { epochs: learning.epochs });
+            learning
+        }
+        Err(why) => {
+            let _ = report(Progress::Ignores { why: why.to_string() });
+            begun
+        }
+    }
+}
