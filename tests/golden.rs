@@ -92,8 +92,9 @@ fn check_steps(case: &Case, network: &Network) {
     let mut state = case.first_state(network);
     let mut scratch = Scratch::new(network.shape());
     let mut outputs = Vec::new();
+    let columns: Vec<usize> = (0..case.batch).collect();
     for input in case.x.data.chunks_exact(case.batch * case.input) {
-        network.step(&mut state, input, &mut scratch);
+        network.step(&mut state, &columns, input, &mut scratch);
         outputs.extend_from_slice(state.hidden(case.layers - 1));
     }
     close("outputs", &outputs, &case.y.data, 0.0, OUTPUT_TOLERANCE);

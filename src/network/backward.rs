@@ -6,7 +6,7 @@ use super::activations::widest;
 use super::cells::Backward;
 use super::fused::{FusedLayer, gate_rows, head_rows, output_rows, state_rows, transposed};
 use super::run::{LayerRun, Run, TILE};
-use super::{Gradients, Network, Shape};
+use super::{Gradients, Loss, Network, Shape};
 
 /// What of the loss's derivative is on its way back through one layer, and its gradients so far.
 struct LayerBack {
@@ -73,6 +73,22 @@ impl Back {
     /// ḣ of the top layer for the step that [`Back::step`] goes through next, `[column][hidden]`.
     pub fn top(&mut self) -> &mut [f32] {
         self.layers[self.shape.layers - 1].dh.as_mut_slice()
+    }
+
+    /// Judges what reading `i` of the direct head said by `targets` `[column][horizon]`, where NaN do not count: the sum of
+    /// the losses and how many they are. Keeps their slopes.
+    pub fn score(&mut self, run: &Run, i: usize, targets: &[f32], loss: Loss) -> (f64, usize) {
+        let (mut sum, mut count) = (0.0, 0);
+        for (column, targets) in targets.chunks_exact(self.shape.horizon).enumerate() {
+            let at = i * run.padded + column;
+            for (row, target) in targets.iter().enumerate().filter(|(_, target)| !target.is_nan()) {
+                let (value, slope) = loss.of(run.head.outputs[(row, at)] - target);
+                sum += value;
+                count += 1;
+                self.doutputs[(row, at)] = slope;
+            }
+        }
+        (sum, count)
     }
 
     /// From reading `i` of the head, whose part of `doutputs` is complete, to ḣ of the top layer.

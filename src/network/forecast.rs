@@ -1,6 +1,6 @@
 //! Forecasting: from whole windows, or one step at a time with the state carried along.
 
-use super::run::{Run, columns, tiles};
+use super::run::{Run, tiles};
 use super::{Network, Shape, State};
 
 /// What the network reads to forecast `width` columns at once.
@@ -36,7 +36,7 @@ impl Batch<'_> {
 /// Buffers of forecasting, used again and again: nothing is allocated for a batch, whatever its width (but
 /// for what the matrix product packs its operands into).
 pub struct Scratch {
-    run: Run,
+    pub(super) run: Run,
 }
 
 impl Scratch {
@@ -54,14 +54,27 @@ impl Network {
         self.forecast_tiles(None, batch, &mut scratch.run, out);
     }
 
-    /// As [`Network::forecast`], from `state`, which stays as it is. `batch` holds the steps since; there may
-    /// be none.
-    pub fn forecast_from(&self, state: &State, batch: &Batch<'_>, scratch: &mut Scratch, out: &mut [f32]) {
-        assert!(state.fits(self.shape(), batch.width), "the state is that of the batch's columns");
-        self.forecast_tiles(Some(state), batch, &mut scratch.run, out);
+    /// As [`Network::forecast`], from the states of `columns`, which stay as they are: a column of the batch each. `batch`
+    /// holds the steps since; there may be none.
+    pub fn forecast_from(
+        &self,
+        (state, columns): (&State, &[usize]),
+        batch: &Batch<'_>,
+        scratch: &mut Scratch,
+        out: &mut [f32],
+    ) {
+        self.check(state, columns);
+        assert_eq!(columns.len(), batch.width, "a column of the state for each of the batch");
+        self.forecast_tiles(Some((state, columns)), batch, &mut scratch.run, out);
     }
 
-    fn forecast_tiles(&self, from: Option<&State>, batch: &Batch<'_>, run: &mut Run, out: &mut [f32]) {
+    fn forecast_tiles(
+        &self,
+        from: Option<(&State, &[usize])>,
+        batch: &Batch<'_>,
+        run: &mut Run,
+        out: &mut [f32],
+    ) {
         let shape = self.shape();
         batch.check(shape);
         assert_eq!(run.shape, *shape, "the scratch is that of the network's shape");
@@ -72,19 +85,26 @@ impl Network {
         }
     }
 
-    /// Takes one step with `input` `[column][input]`; afterwards `state` is the state after it.
+    /// The chosen columns of `state`, none of them twice, take one step with `input` `[column][input]`.
     ///
-    /// The same steps give the same bits as in a window. Panics when `input` has the wrong length.
-    pub fn step(&self, state: &mut State, input: &[f32], scratch: &mut Scratch) {
-        let (shape, width, run) = (self.shape(), state.width(), &mut scratch.run);
-        assert!(state.fits(shape, width), "the state is that of the network's shape");
+    /// The same steps give the same bits as in a window, whichever columns step together. Panics when `input` has the wrong
+    /// length or a column is not there.
+    pub fn step(&self, state: &mut State, columns: &[usize], input: &[f32], scratch: &mut Scratch) {
+        let (shape, width, run) = (self.shape(), columns.len(), &mut scratch.run);
+        self.check(state, columns);
         assert_eq!(run.shape, *shape, "the scratch is that of the network's shape");
         assert_eq!(input.len(), width * shape.inputs, "input is [column][input]");
         for tile in tiles(width) {
-            run.begin(Some(state), tile);
-            run.feed(0, columns(input, 0, width, shape.inputs, tile));
+            run.begin(Some((&*state, columns)), tile);
+            run.feed(0, super::run::columns(input, 0, width, shape.inputs, tile));
             run.advance(self, 0);
-            run.store(1, state, tile);
+            run.store(1, (&mut *state, columns), tile);
         }
+    }
+
+    fn check(&self, state: &State, columns: &[usize]) {
+        assert!(state.fits(self.shape()), "the state is that of the network's shape");
+        let within = columns.iter().all(|column| *column < state.width());
+        assert!(within, "the columns are those of the state");
     }
 }

@@ -29,6 +29,17 @@ pub enum Decoder {
     Recursive,
 }
 
+/// Where the state comes from that a forecast is said from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StateKind {
+    /// From a window of the last steps, read anew for every forecast.
+    #[default]
+    Window,
+    /// Carried from step to step: a reading costs one step, whatever the history.
+    Carried,
+}
+
 /// What training minimises.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -93,6 +104,7 @@ named!(
     Gru = "gru"
 );
 named!(Decoder, "decoder", Direct = "direct", Recursive = "recursive");
+named!(StateKind, "state", Window = "window", Carried = "carried");
 named!(Loss, "loss", Mse = "mse", Mae = "mae", Huber = "huber");
 
 #[cfg(test)]
@@ -113,6 +125,7 @@ mod tests {
     fn names_are_those_in_files() {
         same_as_serde(CellKind::ALL);
         same_as_serde(Decoder::ALL);
+        same_as_serde(StateKind::ALL);
         same_as_serde(Loss::ALL);
     }
 

@@ -53,6 +53,16 @@ impl Network {
         Ok(Self::pack(shape, tensors))
     }
 
+    /// The same network with a head that says 0 until it has learned.
+    pub fn silent(mut self) -> Self {
+        self.update(|tensors| {
+            for (_, tensor) in tensors.iter_mut().filter(|(name, _)| name.starts_with("head.")) {
+                tensor.data.fill(0.0);
+            }
+        });
+        self
+    }
+
     /// A network with the given weights: exactly the tensors that `shape` calls for.
     pub fn from_tensors(shape: Shape, tensors: &Tensors) -> Result<Self, WeightsError> {
         shape.check()?;

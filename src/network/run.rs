@@ -80,42 +80,57 @@ impl Run {
         self.kept
     }
 
+    /// Readings of the head that can be kept.
+    pub fn said(&self) -> usize {
+        self.head.outputs.ncols() / TILE
+    }
+
     /// The block of the states before a step, or of the gates in it.
     pub fn block(&self, step: usize) -> usize {
         if self.kept == 0 { 0 } else { step }
     }
 
     /// Makes ready for the columns of a tile, with the states `from` or with zeros.
-    pub fn begin(&mut self, from: Option<&State>, tile: Tile) {
+    pub fn begin(&mut self, from: Option<(&State, &[usize])>, tile: Tile) {
         self.padded = tile.count.next_multiple_of(SMALLEST);
         let hidden = self.shape.hidden;
+        let column = |place: usize| {
+            // Columns that only fill up a product start from zero, too.
+            let (state, columns) = from.filter(|_| place < tile.count)?;
+            Some((state, columns[tile.first + place]))
+        };
         for (k, layer) in self.layers.iter_mut().enumerate() {
             let (state_rows, cell_rows) = (layer.states.nrows(), layer.cells.nrows());
-            let (states, cells) = (layer.states.as_mut_slice(), layer.cells.as_mut_slice());
-            let (states, cells) =
-                (&mut states[..self.padded * state_rows], &mut cells[..self.padded * cell_rows]);
-            // Without a state there are no columns to copy, and all become zero.
-            let (h, c) = from.map_or((&[][..], &[][..]), |state| {
-                let part = |numbers, rows| columns(numbers, 0, state.width(), rows, tile);
-                (part(state.hidden(k), hidden), part(state.cell(k), cell_rows))
-            });
-            copy_rows((h, hidden, 0), (states, state_rows, 0), hidden);
-            copy_rows((c, cell_rows, 0), (cells, cell_rows, 0), cell_rows);
+            for place in 0..self.padded {
+                let states = &mut layer.states.as_mut_slice()[place * state_rows..][..hidden];
+                let cells = &mut layer.cells.as_mut_slice()[place * cell_rows..][..cell_rows];
+                match column(place) {
+                    Some((state, column)) => {
+                        states.copy_from_slice(&state.hidden(k)[column * hidden..][..hidden]);
+                        cells.copy_from_slice(&state.cell(k)[column * cell_rows..][..cell_rows]);
+                    }
+                    None => {
+                        states.fill(0.0);
+                        cells.fill(0.0);
+                    }
+                }
+            }
         }
     }
 
-    /// The states after `done` steps.
-    pub fn store(&self, done: usize, state: &mut State, tile: Tile) {
+    /// Writes the states after `done` steps to the tile's part of `columns`.
+    pub fn store(&self, done: usize, (state, columns): (&mut State, &[usize]), tile: Tile) {
         let hidden = self.shape.hidden;
         let start = self.block(done) * self.padded;
         for (k, layer) in self.layers.iter().enumerate() {
-            let rows = layer.states.nrows();
-            let from = &layer.states.as_slice()[start * rows..][..tile.count * rows];
-            let to = &mut state.hidden_mut(k)[tile.first * hidden..][..tile.count * hidden];
-            copy_rows((from, rows, 0), (to, hidden, 0), hidden);
-            if layer.cells.nrows() > 0 {
-                let from = &layer.cells.as_slice()[start * hidden..][..tile.count * hidden];
-                state.cell_mut(k)[tile.first * hidden..][..from.len()].copy_from_slice(from);
+            let (rows, cell_rows) = (layer.states.nrows(), layer.cells.nrows());
+            for (place, column) in columns[tile.first..][..tile.count].iter().enumerate() {
+                let from = (start + place) * rows;
+                state.hidden_mut(k)[column * hidden..][..hidden]
+                    .copy_from_slice(&layer.states.as_slice()[from..from + hidden]);
+                let from = (start + place) * cell_rows;
+                state.cell_mut(k)[column * cell_rows..][..cell_rows]
+                    .copy_from_slice(&layer.cells.as_slice()[from..from + cell_rows]);
             }
         }
     }
@@ -196,7 +211,7 @@ impl Run {
     pub fn forecast(
         &mut self,
         network: &Network,
-        from: Option<&State>,
+        from: Option<(&State, &[usize])>,
         batch: &Batch<'_>,
         tile: Tile,
         out: &mut [f32],
@@ -220,6 +235,13 @@ impl Run {
                 self.advance(network, done);
             }
         }
+    }
+
+    /// What reading `i` of the head said to the columns of `out`, `[column][value]`.
+    pub fn said_values(&self, i: usize, out: &mut [f32]) {
+        let (rows, values) = (self.head.outputs.nrows(), self.shape.head_rows());
+        let said = &self.head.outputs.as_slice()[self.block(i) * self.padded * rows..];
+        copy_rows((said, rows, 0), (out, values, 0), values);
     }
 
     /// The top layer's h after `done` steps, `[column][hidden]`.

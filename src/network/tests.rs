@@ -250,13 +250,16 @@ fn carried_states_forecast_as_windows_do() {
         let network = Network::new(shape, 8).unwrap();
         let mut scratch = Scratch::new(&shape);
         let numbers = Numbers::new(&shape, 67, 5, 9);
-        let mut state = State::zeros(&shape, 67);
+        // In another order than they lie in, and between others.
+        let columns: Vec<usize> = (0..67).map(|column| 3 + (column * 5) % 67).collect();
+        let mut state = State::zeros(&shape, 75);
         for input in numbers.inputs.chunks_exact(67 * shape.inputs) {
-            network.step(&mut state, input, &mut scratch);
+            network.step(&mut state, &columns, input, &mut scratch);
         }
         let carried = Batch { steps: 0, inputs: &[], ..numbers.batch() };
         let mut out = vec![0.0; 67 * shape.horizon];
-        network.forecast_from(&state, &carried, &mut scratch, &mut out);
+        network.forecast_from((&state, &columns), &carried, &mut scratch, &mut out);
+        assert!(state.column(2).chain(state.column(70)).all(|number| number == 0.0));
         assert_eq!(out, forecast(&network, &numbers, &mut scratch));
     }
 }
@@ -326,4 +329,70 @@ fn the_optimizer_learns() {
     let after = loss(&network, &numbers, Loss::Mse);
     assert!(after < 0.02 * before, "{before} {after}");
     assert_eq!(network.tensors(), train().tensors());
+}
+
+/// Numbers of sequences: inputs, what is known, and targets, some of them missing.
+fn sequence_numbers(shape: &Shape, width: usize, steps: usize, burn_in: usize) -> [Vec<f32>; 3] {
+    let mut random = Random::new(31);
+    let mut draw = |count: usize| (0..count).map(|_| random.within(1.0)).collect::<Vec<f32>>();
+    let readings = (steps - burn_in) * width * shape.horizon;
+    let [inputs, known, mut targets] =
+        [draw(steps * width * shape.inputs), draw(readings * shape.known), draw(readings)];
+    targets.iter_mut().step_by(7).for_each(|target| *target = f32::NAN);
+    [inputs, known, targets]
+}
+
+#[test]
+fn along_a_sequence_is_said_what_windows_from_its_beginning_say() {
+    for &cell in CellKind::ALL {
+        let shape = shape(cell, Decoder::Direct, 2, 2);
+        let network = Network::new(shape, 3).unwrap();
+        let (width, steps, burn_in) = (67, 6, 2);
+        let [inputs, known, _] = sequence_numbers(&shape, width, steps, burn_in);
+        let sequences = Sequences { width, steps, burn_in, inputs: &inputs, known: &known };
+        let readings = sequences.readings();
+        let mut along = vec![0.0; readings * width * shape.horizon];
+        let mut scratch = Scratch::new(&shape);
+        network.forecast_along(&sequences, &mut scratch, &mut along);
+        let known = known.chunks_exact(width * shape.horizon * shape.known);
+        for ((reading, known), said) in
+            (0..readings).zip(known).zip(along.chunks_exact(width * shape.horizon))
+        {
+            let steps = burn_in + reading + 1;
+            let inputs = &inputs[..steps * width * shape.inputs];
+            let batch = Batch { width, steps, inputs, future: &[], known };
+            let mut out = vec![0.0; said.len()];
+            network.forecast(&batch, &mut scratch, &mut out);
+            assert_eq!(out, said, "{cell}");
+        }
+    }
+}
+
+#[test]
+fn gradients_along_a_sequence_are_finite_differences() {
+    for &cell in CellKind::ALL {
+        let shape = shape(cell, Decoder::Direct, 2, 2);
+        let network = Network::new(shape, 3).unwrap();
+        let (width, steps, burn_in) = (9, 5, 2);
+        let [inputs, known, targets] = sequence_numbers(&shape, width, steps, burn_in);
+        let sequences = Sequences { width, steps, burn_in, inputs: &inputs, known: &known };
+        let lesson = Lesson { targets: &targets, loss: Loss::Mse, factors: &[] };
+        let loss = |network: &Network| {
+            let mut scratch = TrainScratch::new(&shape);
+            network.loss_and_gradients_along(&sequences, &lesson, &mut scratch)
+        };
+        let scored = loss(&network);
+        assert_eq!(scored.count, targets.iter().filter(|target| !target.is_nan()).count());
+        for (name, gradient) in scored.gradients.tensors() {
+            let place = gradient.data.len() / 2;
+            let moved = |by: f32| {
+                let mut tensors = network.tensors().clone();
+                tensors.get_mut(name).unwrap().data[place] += by;
+                loss(&Network::from_tensors(shape, &tensors).unwrap()).loss_sum
+            };
+            let slope = (moved(1e-2) - moved(-1e-2)) / 2e-2;
+            let found = f64::from(gradient.data[place]);
+            assert!((slope - found).abs() < 0.02 * (1.0 + slope.abs()), "{cell} {name}: {found}, {slope}");
+        }
+    }
 }

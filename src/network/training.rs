@@ -7,8 +7,8 @@ use super::{Batch, Gradients, Loss, Network, Shape, State};
 /// Buffers of training, used again and again. They hold every step of one tile of columns, and grow to the
 /// longest batch.
 pub struct TrainScratch {
-    run: Run,
-    back: Back,
+    pub(super) run: Run,
+    pub(super) back: Back,
     /// Forecasts of one tile, `[column][horizon]`.
     forecasts: Vec<f32>,
 }
@@ -52,11 +52,14 @@ impl TrainScratch {
         Self { run: Run::new(shape, 1, said), back: Back::new(shape, said), forecasts }
     }
 
-    fn begin(&mut self, network: &Network, steps: usize) {
+    /// Makes room for so many steps, and readings of the head.
+    pub(super) fn begin(&mut self, network: &Network, steps: usize, said: usize) {
         let shape = network.shape();
         assert_eq!(self.run.shape, *shape, "the scratch is that of the network's shape");
-        if self.run.kept() < steps {
-            self.run = Run::new(shape, steps, shape.fed_back() + 1);
+        if self.run.kept() < steps || self.run.said() < said {
+            let said = said.max(self.run.said());
+            self.run = Run::new(shape, steps.max(self.run.kept()), said);
+            self.back = Back::new(shape, said);
         }
         self.back.clear(network);
     }
@@ -78,7 +81,7 @@ impl Network {
         assert_eq!(targets.len(), batch.width * shape.horizon, "targets are [column][horizon]");
         let all = batch.width * shape.hidden;
         assert!(factors.is_empty() || factors.len() == all, "factors are [column][hidden]");
-        scratch.begin(self, batch.steps + shape.fed_back());
+        scratch.begin(self, batch.steps + shape.fed_back(), shape.fed_back() + 1);
         let (mut loss_sum, mut count) = (0.0, 0);
         for tile in tiles(batch.width) {
             let TrainScratch { run, back, forecasts } = scratch;
@@ -135,16 +138,17 @@ impl Network {
         scratch: &mut TrainScratch,
     ) -> SequenceGradients {
         let (shape, width) = (self.shape(), state.width());
-        assert!(state.fits(shape, width), "the state is that of the network's shape");
+        assert!(state.fits(shape), "the state is that of the network's shape");
+        let all: Vec<usize> = (0..width).collect();
         let steps = doutputs.len() / (width * shape.hidden).max(1);
         assert_eq!(doutputs.len(), steps * width * shape.hidden, "doutputs are [step][column][hidden]");
         assert_eq!(inputs.len(), steps * width * shape.inputs, "inputs are [step][column][input]");
-        scratch.begin(self, steps);
+        scratch.begin(self, steps, 0);
         let mut outputs = vec![0.0; doutputs.len()];
         let mut dinputs = vec![0.0; inputs.len()];
         for tile in tiles(width) {
             let TrainScratch { run, back, .. } = scratch;
-            run.begin(Some(state), tile);
+            run.begin(Some((state, &all)), tile);
             for step in 0..steps {
                 run.feed(step, columns(inputs, step, width, shape.inputs, tile));
                 run.advance(self, step);

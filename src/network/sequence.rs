@@ -1,0 +1,132 @@
+//! Forecasting and learning along sequences: the network reads on and on and says a forecast after every step, as it does
+//! while it serves with its state carried.
+
+use super::run::{Run, Tile, columns, tiles};
+use super::training::{Lesson, Scored, TrainScratch};
+use super::{Decoder, Network, Scratch, Shape};
+
+/// Sequences that are read side by side, from states of zero. Only for the direct decoder: the recursive one would read its
+/// whole horizon anew after every step.
+#[derive(Clone, Copy, Debug)]
+pub struct Sequences<'a> {
+    /// Columns: sequences side by side.
+    pub width: usize,
+    /// Steps of each.
+    pub steps: usize,
+    /// Steps at the beginning after which nothing is said: they only bring the states to where carried ones would be.
+    pub burn_in: usize,
+    /// `[step][column][input]`
+    pub inputs: &'a [f32],
+    /// `[reading][column][horizon][known]`, where the first reading is after the first step behind the burn-in.
+    pub known: &'a [f32],
+}
+
+impl Sequences<'_> {
+    /// Forecasts that are said of each column.
+    pub fn readings(&self) -> usize {
+        self.steps - self.burn_in
+    }
+
+    fn check(&self, shape: &Shape) {
+        assert_eq!(shape.decoder, Decoder::Direct, "sequences are for the direct decoder");
+        assert!(self.burn_in < self.steps, "something is said");
+        assert_eq!(
+            self.inputs.len(),
+            self.steps * self.width * shape.inputs,
+            "inputs are [step][column][input]"
+        );
+        let known = self.readings() * self.width * shape.horizon * shape.known;
+        assert_eq!(self.known.len(), known, "known is [reading][column][horizon][known]");
+    }
+}
+
+impl Network {
+    /// What is said after each step behind the burn-in, into `out` `[reading][column][horizon]`.
+    ///
+    /// Panics when a slice has the wrong length, the decoder is not direct, or `scratch` is another shape's.
+    pub fn forecast_along(&self, sequences: &Sequences<'_>, scratch: &mut Scratch, out: &mut [f32]) {
+        let shape = self.shape();
+        let Sequences { width, burn_in, .. } = *sequences;
+        sequences.check(shape);
+        assert_eq!(
+            out.len(),
+            sequences.readings() * width * shape.horizon,
+            "out is [reading][column][horizon]"
+        );
+        for tile in tiles(width) {
+            self.read_along(sequences, &mut scratch.run, tile, |run, step| {
+                let to = ((step - burn_in) * width + tile.first) * shape.horizon;
+                run.said_values(0, &mut out[to..][..tile.count * shape.horizon]);
+            });
+        }
+    }
+
+    /// The loss of all that is said against `lesson`, whose targets are `[reading][column][horizon]`, and the gradients of
+    /// its sum, by backpropagation through all steps. Panics as [`Network::forecast_along`] does.
+    pub fn loss_and_gradients_along(
+        &self,
+        sequences: &Sequences<'_>,
+        lesson: &Lesson<'_>,
+        scratch: &mut TrainScratch,
+    ) -> Scored {
+        let (shape, Lesson { targets, factors, .. }) = (self.shape(), *lesson);
+        let Sequences { width, steps, burn_in, .. } = *sequences;
+        sequences.check(shape);
+        let readings = sequences.readings();
+        assert_eq!(targets.len(), readings * width * shape.horizon, "targets are [reading][column][horizon]");
+        let all = width * shape.hidden;
+        assert!(factors.is_empty() || factors.len() == all, "factors are [column][hidden]");
+        scratch.begin(self, steps, readings);
+        let (mut loss_sum, mut count) = (0.0, 0);
+        for tile in tiles(width) {
+            let TrainScratch { run, back, .. } = scratch;
+            run.factors.clear();
+            if !factors.is_empty() {
+                run.factors.extend_from_slice(columns(factors, 0, width, shape.hidden, tile));
+            }
+            self.read_along(sequences, run, tile, |_, _| ());
+            back.begin();
+            for reading in 0..readings {
+                let targets = columns(targets, reading, width, shape.horizon, tile);
+                let (loss, counted) = back.score(run, reading, targets, lesson.loss);
+                loss_sum += loss;
+                count += counted;
+            }
+            for step in (0..steps).rev() {
+                if step >= burn_in {
+                    back.say(self, run, step - burn_in);
+                }
+                back.step(self, run, step);
+            }
+            back.gather(run, steps, readings);
+        }
+        Scored { loss_sum, count, gradients: scratch.back.gradients() }
+    }
+
+    /// Takes a tile through all steps; `said` is called when the head has been read after a step.
+    fn read_along(
+        &self,
+        sequences: &Sequences<'_>,
+        run: &mut Run,
+        tile: Tile,
+        mut said: impl FnMut(&Run, usize),
+    ) {
+        let shape = self.shape();
+        let Sequences { width, steps, burn_in, inputs, known } = *sequences;
+        assert_eq!(run.shape, *shape, "the scratch is that of the network's shape");
+        run.begin(None, tile);
+        for step in 0..steps {
+            run.feed(step, columns(inputs, step, width, shape.inputs, tile));
+            run.advance(self, step);
+            if let Some(reading) = step.checked_sub(burn_in) {
+                run.say(
+                    self,
+                    step + 1,
+                    reading,
+                    columns(known, reading, width, shape.horizon * shape.known, tile),
+                );
+                said(run, step);
+            }
+        }
+    }
+}
