@@ -84,6 +84,7 @@ fn model(pipeline: &Pipeline, cell: CellKind) -> Model {
         cells: Some(CellsPart {
             network: shape,
             segment: 1,
+            state: train.state,
             shares: vec![Share { until: shape.horizon, share: 1.0 }],
         }),
         lookback: train.lookback,

@@ -18,7 +18,7 @@ use sha2::{Digest, Sha256};
 use crate::io::{Partition, Position};
 
 /// Version of the file. A reader knows only its own.
-const FORMAT: &str = "1";
+const FORMAT: &str = "2";
 
 /// Snapshots kept of a partition: the newest, and one in case that it is damaged.
 const KEPT: usize = 2;

@@ -3,9 +3,9 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 use tidecast::forecaster::{Histories, OriginView, Predictor, Unused};
-use tidecast::network::{CellKind, Decoder};
+use tidecast::network::{CellKind, Decoder, StateKind};
 use tidecast::series::{Aggregate, Gaps, Scaling, Tally};
-use tidecast::train::{History, Lane, Origin, Recorder, Windows, lanes, walk};
+use tidecast::train::{Along, History, Lane, Origin, Recorder, Windows, lanes, walk};
 
 use crate::harness::{Came, Case, Forecast, Row, SECOND};
 
@@ -36,13 +36,21 @@ fn cases() -> impl Strategy<Value = Case> {
         1u32..3,
         2usize..5,
         (prop::bool::ANY, prop::option::of(1usize..9), 0u64..6, prop::sample::select(vec![1, 3])),
+        prop::bool::ANY,
     );
     (rules, network).prop_map(
-        |(rules, (cell, decoder, scaling, every, limit, (memory, context, warm, segment)))| {
+        |(rules, (cell, decoder, scaling, every, limit, (memory, context, warm, segment), carried))| {
             let segment = if decoder == Decoder::Direct { segment } else { 1 };
+            // What is carried takes one step at a time, is read directly and has a scale without a window.
+            let (state, segment, decoder, scaling) = match (carried, scaling) {
+                (false, _) => (StateKind::Window, segment, decoder, scaling),
+                (true, Scaling::Fixed) => (StateKind::Carried, 1, Decoder::Direct, scaling),
+                (true, _) => (StateKind::Carried, 1, Decoder::Direct, Scaling::Running),
+            };
             let mut case = Case {
                 cell,
                 decoder,
+                state,
                 scaling,
                 every,
                 limit,
@@ -189,6 +197,7 @@ fn trained(case: &Case, rows: &[Row]) -> Vec<Forecast> {
         let part = model.description.memory.as_ref();
         let own = part.and_then(|part| part.own.iter().position(|own| (&own.0, &own.1) == (id, target)));
         let memory = model.memory.as_ref().map(|part| &part.memory);
+        let mut along = Along::new(&model);
         walk(history, &lane, memory, &due(case, history, &lane), |origin, memory| {
             let Some(window) = windows.view(origin) else { return };
             let step = window.origin;
@@ -196,7 +205,8 @@ fn trained(case: &Case, rows: &[Row]) -> Vec<Forecast> {
             let (ahead, past) = (windows.ahead(origin), windows.past(origin));
             let view = OriginView { window, ahead, memory, past, running: &running, own };
             let scale = predictor.add(&model, &case.rules, &view);
-            predictor.run(&model, &mut outputs);
+            let carried = along.as_mut().map_or(vec![], |along| along.say(&windows, &model, origin).to_vec());
+            predictor.run(&model, &carried, &mut outputs);
             forecasts.push(Forecast {
                 series: id.clone(),
                 target: target.clone(),

@@ -6,8 +6,11 @@ use std::path::{Path, PathBuf};
 use tidecast::config::Pipeline;
 use tidecast::dataset;
 use tidecast::model::{Model, Score};
-use tidecast::network::tensors;
+use tidecast::network::{StateKind, tensors};
+use tidecast::series::Scaling;
 use tidecast::train::{Progress, Step, resume, train};
+
+use crate::harness::{Case, Row, SECOND, write_parquet};
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("pipelines")
@@ -65,6 +68,43 @@ fn the_same_seed_gives_the_same_file_and_another_seed_another() {
     let first = bytes(1);
     assert_eq!(first, bytes(1));
     assert_ne!(first, bytes(2));
+}
+
+/// A pulse train of two phases: which one it is, a window of the last four steps does not tell.
+fn pulses(state: StateKind) -> Model {
+    let period = 10;
+    let values = (0..6000i64).map(|step| f64::from(u8::from((step + step / 3000) % period == 0)));
+    let mut pipeline = sample("sensors.toml", |pipeline| {
+        let train = &mut pipeline.train;
+        (train.memory, train.calendar, train.state) = (false, vec![], state);
+        (train.lookback, train.segment, train.horizon, train.hidden, train.epochs) = (4, 1, 3, 16, 30);
+        (train.scaling, train.learning_rate, train.batch) = (Scaling::Fixed, 0.01, 64);
+    });
+    if state == StateKind::Carried {
+        pipeline.train.lookback = 40;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("pulses.parquet");
+    let row = |(step, value): (i64, f64)| Row {
+        series: "pulses".into(),
+        time: step * 3600 * SECOND,
+        targets: vec![value],
+        covariates: vec![],
+        ahead: vec![],
+    };
+    let rows: Vec<Row> = (0..).zip(values).map(row).collect();
+    write_parquet(&path, &Case::default().batch(0, &rows));
+    let data = dataset::read(&pipeline, &path, |_, _| ()).expect("it was written");
+    let (model, _) =
+        train(&pipeline, &data.history, data.summary, |_| ControlFlow::Continue(())).expect("it trains");
+    model
+}
+
+#[test]
+fn a_carried_state_knows_what_no_short_window_shows() {
+    let mae = |state| test_score(&pulses(state)).mae;
+    let (carried, window) = (mae(StateKind::Carried), mae(StateKind::Window));
+    assert!(carried < 0.2 * window, "{carried} {window}");
 }
 
 /// What came of learning from `checkpoint` until `stop`: the model, the last checkpoint, and what was said of the first.

@@ -8,6 +8,7 @@ use super::prepare;
 use crate::cli::Inspect;
 use crate::config::duration_text;
 use crate::model::{CellsPart, Model, Score};
+use crate::network::StateKind;
 
 pub fn inspect(arguments: &Inspect) -> Result<()> {
     let model = prepare::model(&arguments.model)?;
@@ -38,12 +39,16 @@ pub fn text(model: &Model) -> String {
             ),
         );
     }
-    if let Some(CellsPart { network, segment, shares }) = &description.cells {
+    if let Some(CellsPart { network, segment, state, shares }) = &description.cells {
+        let reading = match state {
+            StateKind::Window => format!("reading {} steps, {segment} at a time", description.lookback),
+            StateKind::Carried => "with their state carried from step to step".to_owned(),
+        };
         line(
             "cells",
             format!(
-                "{} x {}, {} layer(s), {} decoder, reading {} steps, {segment} at a time",
-                network.cell, network.hidden, network.layers, network.decoder, description.lookback
+                "{} x {}, {} layer(s), {} decoder, {reading}",
+                network.cell, network.hidden, network.layers, network.decoder
             ),
         );
         let shares: Vec<String> =

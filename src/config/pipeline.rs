@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::client::Masked;
+use crate::network::StateKind;
 use crate::series::Rules;
 use crate::table::Columns;
 
@@ -211,11 +212,13 @@ pub struct Train {
     pub cell: Option<crate::network::CellKind>,
     pub hidden: usize,
     pub layers: usize,
+    /// Steps of the past that a window reads. With a carried state: after so many it is taken to be as if carried all along.
     pub lookback: usize,
     /// Steps of the lookback that the cells read at once.
     pub segment: usize,
     pub horizon: usize,
     pub decoder: crate::network::Decoder,
+    pub state: crate::network::StateKind,
     pub scaling: crate::series::Scaling,
     pub calendar: Vec<crate::series::Calendar>,
     pub loss: crate::network::Loss,
@@ -257,16 +260,17 @@ impl Train {
             cell: Some(Default::default()),
             hidden: 32,
             layers: 1,
-            lookback: Self::lookback_for(every),
-            segment: Self::segment_for(Self::lookback_for(every)),
+            lookback: Self::lookback_for(every, Default::default()),
+            segment: Self::segment_for(Self::lookback_for(every, Default::default())),
             horizon: 24,
             decoder: Default::default(),
+            state: Default::default(),
             scaling: Default::default(),
             calendar: Self::calendar_for(every),
             loss: Default::default(),
             epochs: 20,
             batch: 256,
-            learning_rate: 0.002,
+            learning_rate: Self::learning_rate_for(Default::default()),
             warmup: 0.05,
             weight_decay: 0.0,
             clip: 1.0,
@@ -280,9 +284,22 @@ impl Train {
     }
 
     /// A day of steps: the shortest history that shows a day's shape. At least 24 steps, for there has to be a history at
-    /// all; at most 168 (a week of hours), past which training slows and little is gained.
-    fn lookback_for(every: i64) -> usize {
-        (DAY / every.max(1)).clamp(24, 168) as usize
+    /// all; at most 168 (a week of hours), past which training slows and little is gained. A carried state has four times
+    /// as many at least, since only training pays for them.
+    pub fn lookback_for(every: i64, state: StateKind) -> usize {
+        let least = match state {
+            StateKind::Window => 24,
+            StateKind::Carried => 96,
+        };
+        (DAY / every.max(1)).clamp(least, 168) as usize
+    }
+
+    /// Along a sequence many forecasts are learned from at once, so that steps are few and may be long.
+    pub fn learning_rate_for(state: StateKind) -> f64 {
+        match state {
+            StateKind::Window => 0.002,
+            StateKind::Carried => 0.01,
+        }
     }
 
     /// The shortest segment that cuts a lookback into a moderate number of steps; single steps where none does. Segments

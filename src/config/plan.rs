@@ -165,6 +165,7 @@ impl Pipeline {
         out.key("segment", &train.segment);
         out.key("horizon", &train.horizon);
         out.key("decoder", &train.decoder);
+        out.key("state", &train.state);
         out.key("scaling", &train.scaling);
         out.key("calendar", &train.calendar);
         out.key("loss", &train.loss);

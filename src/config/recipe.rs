@@ -3,7 +3,7 @@
 use super::Train;
 use super::checks::Checks;
 use super::spec;
-use crate::network::{Decoder, HIDDEN_MAX, HORIZON_MAX, LAYERS_MAX, Shape};
+use crate::network::{Decoder, HIDDEN_MAX, HORIZON_MAX, LAYERS_MAX, Shape, StateKind};
 use crate::series::{Gaps, Rules, Scaling};
 use crate::table::Columns;
 
@@ -23,10 +23,11 @@ impl Checks<'_> {
             size("hidden", spec.hidden, default.hidden, HIDDEN_MAX as i64, "weights grow with its square");
         let layers =
             size("layers", spec.layers, default.layers, LAYERS_MAX as i64, "deeper stacks do not learn");
+        let state = spec.state.unwrap_or(default.state);
         let lookback = size(
             "lookback",
             spec.lookback,
-            default.lookback,
+            Train::lookback_for(rules.grid.every, state),
             LOOKBACK_MAX,
             "training keeps every step of it",
         );
@@ -41,18 +42,19 @@ impl Checks<'_> {
             size("context", Some(context), 1, CONTEXT_MAX, "every series keeps as many values")
         });
         let decoder = spec.decoder.unwrap_or(default.decoder);
-        let segment = match decoder {
-            Decoder::Direct => Train::segment_for(lookback),
-            Decoder::Recursive => 1,
+        let segment = match (decoder, state) {
+            (Decoder::Direct, StateKind::Window) => Train::segment_for(lookback),
+            (Decoder::Recursive, _) | (_, StateKind::Carried) => 1,
         };
         let segment =
             size("segment", spec.segment, segment, lookback as i64, "the lookback has no more steps");
         let memory = spec.memory.unwrap_or(default.memory);
-        let scaling = match (memory, &columns.series) {
+        let carries = memory || state == StateKind::Carried;
+        let scaling = match (carries, &columns.series) {
             (false, _) => default.scaling,
             // The series are the columns, known by name: each has its moments in the training part.
             (true, None) => Scaling::Fixed,
-            // Ids come and go, and a memory is no window.
+            // Ids come and go, and what is carried is no window.
             (true, Some(_)) => Scaling::Running,
         };
         let positive = |x: f64| x > 0.0;
@@ -67,6 +69,7 @@ impl Checks<'_> {
             segment,
             horizon,
             decoder,
+            state,
             scaling: spec.scaling.unwrap_or(scaling),
             calendar: spec.calendar.unwrap_or(default.calendar),
             loss: spec.loss.unwrap_or(default.loss),
@@ -75,7 +78,7 @@ impl Checks<'_> {
             learning_rate: self.number(
                 "train.learning_rate",
                 spec.learning_rate,
-                default.learning_rate,
+                Train::learning_rate_for(state),
                 |x| positive(x) && x <= 1.0,
                 "above 0 and at most 1",
             ),
@@ -166,7 +169,24 @@ impl Checks<'_> {
                 format!("is {segment}: a lookback of {} steps is not a multiple of it", train.lookback),
             );
         }
-        if segment > 1 && train.decoder == Decoder::Recursive {
+        if train.state == StateKind::Carried {
+            if segment > 1 {
+                self.problems.value(
+                    "train.segment",
+                    format!("is {segment}: a carried state takes one step at a time, so it must be 1"),
+                );
+            }
+            if train.decoder == Decoder::Recursive {
+                self.problems
+                    .value("train.decoder", "is \"recursive\": a carried state is read by \"direct\"");
+            }
+            if matches!(train.scaling, Scaling::WindowLast | Scaling::WindowStandard) {
+                self.problems.value(
+                    "train.scaling",
+                    "is by window: a carried state reads none, so it must be \"fixed\" or \"running\"",
+                );
+            }
+        } else if segment > 1 && train.decoder == Decoder::Recursive {
             self.problems.value(
                 "train.segment",
                 format!(
@@ -175,6 +195,7 @@ impl Checks<'_> {
             );
         }
         let width = 1
+            + usize::from(train.state == StateKind::Carried)
             + usize::from(rules.gaps == Gaps::Missing)
             + columns.covariates.len()
             + 2 * train.calendar.len();

@@ -4,7 +4,7 @@
 use serde::Deserialize;
 
 use super::{Format, Layout, OnChange, Order, Start, TimeUnit};
-use crate::network::{CellKind, Decoder, Loss};
+use crate::network::{CellKind, Decoder, Loss, StateKind};
 use crate::series::{Aggregate, Calendar, Gaps, Refusal, Scaling};
 
 #[derive(Default, Deserialize)]
@@ -137,6 +137,7 @@ pub(super) struct Train {
     pub segment: Option<i64>,
     pub horizon: Option<i64>,
     pub decoder: Option<Decoder>,
+    pub state: Option<StateKind>,
     pub scaling: Option<Scaling>,
     pub calendar: Option<Vec<Calendar>>,
     pub loss: Option<Loss>,

@@ -4,11 +4,12 @@
 
 use std::sync::Arc;
 
+use super::carried::Carried;
 use super::predictor::{OriginView, Predictor};
 use super::{Closing, Entry, Setup};
 use crate::intervals::Offsets;
 use crate::model::MemoryPart;
-use crate::series::{Scale, WindowView};
+use crate::series::{Reading, Scale, WindowView};
 use crate::table::ForecastBuilder;
 
 /// Forecasts run at once. Matrix kernels are at full speed from about this width on; more would only cost memory.
@@ -33,6 +34,10 @@ pub struct Jobs {
     own_offsets: Vec<Option<Vec<Offsets>>>,
     jobs: Vec<Job>,
     predictor: Predictor,
+    /// Of a model whose cells carry their state.
+    carried: Option<Carried>,
+    /// What its cells say, `[job][horizon]`.
+    said: Vec<f32>,
     /// Of each id, by its number: the number of each target among the series that have coefficients of their own.
     own: Vec<Vec<Option<usize>>>,
     outputs: Vec<f32>,
@@ -47,22 +52,79 @@ impl Jobs {
         let own_series = setup.model.errors.as_ref().map_or(0, |errors| errors.own.len());
         let own_offsets = vec![None; if setup.levels.is_empty() { 0 } else { own_series }];
         let predictor = Predictor::default();
-        Self { setup, offsets, own_offsets, jobs, predictor, own, outputs, lists }
+        let network = setup.model.cells.as_ref().filter(|_| setup.model.description.carries());
+        let (carried, said) = (network.map(|network| Carried::new(network.shape())), Vec::new());
+        Self { setup, offsets, own_offsets, jobs, predictor, carried, said, own, outputs, lists }
+    }
+
+    /// The states that are carried, if any are. What waits is not in them yet.
+    pub fn carried(&self) -> Option<&Carried> {
+        self.carried.as_ref()
+    }
+
+    pub fn carried_mut(&mut self) -> Option<&mut Carried> {
+        self.carried.as_mut()
     }
 
     /// Issues a forecast for every target that is due at the closed step: it was observed, its number is a multiple of
     /// `forecast.every`, and the window is full.
     pub fn add(&mut self, closing: &Closing<'_>, out: &mut ForecastBuilder) {
-        if closing.step.rem_euclid(i64::from(self.setup.every)) != 0 {
-            return;
-        }
+        let due = closing.step.rem_euclid(i64::from(self.setup.every)) == 0;
         for target in 0..closing.targets.len() {
             if closing.entries[target] != Entry::Missing {
-                self.add_target(closing, target);
+                self.follow(closing, target, out);
+                if due {
+                    self.add_target(closing, target);
+                }
             }
             if self.jobs.len() == WIDTH {
                 self.run(out);
             }
+        }
+    }
+
+    /// A step closed whose forecasts are known already: only what is carried takes it.
+    pub fn absorb(&mut self, closing: &Closing<'_>, out: &mut ForecastBuilder) {
+        for target in 0..closing.targets.len() {
+            if closing.entries[target] != Entry::Missing {
+                self.follow(closing, target, out);
+            }
+        }
+    }
+
+    /// What is carried takes the steps that the window has just taken, the last of which may wait.
+    fn follow(&mut self, closing: &Closing<'_>, target: usize, out: &mut ForecastBuilder) {
+        if self.carried.is_none() {
+            return;
+        }
+        let column = column(closing, target);
+        let new = match closing.entries[target] {
+            Entry::Missing => 0,
+            Entry::Started => 1,
+            Entry::Grew(steps) => steps as usize,
+        };
+        let history = &closing.targets[target];
+        let at_hand = history.window.len().min(new + 1);
+        let (values, observed) = history.window.tail(at_hand).expect("no more than there are");
+        for place in at_hand - new..at_hand {
+            // What was issued of a column is said before its state goes on.
+            if self.carried.as_ref().is_some_and(|all| all.waits(column) || all.len() == WIDTH) {
+                self.run(out);
+            }
+            let Setup { model, rules, .. } = &*self.setup;
+            let (Some(carried), Some(network)) = (&mut self.carried, &model.cells) else { return };
+            if closing.entries[target] == Entry::Started {
+                carried.clear(column);
+            }
+            let fixed = model.description.moments(target);
+            // What fills a gap is read as it is when it becomes known: with the scale of the step that ended it.
+            let scale = Scale::at_origin(model.description.scaling, &[], &history.running, fixed);
+            let step = closing.step - (at_hand - 1 - place) as i64;
+            let before = place.checked_sub(1).map(|before| values[before]);
+            let reading = Reading::new(scale, before, values[place], observed[place]);
+            carried.add(network.shape(), column, |out| {
+                model.description.inputs.write_one(rules, step, reading, closing.covariates, out);
+            });
         }
     }
 
@@ -85,6 +147,11 @@ impl Jobs {
         let (memory, running) = (&history.memory, &history.running);
         let view = OriginView { window, ahead: closing.ahead, memory, past, running, own };
         let scale = self.predictor.add(model, rules, &view);
+        if let (Some(carried), Some(network)) = (&mut self.carried, &model.cells) {
+            carried.issue(network.shape(), column(closing, target), |out| {
+                description.inputs.write_known(closing.ahead, out);
+            });
+        }
         let origin = rules.grid.start_of(closing.step);
         self.jobs.push(Job {
             position: closing.position,
@@ -98,12 +165,15 @@ impl Jobs {
 
     /// Runs the network over all that waits and writes the forecasts, in the order of issue.
     pub fn run(&mut self, out: &mut ForecastBuilder) {
+        let Setup { model, columns, .. } = &*self.setup;
+        if let (Some(carried), Some(network)) = (&mut self.carried, &model.cells) {
+            carried.run(network, &mut self.said);
+        }
         if self.jobs.is_empty() {
             return;
         }
-        let Setup { model, columns, .. } = &*self.setup;
         let horizon = model.description.horizon;
-        self.predictor.run(model, &mut self.outputs);
+        self.predictor.run(model, &self.said, &mut self.outputs);
         for (job, outputs) in self.jobs.iter().zip(self.outputs.chunks_exact(horizon)) {
             fill(&mut self.lists[0], outputs, |output, _| job.scale.invert(output));
             let own = job.own.and_then(|own| self.own_offsets.get_mut(own).map(|offsets| (own, offsets)));
@@ -119,6 +189,11 @@ impl Jobs {
         }
         self.jobs.clear();
     }
+}
+
+/// The column of a target of an id among all that is carried.
+fn column(closing: &Closing<'_>, target: usize) -> usize {
+    closing.index * closing.targets.len() + target
 }
 
 /// How far the bounds of each level lie from the forecasts of a series.

@@ -3,6 +3,7 @@
 //! however they are cut into batches.
 
 mod anchors;
+mod carried;
 mod features;
 mod histories;
 mod inputs;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 
 pub use anchors::Anchors;
+pub use carried::Carried;
 pub use features::write as write_features;
 pub use histories::{Closing, Entry, Held, Histories, History, Refused, Target, Unused};
 pub use inputs::Inputs;
@@ -101,7 +103,10 @@ impl Forecaster {
 
     /// Takes rows whose forecasts are known already: the state afterwards is that of a push.
     pub fn absorb(&mut self, rows: &RecordBatch) {
-        self.histories.push(rows, &mut Tally::default(), &mut Unused::default(), |_| ());
+        let Self { histories, jobs, forecasts, .. } = self;
+        let (mut tally, mut unused) = (Tally::default(), Unused::default());
+        histories.push(rows, &mut tally, &mut unused, |closing| jobs.absorb(&closing, forecasts));
+        jobs.run(forecasts);
     }
 
     /// The input is over: closes what time alone held open, id by id in the order of their names, `ids` at a time.
@@ -142,7 +147,7 @@ impl Forecaster {
 
     /// Every series' state, a row an id, ordered by id: equal states give equal batches.
     pub fn snapshot(&self) -> RecordBatch {
-        snapshot::of(&self.histories)
+        snapshot::of(&self.histories, self.jobs.carried())
     }
 
     /// Puts back a snapshot, in place of all state.
@@ -151,7 +156,8 @@ impl Forecaster {
     /// If the columns are not those of a snapshot of this pipeline's columns, or a row contradicts itself.
     pub fn restore(&mut self, snapshot: &RecordBatch) -> Result<(), RestoreError> {
         let mut fresh = Self::new(self.setup.clone());
-        snapshot::into(snapshot, &self.setup.columns, &mut fresh.histories)?;
+        let carried = fresh.jobs.carried_mut();
+        snapshot::into(snapshot, &self.setup.columns, &mut fresh.histories, carried)?;
         *self = fresh;
         Ok(())
     }

@@ -3,8 +3,8 @@
 use super::anchors::Anchors;
 use super::{Inputs, features};
 use crate::model::{Model, Remembering};
-use crate::network::Scratch;
 use crate::network::memory::{MemoryState, ReadoutScratch};
+use crate::network::{Scratch, StateKind};
 use crate::series::{Rules, Running, Scale, WindowView};
 
 /// Origins side by side, each written whole when it is added.
@@ -49,19 +49,17 @@ impl Predictor {
     pub fn add(&mut self, model: &Model, rules: &Rules, view: &OriginView<'_>) -> Scale {
         let description = &model.description;
         self.origins += 1;
-        if model.cells.is_some() {
+        if model.cells.is_some() && !description.carries() {
             self.inputs.add(description, rules, &view.window, view.ahead);
         }
-        let (Some(part), Some(memory)) = (&description.memory, &model.memory) else {
-            return view.window.scale;
-        };
+        // What is read out is the way from the last value, in units of the spread.
+        let last = view.window.values.last().copied().unwrap_or_default();
+        let scale = description.said_from(view.window.scale, last);
+        let (Some(part), Some(memory)) = (&description.memory, &model.memory) else { return scale };
         let start = self.features.len();
         self.features.resize(start + memory.readout.features(), 0.0);
         let out = &mut self.features[start..];
         features::write(description, part, rules, view.memory, &view.window, view.ahead, out);
-        // What is read out is the way from the last value, in units of the spread.
-        let last = view.window.values.last().copied().unwrap_or_default();
-        let scale = Scale { center: last, spread: view.window.scale.spread };
         self.own.push(view.own);
         self.anchors.push(Anchors::new(view.past, view.running, scale, memory.mix.as_ref()));
         scale
@@ -80,8 +78,9 @@ impl Predictor {
         }
     }
 
-    /// Forecasts all origins, scaled, into `out` `[origin][horizon]`, and forgets them.
-    pub fn run(&mut self, model: &Model, out: &mut Vec<f32>) {
+    /// Forecasts all origins, scaled, into `out` `[origin][horizon]`, and forgets them. `carried` is what cells whose state is
+    /// carried say of them, `[origin][horizon]`; cells that read windows are read here.
+    pub fn run(&mut self, model: &Model, carried: &[f32], out: &mut Vec<f32>) {
         let horizon = model.description.horizon;
         out.clear();
         out.resize(self.origins * horizon, 0.0);
@@ -89,12 +88,19 @@ impl Predictor {
             self.remember(memory, out);
         }
         if let (Some(network), Some(part)) = (&model.cells, &model.description.cells) {
-            let scratch = self.scratch.get_or_insert_with(|| Scratch::new(network.shape()));
-            self.corrections.resize(out.len(), 0.0);
-            network.forecast(&self.inputs.batch(&model.description), scratch, &mut self.corrections);
+            let corrections = match part.state {
+                StateKind::Carried => carried,
+                StateKind::Window => {
+                    let scratch = self.scratch.get_or_insert_with(|| Scratch::new(network.shape()));
+                    self.corrections.resize(out.len(), 0.0);
+                    network.forecast(&self.inputs.batch(&model.description), scratch, &mut self.corrections);
+                    &self.corrections
+                }
+            };
+            assert_eq!(corrections.len(), out.len(), "the cells say all of each origin");
             let mut first = 0;
             for share in &part.shares {
-                for (out, said) in out.chunks_exact_mut(horizon).zip(self.corrections.chunks_exact(horizon)) {
+                for (out, said) in out.chunks_exact_mut(horizon).zip(corrections.chunks_exact(horizon)) {
                     let steps = first..share.until;
                     out[steps.clone()]
                         .iter_mut()

@@ -10,6 +10,7 @@
 //! | `windows`, `windows_values` | each target: last step, length, 64 marks a number, readings so far; mean, squares, least, greatest, a value a step |
 //! | `tracks`, `tracks_values` | each covariate: last step, length; a value a step |
 //! | `memory`, `memory_values` | each target: count of its numbers, last step; last value, the numbers; a count of 0 alone before the first reading |
+//! | `carried`, `carried_values` | nothing; each target: the cells' state, if the model carries one |
 
 use std::sync::Arc;
 
@@ -19,7 +20,7 @@ use arrow::array::{
 };
 use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema};
 
-use super::{Histories, History, Target};
+use super::{Carried, Histories, History, Target};
 use crate::network::memory::{Memory, MemoryState};
 use crate::series::{Candidate, Cell, OpenStep, Running, Steps, Track, Window};
 use crate::table::Columns;
@@ -33,7 +34,7 @@ pub enum RestoreError {
     Row { id: String, part: &'static str },
 }
 
-const PARTS: [&str; 6] = ["accepted", "candidate", "open", "windows", "tracks", "memory"];
+const PARTS: [&str; 7] = ["accepted", "candidate", "open", "windows", "tracks", "memory", "carried"];
 
 /// One part of the state of all ids: whole numbers and floating point numbers, a list of each an id.
 #[derive(Default)]
@@ -53,11 +54,17 @@ impl Part {
 }
 
 /// The state of all ids, ordered by id.
-pub fn of(histories: &Histories) -> RecordBatch {
-    let rows: Vec<&History> = histories.by_id().into_iter().map(|index| &histories.all()[index]).collect();
-    let mut parts: [Part; 6] = Default::default();
-    for history in &rows {
+pub fn of(histories: &Histories, carried: Option<&Carried>) -> RecordBatch {
+    let order = histories.by_id();
+    let rows: Vec<&History> = order.iter().map(|index| &histories.all()[*index]).collect();
+    let mut parts: [Part; 7] = Default::default();
+    for (history, index) in rows.iter().zip(&order) {
         write(history, histories.keep(), &mut parts);
+        if let (Some(carried), [.., part]) = (carried, &mut parts) {
+            let columns = index * history.targets.len()..(index + 1) * history.targets.len();
+            let numbers = columns.flat_map(|column| carried.column(column));
+            part.real(&numbers.map(f64::from).collect::<Vec<_>>());
+        }
         for part in &mut parts {
             part.whole.append(true);
             part.real.append(true);
@@ -91,7 +98,7 @@ fn values_of(part: &str) -> String {
 fn write(
     history: &History,
     keep: usize,
-    [accepted, candidate, open, windows, tracks, memory]: &mut [Part; 6],
+    [accepted, candidate, open, windows, tracks, memory, _]: &mut [Part; 7],
 ) {
     let steps = &history.steps;
     accepted.whole(steps.accepted.iter().copied());
@@ -140,6 +147,7 @@ pub fn into(
     snapshot: &RecordBatch,
     columns: &Columns,
     histories: &mut Histories,
+    mut carried: Option<&mut Carried>,
 ) -> Result<(), RestoreError> {
     let column =
         |name: &str| snapshot.column_by_name(name).ok_or_else(|| RestoreError::Column(name.to_owned()));
@@ -165,7 +173,7 @@ pub fn into(
             real: real.value(row).as_primitive::<Float64Type>().values().to_vec().into_iter(),
             part,
         });
-        let cursors: [Cursor; 6] = std::array::from_fn(|_| cursors.next().expect("a cursor a part"));
+        let cursors: [Cursor; 7] = std::array::from_fn(|_| cursors.next().expect("a cursor a part"));
         let mut history = History {
             id: series.value(row).into(),
             position: positions.value(row),
@@ -177,8 +185,16 @@ pub fn into(
         history.steps.frontier = frontiers.value(row);
         history.steps.cold = cold.value(row);
         let numbers = histories.memory().map_or(0, Memory::numbers);
-        read(cursors, columns, numbers, &mut history)
-            .map_err(|Torn(part)| RestoreError::Row { id: series.value(row).to_owned(), part })?;
+        let torn = |Torn(part)| RestoreError::Row { id: series.value(row).to_owned(), part };
+        let mut states = read(cursors, columns, numbers, &mut history).map_err(torn)?;
+        if let Some(carried) = &mut carried {
+            for target in 0..columns.targets.len() {
+                let numbers = states.reals(carried.numbers()).map_err(torn)?;
+                let numbers: Vec<f32> = numbers.into_iter().map(|number| number as f32).collect();
+                carried.set_column(histories.all().len() * columns.targets.len() + target, &numbers);
+            }
+        }
+        states.end().map_err(torn)?;
         histories.insert(history);
     }
     Ok(())
@@ -229,8 +245,14 @@ impl Cursor {
     }
 }
 
-fn read(cursors: [Cursor; 6], columns: &Columns, numbers: usize, history: &mut History) -> Result<(), Torn> {
-    let [mut accepted, mut candidate, mut open, mut windows, mut tracks, mut memory] = cursors;
+/// Reads all parts but the last, which it gives back.
+fn read(
+    cursors: [Cursor; 7],
+    columns: &Columns,
+    numbers: usize,
+    history: &mut History,
+) -> Result<Cursor, Torn> {
+    let [mut accepted, mut candidate, mut open, mut windows, mut tracks, mut memory, carried] = cursors;
     let (targets, covariates) = (columns.targets.len(), columns.covariates.len());
     history.steps.accepted = accepted.wholes(accepted.whole.len())?.into();
     if candidate.whole.len() > 0 {
@@ -257,7 +279,8 @@ fn read(cursors: [Cursor; 6], columns: &Columns, numbers: usize, history: &mut H
         let (last, length) = (tracks.whole()?, tracks.count()?);
         history.covariates.push(Track::restored(last, tracks.reals(length)?));
     }
-    [accepted, candidate, open, windows, tracks, memory].iter().try_for_each(Cursor::end)
+    [accepted, candidate, open, windows, tracks, memory].iter().try_for_each(Cursor::end)?;
+    Ok(carried)
 }
 
 /// What is remembered of a target: as many numbers as the memory has, or nothing yet.

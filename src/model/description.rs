@@ -5,11 +5,11 @@ use serde::{Deserialize, Serialize};
 
 use super::ModelError;
 use crate::network::memory::Own;
-use crate::network::{Decoder, Shape};
-use crate::series::{InputSpec, Moments, Rules, Scaling};
+use crate::network::{Decoder, Shape, StateKind};
+use crate::series::{InputSpec, Moments, Rules, Scale, Scaling};
 
 /// The version of the description; a reader refuses any other.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 /// Steps a model may look back to. Every series keeps as many values, and a file may claim any number: this is a month and
 /// a half of minutes, more than any recurrent network can make use of.
 const LOOKBACK_MAX: usize = 65_536;
@@ -89,6 +89,8 @@ pub struct CellsPart {
     pub network: Shape,
     /// Steps of the window that go in at one step of the recurrence, their inputs side by side, the oldest first.
     pub segment: usize,
+    /// Whether a forecast is said from a window's state or from the one that a series carries.
+    pub state: StateKind,
     /// How much of what they say is believed, by parts of the horizon.
     pub shares: Vec<Share>,
 }
@@ -178,6 +180,19 @@ impl CellsPart {
                 of.lookback
             ));
         }
+        if self.state == StateKind::Carried {
+            let wrong = match (segment, shape.decoder, of.scaling) {
+                (2.., _, _) => Some(format!("a carried state takes one step at a time, not {segment}")),
+                (_, Decoder::Recursive, _) => Some("a carried state is read by a direct decoder".to_owned()),
+                (_, _, Scaling::WindowLast | Scaling::WindowStandard) => {
+                    Some("a carried state reads no window that could give a scale".to_owned())
+                }
+                (_, Decoder::Direct, Scaling::Fixed | Scaling::Running) => None,
+            };
+            if wrong.is_some() {
+                return wrong;
+            }
+        }
         if segment > 1 && shape.decoder == Decoder::Recursive {
             return Some(format!("a recursive network says one step at a time, but reads {segment}"));
         }
@@ -210,16 +225,24 @@ impl Description {
         self.moments.get(target).or(self.moments.first()).copied().unwrap_or(Moments { mean: 0.0, sd: 1.0 })
     }
 
+    /// Whether the cells' state is carried from step to step.
+    pub fn carries(&self) -> bool {
+        self.cells.as_ref().is_some_and(|cells| cells.state == StateKind::Carried)
+    }
+
+    /// How a forecast is scaled, at an origin of this scale and last value: what remembers says the way from the last value.
+    pub fn said_from(&self, scale: Scale, last: f64) -> Scale {
+        if self.memory.is_some() || self.carries() { Scale { center: last, ..scale } } else { scale }
+    }
+
     /// Values of each series that have to be at hand when a step closes.
     pub fn keep(&self) -> usize {
         // What fills a gap comes with the step after it, and a difference that is forgotten lies a context before each.
-        let reach = |memory: &MemoryPart| {
-            memory.context.map_or(1, |context| context + 1)
-                + self.rules.grid.steps_in(self.rules.max_gap) as usize
-                + 1
-        };
+        let gap = self.rules.grid.steps_in(self.rules.max_gap) as usize + 1;
+        let reach = |memory: &MemoryPart| memory.context.map_or(1, |context| context + 1) + gap;
         let season = self.memory.as_ref().map_or(0, MemoryPart::season);
-        self.lookback.max(season).max(self.memory.as_ref().map_or(0, reach))
+        let carried = if self.carries() { gap + 1 } else { 0 };
+        self.lookback.max(season).max(carried).max(self.memory.as_ref().map_or(0, reach))
     }
 
     pub(super) fn check(&self) -> Result<(), ModelError> {

@@ -1,5 +1,5 @@
 //! What the network reads at each step, written in one way for training and for serving:
-//! `[scaled value, mask (gaps = missing only), covariates, calendar]`.
+//! `[scaled value, change (carried states only), mask (gaps = missing only), covariates, calendar]`.
 
 use serde::{Deserialize, Serialize};
 
@@ -35,6 +35,8 @@ impl Calendar {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct InputSpec {
+    /// Whether the way from the value before is read, too: a window shows it, a carried state would have to remember it.
+    pub change: bool,
     /// Whether a mask says which values were observed.
     pub mask: bool,
     /// Training moments of each covariate.
@@ -42,6 +44,15 @@ pub struct InputSpec {
     pub calendar: Vec<Calendar>,
     /// Training moments of each input that is known ahead.
     pub known_ahead: Vec<Moments>,
+}
+
+/// A step of a target as the network is to see it, scaled.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Reading {
+    pub value: f32,
+    /// The way from the value before, if there is one.
+    pub change: f32,
+    pub observed: bool,
 }
 
 /// One window as the network is to see it.
@@ -55,10 +66,19 @@ pub struct WindowView<'a> {
     pub scale: Scale,
 }
 
+impl Reading {
+    /// In the unit of `scale`; `before` is the value of the step before.
+    pub fn new(scale: Scale, before: Option<f64>, value: f64, observed: bool) -> Self {
+        let change = before.map_or(0.0, |before| Scale { center: before, ..scale }.apply(value));
+        Self { value: scale.apply(value), change, observed }
+    }
+}
+
 impl InputSpec {
     /// Inputs of one step.
     pub fn width(&self) -> usize {
-        1 + usize::from(self.mask) + self.covariates.len() + 2 * self.calendar.len()
+        let [change, mask] = [self.change, self.mask].map(usize::from);
+        1 + change + mask + self.covariates.len() + 2 * self.calendar.len()
     }
 
     /// Writes the lookback's inputs of one window: `out` is `[lookback x width]`.
@@ -67,8 +87,9 @@ impl InputSpec {
         assert_eq!(out.len(), lookback * self.width(), "one place for each input of each step");
         for (s, out) in out.chunks_exact_mut(self.width()).enumerate() {
             let step = view.origin - (lookback - 1 - s) as i64;
-            let value = view.scale.apply(view.values[s]);
-            self.write_step(rules, step, step, (value, view.observed[s]), view.covariates, out);
+            let before = s.checked_sub(1).map(|before| view.values[before]);
+            let reading = Reading::new(view.scale, before, view.values[s], view.observed[s]);
+            self.write_step(rules, step, step, reading, view.covariates, out);
         }
     }
 
@@ -76,8 +97,21 @@ impl InputSpec {
     /// they were at the origin, the calendar as it will be, and 0 in place of the value that the network has yet to say.
     pub fn write_future(&self, rules: &Rules, origin: i64, covariates: &[Track], out: &mut [f32]) {
         for (i, out) in out.chunks_exact_mut(self.width()).enumerate() {
-            self.write_step(rules, origin + i as i64 + 1, origin, (0.0, true), covariates, out);
+            let unsaid = Reading { value: 0.0, change: 0.0, observed: true };
+            self.write_step(rules, origin + i as i64 + 1, origin, unsaid, covariates, out);
         }
+    }
+
+    /// Writes the inputs of a single step, with the covariates as they were in it.
+    pub fn write_one(
+        &self,
+        rules: &Rules,
+        step: i64,
+        reading: Reading,
+        covariates: &[Track],
+        out: &mut [f32],
+    ) {
+        self.write_step(rules, step, step, reading, covariates, out);
     }
 
     /// Writes what is known ahead: `ahead` is `[known x horizon]` as the row brought it, `out` `[horizon x known]`.
@@ -98,15 +132,18 @@ impl InputSpec {
         rules: &Rules,
         step: i64,
         known: i64,
-        reading: (f32, bool),
+        reading: Reading,
         covariates: &[Track],
         out: &mut [f32],
     ) {
-        let (value, observed) = reading;
-        out[0] = value;
+        out[0] = reading.value;
         let mut next = 1;
+        if self.change {
+            out[next] = reading.change;
+            next += 1;
+        }
         if self.mask {
-            out[next] = f32::from(u8::from(observed));
+            out[next] = f32::from(u8::from(reading.observed));
             next += 1;
         }
         for (track, moments) in covariates.iter().zip(&self.covariates) {

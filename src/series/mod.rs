@@ -12,7 +12,7 @@ mod window;
 
 pub use cell::Cell;
 pub use grid::Grid;
-pub use inputs::{Calendar, InputSpec, WindowView};
+pub use inputs::{Calendar, InputSpec, Reading, WindowView};
 pub use refusal::{Refusal, Tally};
 pub use scale::{Moments, Running, Scale, Scaling, moments};
 pub use steps::{Candidate, ClosedStep, OpenStep, Outcome, Row, Steps, Verdict};

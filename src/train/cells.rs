@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use anyhow::Result;
 
 use super::fit::{self, Fit, Learning};
+use super::material::{self, Material};
 use super::regression::{self, BLOCKS};
 use super::targets::Examples;
 use super::walk::Lane;
@@ -111,7 +112,8 @@ impl Stage<'_> {
         let step = |origin: &Origin| history.segments[origin.segment as usize].step(origin.place as usize);
         let is_last = |origin: &Origin| regression::block(self.split, step(origin)) == BLOCKS - 1;
         let first = train.only(|origin| !is_last(origin));
-        let last = train.only(is_last).thinned(MOST_VALIDATED);
+        let together = material::together(self.recipe);
+        let last = train.only(is_last).thinned(MOST_VALIDATED, together);
         let halfway = (self.split.train_end + self.split.validation_end) / 2;
         let early = check.only(|origin| step(origin) < halfway);
         let late = check.only(|origin| step(origin) >= halfway);
@@ -120,8 +122,8 @@ impl Stage<'_> {
         let trial = self.fit(shape, (&first, &judged), (&of, self.checkpoint), report)?;
         let shortest = ((self.split.train_end - self.split.first) / BLOCKS as i64)
             .min((self.split.validation_end - self.split.train_end) / 2);
-        let held = [last, early, late];
-        let shares = shares::choose(self.recipe, self.windows, &trial.network, &held, shortest);
+        let held = [last, early, late].map(|held| Material::new(self.recipe, self.windows, held));
+        let shares = shares::choose(self.recipe, &trial.network, &held, shortest);
         Ok((trial, shares))
     }
 
@@ -132,11 +134,17 @@ impl Stage<'_> {
         (identity, checkpoint): (&str, Option<&[u8]>),
         report: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
     ) -> Result<fit::Fitted> {
-        let begun = Learning::new(self.recipe, Network::new(shape, self.recipe.seed)?);
+        let network = Network::new(shape, self.recipe.seed)?;
+        // Where the last value or a memory speaks already, nothing is the better beginning.
+        let speaks = self.windows.description.memory.is_some() || self.windows.description.carries();
+        let network = if speaks { network.silent() } else { network };
+        let begun = Learning::new(self.recipe, network);
         let begun = take_up(begun, checkpoint, identity, report);
-        let validation = &check.thinned(MOST_VALIDATED);
         let Self { recipe, windows, .. } = *self;
-        Ok(Fit { recipe, windows, train, validation, identity }.run(begun, report))
+        let train = &Material::new(recipe, windows, train.clone());
+        let check = check.thinned(MOST_VALIDATED, material::together(recipe));
+        let validation = &Material::new(recipe, windows, check);
+        Ok(Fit { recipe, train, validation, identity }.run(begun, report))
     }
 }
 

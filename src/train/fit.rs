@@ -5,16 +5,10 @@ use std::ops::ControlFlow;
 
 use super::checkpoint::Checkpoint;
 use super::dropout::Dropout;
-use super::targets::Examples;
-use super::windows::Windows;
+use super::material::{Buffers, Material};
 use super::{Progress, schedule, shards};
 use crate::config::Train;
-use crate::forecaster::Inputs;
-use crate::network::{Average, Gradients, Lesson, Network, Optimizer, Random, Scored, Scratch, TrainScratch};
-
-/// Windows of a minibatch that one thread works on at a time. Fixed, so that sums are added in the same order on any
-/// number of threads.
-pub(super) const SHARD: usize = 64;
+use crate::network::{Average, Gradients, Network, Optimizer, Random, Scored, Scratch, TrainScratch};
 
 /// How far training has come.
 #[derive(Clone, Copy, Debug)]
@@ -46,9 +40,8 @@ pub struct Fitted {
 #[derive(Clone, Copy)]
 pub struct Fit<'a> {
     pub recipe: &'a Train,
-    pub windows: &'a Windows<'a>,
-    pub train: &'a Examples,
-    pub validation: &'a Examples,
+    pub train: &'a Material<'a>,
+    pub validation: &'a Material<'a>,
     /// Tells checkpoints of this apart from others.
     pub identity: &'a str,
 }
@@ -114,7 +107,7 @@ impl Fit<'_> {
     ) -> ControlFlow<()> {
         let Self { recipe, train, validation, .. } = *self;
         let order = order(recipe.seed, now.epochs + 1, train.len());
-        let minibatches = order.chunks(recipe.batch);
+        let minibatches = order.chunks(train.minibatch(recipe));
         let batches = minibatches.len();
         let dropout = Dropout { share: recipe.dropout, seed: recipe.seed, epoch: now.epochs + 1 };
         for chosen in minibatches.skip(now.batches) {
@@ -142,15 +135,13 @@ impl Fit<'_> {
 
     /// The loss of a minibatch and its gradients, summed in the order of its shards.
     fn gradients(&self, network: &Network, chosen: &[usize], dropout: Dropout) -> Scored {
-        let Self { recipe, windows, train, .. } = *self;
-        let chunks: Vec<&[usize]> = chosen.chunks(SHARD).collect();
+        let Self { recipe, train, .. } = *self;
+        let chunks: Vec<&[usize]> = chosen.chunks(train.at_once()).collect();
         let hidden = network.shape().hidden;
-        let workspace = || (Inputs::default(), TrainScratch::new(network.shape()), Vec::new(), Vec::new());
-        let scored = shards::each(chunks.len(), workspace, |(inputs, scratch, targets, factors), shard| {
-            read(windows, train, chunks[shard], inputs, targets);
+        let workspace = || (Buffers::default(), TrainScratch::new(network.shape()), Vec::new());
+        let scored = shards::each(chunks.len(), workspace, |(buffers, scratch, factors), shard| {
             dropout.factors(chunks[shard], hidden, factors);
-            let lesson = Lesson { targets, loss: recipe.loss, factors };
-            network.loss_and_gradients(&inputs.batch(windows.description), &lesson, scratch)
+            train.learn(network, (chunks[shard], factors), recipe.loss, buffers, scratch)
         });
         let none = Scored { loss_sum: 0.0, count: 0, gradients: Gradients::zeros(network.shape()) };
         scored.into_iter().reduce(plus).unwrap_or(none)
@@ -158,15 +149,13 @@ impl Fit<'_> {
 
     /// Mean loss on the validation part; `None` if nothing in it counts.
     fn validate(&self, network: &Network) -> Option<f64> {
-        let Self { recipe, windows, validation, .. } = *self;
+        let Self { recipe, validation, .. } = *self;
         let numbers: Vec<usize> = (0..validation.len()).collect();
-        let chunks: Vec<&[usize]> = numbers.chunks(SHARD).collect();
-        let workspace = || (Inputs::default(), Scratch::new(network.shape()), Vec::new(), Vec::new());
-        let losses = shards::each(chunks.len(), workspace, |(inputs, scratch, targets, outputs), shard| {
-            read(windows, validation, chunks[shard], inputs, targets);
-            outputs.resize(targets.len(), 0.0);
-            network.forecast(&inputs.batch(windows.description), scratch, outputs);
-            let errors = outputs.iter().zip(&*targets).filter(|(_, target)| !target.is_nan());
+        let chunks: Vec<&[usize]> = numbers.chunks(validation.at_once()).collect();
+        let workspace = || (Buffers::default(), Scratch::new(network.shape()), Vec::new());
+        let losses = shards::each(chunks.len(), workspace, |(buffers, scratch, outputs), shard| {
+            validation.say(network, chunks[shard], buffers, scratch, outputs);
+            let errors = outputs.iter().zip(&buffers.targets).filter(|(_, target)| !target.is_nan());
             errors.fold((0.0, 0u64), |(sum, count), (output, target)| {
                 (sum + recipe.loss.of(output - target).0, count + 1)
             })
@@ -200,19 +189,4 @@ fn plus(mut sum: Scored, next: Scored) -> Scored {
     sum.count += next.count;
     sum.gradients.add(&next.gradients);
     sum
-}
-
-pub(super) fn read(
-    windows: &Windows<'_>,
-    examples: &Examples,
-    chosen: &[usize],
-    inputs: &mut Inputs,
-    targets: &mut Vec<f32>,
-) {
-    inputs.clear();
-    targets.clear();
-    for number in chosen {
-        windows.read(examples.origins[*number], inputs);
-        targets.extend_from_slice(examples.targets(*number));
-    }
 }

@@ -12,11 +12,13 @@ mod dropout;
 mod examples;
 mod fit;
 mod history;
+mod material;
 mod mix;
 mod regression;
 mod replay;
 mod schedule;
 mod scores;
+mod sequences;
 pub mod shards;
 mod shares;
 mod targets;
@@ -32,13 +34,14 @@ pub use choices::Choice;
 pub use examples::{Example, LEVEL, Shown};
 pub use fit::Step;
 pub use history::{History, Period, Recorder, Segment};
+pub use replay::Along;
 pub use walk::{Lane, lanes, walk};
 pub use windows::{Origin, Split, Windows, origins};
 
 use crate::config::{Pipeline, Train};
 use crate::model::{CellsPart, DataSummary, Description, Model, Remembering};
-use crate::network::Shape;
 use crate::network::memory::{Memory, Readout};
+use crate::network::{Shape, StateKind};
 use crate::series::{Gaps, InputSpec, Moments, Running, Scaling};
 use crate::table::time_text;
 use cells::{Learned, Stage, Taught};
@@ -147,8 +150,10 @@ fn learn(
     let mut choices = Vec::new();
     if recipe.memory {
         let chosen = choices::memory(pipeline, history, &lanes, split);
-        (description.warm, description.lookback) =
-            (chosen.warm, whole(description.lookback.max(chosen.part.recent + 1), recipe));
+        (description.warm, description.lookback) = (
+            description.warm.max(chosen.warm),
+            whole(description.lookback.max(chosen.part.recent + 1), recipe),
+        );
         description.memory = Some(chosen.part);
         choices = chosen.choices;
         let _ = report(Progress::Chose(&choices));
@@ -156,7 +161,8 @@ fn learn(
     }
     let horizon = description.horizon;
     let most = |windows: usize| windows.min(NUMBERS / horizon).max(1);
-    let part = |from, until, windows| origins(history, &description, from, until, most(windows));
+    let together = material::together(recipe);
+    let part = |from, until, windows| origins(history, &description, (from, until), most(windows), together);
     let trained = part(split.first, split.train_end, MOST_TRAINED);
     let validated = part(split.train_end, split.validation_end, MOST_SCORED);
     let tested = part(split.validation_end, split.end, MOST_SCORED);
@@ -263,9 +269,16 @@ fn remember(
 }
 
 fn describe(pipeline: &Pipeline, history: &History, split: Split, data: DataSummary) -> Description {
-    let Train { cell, hidden, layers, segment, lookback, horizon, decoder, scaling, .. } = pipeline.train;
+    let Train { cell, hidden, layers, segment, state, lookback, horizon, decoder, scaling, .. } =
+        pipeline.train;
     let (columns, rules) = (&pipeline.columns, &pipeline.rules);
+    let (carries, reads) = match (cell, state) {
+        (Some(_), StateKind::Carried) => (true, false),
+        (Some(_), StateKind::Window) => (false, true),
+        (None, _) => (false, false),
+    };
     let inputs = InputSpec {
+        change: carries,
         mask: rules.gaps == Gaps::Missing,
         covariates: covariate_moments(pipeline, history, split),
         calendar: pipeline.train.calendar.clone(),
@@ -277,10 +290,11 @@ fn describe(pipeline: &Pipeline, history: &History, split: Split, data: DataSumm
     Description {
         format: Description::FORMAT,
         horizon,
-        lookback: if cell.is_some() { whole(lookback, &pipeline.train) } else { 1 },
-        warm: 0,
+        // A carried state reads one step at a time, but needs as many as it was warmed by.
+        lookback: if reads { whole(lookback, &pipeline.train) } else { 1 },
+        warm: if carries { lookback as u64 } else { 0 },
         memory: None,
-        cells: cell.map(|cell| CellsPart { network: shape(cell), segment, shares: Vec::new() }),
+        cells: cell.map(|cell| CellsPart { network: shape(cell), segment, state, shares: Vec::new() }),
         rules: rules.clone(),
         targets: columns.targets.clone(),
         covariates: columns.covariates.clone(),

@@ -2,7 +2,7 @@
 
 use super::walk::{Lane, walk};
 use super::windows::{Origin, Windows};
-use crate::forecaster::{OriginView, Predictor};
+use crate::forecaster::{Carried, OriginView, Predictor};
 use crate::model::Model;
 use crate::series::Scale;
 
@@ -29,7 +29,7 @@ pub fn replay(
     origins: &[Origin],
     mut visit: impl FnMut(Said<'_>),
 ) {
-    let mut queues: Vec<Queue> = models.iter().map(|_| Queue::default()).collect();
+    let mut queues: Vec<Queue> = models.iter().map(Queue::new).collect();
     let memory = models.first().and_then(|model| model.memory.as_ref()).map(|part| &part.memory);
     let part = models.first().and_then(|model| model.description.memory.as_ref());
     // Lanes and the series with own coefficients are listed in the same order, or there are no such series.
@@ -44,6 +44,9 @@ pub fn replay(
         let view = OriginView { window, ahead, memory, past, running: &running, own };
         let queue = &mut queues[of];
         let scale = queue.predictor.add(&models[of], windows.rules, &view);
+        if let Some(along) = &mut queue.along {
+            queue.carried.extend_from_slice(along.say(windows, &models[of], origin));
+        }
         queue.waiting.push((done, origin, scale));
         done += 1;
         if queue.waiting.len() == WIDTH {
@@ -58,13 +61,62 @@ pub fn replay(
 #[derive(Default)]
 struct Queue {
     predictor: Predictor,
+    along: Option<Along>,
+    /// What cells that carry their state say, `[origin][horizon]`.
+    carried: Vec<f32>,
     waiting: Vec<(usize, Origin, Scale)>,
     outputs: Vec<f32>,
 }
 
+/// The state that the cells carry along a lane.
+pub struct Along {
+    carried: Carried,
+    segment: u32,
+    /// Steps of the segment that it has taken.
+    done: usize,
+    inputs: Vec<f32>,
+    said: Vec<f32>,
+}
+
+impl Along {
+    /// Before anything was seen; `None` if the model's cells carry no state.
+    pub fn new(model: &Model) -> Option<Self> {
+        let network = model.cells.as_ref().filter(|_| model.description.carries())?;
+        let carried = Carried::new(network.shape());
+        Some(Self { carried, segment: 0, done: 0, inputs: Vec::new(), said: Vec::new() })
+    }
+
+    /// What the cells of the model say at an origin that lies behind the ones before it, `[horizon]`.
+    pub fn say(&mut self, windows: &Windows<'_>, model: &Model, origin: Origin) -> &[f32] {
+        let Some(network) = &model.cells else { return &[] };
+        let (shape, until) = (network.shape(), origin.place as usize + 1);
+        if self.segment != origin.segment || self.done == 0 {
+            self.carried.clear(0);
+            (self.segment, self.done) = (origin.segment, 0);
+        }
+        self.inputs.resize((until - self.done) * shape.inputs, 0.0);
+        windows.steps(origin.segment, self.done..until, &mut self.inputs);
+        for input in self.inputs.chunks_exact(shape.inputs) {
+            self.done += 1;
+            self.carried.add(shape, 0, |out| out.copy_from_slice(input));
+            if self.done == until {
+                let inputs = &windows.description.inputs;
+                self.carried.issue(shape, 0, |out| inputs.write_known(windows.ahead(origin), out));
+            }
+            self.carried.run(network, &mut self.said);
+        }
+        &self.said
+    }
+}
+
 impl Queue {
+    fn new(model: &Model) -> Self {
+        Self { along: Along::new(model), ..Self::default() }
+    }
+
     fn flush(&mut self, model: &Model, visit: &mut impl FnMut(Said<'_>)) {
-        self.predictor.run(model, &mut self.outputs);
+        self.predictor.run(model, &self.carried, &mut self.outputs);
+        self.carried.clear();
         let outputs = self.outputs.chunks_exact(model.description.horizon);
         for ((number, origin, scale), values) in self.waiting.drain(..).zip(outputs) {
             visit(Said { number, origin, scale, values });

@@ -1,12 +1,9 @@
 //! How much of the cells' correction is believed, by parts of the horizon.
 
-use super::fit::{SHARD, read};
+use super::material::{Buffers, Material};
 use super::regression::parts;
 use super::shards;
-use super::targets::Examples;
-use super::windows::Windows;
 use crate::config::Train;
-use crate::forecaster::Inputs;
 use crate::model::Share;
 use crate::network::{Network, Scratch};
 
@@ -20,18 +17,12 @@ const HORIZONS: i64 = 10;
 /// The share of each part of the horizon with the least loss over `held`, parts of the history that `network` did not learn
 /// from, among those that gain on each of them: one part alone has its own level and weather, and what fits it need not fit
 /// the next. `shortest` is the number of steps that the shortest of them spans.
-pub fn choose(
-    recipe: &Train,
-    windows: &Windows<'_>,
-    network: &Network,
-    held: &[Examples],
-    shortest: i64,
-) -> Vec<Share> {
-    let ends = parts(windows.description.horizon);
+pub fn choose(recipe: &Train, network: &Network, held: &[Material<'_>], shortest: i64) -> Vec<Share> {
+    let ends = parts(network.shape().horizon);
     let losses: Vec<_> = held
         .iter()
-        .filter(|examples| examples.len() > 0)
-        .map(|examples| losses(recipe, windows, network, examples, &ends))
+        .filter(|material| material.len() > 0)
+        .map(|material| losses(recipe, network, material, &ends))
         .collect();
     let best = |part: usize| {
         let relative = |step: usize| {
@@ -47,26 +38,23 @@ pub fn choose(
     ends.iter().enumerate().map(|(part, until)| Share { until: *until, share: share(best(part)) }).collect()
 }
 
-/// The loss of each share on `examples`, for each part of the horizon.
+/// The loss of each share on `material`, for each part of the horizon.
 fn losses(
     recipe: &Train,
-    windows: &Windows<'_>,
     network: &Network,
-    examples: &Examples,
+    material: &Material<'_>,
     ends: &[usize],
 ) -> Vec<[f64; STEPS + 1]> {
-    let horizon = windows.description.horizon;
+    let horizon = network.shape().horizon;
     let part_of = |step: usize| ends.iter().position(|end| step < *end).unwrap_or(ends.len() - 1);
-    let numbers: Vec<usize> = (0..examples.len()).collect();
-    let chunks: Vec<&[usize]> = numbers.chunks(SHARD).collect();
-    let workspace = || (Inputs::default(), Scratch::new(network.shape()), Vec::new(), Vec::new());
-    let found = shards::each(chunks.len(), workspace, |(inputs, scratch, targets, said), shard| {
-        read(windows, examples, chunks[shard], inputs, targets);
-        said.resize(targets.len(), 0.0);
-        network.forecast(&inputs.batch(windows.description), scratch, said);
+    let numbers: Vec<usize> = (0..material.len()).collect();
+    let chunks: Vec<&[usize]> = numbers.chunks(material.at_once()).collect();
+    let workspace = || (Buffers::default(), Scratch::new(network.shape()), Vec::new());
+    let found = shards::each(chunks.len(), workspace, |(buffers, scratch, said), shard| {
+        material.say(network, chunks[shard], buffers, scratch, said);
         let mut sums = vec![[0.0; STEPS + 1]; ends.len()];
         for (place, (said, target)) in
-            said.iter().zip(&*targets).enumerate().filter(|(_, (_, t))| !t.is_nan())
+            said.iter().zip(&buffers.targets).enumerate().filter(|(_, (_, t))| !t.is_nan())
         {
             for (step, sum) in sums[part_of(place % horizon)].iter_mut().enumerate() {
                 *sum += recipe.loss.of(share(step) * said - target).0;

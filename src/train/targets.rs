@@ -45,21 +45,22 @@ impl Examples {
         }
     }
 
-    /// One of every n, such that at most `most` are left.
-    pub fn thinned(&self, most: usize) -> Self {
+    /// One of every n, such that at most `most` are left; `together` that follow one another count as one.
+    pub fn thinned(&self, most: usize, together: usize) -> Self {
         let every = self.len().div_ceil(most.max(1)).max(1);
         // From the middle of each n, and n odd: hours of the day that recur every 24 would be all there is.
         let every = every | usize::from(every > 1);
-        let numbers: Vec<usize> = (every / 2..self.len()).step_by(every).collect();
-        self.chosen(&numbers)
+        let kept = |number: &usize| number / together % every == every / 2;
+        self.chosen(&(0..self.len()).filter(kept).collect::<Vec<_>>())
     }
 
     /// What came, scaled.
     pub fn new(windows: &Windows<'_>, origins: Vec<Origin>) -> Self {
         let horizon = windows.description.horizon;
         let targets = origins.iter().flat_map(|origin| {
-            let scale = windows.view(*origin).expect("origins are where windows are whole").scale;
-            scaled(windows, *origin, scale)
+            let view = windows.view(*origin).expect("origins are where windows are whole");
+            let last = view.values.last().copied().unwrap_or_default();
+            scaled(windows, *origin, windows.description.said_from(view.scale, last))
         });
         let targets = targets.collect();
         Self { origins, horizon, targets }

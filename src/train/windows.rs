@@ -1,10 +1,12 @@
 //! Windows of a history: which there are in a part of it, and what the network reads and should say at each.
 
+use std::ops::Range;
+
 use super::{History, Segment};
 use crate::forecaster::Inputs;
 use crate::model::{Description, MemoryPart};
 use crate::network::Random;
-use crate::series::{Rules, Scale, WindowView};
+use crate::series::{Reading, Rules, Scale, WindowView};
 
 /// A window by its last step: a place in a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,13 +40,14 @@ impl Split {
 
 /// At most `most` of the windows whose whole horizon lies in `steps` and whose origin lies at or after `from`; each can be
 /// read whole, was observed at its origin, and has something observed to compare with. Of more, one of every n is drawn: a
-/// fixed one, and the hours of the day that recur every n windows would be all there is.
+/// fixed one, and the hours of the day that recur every n windows would be all there is. `together` of them that follow one
+/// another are drawn or left as one.
 pub fn origins(
     history: &History,
     description: &Description,
-    from: i64,
-    until: i64,
+    (from, until): (i64, i64),
     most: usize,
+    together: usize,
 ) -> Vec<Origin> {
     let mut count = 0usize;
     each_origin(history, description, from, until, |_| count += 1);
@@ -54,10 +57,11 @@ pub fn origins(
     let mut origins = Vec::with_capacity(count.div_ceil(every));
     let (mut number, mut drawn) = (0, 0);
     each_origin(history, description, from, until, |origin| {
-        if number % every == 0 {
-            drawn = number + draw(every.min(count - number));
+        let group = number / together;
+        if number % (every * together) == 0 {
+            drawn = group + draw(every.min(count.div_ceil(together) - group));
         }
-        if number == drawn {
+        if group == drawn {
             origins.push(origin);
         }
         number += 1;
@@ -135,6 +139,28 @@ impl<'a> Windows<'a> {
         let segment = &self.history.segments[origin.segment as usize];
         let period = &self.history.periods[segment.period];
         period.ahead.get(&segment.step(origin.place as usize)).map_or(&[][..], Vec::as_slice)
+    }
+
+    /// Writes the inputs of the steps at `places` of a segment as a carried state takes them, `[step][input]`: each is scaled as
+    /// when it became known, which is at the next observed step.
+    pub fn steps(&self, segment: u32, places: Range<usize>, out: &mut [f32]) {
+        let of = &self.history.segments[segment as usize];
+        let Description { inputs, scaling, .. } = self.description;
+        let covariates = &self.history.periods[of.period].covariates;
+        let fixed = self.description.moments(of.target);
+        let mut known_at = None;
+        let mut scale = Scale::from(fixed);
+        for (place, out) in places.zip(out.chunks_exact_mut(inputs.width())) {
+            if known_at.is_none_or(|known_at| known_at < place) {
+                let next = (place..of.values.len()).find(|place| of.observed[*place]);
+                let next = next.expect("a segment ends with what was observed");
+                scale = Scale::at_origin(*scaling, &[], &of.running(next), fixed);
+                known_at = Some(next);
+            }
+            let before = place.checked_sub(1).map(|before| of.values[before]);
+            let reading = Reading::new(scale, before, of.values[place], of.observed[place]);
+            inputs.write_one(self.rules, of.step(place), reading, covariates, out);
+        }
     }
 
     /// Adds the window to `inputs`.

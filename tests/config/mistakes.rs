@@ -295,6 +295,17 @@ fn a_recipe_has_bounds_and_a_network_that_fits() {
         "segment = 3\ndecoder = \"recursive\"",
         "is 3: the recursive decoder reads the one step it has just said, so it must be 1",
     );
+    segment(
+        "segment = 3\nstate = \"carried\"",
+        "is 3: a carried state takes one step at a time, so it must be 1",
+    );
+    refused_addition(
+        "[train]\nstate = \"carried\"\ndecoder = \"recursive\"\nscaling = \"window-last\"",
+        &[
+            "10: \"decoder\" in [train] is \"recursive\": a carried state is read by \"direct\"",
+            "11: \"scaling\" in [train] is by window: a carried state reads none, so it must be \"fixed\" or \"running\"",
+        ],
+    );
     let error = load(&format!("{LEAST}[train]\nhidden = 4096\nlayers = 16\n")).unwrap_err().to_string();
     assert!(error.starts_with("/p/x.toml:8: no network fits [train]: "), "{error}");
     assert_eq!(loaded("[train]\ntrain_part = 0.9\nvalidation_part = 0.1").train.train_part, 0.9);

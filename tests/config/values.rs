@@ -78,6 +78,16 @@ fn the_lookback_is_a_day_of_steps_and_the_calendar_follows_the_step() {
 }
 
 #[test]
+fn a_carried_state_is_warmed_by_days_and_scaled_without_a_window() {
+    let of = |train: &str| {
+        let train = loaded(&format!("[train]\nstate = \"carried\"\n{train}")).train;
+        (train.lookback, train.segment, train.scaling)
+    };
+    assert_eq!(of(""), (96, 1, Scaling::Fixed));
+    assert_eq!(of("memory = false\nlookback = 720"), (720, 1, Scaling::Fixed));
+}
+
+#[test]
 fn variables_change_values_and_nothing_else() {
     let kafka = |brokers: &str, topic: &str| {
         format!("{LEAST}[source.kafka]\nbrokers = \"{brokers}\"\ntopic = \"{topic}\"\n")

@@ -22,7 +22,7 @@ use tidecast::model::{
     CellsPart, DataSummary, Description, Errors, MemoryPart, Mix, MixPart, Model, Remembering, Share,
 };
 use tidecast::network::memory::{Memory, Readout};
-use tidecast::network::{CellKind, Decoder, Network, Shape};
+use tidecast::network::{CellKind, Decoder, Network, Shape, StateKind};
 use tidecast::series::{Aggregate, Calendar, Gaps, Grid, InputSpec, Moments, Refusal, Rules, Scaling, Tally};
 use tidecast::table::{Columns, Forecasts};
 
@@ -36,6 +36,7 @@ pub struct Case {
     pub every: u32,
     pub cell: CellKind,
     pub decoder: Decoder,
+    pub state: StateKind,
     pub scaling: Scaling,
     pub memory: bool,
     pub context: Option<usize>,
@@ -70,6 +71,7 @@ impl Default for Case {
             every: 1,
             cell: CellKind::Gru,
             decoder: Decoder::Direct,
+            state: StateKind::Window,
             scaling: Scaling::WindowStandard,
             memory: false,
             context: None,
@@ -87,6 +89,7 @@ impl Case {
     pub fn model(&self) -> Model {
         let unit = Moments { mean: 20.0, sd: 5.0 };
         let inputs = InputSpec {
+            change: self.state == StateKind::Carried,
             mask: self.rules.gaps == Gaps::Missing,
             covariates: vec![unit; self.columns.covariates.len()],
             calendar: vec![Calendar::HourOfDay],
@@ -104,10 +107,11 @@ impl Case {
         let description = Description {
             format: Description::FORMAT,
             horizon: self.horizon,
-            lookback: self.lookback,
+            lookback: if self.state == StateKind::Carried { 1 } else { self.lookback },
             warm: self.warm,
             memory: self.memory.then(|| self.memory_part()),
             cells: Some(CellsPart {
+                state: self.state,
                 network: shape,
                 segment: self.segment,
                 shares: vec![Share { until: self.horizon, share: 0.5 }],

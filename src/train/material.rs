@@ -1,0 +1,130 @@
+//! What the cells learn from, as the network reads it: windows, or sequences along which the state is carried.
+
+use super::sequences::{self, Sequences};
+use super::targets::Examples;
+use super::windows::Windows;
+use crate::config::Train;
+use crate::forecaster::Inputs;
+use crate::network::{Lesson, Loss, Network, Scored, Scratch, StateKind, TrainScratch};
+
+/// Windows that one thread works on at a time. Fixed, so that sums are added in the same order on any number of threads.
+const WINDOWS: usize = 64;
+/// The same of sequences, each of which has many forecasts.
+const SEQUENCES: usize = 8;
+/// Sequences of a minibatch take the place of so many windows each.
+const WINDOWS_A_SEQUENCE: usize = 16;
+/// Minibatches of an epoch, at least, if there are as many sequences: each has many forecasts, and a short history would be
+/// over before anything is learned.
+const MINIBATCHES: usize = 32;
+
+/// Examples that are kept or left out as one where there are too many: those of a sequence.
+pub fn together(recipe: &Train) -> usize {
+    match recipe.state {
+        StateKind::Window => 1,
+        StateKind::Carried => sequences::together(recipe.lookback),
+    }
+}
+
+/// Windows or sequences.
+pub enum Material<'a> {
+    Windows(&'a Windows<'a>, Examples),
+    Sequences(Sequences<'a>),
+}
+
+/// What one thread reads into, used again and again.
+#[derive(Default)]
+pub struct Buffers {
+    inputs: Inputs,
+    sequences: sequences::Buffers,
+    /// What is to be said, `[...][horizon]`, NaN where nothing is.
+    pub targets: Vec<f32>,
+}
+
+impl<'a> Material<'a> {
+    /// Examples as the recipe has them read.
+    pub fn new(recipe: &Train, windows: &'a Windows<'a>, examples: Examples) -> Self {
+        match recipe.state {
+            StateKind::Window => Self::Windows(windows, examples),
+            StateKind::Carried => Self::Sequences(Sequences::new(windows, examples, recipe.lookback)),
+        }
+    }
+
+    /// Pieces: windows or sequences.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Windows(_, examples) => examples.len(),
+            Self::Sequences(sequences) => sequences.len(),
+        }
+    }
+
+    /// Pieces that one thread works on at a time.
+    pub fn at_once(&self) -> usize {
+        match self {
+            Self::Windows(..) => WINDOWS,
+            Self::Sequences(_) => SEQUENCES,
+        }
+    }
+
+    /// Pieces of a minibatch.
+    pub fn minibatch(&self, recipe: &Train) -> usize {
+        match self {
+            Self::Windows(..) => recipe.batch,
+            Self::Sequences(all) => (recipe.batch / WINDOWS_A_SEQUENCE).min(all.len() / MINIBATCHES).max(1),
+        }
+    }
+
+    /// The loss of the pieces with the numbers `chosen`, and its gradients.
+    pub fn learn(
+        &self,
+        network: &Network,
+        (chosen, factors): (&[usize], &[f32]),
+        loss: Loss,
+        buffers: &mut Buffers,
+        scratch: &mut TrainScratch,
+    ) -> Scored {
+        self.read(network, chosen, buffers);
+        let lesson = Lesson { targets: &buffers.targets, loss, factors };
+        match self {
+            Self::Windows(windows, _) => {
+                network.loss_and_gradients(&buffers.inputs.batch(windows.description), &lesson, scratch)
+            }
+            Self::Sequences(_) => {
+                network.loss_and_gradients_along(&buffers.sequences.sequences(), &lesson, scratch)
+            }
+        }
+    }
+
+    /// What the network says of the pieces with the numbers `chosen`, in the order of the targets in `buffers`.
+    pub fn say(
+        &self,
+        network: &Network,
+        chosen: &[usize],
+        buffers: &mut Buffers,
+        scratch: &mut Scratch,
+        said: &mut Vec<f32>,
+    ) {
+        self.read(network, chosen, buffers);
+        said.resize(buffers.targets.len(), 0.0);
+        match self {
+            Self::Windows(windows, _) => {
+                network.forecast(&buffers.inputs.batch(windows.description), scratch, said);
+            }
+            Self::Sequences(_) => network.forecast_along(&buffers.sequences.sequences(), scratch, said),
+        }
+    }
+
+    fn read(&self, network: &Network, chosen: &[usize], buffers: &mut Buffers) {
+        let Buffers { inputs, sequences, targets } = buffers;
+        match self {
+            Self::Windows(windows, examples) => {
+                inputs.clear();
+                targets.clear();
+                for number in chosen {
+                    windows.read(examples.origins[*number], inputs);
+                    targets.extend_from_slice(examples.targets(*number));
+                }
+            }
+            Self::Sequences(all) => all.read(network.shape(), chosen, sequences, targets),
+        }
+    }
+}
