@@ -74,6 +74,7 @@ fn model(pipeline: &Pipeline, cell: CellKind) -> Model {
         layers: train.layers,
         horizon: train.horizon,
         known: 0,
+        quantiles: 0,
         decoder: train.decoder,
     };
     let description = Description {
@@ -85,6 +86,7 @@ fn model(pipeline: &Pipeline, cell: CellKind) -> Model {
             network: shape,
             segment: 1,
             shares: vec![Share { until: shape.horizon, share: 1.0 }],
+            probabilities: vec![],
         }),
         lookback: train.lookback,
         rules: pipeline.rules.clone(),

@@ -46,6 +46,7 @@ impl Case {
             layers: self.layers,
             horizon: 1,
             known: 0,
+            quantiles: 0,
             decoder: Decoder::Direct,
         };
         let weights = self.weights.iter().map(|(name, values)| {

@@ -35,11 +35,19 @@ fn cases() -> impl Strategy<Value = Case> {
         ]),
         1u32..3,
         2usize..5,
-        (prop::bool::ANY, prop::option::of(1usize..9), 0u64..6, prop::sample::select(vec![1, 3])),
+        (
+            prop::bool::ANY,
+            prop::option::of(1usize..9),
+            0u64..6,
+            prop::sample::select(vec![1, 3]),
+            prop::bool::ANY,
+        ),
     );
     (rules, network).prop_map(
-        |(rules, (cell, decoder, scaling, every, limit, (memory, context, warm, segment)))| {
-            let segment = if decoder == Decoder::Direct { segment } else { 1 };
+        |(rules, (cell, decoder, scaling, every, limit, (memory, context, warm, segment, learned)))| {
+            let direct = decoder == Decoder::Direct;
+            let segment = if direct { segment } else { 1 };
+            let learned = if learned && direct { vec![0.8] } else { vec![] };
             let mut case = Case {
                 cell,
                 decoder,
@@ -50,6 +58,8 @@ fn cases() -> impl Strategy<Value = Case> {
                 context,
                 warm,
                 segment,
+                learned,
+                levels: vec![0.8, 0.95],
                 ..Case::default()
             };
             let (aggregate, complete_after, lateness, gaps, max_gap, offset) = rules;
@@ -152,11 +162,21 @@ proptest! {
 
     #[test]
     fn training_reads_what_serving_reads(case in cases(), rows in rows()) {
-        let case = Case { levels: vec![], limit: 4, ..case };
+        let case = Case { limit: 4, ..case };
         let mut served: Vec<_> = case.run(&rows, &[]).forecasts;
         served.iter_mut().for_each(|forecast| forecast.position = 0);
         served.sort();
         prop_assert_eq!(served, trained(&case, &rows));
+    }
+
+    #[test]
+    fn a_lower_bound_is_below_its_upper(case in cases(), rows in rows()) {
+        let number = |bits: &u32| f32::from_bits(*bits);
+        for forecast in case.run(&rows, &[]).forecasts {
+            for bounds in forecast.bits[1..].chunks(2) {
+                prop_assert!(bounds[0].iter().map(number).zip(bounds[1].iter().map(number)).all(|(l, u)| l <= u));
+            }
+        }
     }
 
     #[test]
@@ -197,12 +217,20 @@ fn trained(case: &Case, rows: &[Row]) -> Vec<Forecast> {
             let view = OriginView { window, ahead, memory, past, running: &running, own };
             let scale = predictor.add(&model, &case.rules, &view);
             predictor.run(&model, &mut outputs);
+            let bits = |value: f32| (scale.invert(value) as f32).to_bits();
+            let mut lists = vec![outputs.iter().map(|output| bits(*output)).collect()];
+            for level in &case.levels {
+                let (bounds, quantiles) = (model.bounds(*level, own), predictor.quantiles());
+                let bound = |step| bounds.at(&outputs, quantiles, step);
+                lists.push((0..case.horizon).map(|step| bits(bound(step).0)).collect());
+                lists.push((0..case.horizon).map(|step| bits(bound(step).1)).collect());
+            }
             forecasts.push(Forecast {
                 series: id.clone(),
                 target: target.clone(),
                 origin: case.rules.grid.start_of(step) / SECOND,
                 position: 0,
-                bits: vec![outputs.iter().map(|output| (scale.invert(*output) as f32).to_bits()).collect()],
+                bits: lists,
             });
         });
     }

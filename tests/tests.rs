@@ -13,6 +13,7 @@ mod nab;
 mod parity;
 mod parquet;
 mod properties;
+mod quantiles;
 mod semantics;
 mod tidy;
 mod training;

@@ -38,7 +38,7 @@ pub fn text(model: &Model) -> String {
             ),
         );
     }
-    if let Some(CellsPart { network, segment, shares }) = &description.cells {
+    if let Some(CellsPart { network, segment, shares, .. }) = &description.cells {
         line(
             "cells",
             format!(
@@ -69,10 +69,17 @@ pub fn text(model: &Model) -> String {
             duration_text(rules.max_gap)
         ),
     );
-    line(
-        "intervals",
-        if model.errors.is_some() { "from the errors on the validation part" } else { "none" }.to_owned(),
-    );
+    let from = "from the errors on the validation part";
+    let learned: Vec<String> =
+        description.probabilities().iter().map(|p| ((p * 1e4).round() / 1e4).to_string()).collect();
+    let intervals = match &model.errors {
+        None => "none".to_owned(),
+        Some(errors) if errors.corrected.is_some() => {
+            format!("{from}, of the cells' quantiles {} or else of the forecast", learned.join(", "))
+        }
+        Some(_) => from.to_owned(),
+    };
+    line("intervals", intervals);
     line(
         "trained on",
         format!("{} rows, {} series, {} to {}", data.rows, data.series, data.from, data.until),

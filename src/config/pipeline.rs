@@ -219,6 +219,8 @@ pub struct Train {
     pub scaling: crate::series::Scaling,
     pub calendar: Vec<crate::series::Calendar>,
     pub loss: crate::network::Loss,
+    /// Whether the cells learn the quantiles that bound `forecast.levels`.
+    pub quantiles: bool,
     pub epochs: usize,
     pub batch: usize,
     pub learning_rate: f64,
@@ -264,6 +266,7 @@ impl Train {
             scaling: Default::default(),
             calendar: Self::calendar_for(every),
             loss: Default::default(),
+            quantiles: false,
             epochs: 20,
             batch: 256,
             learning_rate: 0.002,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::predictor::{OriginView, Predictor};
 use super::{Closing, Entry, Setup};
-use crate::intervals::Offsets;
+use crate::intervals::Bounds;
 use crate::model::MemoryPart;
 use crate::series::{Scale, WindowView};
 use crate::table::ForecastBuilder;
@@ -27,10 +27,10 @@ struct Job {
 
 pub struct Jobs {
     setup: Arc<Setup>,
-    /// For each level, how far the bounds lie from the forecast of a series without errors of its own.
-    offsets: Vec<Offsets>,
+    /// Of each level, the bounds of a series without errors of its own.
+    bounds: Vec<Bounds>,
     /// The same of each series that has some, made when it is first forecast.
-    own_offsets: Vec<Option<Vec<Offsets>>>,
+    own_bounds: Vec<Option<Vec<Bounds>>>,
     jobs: Vec<Job>,
     predictor: Predictor,
     /// Of each id, by its number: the number of each target among the series that have coefficients of their own.
@@ -41,13 +41,13 @@ pub struct Jobs {
 
 impl Jobs {
     pub fn new(setup: Arc<Setup>) -> Self {
-        let offsets = offsets_of(&setup, None);
+        let bounds = bounds_of(&setup, None);
         let lists = vec![Vec::new(); 1 + 2 * setup.levels.len()];
         let (jobs, own, outputs) = (Vec::new(), Vec::new(), Vec::new());
         let own_series = setup.model.errors.as_ref().map_or(0, |errors| errors.own.len());
-        let own_offsets = vec![None; if setup.levels.is_empty() { 0 } else { own_series }];
+        let own_bounds = vec![None; if setup.levels.is_empty() { 0 } else { own_series }];
         let predictor = Predictor::default();
-        Self { setup, offsets, own_offsets, jobs, predictor, own, outputs, lists }
+        Self { setup, bounds, own_bounds, jobs, predictor, own, outputs, lists }
     }
 
     /// Issues a forecast for every target that is due at the closed step: it was observed, its number is a multiple of
@@ -104,16 +104,18 @@ impl Jobs {
         let Setup { model, columns, .. } = &*self.setup;
         let horizon = model.description.horizon;
         self.predictor.run(model, &mut self.outputs);
-        for (job, outputs) in self.jobs.iter().zip(self.outputs.chunks_exact(horizon)) {
-            fill(&mut self.lists[0], outputs, |output, _| job.scale.invert(output));
-            let own = job.own.and_then(|own| self.own_offsets.get_mut(own).map(|offsets| (own, offsets)));
-            let offsets = match own {
-                Some((own, offsets)) => offsets.get_or_insert_with(|| offsets_of(&self.setup, Some(own))),
-                None => &self.offsets,
+        let numbers = model.description.probabilities().len() * horizon;
+        for (i, (job, said)) in self.jobs.iter().zip(self.outputs.chunks_exact(horizon)).enumerate() {
+            let quantiles = &self.predictor.quantiles()[i * numbers..][..numbers];
+            fill(&mut self.lists[0], horizon, |step| job.scale.invert(said[step]));
+            let own = job.own.and_then(|own| self.own_bounds.get_mut(own).map(|bounds| (own, bounds)));
+            let bounds = match own {
+                Some((own, bounds)) => bounds.get_or_insert_with(|| bounds_of(&self.setup, Some(own))),
+                None => &self.bounds,
             };
-            for (offsets, bounds) in offsets.iter().zip(self.lists[1..].chunks_exact_mut(2)) {
-                fill(&mut bounds[0], outputs, |output, i| job.scale.invert(output + offsets.lower[i]));
-                fill(&mut bounds[1], outputs, |output, i| job.scale.invert(output + offsets.upper[i]));
+            for (bounds, lists) in bounds.iter().zip(self.lists[1..].chunks_exact_mut(2)) {
+                fill(&mut lists[0], horizon, |step| job.scale.invert(bounds.at(said, quantiles, step).0));
+                fill(&mut lists[1], horizon, |step| job.scale.invert(bounds.at(said, quantiles, step).1));
             }
             out.push(job.position, &job.id, &columns.targets[job.target], job.origin, &self.lists);
         }
@@ -121,9 +123,9 @@ impl Jobs {
     }
 }
 
-/// How far the bounds of each level lie from the forecasts of a series.
-fn offsets_of(setup: &Setup, own: Option<usize>) -> Vec<Offsets> {
-    setup.levels.iter().map(|level| setup.model.offsets(*level, own)).collect()
+/// The bounds of each level around the forecasts of a series.
+fn bounds_of(setup: &Setup, own: Option<usize>) -> Vec<Bounds> {
+    setup.levels.iter().map(|level| setup.model.bounds(*level, own)).collect()
 }
 
 /// The numbers of an id's targets among the series that have coefficients of their own, looked up once an id.
@@ -147,9 +149,9 @@ fn own_of<'a>(
     own
 }
 
-fn fill(list: &mut Vec<f32>, outputs: &[f32], value: impl Fn(f32, usize) -> f64) {
+fn fill(list: &mut Vec<f32>, horizon: usize, value: impl Fn(usize) -> f64) {
     list.clear();
     // Forecasts are f32; beyond its range stands its end.
     let bounded = |value: f64| value.clamp(f64::from(f32::MIN), f64::from(f32::MAX)) as f32;
-    list.extend(outputs.iter().enumerate().map(|(i, output)| bounded(value(*output, i))));
+    list.extend((0..horizon).map(|step| bounded(value(step))));
 }

@@ -2,6 +2,7 @@
 
 use super::anchors::Anchors;
 use super::{Inputs, features};
+use crate::intervals;
 use crate::model::{Model, Remembering};
 use crate::network::Scratch;
 use crate::network::memory::{MemoryState, ReadoutScratch};
@@ -19,8 +20,10 @@ pub struct Predictor {
     readout: Option<ReadoutScratch>,
     inputs: Inputs,
     scratch: Option<Scratch>,
-    /// What the cells say, `[origin][horizon]`.
-    corrections: Vec<f32>,
+    /// What the cells say, `[origin][quantity][horizon]`.
+    said: Vec<f32>,
+    /// Of the origins that were forecast last.
+    quantiles: Vec<f32>,
 }
 
 /// An origin as the parts of a model read it.
@@ -80,21 +83,35 @@ impl Predictor {
         }
     }
 
+    /// The learned quantiles of the origins that [`Predictor::run`] forecast last, scaled, `[origin][quantile][horizon]`,
+    /// rising with the probability; none of a model that learned none.
+    pub fn quantiles(&self) -> &[f32] {
+        &self.quantiles
+    }
+
     /// Forecasts all origins, scaled, into `out` `[origin][horizon]`, and forgets them.
     pub fn run(&mut self, model: &Model, out: &mut Vec<f32>) {
         let horizon = model.description.horizon;
         out.clear();
         out.resize(self.origins * horizon, 0.0);
+        self.quantiles.clear();
         if let Some(memory) = &model.memory {
             self.remember(memory, out);
         }
         if let (Some(network), Some(part)) = (&model.cells, &model.description.cells) {
             let scratch = self.scratch.get_or_insert_with(|| Scratch::new(network.shape()));
-            self.corrections.resize(out.len(), 0.0);
-            network.forecast(&self.inputs.batch(&model.description), scratch, &mut self.corrections);
+            let outputs = network.shape().outputs();
+            self.said.resize(self.origins * outputs, 0.0);
+            network.forecast(&self.inputs.batch(&model.description), scratch, &mut self.said);
+            for (out, said) in out.chunks_exact(horizon).zip(self.said.chunks_exact(outputs)) {
+                let start = self.quantiles.len();
+                // Those of what the memory leaves over, above what it says.
+                self.quantiles.extend(said[horizon..].iter().zip(out.iter().cycle()).map(|(q, out)| out + q));
+                intervals::rearrange(&mut self.quantiles[start..], horizon);
+            }
             let mut first = 0;
             for share in &part.shares {
-                for (out, said) in out.chunks_exact_mut(horizon).zip(self.corrections.chunks_exact(horizon)) {
+                for (out, said) in out.chunks_exact_mut(horizon).zip(self.said.chunks_exact(outputs)) {
                     let steps = first..share.until;
                     out[steps.clone()]
                         .iter_mut()

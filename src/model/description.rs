@@ -9,7 +9,7 @@ use crate::network::{Decoder, Shape};
 use crate::series::{InputSpec, Moments, Rules, Scaling};
 
 /// The version of the description; a reader refuses any other.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 /// Steps a model may look back to. Every series keeps as many values, and a file may claim any number: this is a month and
 /// a half of minutes, more than any recurrent network can make use of.
 const LOOKBACK_MAX: usize = 65_536;
@@ -91,6 +91,8 @@ pub struct CellsPart {
     pub segment: usize,
     /// How much of what they say is believed, by parts of the horizon.
     pub shares: Vec<Share>,
+    /// Of the quantiles that they say beside the forecast, ascending; beside a memory they are those of what it leaves over.
+    pub probabilities: Vec<f64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -195,6 +197,17 @@ impl CellsPart {
         if shape.horizon != of.horizon {
             return Some(format!("the horizon is {}, that of the network {}", of.horizon, shape.horizon));
         }
+        let (quantiles, probabilities) = (shape.quantiles, &self.probabilities);
+        if quantiles != probabilities.len() {
+            let count = probabilities.len();
+            return Some(format!(
+                "{count} probabilities are described, the network says {quantiles} quantiles"
+            ));
+        }
+        let inside = probabilities.iter().all(|p| *p > 0.0 && *p < 1.0);
+        if !inside || !probabilities.windows(2).all(|pair| pair[0] < pair[1]) {
+            return Some("the probabilities of its quantiles do not rise between 0 and 1".to_owned());
+        }
         let rises = self.shares.windows(2).all(|pair| pair[0].until < pair[1].until);
         let ends = self.shares.last().map(|share| share.until) == Some(of.horizon);
         let finite = self.shares.iter().all(|share| share.share.is_finite());
@@ -204,6 +217,11 @@ impl CellsPart {
 
 impl Description {
     pub const FORMAT: u32 = FORMAT;
+
+    /// Of the quantiles that the cells say, ascending.
+    pub fn probabilities(&self) -> &[f64] {
+        self.cells.as_ref().map_or(&[], |cells| &cells.probabilities)
+    }
 
     /// Training moments of target `target`; a pipeline's further targets share the first one's.
     pub fn moments(&self, target: usize) -> Moments {

@@ -65,6 +65,7 @@ mod tests {
         layers: 1,
         horizon: 2,
         known: 0,
+        quantiles: 0,
         decoder: Decoder::Direct,
     };
 

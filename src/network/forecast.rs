@@ -46,7 +46,8 @@ impl Scratch {
 }
 
 impl Network {
-    /// Forecasts each column of `batch`, from states of zero, into `out` `[column][horizon]`.
+    /// Forecasts each column of `batch`, from states of zero, into `out` `[column][quantity][horizon]`: the forecast itself,
+    /// then each quantile that the network says.
     ///
     /// A column's forecast depends on that column alone, bit for bit. Panics when a slice has the wrong
     /// length or `scratch` is another shape's.
@@ -65,9 +66,10 @@ impl Network {
         let shape = self.shape();
         batch.check(shape);
         assert_eq!(run.shape, *shape, "the scratch is that of the network's shape");
-        assert_eq!(out.len(), batch.width * shape.horizon, "out is [column][horizon]");
+        let outputs = shape.outputs();
+        assert_eq!(out.len(), batch.width * outputs, "out is [column][quantity][horizon]");
         for tile in tiles(batch.width) {
-            let out = &mut out[tile.first * shape.horizon..][..tile.count * shape.horizon];
+            let out = &mut out[tile.first * outputs..][..tile.count * outputs];
             run.forecast(self, from, batch, tile, out);
         }
     }

@@ -60,6 +60,7 @@ mod tests {
         layers: 1,
         horizon: 3,
         known: 0,
+        quantiles: 0,
         decoder: Decoder::Direct,
     };
 

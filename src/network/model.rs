@@ -89,6 +89,19 @@ impl Network {
         &self.tensors
     }
 
+    /// The same network without the quantiles: it forecasts the same, bit for bit, and says nothing else.
+    pub fn without_quantiles(&self) -> Self {
+        let shape = Shape { quantiles: 0, ..self.shape };
+        let mut tensors = self.tensors.clone();
+        // The forecast's rows come first.
+        for Slot { name, shape } in shape.slots() {
+            let tensor = tensors.get_mut(&name).expect("a network has every tensor of its shape");
+            tensor.data.truncate(shape.iter().product());
+            tensor.shape = shape;
+        }
+        Self::pack(shape, tensors)
+    }
+
     /// Changes the weights in place; names and shapes must stay.
     pub(super) fn update(&mut self, change: impl FnOnce(&mut Tensors)) {
         change(&mut self.tensors);

@@ -192,7 +192,7 @@ impl Run {
         outputs.columns_mut(to, padded).gemm(1.0, &network.head, &states.columns(to, padded), 0.0);
     }
 
-    /// Forecasts the columns of a tile into `out` `[column][horizon]`.
+    /// Forecasts the columns of a tile into `out` `[column][quantity][horizon]`.
     pub fn forecast(
         &mut self,
         network: &Network,
@@ -213,7 +213,7 @@ impl Run {
             self.say(network, done, i, known);
             let rows = self.head.outputs.nrows();
             let said = &self.head.outputs.as_slice()[self.block(i) * self.padded * rows..];
-            copy_rows((said, rows, 0), (out, shape.horizon, i), shape.head_rows());
+            copy_rows((said, rows, 0), (out, shape.outputs(), i), shape.head_rows());
             if i < shape.fed_back() {
                 self.feed(done, columns(batch.future, i, width, shape.inputs, tile));
                 self.feed_back(done, i);

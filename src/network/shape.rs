@@ -18,6 +18,8 @@ pub struct Shape {
     pub horizon: usize,
     /// Inputs of the head known ahead for each step of the horizon.
     pub known: usize,
+    /// Quantiles that are said of each value beside the forecast itself; only with the direct decoder.
+    pub quantiles: usize,
     pub decoder: Decoder,
 }
 
@@ -29,6 +31,8 @@ pub const LAYERS_MAX: usize = 16;
 pub const INPUTS_MAX: usize = 4096;
 /// More than a month of minutes; each value is a row of the head and a number in each forecast.
 pub const HORIZON_MAX: usize = 65_536;
+/// Two for each level that a pipeline may ask for; each is a row of the head for every step of the horizon.
+pub const QUANTILES_MAX: usize = 32;
 /// 256 Mi parameters: 1 GiB of weights, and four times that in training.
 pub const PARAMETERS_MAX: u64 = 256 << 20;
 
@@ -39,6 +43,11 @@ pub enum ShapeError {
     Zero { what: &'static str },
     #[error("`{what}` is {found}, more than {max}: {reason}")]
     TooLarge { what: &'static str, found: usize, max: usize, reason: &'static str },
+    #[error(
+        "`quantiles` is {found} with the recursive decoder, which says one value a step and feeds it back: \
+         use the direct decoder"
+    )]
+    Quantiles { found: usize },
     #[error(
         "the network would have {found} parameters, more than {max} (1 GiB): \
          lower `hidden`, `layers`, `horizon` or the number of inputs"
@@ -80,6 +89,13 @@ impl Shape {
                 INPUTS_MAX,
                 "the head reads it for each step of the horizon; leave columns out",
             ),
+            (
+                "quantiles",
+                self.quantiles,
+                0,
+                QUANTILES_MAX,
+                "each is a row of the head for every step of the horizon; ask for fewer levels",
+            ),
         ];
         for (what, found, min, max, reason) in sizes {
             if found < min {
@@ -88,6 +104,9 @@ impl Shape {
             if found > max {
                 return Err(ShapeError::TooLarge { what, found, max, reason });
             }
+        }
+        if self.quantiles > 0 && self.decoder == Decoder::Recursive {
+            return Err(ShapeError::Quantiles { found: self.quantiles });
         }
         let found = self.parameters();
         if found > PARAMETERS_MAX {
@@ -108,18 +127,27 @@ impl Shape {
         if layer == 0 { self.inputs } else { self.hidden }
     }
 
-    /// Rows of the head: values it says at once.
-    pub(super) fn head_rows(&self) -> usize {
+    /// Numbers that are said of a column, `[quantity][horizon]`: the forecast, then each quantile.
+    pub fn outputs(&self) -> usize {
+        self.horizon.saturating_mul(self.quantiles.saturating_add(1))
+    }
+
+    /// Steps of the horizon that the head says at once.
+    pub(super) fn head_steps(&self) -> usize {
         match self.decoder {
             Decoder::Direct => self.horizon,
             Decoder::Recursive => 1,
         }
     }
 
+    /// Rows of the head, `[quantity][step]`: the forecast of each step that it says at once, then each quantile.
+    pub(super) fn head_rows(&self) -> usize {
+        self.head_steps().saturating_mul(self.quantiles.saturating_add(1))
+    }
+
     /// Known inputs that the head reads at once.
     pub(super) fn head_known(&self) -> usize {
-        // The rows are the steps of the horizon that are said at once.
-        self.head_rows().saturating_mul(self.known)
+        self.head_steps().saturating_mul(self.known)
     }
 
     /// Cell steps after the last input: the recursive decoder feeds back all but the last value.
@@ -162,6 +190,7 @@ mod tests {
         layers: 2,
         horizon: 5,
         known: 2,
+        quantiles: 0,
         decoder: Decoder::Direct,
     };
 
@@ -172,6 +201,9 @@ mod tests {
         assert!(message(Shape { hidden: 0, ..SMALL }).contains("`hidden` is 0"));
         assert!(message(Shape { layers: 17, ..SMALL }).contains("`layers` is 17, more than 16"));
         assert!(message(Shape { known: usize::MAX, ..SMALL }).contains("`known`"));
+        assert!(message(Shape { quantiles: 33, ..SMALL }).contains("`quantiles` is 33, more than 32"));
+        let recursive = Shape { quantiles: 2, decoder: Decoder::Recursive, ..SMALL };
+        assert!(message(recursive).contains("use the direct decoder"));
         let wide = Shape { horizon: HORIZON_MAX, known: INPUTS_MAX, ..SMALL };
         assert!(message(wide).contains("parameters, more than 268435456"));
     }
@@ -181,6 +213,9 @@ mod tests {
         let layer_0 = 16 * 3 + 16 * 4 + 16 + 16;
         let layer_1 = 16 * 4 + 16 * 4 + 16 + 16;
         assert_eq!(SMALL.parameters(), layer_0 + layer_1 + 5 * (4 + 10) + 5);
+        let quantiles = Shape { quantiles: 4, ..SMALL };
+        assert_eq!((quantiles.outputs(), SMALL.outputs()), (25, 5));
+        assert_eq!(quantiles.parameters(), layer_0 + layer_1 + 25 * (4 + 10) + 25);
         let recursive = Shape { decoder: Decoder::Recursive, ..SMALL };
         assert_eq!(recursive.parameters(), layer_0 + layer_1 + (4 + 2) + 1);
     }

@@ -4,7 +4,7 @@ use super::random::Random;
 use super::*;
 
 fn shape(cell: CellKind, decoder: Decoder, layers: usize, known: usize) -> Shape {
-    Shape { cell, inputs: 3, hidden: 4, layers, horizon: 3, known, decoder }
+    Shape { cell, inputs: 3, hidden: 4, layers, horizon: 3, known, quantiles: 0, decoder }
 }
 
 /// Random numbers for a batch of `width` columns and `steps` steps.
@@ -32,8 +32,9 @@ impl Numbers {
     }
 
     /// What its targets teach, with every hidden value read as it is.
-    fn lesson(&self, loss: Loss) -> Lesson<'_> {
-        Lesson { targets: &self.targets, loss, factors: &[] }
+    fn lesson(&self, shape: &Shape, loss: Loss) -> Lesson<'_> {
+        let probabilities = &[0.1, 0.4, 0.9][..shape.quantiles];
+        Lesson { targets: &self.targets, loss, probabilities, factors: &[] }
     }
 
     fn batch(&self) -> Batch<'_> {
@@ -56,15 +57,16 @@ impl Numbers {
 }
 
 fn forecast(network: &Network, numbers: &Numbers, scratch: &mut Scratch) -> Vec<f32> {
-    let mut out = vec![0.0; numbers.width * network.shape().horizon];
+    let mut out = vec![0.0; numbers.width * network.shape().outputs()];
     network.forecast(&numbers.batch(), scratch, &mut out);
     out
 }
 
 fn loss(network: &Network, numbers: &Numbers, loss: Loss) -> f64 {
     let out = forecast(network, numbers, &mut Scratch::new(network.shape()));
-    let counted = out.iter().zip(&numbers.targets).filter(|(_, target)| !target.is_nan());
-    counted.map(|(forecast, target)| loss.of(forecast - target).0).sum()
+    let lesson = numbers.lesson(network.shape(), loss);
+    let columns = out.chunks(network.shape().outputs()).zip(numbers.targets.chunks(network.shape().horizon));
+    columns.map(|(said, targets)| lesson.loss_of(said, targets).0).sum()
 }
 
 /// Every gradient against the slope between two nearby weights.
@@ -74,7 +76,7 @@ fn check_slopes(shape: Shape, kind: Loss) {
     let mut numbers = Numbers::new(&shape, 5, 4, 6);
     numbers.targets[1] = f32::NAN;
     let mut scratch = TrainScratch::new(&shape);
-    let scored = network.loss_and_gradients(&numbers.batch(), &numbers.lesson(kind), &mut scratch);
+    let scored = network.loss_and_gradients(&numbers.batch(), &numbers.lesson(&shape, kind), &mut scratch);
     assert_eq!(scored.count, 14);
     assert!((scored.loss_sum - loss(&network, &numbers, kind)).abs() < 1e-9, "training forecasts the same");
     for (name, tensor) in scored.gradients.tensors() {
@@ -106,6 +108,23 @@ fn gradients_are_slopes() {
         }
     }
     check_slopes(shape(CellKind::Gru, Decoder::Recursive, 1, 1), Loss::Huber);
+    check_slopes(Shape { quantiles: 3, ..shape(CellKind::Gru, Decoder::Direct, 2, 2) }, Loss::Mse);
+}
+
+#[test]
+fn quantiles_are_said_beside_the_forecast() {
+    let shape = Shape { quantiles: 2, ..shape(CellKind::Lstm, Decoder::Direct, 1, 1) };
+    let network = Network::new(shape, 3).unwrap();
+    let numbers = Numbers::new(&shape, 5, 4, 2);
+    let all = forecast(&network, &numbers, &mut Scratch::new(&shape));
+    let plain = network.without_quantiles();
+    assert_eq!((plain.shape().quantiles, plain.tensors()["head.bias"].shape.as_slice()), (0, &[3][..]));
+    let alone = forecast(&plain, &numbers, &mut Scratch::new(plain.shape()));
+    assert!(all.chunks(9).flat_map(|said| &said[..3]).eq(&alone));
+    // A step that counts costs the forecast's loss and that of each quantile; one that does not costs nothing.
+    let lesson = Lesson { targets: &[], loss: Loss::Mse, probabilities: &[0.25, 0.75], factors: &[] };
+    let said = [1.0, 5.0, -1.0, 5.0, 4.0, 5.0];
+    assert_eq!(lesson.loss_of(&said, &[2.0, f32::NAN]), (1.0 + 0.25 * 3.0 + 0.25 * 2.0, 1));
 }
 
 /// With factors before the head, gradients are slopes of what the network says with the same factors.
@@ -117,7 +136,7 @@ fn gradients_of_factors_are_slopes() {
         let network = Network::new(shape, 5).unwrap();
         let numbers = Numbers::new(&shape, 67, 3, 6);
         let factors: Vec<f32> = (0..67 * 4).map(|i| [0.0, 1.25, 2.0, 1.0, 0.5][i % 5]).collect();
-        let lesson = Lesson { factors: &factors, ..numbers.lesson(Loss::Mse) };
+        let lesson = Lesson { factors: &factors, ..numbers.lesson(&shape, Loss::Mse) };
         let mut scratch = TrainScratch::new(&shape);
         let scored = network.loss_and_gradients(&numbers.batch(), &lesson, &mut scratch);
         for (name, tensor) in scored.gradients.tensors() {
@@ -132,7 +151,8 @@ fn gradients_of_factors_are_slopes() {
                 assert!(error < 3e-3 * slope.abs().max(5.0), "{decoder} {name} {place}: {gradient}, {slope}");
             }
         }
-        let plain = network.loss_and_gradients(&numbers.batch(), &numbers.lesson(Loss::Mse), &mut scratch);
+        let plain =
+            network.loss_and_gradients(&numbers.batch(), &numbers.lesson(&shape, Loss::Mse), &mut scratch);
         let ones = vec![1.0; factors.len()];
         let whole = Lesson { factors: &ones, ..lesson };
         let whole = network.loss_and_gradients(&numbers.batch(), &whole, &mut scratch);
@@ -147,15 +167,17 @@ fn gradients_of_a_batch_are_those_of_its_columns() {
     let network = Network::new(shape, 1).unwrap();
     let numbers = Numbers::new(&shape, 70, 4, 2);
     let mut scratch = TrainScratch::new(&shape);
-    let whole = network.loss_and_gradients(&numbers.batch(), &numbers.lesson(Loss::Mae), &mut scratch);
-    let again = network.loss_and_gradients(&numbers.batch(), &numbers.lesson(Loss::Mae), &mut scratch);
+    let whole =
+        network.loss_and_gradients(&numbers.batch(), &numbers.lesson(&shape, Loss::Mae), &mut scratch);
+    let again =
+        network.loss_and_gradients(&numbers.batch(), &numbers.lesson(&shape, Loss::Mae), &mut scratch);
     assert_eq!(whole.gradients, again.gradients, "nothing stays in the scratch");
     let (mut sum, mut loss_sum) = (Gradients::zeros(&shape), 0.0);
     for column in 0..70 {
         let mut alone = Numbers::new(&shape, 1, 4, 0);
         alone.put(&shape, 0, &numbers, column);
         let targets = &numbers.targets[column * 3..][..3];
-        let lesson = Lesson { targets, loss: Loss::Mae, factors: &[] };
+        let lesson = Lesson { targets, loss: Loss::Mae, probabilities: &[], factors: &[] };
         let scored = network.loss_and_gradients(&alone.batch(), &lesson, &mut scratch);
         sum.add(&scored.gradients);
         loss_sum += scored.loss_sum;
@@ -180,7 +202,7 @@ fn check_alone(network: &Network, scratch: &mut Scratch, width: usize, random: &
     let found = forecast(network, &crowd, scratch);
     let bits = |numbers: &[f32]| numbers.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
     assert_eq!(
-        bits(&found[at * shape.horizon..][..shape.horizon]),
+        bits(&found[at * shape.outputs()..][..shape.outputs()]),
         bits(&expected),
         "{shape:?} {at} of {width}"
     );
@@ -199,6 +221,7 @@ fn a_column_is_alone() {
                 layers: 1,
                 horizon: 2,
                 known: hidden % 3,
+                quantiles: (hidden % 4) * usize::from(decoder == Decoder::Direct),
                 decoder,
             };
             let network = Network::new(shape, hidden as u64).unwrap();
@@ -214,7 +237,8 @@ fn a_column_is_alone_in_wide_layers() {
     let mut random = Random::new(4);
     for (inputs, hidden) in [(300, 17), (5, 300)] {
         let cell = CellKind::Gru;
-        let shape = Shape { cell, inputs, hidden, layers: 2, horizon: 9, known: 2, decoder: Decoder::Direct };
+        let (quantiles, decoder) = (0, Decoder::Direct);
+        let shape = Shape { cell, inputs, hidden, layers: 2, horizon: 9, known: 2, quantiles, decoder };
         let network = Network::new(shape, 9).unwrap();
         let mut scratch = Scratch::new(&shape);
         for width in [1, 5, 8, 15, 17, 64, 65, 130] {
@@ -255,7 +279,7 @@ fn carried_states_forecast_as_windows_do() {
             network.step(&mut state, input, &mut scratch);
         }
         let carried = Batch { steps: 0, inputs: &[], ..numbers.batch() };
-        let mut out = vec![0.0; 67 * shape.horizon];
+        let mut out = vec![0.0; 67 * shape.outputs()];
         network.forecast_from(&state, &carried, &mut scratch, &mut out);
         assert_eq!(out, forecast(&network, &numbers, &mut scratch));
     }
@@ -313,8 +337,11 @@ fn the_optimizer_learns() {
         let mut optimizer = Optimizer::new(&network, 0.02, 1e-3);
         let mut scratch = TrainScratch::new(&shape);
         for _ in 0..200 {
-            let mut scored =
-                network.loss_and_gradients(&numbers.batch(), &numbers.lesson(Loss::Mse), &mut scratch);
+            let mut scored = network.loss_and_gradients(
+                &numbers.batch(),
+                &numbers.lesson(&shape, Loss::Mse),
+                &mut scratch,
+            );
             scored.gradients.scale(1.0 / scored.count as f32);
             scored.gradients.clip(1.0);
             optimizer.step(&mut network, &scored.gradients);

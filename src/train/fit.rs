@@ -149,7 +149,8 @@ impl Fit<'_> {
         let scored = shards::each(chunks.len(), workspace, |(inputs, scratch, targets, factors), shard| {
             read(windows, train, chunks[shard], inputs, targets);
             dropout.factors(chunks[shard], hidden, factors);
-            let lesson = Lesson { targets, loss: recipe.loss, factors };
+            let probabilities = windows.description.probabilities();
+            let lesson = Lesson { targets, loss: recipe.loss, probabilities, factors };
             network.loss_and_gradients(&inputs.batch(windows.description), &lesson, scratch)
         });
         let none = Scored { loss_sum: 0.0, count: 0, gradients: Gradients::zeros(network.shape()) };
@@ -159,17 +160,19 @@ impl Fit<'_> {
     /// Mean loss on the validation part; `None` if nothing in it counts.
     fn validate(&self, network: &Network) -> Option<f64> {
         let Self { recipe, windows, validation, .. } = *self;
+        let shape = network.shape();
         let numbers: Vec<usize> = (0..validation.len()).collect();
         let chunks: Vec<&[usize]> = numbers.chunks(SHARD).collect();
         let workspace = || (Inputs::default(), Scratch::new(network.shape()), Vec::new(), Vec::new());
         let losses = shards::each(chunks.len(), workspace, |(inputs, scratch, targets, outputs), shard| {
             read(windows, validation, chunks[shard], inputs, targets);
-            outputs.resize(targets.len(), 0.0);
+            outputs.resize(chunks[shard].len() * shape.outputs(), 0.0);
             network.forecast(&inputs.batch(windows.description), scratch, outputs);
-            let errors = outputs.iter().zip(&*targets).filter(|(_, target)| !target.is_nan());
-            errors.fold((0.0, 0u64), |(sum, count), (output, target)| {
-                (sum + recipe.loss.of(output - target).0, count + 1)
-            })
+            let probabilities = windows.description.probabilities();
+            let lesson = Lesson { targets: &[], loss: recipe.loss, probabilities, factors: &[] };
+            let columns = outputs.chunks_exact(shape.outputs()).zip(targets.chunks_exact(shape.horizon));
+            let scored = columns.map(|(said, targets)| lesson.loss_of(said, targets));
+            scored.fold((0.0, 0), |(sum, count), (s, c)| (sum + s, count + c))
         });
         let (sum, count) = losses.into_iter().fold((0.0, 0), |(sum, count), (s, c)| (sum + s, count + c));
         (count > 0).then(|| sum / count as f64)

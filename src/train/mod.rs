@@ -13,6 +13,7 @@ mod examples;
 mod fit;
 mod history;
 mod mix;
+mod quantiles;
 mod regression;
 mod replay;
 mod schedule;
@@ -155,11 +156,13 @@ fn learn(
         folds = remember(&mut description, pipeline, history, &lanes, split, &chosen.poles, report)?;
     }
     let horizon = description.horizon;
-    let most = |windows: usize| windows.min(NUMBERS / horizon).max(1);
-    let part = |from, until, windows| origins(history, &description, from, until, most(windows));
-    let trained = part(split.first, split.train_end, MOST_TRAINED);
-    let validated = part(split.train_end, split.validation_end, MOST_SCORED);
-    let tested = part(split.validation_end, split.end, MOST_SCORED);
+    let most = |windows: usize, numbers: usize| windows.min(NUMBERS / numbers).max(1);
+    let trained = origins(history, &description, split.first, split.train_end, most(MOST_TRAINED, horizon));
+    // Of what is scored, an error is kept for the forecast and each quantile.
+    let scored = most(MOST_SCORED, horizon * (1 + description.probabilities().len()));
+    let part = |from, until| origins(history, &description, from, until, scored);
+    let validated = part(split.train_end, split.validation_end);
+    let tested = part(split.validation_end, split.end);
     ensure!(
         !trained.is_empty(),
         "nothing to learn from: the training part is {} steps of {}, a window takes {} to read (the first after {} steps) \
@@ -174,11 +177,12 @@ fn learn(
     let identity = checkpoint::identity(&description, &folds);
     let stage =
         Stage { recipe, windows: &windows, lanes: &lanes, split, folds: &folds, checkpoint, identity };
-    let Taught { learned, complete } = match &description.cells {
+    let Taught { learned, choices: believed, complete } = match &description.cells {
         Some(part) if folds.is_empty() => stage.alone(part.network, &trained, &validated, report)?,
         Some(part) => stage.on_top(part.network, &trained, &validated, report)?,
-        None => Taught { learned: None, complete: true },
+        None => Taught { learned: None, choices: Vec::new(), complete: true },
     };
+    choices.extend(believed);
     if description.cells.is_some() && learned.is_none() {
         choices.push(Choice {
             what: "the cells are left out".into(),
@@ -187,7 +191,11 @@ fn learn(
     }
     let epoch = learned.as_ref().map(|learned| learned.epoch);
     let cells = learned.map(|Learned { network, shares, .. }| {
-        description.cells.as_mut().expect("they were described").shares = shares;
+        let part = description.cells.as_mut().expect("they were described");
+        (part.shares, part.network) = (shares, *network.shape());
+        if part.network.quantiles == 0 {
+            part.probabilities.clear();
+        }
         network
     });
     if let (None, Some(memory)) = (&cells, &description.memory) {
@@ -273,14 +281,18 @@ fn describe(pipeline: &Pipeline, history: &History, split: Split, data: DataSumm
     };
     let time = |step: i64| time_text(rules.grid.start_of(step));
     let (width, known) = (inputs.width() * segment, inputs.known_ahead.len());
-    let shape = |cell| Shape { cell, inputs: width, hidden, layers, horizon, known, decoder };
+    let levels = if pipeline.train.quantiles { &pipeline.forecast.levels[..] } else { &[] };
+    let probabilities = crate::intervals::probabilities(levels);
+    let quantiles = probabilities.len();
+    let network = |cell| Shape { cell, inputs: width, hidden, layers, horizon, known, quantiles, decoder };
+    let cells = |cell| CellsPart { network: network(cell), segment, shares: Vec::new(), probabilities };
     Description {
         format: Description::FORMAT,
         horizon,
         lookback: if cell.is_some() { whole(lookback, &pipeline.train) } else { 1 },
         warm: 0,
         memory: None,
-        cells: cell.map(|cell| CellsPart { network: shape(cell), segment, shares: Vec::new() }),
+        cells: cell.map(cells),
         rules: rules.clone(),
         targets: columns.targets.clone(),
         covariates: columns.covariates.clone(),

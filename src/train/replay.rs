@@ -17,6 +17,8 @@ pub struct Said<'a> {
     pub scale: Scale,
     /// Scaled, for each step of the horizon.
     pub values: &'a [f32],
+    /// The learned quantiles, scaled, `[quantile][horizon]`.
+    pub quantiles: &'a [f32],
 }
 
 /// Forecasts `origins` of a lane, which are in the order of time. All `models` have the same memory; `which` says by the
@@ -65,9 +67,12 @@ struct Queue {
 impl Queue {
     fn flush(&mut self, model: &Model, visit: &mut impl FnMut(Said<'_>)) {
         self.predictor.run(model, &mut self.outputs);
-        let outputs = self.outputs.chunks_exact(model.description.horizon);
-        for ((number, origin, scale), values) in self.waiting.drain(..).zip(outputs) {
-            visit(Said { number, origin, scale, values });
+        let horizon = model.description.horizon;
+        let numbers = model.description.probabilities().len() * horizon;
+        let outputs = self.outputs.chunks_exact(horizon).enumerate();
+        for ((number, origin, scale), (i, values)) in self.waiting.drain(..).zip(outputs) {
+            let quantiles = &self.predictor.quantiles()[i * numbers..][..numbers];
+            visit(Said { number, origin, scale, values, quantiles });
         }
     }
 }

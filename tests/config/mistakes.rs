@@ -295,6 +295,21 @@ fn a_recipe_has_bounds_and_a_network_that_fits() {
         "segment = 3\ndecoder = \"recursive\"",
         "is 3: the recursive decoder reads the one step it has just said, so it must be 1",
     );
+    let quantiles = |more: &str, why: &str| {
+        let why = format!("9: \"quantiles\" in [train] is true, but {why}");
+        refused_addition(&format!("[train]\nquantiles = true\n{more}"), &[&why]);
+    };
+    quantiles(
+        "cell = \"none\"",
+        "the cells say the quantiles and \"cell\" is \"none\": leave one of them out",
+    );
+    quantiles("decoder = \"recursive\"", "the recursive decoder says one value a step: use \"direct\"");
+    refused_addition(
+        "levels = []\n[train]\nquantiles = true",
+        &[
+            "10: \"quantiles\" in [train] is true, but \"levels\" in [forecast] is empty: there is no quantile to learn",
+        ],
+    );
     let error = load(&format!("{LEAST}[train]\nhidden = 4096\nlayers = 16\n")).unwrap_err().to_string();
     assert!(error.starts_with("/p/x.toml:8: no network fits [train]: "), "{error}");
     assert_eq!(loaded("[train]\ntrain_part = 0.9\nvalidation_part = 0.1").train.train_part, 0.9);

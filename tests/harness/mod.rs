@@ -13,13 +13,14 @@ use arrow::datatypes::Float32Type;
 use tidecast::config::{Commit, Limits, Order, Start, TimeUnit};
 use tidecast::drive::{Options, Progress, drive};
 use tidecast::forecaster::{Forecaster, Pushed, Setup};
-use tidecast::intervals::ErrorQuantiles;
+use tidecast::intervals::{Corrections, ErrorQuantiles, probabilities};
 use tidecast::io::codec::RowWriter;
 use tidecast::io::memory::MemorySink;
 use tidecast::io::parquet::{ParquetInput, Range, TableWriter};
 use tidecast::io::{Output, Source};
 use tidecast::model::{
-    CellsPart, DataSummary, Description, Errors, MemoryPart, Mix, MixPart, Model, Remembering, Share,
+    CellsPart, Corrected, DataSummary, Description, Errors, MemoryPart, Mix, MixPart, Model, Remembering,
+    Share,
 };
 use tidecast::network::memory::{Memory, Readout};
 use tidecast::network::{CellKind, Decoder, Network, Shape};
@@ -42,6 +43,8 @@ pub struct Case {
     pub warm: u64,
     pub lookback: usize,
     pub segment: usize,
+    /// Levels whose quantiles the cells say.
+    pub learned: Vec<f64>,
     pub horizon: usize,
     pub levels: Vec<f64>,
     pub limit: usize,
@@ -76,6 +79,7 @@ impl Default for Case {
             warm: 0,
             lookback: 3,
             segment: 1,
+            learned: vec![],
             horizon: 2,
             levels: vec![0.8],
             limit: 1000,
@@ -99,6 +103,7 @@ impl Case {
             layers: 2,
             horizon: self.horizon,
             known: inputs.known_ahead.len(),
+            quantiles: 2 * self.learned.len(),
             decoder: self.decoder,
         };
         let description = Description {
@@ -111,6 +116,7 @@ impl Case {
                 network: shape,
                 segment: self.segment,
                 shares: vec![Share { until: self.horizon, share: 0.5 }],
+                probabilities: probabilities(&self.learned),
             }),
             rules: self.rules.clone(),
             targets: self.columns.targets.clone(),
@@ -127,8 +133,27 @@ impl Case {
             (0..self.horizon).map(|i| (-50..=50).map(|e| e as f32 * (i + 1) as f32 / 50.0).collect());
         let memory = self.memory.then(|| self.remembering(&description));
         let cells = Network::new(shape, 7).expect("the shape is small");
-        let errors = ErrorQuantiles::of(errors.collect()).map(|all| Errors { all, own: vec![] });
+        let errors = ErrorQuantiles::of(errors.collect()).map(|all| Errors {
+            all,
+            own: vec![],
+            corrected: self.corrected(),
+        });
         Model::new(description, memory, Some(cells), errors)
+    }
+
+    /// Of all series, and of the four with a term of their own where there is a memory.
+    fn corrected(&self) -> Option<Corrected> {
+        let quantiles = 2 * self.learned.len();
+        let of = |series: usize| {
+            let value = |i: usize| ((i + series) * 29 % 17) as f32 / 17.0 - 0.5;
+            Corrections::from_values(
+                self.horizon,
+                quantiles,
+                (0..quantiles * self.horizon).map(value).collect(),
+            )
+        };
+        let own = (1..=4 * usize::from(self.memory)).filter_map(of).collect();
+        if quantiles == 0 { None } else { of(0).map(|all| Corrected { all, own }) }
     }
 
     /// A plain decay and a resonator; the first two ids have a term of their own.

@@ -134,6 +134,7 @@ impl Study<'_> {
             layers: train.layers,
             horizon: train.horizon,
             known: columns.known_ahead.len(),
+            quantiles: 0,
             decoder: train.decoder,
         }
     }
