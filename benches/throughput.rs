@@ -75,12 +75,15 @@ fn model(pipeline: &Pipeline, cell: CellKind) -> Model {
         horizon: train.horizon,
         known: 0,
         quantiles: 0,
+        embedding: 0,
+        series: 0,
         decoder: train.decoder,
     };
     let description = Description {
         format: Description::FORMAT,
         horizon: shape.horizon,
         warm: 0,
+        series: vec![],
         memory: None,
         cells: Some(CellsPart {
             network: shape,

@@ -47,6 +47,8 @@ impl Case {
             horizon: 1,
             known: 0,
             quantiles: 0,
+            embedding: 0,
+            series: 0,
             decoder: Decoder::Direct,
         };
         let weights = self.weights.iter().map(|(name, values)| {
@@ -94,7 +96,7 @@ fn check_steps(case: &Case, network: &Network) {
     let mut scratch = Scratch::new(network.shape());
     let mut outputs = Vec::new();
     for input in case.x.data.chunks_exact(case.batch * case.input) {
-        network.step(&mut state, input, &mut scratch);
+        network.step(&mut state, input, &[], &mut scratch);
         outputs.extend_from_slice(state.hidden(case.layers - 1));
     }
     close("outputs", &outputs, &case.y.data, 0.0, OUTPUT_TOLERANCE);

@@ -90,10 +90,36 @@ fn corrections_have_a_number_for_each_quantile_and_step() {
     assert!(own.starts_with("tensor \"own_quantile_corrections\" must be [4, 2, 2] values"), "{own}");
     // Without errors nothing is corrected.
     let alone = error(&|all| drop(all.remove("error_quantiles")));
-    assert!(alone.contains("`own_error_quantiles` does not belong"), "{alone}");
+    assert!(alone.contains("`own_quantile_corrections` does not belong"), "{alone}");
     refused_tensors(
         |all| drop(all.insert("quantile_corrections".into(), tensor(&[2, 2], &[0.0; 4]))),
         "tensor `quantile_corrections` does not belong",
+    );
+}
+
+#[test]
+fn an_embedding_has_numbers_for_each_series_that_is_named() {
+    let case = Case { embedding: 2, ..Case::default() };
+    let bytes = case.model().to_bytes();
+    assert_eq!(Model::from_bytes(&bytes).unwrap().to_bytes(), bytes);
+    let (tensors, text) = tensors::read(&bytes, KEY).unwrap();
+    let error = |change: &dyn Fn(&mut Tensors, &mut Value)| {
+        let (mut tensors, mut description) = (tensors.clone(), serde_json::from_str(&text).unwrap());
+        change(&mut tensors, &mut description);
+        Model::from_bytes(&tensors::write(&tensors, KEY, &description.to_string())).unwrap_err().to_string()
+    };
+    let missing = error(&|tensors, _| drop(tensors.remove("embedding.weight")));
+    assert!(missing.starts_with("tensor `embedding.weight` of shape [4, 2] is missing"), "{missing}");
+    let fewer = error(&|_, description| description["series"] = json!([["a", "value"]]));
+    assert!(fewer.contains("1 series are described, the network has an embedding of 4"), "{fewer}");
+    let none = error(&|_, description| description["cells"]["network"]["embedding"] = json!(0));
+    assert!(none.contains("0 series are described, the network has an embedding of 4"), "{none}");
+    let wide = error(&|_, description| description["cells"]["network"]["embedding"] = json!(usize::MAX));
+    assert!(wide.contains("`embedding` is 18446744073709551615, more than 64"), "{wide}");
+    refused_description(
+        "/cells/network/series",
+        json!(3),
+        "0 series are described, the network has an embedding of 3",
     );
 }
 

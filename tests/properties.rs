@@ -41,10 +41,14 @@ fn cases() -> impl Strategy<Value = Case> {
             0u64..6,
             prop::sample::select(vec![1, 3]),
             prop::bool::ANY,
+            prop::sample::select(vec![0, 2]),
         ),
     );
     (rules, network).prop_map(
-        |(rules, (cell, decoder, scaling, every, limit, (memory, context, warm, segment, learned)))| {
+        |(
+            rules,
+            (cell, decoder, scaling, every, limit, (memory, context, warm, segment, learned, embedding)),
+        )| {
             let direct = decoder == Decoder::Direct;
             let segment = if direct { segment } else { 1 };
             let learned = if learned && direct { vec![0.8] } else { vec![] };
@@ -59,6 +63,7 @@ fn cases() -> impl Strategy<Value = Case> {
                 warm,
                 segment,
                 learned,
+                embedding,
                 levels: vec![0.8, 0.95],
                 ..Case::default()
             };
@@ -206,8 +211,7 @@ fn trained(case: &Case, rows: &[Row]) -> Vec<Forecast> {
     let (mut predictor, mut outputs, mut forecasts) = (Predictor::default(), Vec::new(), Vec::new());
     for lane in lanes(history) {
         let (id, target) = (&history.ids[lane.series], &case.columns.targets[lane.target]);
-        let part = model.description.memory.as_ref();
-        let own = part.and_then(|part| part.own.iter().position(|own| (&own.0, &own.1) == (id, target)));
+        let own = model.description.series.iter().position(|own| (&own.0, &own.1) == (id, target));
         let memory = model.memory.as_ref().map(|part| &part.memory);
         walk(history, &lane, memory, &due(case, history, &lane), |origin, memory| {
             let Some(window) = windows.view(origin) else { return };

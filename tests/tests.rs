@@ -4,6 +4,7 @@ mod broker;
 mod command_line;
 mod config;
 mod driving;
+mod embedding;
 mod evaluating;
 mod golden;
 mod harness;

@@ -34,15 +34,19 @@ pub fn text(model: &Model) -> String {
                 "{} poles{context}, {} recent values, {} series with coefficients of their own",
                 memory.poles.len(),
                 part.recent,
-                part.own.len()
+                description.series.len()
             ),
         );
     }
     if let Some(CellsPart { network, segment, shares, .. }) = &description.cells {
+        let embedding = match (network.embedding, network.series) {
+            (0, _) => String::new(),
+            (numbers, series) => format!(", and {numbers} numbers of each of {series} series"),
+        };
         line(
             "cells",
             format!(
-                "{} x {}, {} layer(s), {} decoder, reading {} steps, {segment} at a time",
+                "{} x {}, {} layer(s), {} decoder, reading {} steps, {segment} at a time{embedding}",
                 network.cell, network.hidden, network.layers, network.decoder, description.lookback
             ),
         );

@@ -221,6 +221,8 @@ pub struct Train {
     pub loss: crate::network::Loss,
     /// Whether the cells learn the quantiles that bound `forecast.levels`.
     pub quantiles: bool,
+    /// Learned numbers of each known series that the cells read at every step; 0 is without.
+    pub embedding: usize,
     pub epochs: usize,
     pub batch: usize,
     pub learning_rate: f64,
@@ -267,6 +269,7 @@ impl Train {
             calendar: Self::calendar_for(every),
             loss: Default::default(),
             quantiles: false,
+            embedding: 0,
             epochs: 20,
             batch: 256,
             learning_rate: 0.002,

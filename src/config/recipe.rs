@@ -3,7 +3,7 @@
 use super::Train;
 use super::checks::Checks;
 use super::spec;
-use crate::network::{Decoder, HIDDEN_MAX, HORIZON_MAX, LAYERS_MAX, Shape};
+use crate::network::{Decoder, EMBEDDING_MAX, HIDDEN_MAX, HORIZON_MAX, LAYERS_MAX, Shape};
 use crate::series::{Gaps, Rules, Scaling};
 use crate::table::Columns;
 
@@ -77,6 +77,13 @@ impl Checks<'_> {
             calendar: spec.calendar.unwrap_or(default.calendar),
             loss: spec.loss.unwrap_or(default.loss),
             quantiles: spec.quantiles.unwrap_or(default.quantiles),
+            embedding: self.whole(
+                "train.embedding",
+                spec.embedding,
+                default.embedding,
+                0..=EMBEDDING_MAX as i64,
+                "each number is read at every step (0 is without)",
+            ),
             epochs,
             batch,
             learning_rate: self.number(
@@ -166,6 +173,13 @@ impl Checks<'_> {
                 .value("train.cell", "is \"none\" and \"memory\" is false: nothing is left to forecast with");
         }
         self.quantiles_fit(levels, train);
+        if train.embedding > 0 && train.cell.is_none() {
+            let text = format!(
+                "is {}, but the cells read it and \"cell\" is \"none\": leave one of them out",
+                train.embedding
+            );
+            self.problems.value("train.embedding", text);
+        }
         let Some(cell) = train.cell else { return };
         let segment = train.segment;
         if !train.lookback.is_multiple_of(segment) {
@@ -194,6 +208,9 @@ impl Checks<'_> {
             horizon: train.horizon,
             known: columns.known_ahead.len(),
             quantiles: 0,
+            embedding: train.embedding,
+            // There will be more, each with a few numbers.
+            series: train.embedding.min(1),
             decoder: train.decoder,
         };
         let quantiles = if train.quantiles { 2 * levels.len() } else { 0 };

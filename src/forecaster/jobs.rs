@@ -21,7 +21,7 @@ struct Job {
     target: usize,
     origin: i64,
     scale: Scale,
-    /// Number of the series among those that have coefficients of their own.
+    /// Number of the series among those of the description.
     own: Option<usize>,
 }
 
@@ -29,11 +29,11 @@ pub struct Jobs {
     setup: Arc<Setup>,
     /// Of each level, the bounds of a series without errors of its own.
     bounds: Vec<Bounds>,
-    /// The same of each series that has some, made when it is first forecast.
+    /// The same of each series of the description, made when it is first forecast.
     own_bounds: Vec<Option<Vec<Bounds>>>,
     jobs: Vec<Job>,
     predictor: Predictor,
-    /// Of each id, by its number: the number of each target among the series that have coefficients of their own.
+    /// Of each id, by its number: the number of each target among the series of the description.
     own: Vec<Vec<Option<usize>>>,
     outputs: Vec<f32>,
     lists: Vec<Vec<f32>>,
@@ -44,8 +44,8 @@ impl Jobs {
         let bounds = bounds_of(&setup, None);
         let lists = vec![Vec::new(); 1 + 2 * setup.levels.len()];
         let (jobs, own, outputs) = (Vec::new(), Vec::new(), Vec::new());
-        let own_series = setup.model.errors.as_ref().map_or(0, |errors| errors.own.len());
-        let own_bounds = vec![None; if setup.levels.is_empty() { 0 } else { own_series }];
+        let series = setup.model.description.series.len();
+        let own_bounds = vec![None; if setup.levels.is_empty() { 0 } else { series }];
         let predictor = Predictor::default();
         Self { setup, bounds, own_bounds, jobs, predictor, own, outputs, lists }
     }
@@ -128,7 +128,7 @@ fn bounds_of(setup: &Setup, own: Option<usize>) -> Vec<Bounds> {
     setup.levels.iter().map(|level| setup.model.bounds(*level, own)).collect()
 }
 
-/// The numbers of an id's targets among the series that have coefficients of their own, looked up once an id.
+/// The numbers of an id's targets among the series of the description, looked up once an id.
 fn own_of<'a>(
     known: &'a mut Vec<Vec<Option<usize>>>,
     setup: &Setup,
@@ -139,10 +139,10 @@ fn own_of<'a>(
     }
     let own = &mut known[closing.index];
     if own.is_empty() {
-        let part = setup.model.description.memory.as_ref();
+        let series = &setup.model.description.series;
         let place = |target: &String| {
             let named = |(id, name): &(String, String)| **id == **closing.id && name == target;
-            part.and_then(|part| part.own.iter().position(named))
+            series.iter().position(named)
         };
         own.extend(setup.columns.targets.iter().map(place));
     }

@@ -35,7 +35,7 @@ pub struct OriginView<'a> {
     /// The last values, as many as a season has if there are.
     pub past: &'a [f64],
     pub running: &'a Running,
-    /// Number of the series among those that have coefficients of their own.
+    /// Number of the series among those of the description.
     pub own: Option<usize>,
 }
 
@@ -53,7 +53,7 @@ impl Predictor {
         let description = &model.description;
         self.origins += 1;
         if model.cells.is_some() {
-            self.inputs.add(description, rules, &view.window, view.ahead);
+            self.inputs.add(description, rules, &view.window, view.ahead, view.own);
         }
         let (Some(part), Some(memory)) = (&description.memory, &model.memory) else {
             return view.window.scale;

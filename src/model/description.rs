@@ -27,6 +27,8 @@ pub struct Description {
     pub lookback: usize,
     /// Observed steps of a series before its first forecast.
     pub warm: u64,
+    /// The series of which something of their own was learned, by id and target; all others share what was learned of all.
+    pub series: Vec<(String, String)>,
     pub memory: Option<MemoryPart>,
     pub cells: Option<CellsPart>,
     /// How rows became steps in training. A pipeline must have the same step, aggregate and filling of gaps.
@@ -52,10 +54,8 @@ pub struct MemoryPart {
     pub context: Option<usize>,
     /// Values before the last one that are read as they are, less the last one.
     pub recent: usize,
-    /// Numbers of the state for which each series has further coefficients.
+    /// Numbers of the state for which each of the description's series has further coefficients.
     pub copied: Vec<usize>,
-    /// The series that have coefficients of their own, by id and target; others have the shared ones alone.
-    pub own: Vec<(String, String)>,
     pub mix: Option<MixPart>,
     /// What was chosen on parts of the history that were not fitted, for the reader.
     pub penalties: Vec<Penalty>,
@@ -146,10 +146,6 @@ impl MemoryPart {
         KNOWN_PARTS.min(horizon)
     }
 
-    pub fn own(&self) -> Own {
-        Own { series: self.own.len(), copied: self.copied.clone() }
-    }
-
     fn wrong(&self, lookback: usize, horizon: usize) -> Option<String> {
         if self.recent >= lookback {
             return Some(format!("the memory reads {} recent values of {lookback} steps", self.recent));
@@ -197,6 +193,10 @@ impl CellsPart {
         if shape.horizon != of.horizon {
             return Some(format!("the horizon is {}, that of the network {}", of.horizon, shape.horizon));
         }
+        let (embedded, known) = (shape.series, if shape.embedding > 0 { of.series.len() } else { 0 });
+        if embedded != known {
+            return Some(format!("{known} series are described, the network has an embedding of {embedded}"));
+        }
         let (quantiles, probabilities) = (shape.quantiles, &self.probabilities);
         if quantiles != probabilities.len() {
             let count = probabilities.len();
@@ -217,6 +217,15 @@ impl CellsPart {
 
 impl Description {
     pub const FORMAT: u32 = FORMAT;
+
+    /// What series have of their own in the memory's readout.
+    ///
+    /// # Panics
+    /// If there is no memory.
+    pub fn own(&self) -> Own {
+        let memory = self.memory.as_ref().expect("only a memory has a readout");
+        Own { series: self.series.len(), copied: memory.copied.clone() }
+    }
 
     /// Of the quantiles that the cells say, ascending.
     pub fn probabilities(&self) -> &[f64] {

@@ -107,7 +107,7 @@ impl Model {
         let description: Description = serde_json::from_str(&text)?;
         description.check()?;
         let horizon = description.horizon;
-        let series = description.memory.as_ref().map_or(0, |memory| memory.own.len());
+        let series = description.series.len();
         let errors = Errors::take(&mut tensors, horizon, description.probabilities().len(), series)?;
         let memory = match &description.memory {
             Some(part) => Some(Remembering::take(&mut tensors, part, &description)?),
@@ -172,9 +172,9 @@ impl Remembering {
             return Err(ModelError::Contradiction(wrong));
         }
         let features = part.features(memory.numbers(), &of.inputs, of.horizon);
-        let readout = Readout::take(tensors, of.horizon, features, part.own())?;
+        let readout = Readout::take(tensors, of.horizon, features, of.own())?;
         let mix = match &part.mix {
-            Some(mix) => Some(Mix::take(tensors, mix, part.own.len())?),
+            Some(mix) => Some(Mix::take(tensors, mix, of.series.len())?),
             None => None,
         };
         Ok(Self { poles, memory, readout, mix })

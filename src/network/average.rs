@@ -66,6 +66,8 @@ mod tests {
         horizon: 2,
         known: 0,
         quantiles: 0,
+        embedding: 0,
+        series: 0,
         decoder: Decoder::Direct,
     };
 

@@ -17,6 +17,9 @@ pub struct Batch<'a> {
     pub future: &'a [f32],
     /// `[column][horizon][known]`
     pub known: &'a [f32],
+    /// The number of each column's series among those that the network has an embedding of, `None` where it is not known;
+    /// empty where none is.
+    pub series: &'a [Option<u32>],
 }
 
 impl Batch<'_> {
@@ -30,6 +33,7 @@ impl Batch<'_> {
             self.width * shape.horizon * shape.known,
             "known is [column][horizon][known]"
         );
+        assert!(self.series.is_empty() || self.series.len() == self.width, "series is [column]");
     }
 }
 
@@ -74,16 +78,18 @@ impl Network {
         }
     }
 
-    /// Takes one step with `input` `[column][input]`; afterwards `state` is the state after it.
+    /// Takes one step with `input` `[column][input]` of the columns' `series` (empty where none is known); afterwards `state`
+    /// is the state after it.
     ///
     /// The same steps give the same bits as in a window. Panics when `input` has the wrong length.
-    pub fn step(&self, state: &mut State, input: &[f32], scratch: &mut Scratch) {
+    pub fn step(&self, state: &mut State, input: &[f32], series: &[Option<u32>], scratch: &mut Scratch) {
         let (shape, width, run) = (self.shape(), state.width(), &mut scratch.run);
         assert!(state.fits(shape, width), "the state is that of the network's shape");
         assert_eq!(run.shape, *shape, "the scratch is that of the network's shape");
         assert_eq!(input.len(), width * shape.inputs, "input is [column][input]");
         for tile in tiles(width) {
             run.begin(Some(state), tile);
+            run.embed(self, series, tile);
             run.feed(0, columns(input, 0, width, shape.inputs, tile));
             run.advance(self, 0);
             run.store(1, state, tile);

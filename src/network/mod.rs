@@ -37,7 +37,8 @@ pub use model::{Network, WeightsError};
 pub use optimizer::Optimizer;
 pub use random::Random;
 pub use shape::{
-    HIDDEN_MAX, HORIZON_MAX, INPUTS_MAX, LAYERS_MAX, PARAMETERS_MAX, QUANTILES_MAX, Shape, ShapeError,
+    EMBEDDING_MAX, HIDDEN_MAX, HORIZON_MAX, INPUTS_MAX, LAYERS_MAX, PARAMETERS_MAX, QUANTILES_MAX, Shape,
+    ShapeError,
 };
 pub use state::State;
 pub use tensors::{Tensor, Tensors, TensorsError};

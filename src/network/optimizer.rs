@@ -80,6 +80,8 @@ mod tests {
         horizon: 3,
         known: 0,
         quantiles: 0,
+        embedding: 0,
+        series: 0,
         decoder: Decoder::Direct,
     };
 

@@ -36,6 +36,9 @@ pub(super) struct Run {
     pub head: HeadRun,
     /// Factors of what the head reads of the tile's hidden values, `[column][hidden]`; none where they are read as they are.
     pub factors: Vec<f32>,
+    /// Whose columns the tile's are, and what is learned of each, `[column][embedding]`.
+    pub series: Vec<Option<u32>>,
+    embedded: Vec<f32>,
     /// Columns of the tile at hand, rounded up so that no product is smaller than its kernel takes.
     pub padded: usize,
     /// Steps that can be kept; 0 when each step replaces the one before.
@@ -73,7 +76,16 @@ impl Run {
             outputs: DMatrix::zeros(output_rows(shape), said.max(1) * TILE),
         };
         let layers = (0..shape.layers).map(layer).collect();
-        Self { shape: *shape, layers, head, factors: Vec::new(), padded: SMALLEST, kept }
+        Self {
+            shape: *shape,
+            layers,
+            head,
+            factors: vec![],
+            series: vec![],
+            embedded: vec![],
+            padded: SMALLEST,
+            kept,
+        }
     }
 
     pub fn kept(&self) -> usize {
@@ -120,13 +132,33 @@ impl Run {
         }
     }
 
-    /// Sets the inputs `[column][input]` of a step.
+    /// Says whose columns the tile's are: `series` are those of all columns, or empty where none is known.
+    pub fn embed(&mut self, network: &Network, series: &[Option<u32>], tile: Tile) {
+        let size = self.shape.embedding;
+        self.series.clear();
+        self.series.extend(series.iter().skip(tile.first).take(tile.count));
+        self.series.resize(tile.count, None);
+        self.embedded.clear();
+        self.embedded.resize(tile.count * size, 0.0);
+        if size == 0 {
+            return;
+        }
+        for (column, series) in self.series.iter().enumerate() {
+            if let Some(numbers) = network.embedding(*series) {
+                self.embedded[column * size..][..size].copy_from_slice(numbers);
+            }
+        }
+    }
+
+    /// Sets the inputs `[column][input]` of a step, and beside them what is learned of each series.
     pub fn feed(&mut self, step: usize, inputs: &[f32]) {
         let (start, width) = (self.block(step) * self.padded, self.shape.inputs);
         let states = &mut self.layers[0].states;
         let rows = states.nrows();
         let to = &mut states.as_mut_slice()[start * rows..][..self.padded * rows];
         copy_rows((inputs, width, 0), (to, rows, self.shape.hidden), width);
+        let size = self.shape.embedding;
+        copy_rows((&self.embedded, size, 0), (to, rows, self.shape.hidden + width), size);
     }
 
     /// All layers take one step, with the inputs that were fed.
@@ -203,6 +235,7 @@ impl Run {
     ) {
         let (shape, width) = (self.shape, batch.width);
         self.begin(from, tile);
+        self.embed(network, batch.series, tile);
         for step in 0..batch.steps {
             self.feed(step, columns(batch.inputs, step, width, shape.inputs, tile));
             self.advance(network, step);

@@ -4,7 +4,18 @@ use super::random::Random;
 use super::*;
 
 fn shape(cell: CellKind, decoder: Decoder, layers: usize, known: usize) -> Shape {
-    Shape { cell, inputs: 3, hidden: 4, layers, horizon: 3, known, quantiles: 0, decoder }
+    Shape {
+        cell,
+        inputs: 3,
+        hidden: 4,
+        layers,
+        horizon: 3,
+        known,
+        quantiles: 0,
+        embedding: 0,
+        series: 0,
+        decoder,
+    }
 }
 
 /// Random numbers for a batch of `width` columns and `steps` steps.
@@ -15,6 +26,7 @@ struct Numbers {
     future: Vec<f32>,
     known: Vec<f32>,
     targets: Vec<f32>,
+    series: Vec<Option<u32>>,
 }
 
 impl Numbers {
@@ -28,6 +40,10 @@ impl Numbers {
             future: numbers(shape.fed_back() * width * shape.inputs),
             known: numbers(width * shape.horizon * shape.known),
             targets: numbers(width * shape.horizon),
+            // One that is not known, then each in turn.
+            series: (0..width)
+                .map(|column| (column as u32 % (shape.series as u32 + 1)).checked_sub(1))
+                .collect(),
         }
     }
 
@@ -38,8 +54,8 @@ impl Numbers {
     }
 
     fn batch(&self) -> Batch<'_> {
-        let Self { width, steps, inputs, future, known, .. } = self;
-        Batch { width: *width, steps: *steps, inputs, future, known }
+        let Self { width, steps, inputs, future, known, series, .. } = self;
+        Batch { width: *width, steps: *steps, inputs, future, known, series }
     }
 
     /// Column `at` becomes column `from` of `other`.
@@ -53,6 +69,7 @@ impl Numbers {
         copy(&mut self.inputs, &other.inputs, shape.inputs, self.steps);
         copy(&mut self.future, &other.future, shape.inputs, shape.fed_back());
         copy(&mut self.known, &other.known, shape.horizon * shape.known, 1);
+        self.series[at] = other.series[from];
     }
 }
 
@@ -71,14 +88,18 @@ fn loss(network: &Network, numbers: &Numbers, loss: Loss) -> f64 {
 
 /// Every gradient against the slope between two nearby weights.
 fn check_slopes(shape: Shape, kind: Loss) {
+    check_slopes_of(&Network::new(shape, 5).unwrap(), kind);
+}
+
+fn check_slopes_of(network: &Network, kind: Loss) {
     const NEAR: f32 = 5e-3;
-    let network = Network::new(shape, 5).unwrap();
+    let shape = *network.shape();
     let mut numbers = Numbers::new(&shape, 5, 4, 6);
     numbers.targets[1] = f32::NAN;
     let mut scratch = TrainScratch::new(&shape);
     let scored = network.loss_and_gradients(&numbers.batch(), &numbers.lesson(&shape, kind), &mut scratch);
     assert_eq!(scored.count, 14);
-    assert!((scored.loss_sum - loss(&network, &numbers, kind)).abs() < 1e-9, "training forecasts the same");
+    assert!((scored.loss_sum - loss(network, &numbers, kind)).abs() < 1e-9, "training forecasts the same");
     for (name, tensor) in scored.gradients.tensors() {
         for (place, &gradient) in tensor.data.iter().enumerate() {
             let beside = |change: f32| {
@@ -109,6 +130,38 @@ fn gradients_are_slopes() {
     }
     check_slopes(shape(CellKind::Gru, Decoder::Recursive, 1, 1), Loss::Huber);
     check_slopes(Shape { quantiles: 3, ..shape(CellKind::Gru, Decoder::Direct, 2, 2) }, Loss::Mse);
+}
+
+/// A network that has learned something of each series.
+fn embedded(shape: Shape, seed: u64) -> Network {
+    let mut tensors = Network::new(shape, seed).unwrap().tensors().clone();
+    let embedding = &mut tensors.get_mut("embedding.weight").unwrap().data;
+    assert!(embedding.iter().all(|number| *number == 0.0), "it starts at zero");
+    embedding.iter_mut().enumerate().for_each(|(i, number)| *number = 0.3 * (i % 5) as f32 - 0.5);
+    Network::from_tensors(shape, &tensors).unwrap()
+}
+
+#[test]
+fn gradients_of_embeddings_are_slopes() {
+    for (decoder, layers) in [(Decoder::Direct, 2), (Decoder::Recursive, 1)] {
+        let shape = Shape { embedding: 2, series: 3, ..shape(CellKind::Gru, decoder, layers, 1) };
+        check_slopes_of(&embedded(shape, 5), Loss::Mse);
+    }
+}
+
+#[test]
+fn an_unknown_series_reads_zeros_and_each_known_one_its_own() {
+    let shape = Shape { embedding: 2, series: 3, ..shape(CellKind::Lstm, Decoder::Direct, 1, 0) };
+    let (network, fresh) = (embedded(shape, 4), Network::new(shape, 4).unwrap());
+    let mut one = Numbers::new(&shape, 1, 4, 2);
+    let mut says = |network: &Network, series| {
+        one.series = series;
+        forecast(network, &one, &mut Scratch::new(&shape))
+    };
+    let unknown = says(&network, vec![None]);
+    assert_eq!((says(&network, vec![]), says(&fresh, vec![Some(2)])), (unknown.clone(), unknown.clone()));
+    let known = [0, 1, 2].map(|series| says(&network, vec![Some(series)]));
+    assert!(known.iter().all(|said| *said != unknown) && known[0] != known[1] && known[1] != known[2]);
 }
 
 #[test]
@@ -222,6 +275,8 @@ fn a_column_is_alone() {
                 horizon: 2,
                 known: hidden % 3,
                 quantiles: (hidden % 4) * usize::from(decoder == Decoder::Direct),
+                embedding: 0,
+                series: 0,
                 decoder,
             };
             let network = Network::new(shape, hidden as u64).unwrap();
@@ -238,8 +293,20 @@ fn a_column_is_alone_in_wide_layers() {
     for (inputs, hidden) in [(300, 17), (5, 300)] {
         let cell = CellKind::Gru;
         let (quantiles, decoder) = (0, Decoder::Direct);
-        let shape = Shape { cell, inputs, hidden, layers: 2, horizon: 9, known: 2, quantiles, decoder };
-        let network = Network::new(shape, 9).unwrap();
+        let (layers, embedding, series) = (2, 3, 5);
+        let shape = Shape {
+            cell,
+            inputs,
+            hidden,
+            layers,
+            horizon: 9,
+            known: 2,
+            quantiles,
+            embedding,
+            series,
+            decoder,
+        };
+        let network = embedded(shape, 9);
         let mut scratch = Scratch::new(&shape);
         for width in [1, 5, 8, 15, 17, 64, 65, 130] {
             check_alone(&network, &mut scratch, width, &mut random);
@@ -270,13 +337,13 @@ fn damage_in_one_column_stays_there() {
 #[test]
 fn carried_states_forecast_as_windows_do() {
     for &cell in CellKind::ALL {
-        let shape = shape(cell, Decoder::Recursive, 2, 2);
-        let network = Network::new(shape, 8).unwrap();
+        let shape = Shape { embedding: 2, series: 3, ..shape(cell, Decoder::Recursive, 2, 2) };
+        let network = embedded(shape, 8);
         let mut scratch = Scratch::new(&shape);
         let numbers = Numbers::new(&shape, 67, 5, 9);
         let mut state = State::zeros(&shape, 67);
         for input in numbers.inputs.chunks_exact(67 * shape.inputs) {
-            network.step(&mut state, input, &mut scratch);
+            network.step(&mut state, input, &numbers.series, &mut scratch);
         }
         let carried = Batch { steps: 0, inputs: &[], ..numbers.batch() };
         let mut out = vec![0.0; 67 * shape.outputs()];

@@ -193,6 +193,7 @@ impl Network {
         for tile in tiles(width) {
             let TrainScratch { run, back, .. } = scratch;
             run.begin(Some(state), tile);
+            run.embed(self, &[], tile);
             for step in 0..steps {
                 run.feed(step, columns(inputs, step, width, shape.inputs, tile));
                 run.advance(self, step);

@@ -132,6 +132,8 @@ fn shape(task: Task) -> Shape {
         horizon: task.outputs(),
         known: 0,
         quantiles: 0,
+        embedding: 0,
+        series: 0,
         decoder: Decoder::Direct,
     }
 }

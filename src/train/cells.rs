@@ -76,8 +76,8 @@ impl Stage<'_> {
         validated: &[Origin],
         report: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
     ) -> Result<Taught> {
-        let train = Examples::new(self.windows, trained.to_vec());
-        let check = Examples::new(self.windows, validated.to_vec());
+        let train = Examples::new(self.windows, self.lanes, trained.to_vec());
+        let check = Examples::new(self.windows, self.lanes, validated.to_vec());
         let shares = vec![Share { until: shape.horizon, share: 1.0 }];
         let fitted = self.fit(shape, (&train, &check), (&self.identity, self.checkpoint), report)?;
         let learned = Learned { network: fitted.network, shares, epoch: fitted.epoch };

@@ -215,7 +215,7 @@ pub(super) fn read(
     inputs.clear();
     targets.clear();
     for number in chosen {
-        windows.read(examples.origins[*number], inputs);
+        windows.read(examples.origins[*number], examples.lanes[*number] as usize, inputs);
         targets.extend_from_slice(examples.targets(*number));
     }
 }

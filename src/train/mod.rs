@@ -143,7 +143,15 @@ fn learn(
 ) -> Result<(Model, Outcome)> {
     let (recipe, rules) = (&pipeline.train, &pipeline.rules);
     let lanes = walk::lanes(history);
-    let mut description = describe(pipeline, history, split, data);
+    let embedding = recipe.embedding;
+    ensure!(
+        embedding == 0 || lanes.len() <= choices::OWN_MOST,
+        "train.embedding is {embedding}, but the history has {} series: at most {} may have numbers of their own; leave it out",
+        lanes.len(),
+        choices::OWN_MOST
+    );
+    let series = choices::series(pipeline, history, &lanes);
+    let mut description = describe(pipeline, history, series, split, data);
     let mut folds = Vec::new();
     let mut choices = Vec::new();
     if recipe.memory {
@@ -232,7 +240,7 @@ fn remember(
 ) -> Result<Vec<Model>> {
     let part = description.memory.clone().expect("the memory was described");
     let memory = Memory::new(poles, part.context).context("the memory's poles do not decay")?;
-    let own = part.own();
+    let own = description.own();
     let features = part.features(memory.numbers(), &description.inputs, description.horizon);
     let windows = Windows { history, description, rules: &pipeline.rules };
     let _ = report(Progress::Gathering);
@@ -270,7 +278,14 @@ fn remember(
     Ok(folds)
 }
 
-fn describe(pipeline: &Pipeline, history: &History, split: Split, data: DataSummary) -> Description {
+fn describe(
+    pipeline: &Pipeline,
+    history: &History,
+    series: Vec<(String, String)>,
+    split: Split,
+    data: DataSummary,
+) -> Description {
+    let Train { memory, embedding, .. } = pipeline.train;
     let Train { cell, hidden, layers, segment, lookback, horizon, decoder, scaling, .. } = pipeline.train;
     let (columns, rules) = (&pipeline.columns, &pipeline.rules);
     let inputs = InputSpec {
@@ -284,13 +299,27 @@ fn describe(pipeline: &Pipeline, history: &History, split: Split, data: DataSumm
     let levels = if pipeline.train.quantiles { &pipeline.forecast.levels[..] } else { &[] };
     let probabilities = crate::intervals::probabilities(levels);
     let quantiles = probabilities.len();
-    let network = |cell| Shape { cell, inputs: width, hidden, layers, horizon, known, quantiles, decoder };
+    let embedded = if embedding > 0 { series.len() } else { 0 };
+    let network = |cell| Shape {
+        cell,
+        inputs: width,
+        hidden,
+        layers,
+        horizon,
+        known,
+        quantiles,
+        embedding,
+        series: embedded,
+        decoder,
+    };
     let cells = |cell| CellsPart { network: network(cell), segment, shares: Vec::new(), probabilities };
     Description {
         format: Description::FORMAT,
         horizon,
         lookback: if cell.is_some() { whole(lookback, &pipeline.train) } else { 1 },
         warm: 0,
+        // Without a memory and an embedding nothing of a series is its own.
+        series: if memory || embedded > 0 { series } else { Vec::new() },
         memory: None,
         cells: cell.map(cells),
         rules: rules.clone(),

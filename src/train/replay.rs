@@ -33,9 +33,7 @@ pub fn replay(
 ) {
     let mut queues: Vec<Queue> = models.iter().map(|_| Queue::default()).collect();
     let memory = models.first().and_then(|model| model.memory.as_ref()).map(|part| &part.memory);
-    let part = models.first().and_then(|model| model.description.memory.as_ref());
-    // Lanes and the series with own coefficients are listed in the same order, or there are no such series.
-    let own = part.and_then(|part| (number < part.own.len()).then_some(number));
+    let own = windows.own(number);
     let mut done = 0;
     walk(windows.history, lane, memory, origins, |origin, memory| {
         let segment = &windows.history.segments[origin.segment as usize];

@@ -109,7 +109,7 @@ impl<'a> Scoring<'a> {
         let sums =
             shards::each(self.lanes.len(), || (), |(), lane| score_lane(self, lane, &by_lane[lane], season));
         let probabilities = self.model.description.probabilities();
-        let series = self.model.description.memory.as_ref().map_or(0, |memory| memory.own.len());
+        let series = self.model.description.series.len();
         let own: Vec<_> =
             sums.iter().take(series).map(|sums| ErrorQuantiles::of_one(sums.errors.clone())).collect();
         let own_corrections: Vec<_> = sums

@@ -135,6 +135,8 @@ impl Study<'_> {
             horizon: train.horizon,
             known: columns.known_ahead.len(),
             quantiles: 0,
+            embedding: 0,
+            series: 0,
             decoder: train.decoder,
         }
     }
