@@ -74,18 +74,23 @@ fn model(pipeline: &Pipeline, cell: CellKind) -> Model {
         layers: train.layers,
         horizon: train.horizon,
         known: 0,
+        quantiles: 0,
+        embedding: 0,
+        series: 0,
         decoder: train.decoder,
     };
     let description = Description {
         format: Description::FORMAT,
         horizon: shape.horizon,
         warm: 0,
+        series: vec![],
         memory: None,
         cells: Some(CellsPart {
             network: shape,
             segment: 1,
             state: train.state,
             shares: vec![Share { until: shape.horizon, share: 1.0 }],
+            probabilities: vec![],
         }),
         lookback: train.lookback,
         rules: pipeline.rules.clone(),

@@ -2,6 +2,7 @@
 //! is wrong, and never a panic.
 
 use serde_json::{Value, json};
+use tidecast::intervals::Base;
 use tidecast::model::{Model, ModelError};
 use tidecast::network::tensors::{self, Tensor, Tensors};
 
@@ -47,6 +48,99 @@ fn what_is_written_reads_back_to_the_same_bytes() {
     let tensors = |model: &Model| model.cells.as_ref().map(|cells| cells.tensors().clone());
     assert_eq!(tensors(&read), tensors(&written));
     assert_eq!(read.errors, written.errors);
+}
+
+/// A model that learned quantiles, with a memory and series of its own.
+fn with_quantiles() -> Case {
+    Case { memory: true, learned: vec![0.8], levels: vec![0.8, 0.9], ..Case::default() }
+}
+
+#[test]
+fn learned_quantiles_and_their_corrections_read_back() {
+    let written = with_quantiles().model();
+    let read = Model::from_bytes(&written.to_bytes()).unwrap();
+    assert_eq!(read.to_bytes(), written.to_bytes());
+    assert_eq!((&read.errors, &read.description), (&written.errors, &written.description));
+    let corrected = read.errors.as_ref().unwrap().corrected.as_ref().unwrap();
+    assert_eq!(corrected.own.len(), 4);
+    // A level that was learned is counted from its quantiles, any other from the forecast.
+    let bases = |level, series| {
+        let bounds = read.bounds(level, series);
+        [bounds.lower.base, bounds.upper.base]
+    };
+    assert_eq!(bases(0.8, None), [Base::Quantile(0), Base::Quantile(1)]);
+    assert_eq!(bases(0.9, Some(2)), [Base::Forecast; 2]);
+    assert_eq!(read.bounds(0.8, Some(2)), corrected.own[2].bounds([0, 1]));
+    assert_eq!(read.bounds(0.8, Some(9)), corrected.all.bounds([0, 1]));
+}
+
+#[test]
+fn corrections_have_a_number_for_each_quantile_and_step() {
+    let (tensors, text) = tensors::read(&with_quantiles().model().to_bytes(), KEY).unwrap();
+    let error = |change: &dyn Fn(&mut Tensors)| {
+        let mut tensors = tensors.clone();
+        change(&mut tensors);
+        Model::from_bytes(&tensors::write(&tensors, KEY, &text)).unwrap_err().to_string()
+    };
+    let missing = error(&|all| drop(all.remove("quantile_corrections")));
+    assert!(missing.starts_with("tensor \"quantile_corrections\" must be [2, 2] values"), "{missing}");
+    let wide = error(&|all| drop(all.insert("quantile_corrections".into(), tensor(&[4, 1], &[0.0; 4]))));
+    assert_eq!(wide, missing);
+    let own = error(&|all| drop(all.insert("own_quantile_corrections".into(), tensor(&[2, 2], &[0.0; 4]))));
+    assert!(own.starts_with("tensor \"own_quantile_corrections\" must be [4, 2, 2] values"), "{own}");
+    // Without errors nothing is corrected.
+    let alone = error(&|all| drop(all.remove("error_quantiles")));
+    assert!(alone.contains("`own_quantile_corrections` does not belong"), "{alone}");
+    refused_tensors(
+        |all| drop(all.insert("quantile_corrections".into(), tensor(&[2, 2], &[0.0; 4]))),
+        "tensor `quantile_corrections` does not belong",
+    );
+}
+
+#[test]
+fn an_embedding_has_numbers_for_each_series_that_is_named() {
+    let case = Case { embedding: 2, ..Case::default() };
+    let bytes = case.model().to_bytes();
+    assert_eq!(Model::from_bytes(&bytes).unwrap().to_bytes(), bytes);
+    let (tensors, text) = tensors::read(&bytes, KEY).unwrap();
+    let error = |change: &dyn Fn(&mut Tensors, &mut Value)| {
+        let (mut tensors, mut description) = (tensors.clone(), serde_json::from_str(&text).unwrap());
+        change(&mut tensors, &mut description);
+        Model::from_bytes(&tensors::write(&tensors, KEY, &description.to_string())).unwrap_err().to_string()
+    };
+    let missing = error(&|tensors, _| drop(tensors.remove("embedding.weight")));
+    assert!(missing.starts_with("tensor `embedding.weight` of shape [4, 2] is missing"), "{missing}");
+    let fewer = error(&|_, description| description["series"] = json!([["a", "value"]]));
+    assert!(fewer.contains("1 series are described, the network has an embedding of 4"), "{fewer}");
+    let none = error(&|_, description| description["cells"]["network"]["embedding"] = json!(0));
+    assert!(none.contains("0 series are described, the network has an embedding of 4"), "{none}");
+    let wide = error(&|_, description| description["cells"]["network"]["embedding"] = json!(usize::MAX));
+    assert!(wide.contains("`embedding` is 18446744073709551615, more than 64"), "{wide}");
+    refused_description(
+        "/cells/network/series",
+        json!(3),
+        "0 series are described, the network has an embedding of 3",
+    );
+}
+
+#[test]
+fn quantiles_and_their_probabilities_agree() {
+    let (tensors, text) = tensors::read(&with_quantiles().model().to_bytes(), KEY).unwrap();
+    let error = |path: &str, value: Value| {
+        let mut description: Value = serde_json::from_str(&text).unwrap();
+        *description.pointer_mut(path).unwrap() = value;
+        Model::from_bytes(&tensors::write(&tensors, KEY, &description.to_string())).unwrap_err().to_string()
+    };
+    for (path, value, why) in [
+        ("/cells/probabilities", json!([0.1]), "1 probabilities are described, the network says 2 quantiles"),
+        ("/cells/probabilities", json!([0.9, 0.1]), "do not rise between 0 and 1"),
+        ("/cells/probabilities", json!([0.0, 0.9]), "do not rise between 0 and 1"),
+        ("/cells/network/quantiles", json!(usize::MAX), "the network says 18446744073709551615 quantiles"),
+        ("/cells/network/decoder", json!("recursive"), "use the direct decoder"),
+    ] {
+        let error = error(path, value);
+        assert!(error.contains(why), "{error}");
+    }
 }
 
 #[test]
@@ -146,10 +240,10 @@ fn error_quantiles_rise_and_have_a_column_a_step() {
 
 #[test]
 fn a_description_of_another_format_names_both() {
-    let why = "its description has format 3; this build reads format 2";
-    refused_description("/format", json!(3), why);
+    let why = "its description has format 4; this build reads format 3";
+    refused_description("/format", json!(4), why);
     // A later format has fields that this build does not know: not they are the news.
-    let error = error_after(|_, description| *description = json!({"format": 3, "cells": ["mamba"]}));
+    let error = error_after(|_, description| *description = json!({"format": 4, "cells": ["mamba"]}));
     assert_eq!(error, why);
 }
 

@@ -35,18 +35,38 @@ fn cases() -> impl Strategy<Value = Case> {
         ]),
         1u32..3,
         2usize..5,
-        (prop::bool::ANY, prop::option::of(1usize..9), 0u64..6, prop::sample::select(vec![1, 3])),
+        (
+            prop::bool::ANY,
+            prop::option::of(1usize..9),
+            0u64..6,
+            prop::sample::select(vec![1, 3]),
+            prop::bool::ANY,
+            prop::sample::select(vec![0, 2]),
+        ),
         prop::bool::ANY,
     );
     (rules, network).prop_map(
-        |(rules, (cell, decoder, scaling, every, limit, (memory, context, warm, segment), carried))| {
-            let segment = if decoder == Decoder::Direct { segment } else { 1 };
+        |(
+            rules,
+            (
+                cell,
+                decoder,
+                scaling,
+                every,
+                limit,
+                (memory, context, warm, segment, learned, embedding),
+                carried,
+            ),
+        )| {
             // What is carried takes one step at a time, is read directly and has a scale without a window.
             let (state, segment, decoder, scaling) = match (carried, scaling) {
                 (false, _) => (StateKind::Window, segment, decoder, scaling),
                 (true, Scaling::Fixed) => (StateKind::Carried, 1, Decoder::Direct, scaling),
                 (true, _) => (StateKind::Carried, 1, Decoder::Direct, Scaling::Running),
             };
+            let direct = decoder == Decoder::Direct;
+            let segment = if direct { segment } else { 1 };
+            let learned = if learned && direct { vec![0.8] } else { vec![] };
             let mut case = Case {
                 cell,
                 decoder,
@@ -58,6 +78,9 @@ fn cases() -> impl Strategy<Value = Case> {
                 context,
                 warm,
                 segment,
+                learned,
+                embedding,
+                levels: vec![0.8, 0.95],
                 ..Case::default()
             };
             let (aggregate, complete_after, lateness, gaps, max_gap, offset) = rules;
@@ -160,11 +183,21 @@ proptest! {
 
     #[test]
     fn training_reads_what_serving_reads(case in cases(), rows in rows()) {
-        let case = Case { levels: vec![], limit: 4, ..case };
+        let case = Case { limit: 4, ..case };
         let mut served: Vec<_> = case.run(&rows, &[]).forecasts;
         served.iter_mut().for_each(|forecast| forecast.position = 0);
         served.sort();
         prop_assert_eq!(served, trained(&case, &rows));
+    }
+
+    #[test]
+    fn a_lower_bound_is_below_its_upper(case in cases(), rows in rows()) {
+        let number = |bits: &u32| f32::from_bits(*bits);
+        for forecast in case.run(&rows, &[]).forecasts {
+            for bounds in forecast.bits[1..].chunks(2) {
+                prop_assert!(bounds[0].iter().map(number).zip(bounds[1].iter().map(number)).all(|(l, u)| l <= u));
+            }
+        }
     }
 
     #[test]
@@ -194,8 +227,7 @@ fn trained(case: &Case, rows: &[Row]) -> Vec<Forecast> {
     let (mut predictor, mut outputs, mut forecasts) = (Predictor::default(), Vec::new(), Vec::new());
     for lane in lanes(history) {
         let (id, target) = (&history.ids[lane.series], &case.columns.targets[lane.target]);
-        let part = model.description.memory.as_ref();
-        let own = part.and_then(|part| part.own.iter().position(|own| (&own.0, &own.1) == (id, target)));
+        let own = model.description.series.iter().position(|own| (&own.0, &own.1) == (id, target));
         let memory = model.memory.as_ref().map(|part| &part.memory);
         let mut along = Along::new(&model);
         walk(history, &lane, memory, &due(case, history, &lane), |origin, memory| {
@@ -205,14 +237,23 @@ fn trained(case: &Case, rows: &[Row]) -> Vec<Forecast> {
             let (ahead, past) = (windows.ahead(origin), windows.past(origin));
             let view = OriginView { window, ahead, memory, past, running: &running, own };
             let scale = predictor.add(&model, &case.rules, &view);
-            let carried = along.as_mut().map_or(vec![], |along| along.say(&windows, &model, origin).to_vec());
+            let carried =
+                along.as_mut().map_or(vec![], |along| along.say(&windows, &model, origin, own).to_vec());
             predictor.run(&model, &carried, &mut outputs);
+            let bits = |value: f32| (scale.invert(value) as f32).to_bits();
+            let mut lists = vec![outputs.iter().map(|output| bits(*output)).collect()];
+            for level in &case.levels {
+                let (bounds, quantiles) = (model.bounds(*level, own), predictor.quantiles());
+                let bound = |step| bounds.at(&outputs, quantiles, step);
+                lists.push((0..case.horizon).map(|step| bits(bound(step).0)).collect());
+                lists.push((0..case.horizon).map(|step| bits(bound(step).1)).collect());
+            }
             forecasts.push(Forecast {
                 series: id.clone(),
                 target: target.clone(),
                 origin: case.rules.grid.start_of(step) / SECOND,
                 position: 0,
-                bits: vec![outputs.iter().map(|output| (scale.invert(*output) as f32).to_bits()).collect()],
+                bits: lists,
             });
         });
     }

@@ -210,8 +210,7 @@ fn score(pipeline: &Pipeline, model: &Model, history: &History, split: Split, ju
     for lane in lanes(history) {
         let origins = test_origins(history, &lane, split);
         let (id, target) = (&history.ids[lane.series], &pipeline.columns.targets[lane.target]);
-        let part = model.description.memory.as_ref();
-        let own = part.and_then(|part| part.own.iter().position(|own| (&own.0, &own.1) == (id, target)));
+        let own = model.description.series.iter().position(|own| (&own.0, &own.1) == (id, target));
         let unit = model.description.moments(lane.target).sd;
         let (mut predictor, mut waiting, mut outputs) = (Predictor::default(), Vec::new(), Vec::new());
         let mut flush = |predictor: &mut Predictor, waiting: &mut Vec<(Origin, tidecast::series::Scale)>| {

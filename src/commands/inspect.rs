@@ -35,19 +35,23 @@ pub fn text(model: &Model) -> String {
                 "{} poles{context}, {} recent values, {} series with coefficients of their own",
                 memory.poles.len(),
                 part.recent,
-                part.own.len()
+                description.series.len()
             ),
         );
     }
-    if let Some(CellsPart { network, segment, state, shares }) = &description.cells {
+    if let Some(CellsPart { network, segment, state, shares, .. }) = &description.cells {
         let reading = match state {
             StateKind::Window => format!("reading {} steps, {segment} at a time", description.lookback),
             StateKind::Carried => "with their state carried from step to step".to_owned(),
         };
+        let embedding = match (network.embedding, network.series) {
+            (0, _) => String::new(),
+            (numbers, series) => format!(", and {numbers} numbers of each of {series} series"),
+        };
         line(
             "cells",
             format!(
-                "{} x {}, {} layer(s), {} decoder, {reading}",
+                "{} x {}, {} layer(s), {} decoder, {reading}{embedding}",
                 network.cell, network.hidden, network.layers, network.decoder
             ),
         );
@@ -74,10 +78,17 @@ pub fn text(model: &Model) -> String {
             duration_text(rules.max_gap)
         ),
     );
-    line(
-        "intervals",
-        if model.errors.is_some() { "from the errors on the validation part" } else { "none" }.to_owned(),
-    );
+    let from = "from the errors on the validation part";
+    let learned: Vec<String> =
+        description.probabilities().iter().map(|p| ((p * 1e4).round() / 1e4).to_string()).collect();
+    let intervals = match &model.errors {
+        None => "none".to_owned(),
+        Some(errors) if errors.corrected.is_some() => {
+            format!("{from}, of the cells' quantiles {} or else of the forecast", learned.join(", "))
+        }
+        Some(_) => from.to_owned(),
+    };
+    line("intervals", intervals);
     line(
         "trained on",
         format!("{} rows, {} series, {} to {}", data.rows, data.series, data.from, data.until),

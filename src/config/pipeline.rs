@@ -222,6 +222,10 @@ pub struct Train {
     pub scaling: crate::series::Scaling,
     pub calendar: Vec<crate::series::Calendar>,
     pub loss: crate::network::Loss,
+    /// Whether the cells learn the quantiles that bound `forecast.levels`.
+    pub quantiles: bool,
+    /// Learned numbers of each known series that the cells read at every step; 0 is without.
+    pub embedding: usize,
     pub epochs: usize,
     pub batch: usize,
     pub learning_rate: f64,
@@ -268,6 +272,8 @@ impl Train {
             scaling: Default::default(),
             calendar: Self::calendar_for(every),
             loss: Default::default(),
+            quantiles: false,
+            embedding: 0,
             epochs: 20,
             batch: 256,
             learning_rate: Self::learning_rate_for(Default::default()),

@@ -169,6 +169,8 @@ impl Pipeline {
         out.key("scaling", &train.scaling);
         out.key("calendar", &train.calendar);
         out.key("loss", &train.loss);
+        out.key("quantiles", &train.quantiles);
+        out.key("embedding", &train.embedding);
         out.key("epochs", &train.epochs);
         out.key("batch", &train.batch);
         out.key("learning_rate", &train.learning_rate);

@@ -3,7 +3,7 @@
 use super::Train;
 use super::checks::Checks;
 use super::spec;
-use crate::network::{Decoder, HIDDEN_MAX, HORIZON_MAX, LAYERS_MAX, Shape, StateKind};
+use crate::network::{Decoder, EMBEDDING_MAX, HIDDEN_MAX, HORIZON_MAX, LAYERS_MAX, Shape, StateKind};
 use crate::series::{Gaps, Rules, Scaling};
 use crate::table::Columns;
 
@@ -14,7 +14,13 @@ const LOOKBACK_MAX: i64 = 10_000;
 const CONTEXT_MAX: i64 = 65_535;
 
 impl Checks<'_> {
-    pub(super) fn train(&mut self, columns: &Columns, rules: &Rules, spec: spec::Train) -> Train {
+    pub(super) fn train(
+        &mut self,
+        columns: &Columns,
+        rules: &Rules,
+        levels: &[f64],
+        spec: spec::Train,
+    ) -> Train {
         let default = Train::for_grid(rules.grid.every);
         let mut size = |key: &str, value: Option<i64>, default: usize, most: i64, why: &str| {
             self.whole(&format!("train.{key}"), value, default, 1..=most, why)
@@ -73,6 +79,14 @@ impl Checks<'_> {
             scaling: spec.scaling.unwrap_or(scaling),
             calendar: spec.calendar.unwrap_or(default.calendar),
             loss: spec.loss.unwrap_or(default.loss),
+            quantiles: spec.quantiles.unwrap_or(default.quantiles),
+            embedding: self.whole(
+                "train.embedding",
+                spec.embedding,
+                default.embedding,
+                0..=EMBEDDING_MAX as i64,
+                "each number is read at every step (0 is without)",
+            ),
             epochs,
             batch,
             learning_rate: self.number(
@@ -136,12 +150,12 @@ impl Checks<'_> {
                 "a seed is no less",
             ) as u64,
         };
-        self.recipe_fits(columns, rules, &train);
+        self.recipe_fits(columns, rules, levels, &train);
         train
     }
 
     /// What several keys have to agree on.
-    fn recipe_fits(&mut self, columns: &Columns, rules: &Rules, train: &Train) {
+    fn recipe_fits(&mut self, columns: &Columns, rules: &Rules, levels: &[f64], train: &Train) {
         // The sum of two decimals is not exact: 0.1 below 1 in the last place is still 1.
         if train.train_part + train.validation_part > 1.0 + 1e-9 {
             self.problems.value(
@@ -160,6 +174,14 @@ impl Checks<'_> {
         if !train.memory && train.cell.is_none() {
             self.problems
                 .value("train.cell", "is \"none\" and \"memory\" is false: nothing is left to forecast with");
+        }
+        self.quantiles_fit(levels, train);
+        if train.embedding > 0 && train.cell.is_none() {
+            let text = format!(
+                "is {}, but the cells read it and \"cell\" is \"none\": leave one of them out",
+                train.embedding
+            );
+            self.problems.value("train.embedding", text);
         }
         let Some(cell) = train.cell else { return };
         let segment = train.segment;
@@ -206,10 +228,37 @@ impl Checks<'_> {
             layers: train.layers,
             horizon: train.horizon,
             known: columns.known_ahead.len(),
+            quantiles: 0,
+            embedding: train.embedding,
+            // There will be more, each with a few numbers.
+            series: train.embedding.min(1),
             decoder: train.decoder,
+        };
+        let quantiles = if train.quantiles { 2 * levels.len() } else { 0 };
+        let shape = match shape.decoder {
+            Decoder::Direct => Shape { quantiles, ..shape },
+            // Said above.
+            Decoder::Recursive => shape,
         };
         if let Err(error) = shape.check() {
             self.problems.at("train", format!("no network fits [train]: {error}"));
+        }
+    }
+
+    /// What learning quantiles takes.
+    fn quantiles_fit(&mut self, levels: &[f64], train: &Train) {
+        if !train.quantiles {
+            return;
+        }
+        let mut wrong = |text: &str| self.problems.value("train.quantiles", text);
+        if train.cell.is_none() {
+            wrong("is true, but the cells say the quantiles and \"cell\" is \"none\": leave one of them out");
+        }
+        if levels.is_empty() {
+            wrong("is true, but \"levels\" in [forecast] is empty: there is no quantile to learn");
+        }
+        if train.decoder == Decoder::Recursive {
+            wrong("is true, but the recursive decoder says one value a step: use \"direct\"");
         }
     }
 }

@@ -36,7 +36,7 @@ pub(super) fn resolve(file: &Path, spec: Spec, problems: Problems) -> Result<Pip
     let parquet_sink = spec.sink.parquet.map(|spec| checks.parquet_sink(parquet_source.as_ref(), spec));
     let state = spec.state.map(|spec| checks.state(spec));
     let limits = checks.limits(spec.limits);
-    let train = checks.train(&columns, &rules, spec.train);
+    let train = checks.train(&columns, &rules, &forecast.levels, spec.train);
     if !checks.problems.is_empty() {
         return Err(checks.problems.into_error(file));
     }

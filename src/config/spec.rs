@@ -141,6 +141,8 @@ pub(super) struct Train {
     pub scaling: Option<Scaling>,
     pub calendar: Option<Vec<Calendar>>,
     pub loss: Option<Loss>,
+    pub quantiles: Option<bool>,
+    pub embedding: Option<i64>,
     pub epochs: Option<i64>,
     pub batch: Option<i64>,
     pub learning_rate: Option<f64>,

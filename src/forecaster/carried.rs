@@ -9,6 +9,8 @@ pub struct Carried {
     /// The columns that are to take a step, none of them twice, and `[column][input]`.
     columns: Vec<usize>,
     inputs: Vec<f32>,
+    /// Whose columns they are, by number among the series that the model knows.
+    series: Vec<Option<u32>>,
     /// By column: whether it is one of those.
     waits: Vec<bool>,
     /// The columns of which a forecast is to be said after that step, and `[column][horizon x known]`.
@@ -24,6 +26,7 @@ impl Carried {
             state: State::zeros(shape, 0),
             columns: Vec::new(),
             inputs: Vec::new(),
+            series: Vec::new(),
             waits: Vec::new(),
             issued: Vec::new(),
             known: Vec::new(),
@@ -47,12 +50,20 @@ impl Carried {
         self.state.clear_column(column);
     }
 
-    /// A column is to take a step, whose inputs `write` writes. No step of it waits yet.
-    pub fn add(&mut self, shape: &Shape, column: usize, write: impl FnOnce(&mut [f32])) {
+    /// A column, of the series of that number if the model knows it, is to take a step, whose inputs `write` writes. No step of
+    /// it waits yet.
+    pub fn add(
+        &mut self,
+        shape: &Shape,
+        column: usize,
+        series: Option<usize>,
+        write: impl FnOnce(&mut [f32]),
+    ) {
         self.widen(column);
         assert!(!self.waits[column], "a column takes one step at a time");
         self.waits[column] = true;
         self.columns.push(column);
+        self.series.push(series.map(|series| series as u32));
         write(grow(&mut self.inputs, shape.inputs));
     }
 
@@ -62,16 +73,18 @@ impl Carried {
         write(grow(&mut self.known, shape.horizon * shape.known));
     }
 
-    /// Takes all steps that wait, and says what was issued into `out`, `[issued][horizon]`.
+    /// Takes all steps that wait, and says what was issued into `out`, `[issued][quantity][horizon]`.
     pub fn run(&mut self, network: &Network, out: &mut Vec<f32>) {
-        network.step(&mut self.state, &self.columns, &self.inputs, &mut self.scratch);
+        let columns = (&mut self.state, &self.columns[..]);
+        network.step(columns, &self.inputs, &self.series, &mut self.scratch);
         self.columns.iter().for_each(|column| self.waits[*column] = false);
         self.columns.clear();
         self.inputs.clear();
+        self.series.clear();
         out.clear();
-        out.resize(self.issued.len() * network.shape().horizon, 0.0);
-        let batch =
-            Batch { width: self.issued.len(), steps: 0, inputs: &[], future: &[], known: &self.known };
+        out.resize(self.issued.len() * network.shape().outputs(), 0.0);
+        let (width, known) = (self.issued.len(), &self.known);
+        let batch = Batch { width, steps: 0, inputs: &[], future: &[], known, series: &[] };
         network.forecast_from((&self.state, &self.issued), &batch, &mut self.scratch, out);
         self.issued.clear();
         self.known.clear();

@@ -14,13 +14,23 @@ pub struct Inputs {
     future: Vec<f32>,
     /// `[window][horizon x known]`
     known: Vec<f32>,
+    /// `[window]`: the number of its series among those of the description.
+    series: Vec<Option<u32>>,
     /// `past` and `future` as the network takes them, `[step][window][inputs]`; a step of `past` is a segment.
     by_step: [Vec<f32>; 2],
 }
 
 impl Inputs {
-    /// Adds a window of `description.lookback` steps; `ahead` is what is known of its horizon, `[known x horizon]`.
-    pub fn add(&mut self, description: &Description, rules: &Rules, view: &WindowView<'_>, ahead: &[f64]) {
+    /// Adds a window of `description.lookback` steps; `ahead` is what is known of its horizon, `[known x horizon]`, and
+    /// `own` the number of its series among those of the description.
+    pub fn add(
+        &mut self,
+        description: &Description,
+        rules: &Rules,
+        view: &WindowView<'_>,
+        ahead: &[f64],
+        own: Option<usize>,
+    ) {
         let Description { inputs: spec, lookback, .. } = description;
         let shape = shape_of(description);
         self.windows += 1;
@@ -28,6 +38,7 @@ impl Inputs {
         spec.write(rules, view, grow(&mut self.past, lookback * spec.width()));
         let future = grow(&mut self.future, fed_back(shape) * shape.inputs);
         spec.write_future(rules, view.origin, view.covariates, future);
+        self.series.push(own.map(|own| own as u32));
         spec.write_known(ahead, grow(&mut self.known, shape.horizon * shape.known));
     }
 
@@ -46,7 +57,7 @@ impl Inputs {
         let [past, future] = &mut self.by_step;
         by_step(&self.past, self.windows, steps, shape.inputs, past);
         by_step(&self.future, self.windows, fed_back(shape), shape.inputs, future);
-        Batch { width: self.windows, steps, inputs: past, future, known: &self.known }
+        Batch { width: self.windows, steps, inputs: past, future, known: &self.known, series: &self.series }
     }
 
     pub fn clear(&mut self) {
@@ -54,6 +65,7 @@ impl Inputs {
         self.past.clear();
         self.future.clear();
         self.known.clear();
+        self.series.clear();
     }
 }
 

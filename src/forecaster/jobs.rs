@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::carried::Carried;
 use super::predictor::{OriginView, Predictor};
 use super::{Closing, Entry, Setup};
-use crate::intervals::Offsets;
+use crate::intervals::Bounds;
 use crate::model::MemoryPart;
 use crate::series::{Reading, Scale, WindowView};
 use crate::table::ForecastBuilder;
@@ -22,23 +22,23 @@ struct Job {
     target: usize,
     origin: i64,
     scale: Scale,
-    /// Number of the series among those that have coefficients of their own.
+    /// Number of the series among those of the description.
     own: Option<usize>,
 }
 
 pub struct Jobs {
     setup: Arc<Setup>,
-    /// For each level, how far the bounds lie from the forecast of a series without errors of its own.
-    offsets: Vec<Offsets>,
-    /// The same of each series that has some, made when it is first forecast.
-    own_offsets: Vec<Option<Vec<Offsets>>>,
+    /// Of each level, the bounds of a series without errors of its own.
+    bounds: Vec<Bounds>,
+    /// The same of each series of the description, made when it is first forecast.
+    own_bounds: Vec<Option<Vec<Bounds>>>,
     jobs: Vec<Job>,
     predictor: Predictor,
     /// Of a model whose cells carry their state.
     carried: Option<Carried>,
-    /// What its cells say, `[job][horizon]`.
+    /// What its cells say, `[job][quantity][horizon]`.
     said: Vec<f32>,
-    /// Of each id, by its number: the number of each target among the series that have coefficients of their own.
+    /// Of each id, by its number: the number of each target among the series of the description.
     own: Vec<Vec<Option<usize>>>,
     outputs: Vec<f32>,
     lists: Vec<Vec<f32>>,
@@ -46,15 +46,15 @@ pub struct Jobs {
 
 impl Jobs {
     pub fn new(setup: Arc<Setup>) -> Self {
-        let offsets = offsets_of(&setup, None);
+        let bounds = bounds_of(&setup, None);
         let lists = vec![Vec::new(); 1 + 2 * setup.levels.len()];
         let (jobs, own, outputs) = (Vec::new(), Vec::new(), Vec::new());
-        let own_series = setup.model.errors.as_ref().map_or(0, |errors| errors.own.len());
-        let own_offsets = vec![None; if setup.levels.is_empty() { 0 } else { own_series }];
+        let series = setup.model.description.series.len();
+        let own_bounds = vec![None; if setup.levels.is_empty() { 0 } else { series }];
         let predictor = Predictor::default();
         let network = setup.model.cells.as_ref().filter(|_| setup.model.description.carries());
         let (carried, said) = (network.map(|network| Carried::new(network.shape())), Vec::new());
-        Self { setup, offsets, own_offsets, jobs, predictor, carried, said, own, outputs, lists }
+        Self { setup, bounds, own_bounds, jobs, predictor, carried, said, own, outputs, lists }
     }
 
     /// The states that are carried, if any are. What waits is not in them yet.
@@ -103,6 +103,7 @@ impl Jobs {
             Entry::Started => 1,
             Entry::Grew(steps) => steps as usize,
         };
+        let own = own_of(&mut self.own, &self.setup, closing)[target];
         let history = &closing.targets[target];
         let at_hand = history.window.len().min(new + 1);
         let (values, observed) = history.window.tail(at_hand).expect("no more than there are");
@@ -122,7 +123,7 @@ impl Jobs {
             let step = closing.step - (at_hand - 1 - place) as i64;
             let before = place.checked_sub(1).map(|before| values[before]);
             let reading = Reading::new(scale, before, values[place], observed[place]);
-            carried.add(network.shape(), column, |out| {
+            carried.add(network.shape(), column, own, |out| {
                 model.description.inputs.write_one(rules, step, reading, closing.covariates, out);
             });
         }
@@ -174,16 +175,18 @@ impl Jobs {
         }
         let horizon = model.description.horizon;
         self.predictor.run(model, &self.said, &mut self.outputs);
-        for (job, outputs) in self.jobs.iter().zip(self.outputs.chunks_exact(horizon)) {
-            fill(&mut self.lists[0], outputs, |output, _| job.scale.invert(output));
-            let own = job.own.and_then(|own| self.own_offsets.get_mut(own).map(|offsets| (own, offsets)));
-            let offsets = match own {
-                Some((own, offsets)) => offsets.get_or_insert_with(|| offsets_of(&self.setup, Some(own))),
-                None => &self.offsets,
+        let numbers = model.description.probabilities().len() * horizon;
+        for (i, (job, said)) in self.jobs.iter().zip(self.outputs.chunks_exact(horizon)).enumerate() {
+            let quantiles = &self.predictor.quantiles()[i * numbers..][..numbers];
+            fill(&mut self.lists[0], horizon, |step| job.scale.invert(said[step]));
+            let own = job.own.and_then(|own| self.own_bounds.get_mut(own).map(|bounds| (own, bounds)));
+            let bounds = match own {
+                Some((own, bounds)) => bounds.get_or_insert_with(|| bounds_of(&self.setup, Some(own))),
+                None => &self.bounds,
             };
-            for (offsets, bounds) in offsets.iter().zip(self.lists[1..].chunks_exact_mut(2)) {
-                fill(&mut bounds[0], outputs, |output, i| job.scale.invert(output + offsets.lower[i]));
-                fill(&mut bounds[1], outputs, |output, i| job.scale.invert(output + offsets.upper[i]));
+            for (bounds, lists) in bounds.iter().zip(self.lists[1..].chunks_exact_mut(2)) {
+                fill(&mut lists[0], horizon, |step| job.scale.invert(bounds.at(said, quantiles, step).0));
+                fill(&mut lists[1], horizon, |step| job.scale.invert(bounds.at(said, quantiles, step).1));
             }
             out.push(job.position, &job.id, &columns.targets[job.target], job.origin, &self.lists);
         }
@@ -196,12 +199,12 @@ fn column(closing: &Closing<'_>, target: usize) -> usize {
     closing.index * closing.targets.len() + target
 }
 
-/// How far the bounds of each level lie from the forecasts of a series.
-fn offsets_of(setup: &Setup, own: Option<usize>) -> Vec<Offsets> {
-    setup.levels.iter().map(|level| setup.model.offsets(*level, own)).collect()
+/// The bounds of each level around the forecasts of a series.
+fn bounds_of(setup: &Setup, own: Option<usize>) -> Vec<Bounds> {
+    setup.levels.iter().map(|level| setup.model.bounds(*level, own)).collect()
 }
 
-/// The numbers of an id's targets among the series that have coefficients of their own, looked up once an id.
+/// The numbers of an id's targets among the series of the description, looked up once an id.
 fn own_of<'a>(
     known: &'a mut Vec<Vec<Option<usize>>>,
     setup: &Setup,
@@ -212,19 +215,19 @@ fn own_of<'a>(
     }
     let own = &mut known[closing.index];
     if own.is_empty() {
-        let part = setup.model.description.memory.as_ref();
+        let series = &setup.model.description.series;
         let place = |target: &String| {
             let named = |(id, name): &(String, String)| **id == **closing.id && name == target;
-            part.and_then(|part| part.own.iter().position(named))
+            series.iter().position(named)
         };
         own.extend(setup.columns.targets.iter().map(place));
     }
     own
 }
 
-fn fill(list: &mut Vec<f32>, outputs: &[f32], value: impl Fn(f32, usize) -> f64) {
+fn fill(list: &mut Vec<f32>, horizon: usize, value: impl Fn(usize) -> f64) {
     list.clear();
     // Forecasts are f32; beyond its range stands its end.
     let bounded = |value: f64| value.clamp(f64::from(f32::MIN), f64::from(f32::MAX)) as f32;
-    list.extend(outputs.iter().enumerate().map(|(i, output)| bounded(value(*output, i))));
+    list.extend((0..horizon).map(|step| bounded(value(step))));
 }

@@ -2,6 +2,7 @@
 
 use super::anchors::Anchors;
 use super::{Inputs, features};
+use crate::intervals;
 use crate::model::{Model, Remembering};
 use crate::network::memory::{MemoryState, ReadoutScratch};
 use crate::network::{Scratch, StateKind};
@@ -19,8 +20,10 @@ pub struct Predictor {
     readout: Option<ReadoutScratch>,
     inputs: Inputs,
     scratch: Option<Scratch>,
-    /// What the cells say, `[origin][horizon]`.
-    corrections: Vec<f32>,
+    /// What the cells say, `[origin][quantity][horizon]`.
+    said: Vec<f32>,
+    /// Of the origins that were forecast last.
+    quantiles: Vec<f32>,
 }
 
 /// An origin as the parts of a model read it.
@@ -32,7 +35,7 @@ pub struct OriginView<'a> {
     /// The last values, as many as a season has if there are.
     pub past: &'a [f64],
     pub running: &'a Running,
-    /// Number of the series among those that have coefficients of their own.
+    /// Number of the series among those of the description.
     pub own: Option<usize>,
 }
 
@@ -50,7 +53,7 @@ impl Predictor {
         let description = &model.description;
         self.origins += 1;
         if model.cells.is_some() && !description.carries() {
-            self.inputs.add(description, rules, &view.window, view.ahead);
+            self.inputs.add(description, rules, &view.window, view.ahead, view.own);
         }
         // What is read out is the way from the last value, in units of the spread.
         let last = view.window.values.last().copied().unwrap_or_default();
@@ -78,29 +81,43 @@ impl Predictor {
         }
     }
 
+    /// The learned quantiles of the origins that [`Predictor::run`] forecast last, scaled, `[origin][quantile][horizon]`,
+    /// rising with the probability; none of a model that learned none.
+    pub fn quantiles(&self) -> &[f32] {
+        &self.quantiles
+    }
+
     /// Forecasts all origins, scaled, into `out` `[origin][horizon]`, and forgets them. `carried` is what cells whose state is
-    /// carried say of them, `[origin][horizon]`; cells that read windows are read here.
+    /// carried say of them, `[origin][quantity][horizon]`; cells that read windows are read here.
     pub fn run(&mut self, model: &Model, carried: &[f32], out: &mut Vec<f32>) {
         let horizon = model.description.horizon;
         out.clear();
         out.resize(self.origins * horizon, 0.0);
+        self.quantiles.clear();
         if let Some(memory) = &model.memory {
             self.remember(memory, out);
         }
         if let (Some(network), Some(part)) = (&model.cells, &model.description.cells) {
-            let corrections = match part.state {
+            let outputs = network.shape().outputs();
+            let all = match part.state {
                 StateKind::Carried => carried,
                 StateKind::Window => {
                     let scratch = self.scratch.get_or_insert_with(|| Scratch::new(network.shape()));
-                    self.corrections.resize(out.len(), 0.0);
-                    network.forecast(&self.inputs.batch(&model.description), scratch, &mut self.corrections);
-                    &self.corrections
+                    self.said.resize(self.origins * outputs, 0.0);
+                    network.forecast(&self.inputs.batch(&model.description), scratch, &mut self.said);
+                    &self.said
                 }
             };
-            assert_eq!(corrections.len(), out.len(), "the cells say all of each origin");
+            assert_eq!(all.len(), self.origins * outputs, "the cells say all of each origin");
+            for (out, said) in out.chunks_exact(horizon).zip(all.chunks_exact(outputs)) {
+                let start = self.quantiles.len();
+                // Those of what the memory leaves over, above what it says.
+                self.quantiles.extend(said[horizon..].iter().zip(out.iter().cycle()).map(|(q, out)| out + q));
+                intervals::rearrange(&mut self.quantiles[start..], horizon);
+            }
             let mut first = 0;
             for share in &part.shares {
-                for (out, said) in out.chunks_exact_mut(horizon).zip(corrections.chunks_exact(horizon)) {
+                for (out, said) in out.chunks_exact_mut(horizon).zip(all.chunks_exact(outputs)) {
                     let steps = first..share.until;
                     out[steps.clone()]
                         .iter_mut()

@@ -1,8 +1,16 @@
 //! Prediction intervals around a forecast. Knows numbers only: no network, no table, no clock.
 //!
-//! The bounds are quantiles of the errors that the network made on data it had not learned from, in scaled units and
-//! for each step of the horizon: y + q_α(e_i), with e_i = actual − forecast (an empirical error distribution, as in
-//! Hyndman and Athanasopoulos, "Forecasting: Principles and Practice", 5.5).
+//! The bound for probability p is b_p + Q_p(actual − b_p): its base b_p, and the p-quantile of how far what came lay from
+//! that on data that was not learned from, in scaled units and for each step of the horizon. The base is a quantile that the
+//! network learned to say ([`Corrections`]), or else the forecast, whose errors are kept for all levels
+//! ([`ErrorQuantiles`]; an empirical error distribution, as in Hyndman and Athanasopoulos, "Forecasting: Principles and
+//! Practice", 5.5).
+
+mod bounds;
+mod corrections;
+
+pub use bounds::{Base, Bound, Bounds, places, probabilities, rearrange};
+pub use corrections::Corrections;
 
 /// Probabilities at which the errors of all series together are kept: 0.5 %, 1 %, ..., 99.5 %.
 pub const PROBABILITIES: usize = 199;
@@ -25,13 +33,6 @@ pub const WIDEST_LEVEL: f64 = 0.99;
 pub struct ErrorQuantiles {
     horizon: usize,
     values: Vec<f32>,
-}
-
-/// How far the bounds of one level lie from the forecast, scaled, for each step of the horizon.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Offsets {
-    pub lower: Vec<f32>,
-    pub upper: Vec<f32>,
 }
 
 impl ErrorQuantiles {
@@ -79,9 +80,12 @@ impl ErrorQuantiles {
 
     /// The bounds of the central interval that holds a share `level` of the errors: the quantiles (1 − level)/2 and
     /// (1 + level)/2.
-    pub fn offsets(&self, level: f64) -> Offsets {
-        let bound = |probability: f64| (0..self.horizon).map(|step| self.at(probability, step)).collect();
-        Offsets { lower: bound((1.0 - level) / 2.0), upper: bound((1.0 + level) / 2.0) }
+    pub fn bounds(&self, level: f64) -> Bounds {
+        let [lower, upper] = bounds::ends(level).map(|probability| Bound {
+            base: Base::Forecast,
+            offsets: (0..self.horizon).map(|step| self.at(probability, step)).collect(),
+        });
+        Bounds { lower, upper }
     }
 
     /// Linear between the kept probabilities.
@@ -123,7 +127,8 @@ mod tests {
         let quantiles =
             ErrorQuantiles::of(vec![errors.clone(), errors.iter().map(|e| 2.0 * e).collect()]).unwrap();
         for level in [0.5, 0.8, 0.95, 0.99] {
-            let Offsets { lower, upper } = quantiles.offsets(level);
+            let Bounds { lower, upper } = quantiles.bounds(level);
+            let (lower, upper) = (lower.offsets, upper.offsets);
             let inside = errors.iter().filter(|e| (lower[0]..=upper[0]).contains(e)).count() as f64 / 1e4;
             assert!((inside - level).abs() < 0.002, "{level}: {inside}");
             assert!((upper[1] - 2.0 * upper[0]).abs() < 1e-6 && (lower[0] + upper[0]).abs() < 1e-3);
@@ -136,8 +141,8 @@ mod tests {
         let (all, one) = (vec![errors.clone()], ErrorQuantiles::of_one(vec![errors.clone()]).unwrap());
         let all = ErrorQuantiles::of(all).unwrap();
         for level in [0.8, 0.95, 0.99] {
-            assert_eq!(one.offsets(level), all.offsets(level));
-            assert_eq!(all.for_one().offsets(level), all.offsets(level));
+            assert_eq!(one.bounds(level), all.bounds(level));
+            assert_eq!(all.for_one().bounds(level), all.bounds(level));
         }
         assert_eq!(ErrorQuantiles::of_one(vec![errors[..50].to_vec()]), None);
     }
@@ -145,7 +150,7 @@ mod tests {
     #[test]
     fn few_errors_bound_widely_and_none_not_at_all() {
         let quantiles = ErrorQuantiles::of(vec![vec![1.0, -1.0, 0.0]]).unwrap();
-        assert_eq!(quantiles.offsets(0.8), Offsets { lower: vec![-1.0], upper: vec![1.0] });
+        assert_eq!(quantiles.bounds(0.8).at(&[2.0], &[], 0), (1.0, 3.0));
         assert_eq!(ErrorQuantiles::of(vec![vec![1.0], vec![]]), None);
     }
 

@@ -27,6 +27,8 @@ pub struct Description {
     pub lookback: usize,
     /// Observed steps of a series before its first forecast.
     pub warm: u64,
+    /// The series of which something of their own was learned, by id and target; all others share what was learned of all.
+    pub series: Vec<(String, String)>,
     pub memory: Option<MemoryPart>,
     pub cells: Option<CellsPart>,
     /// How rows became steps in training. A pipeline must have the same step, aggregate and filling of gaps.
@@ -52,10 +54,8 @@ pub struct MemoryPart {
     pub context: Option<usize>,
     /// Values before the last one that are read as they are, less the last one.
     pub recent: usize,
-    /// Numbers of the state for which each series has further coefficients.
+    /// Numbers of the state for which each of the description's series has further coefficients.
     pub copied: Vec<usize>,
-    /// The series that have coefficients of their own, by id and target; others have the shared ones alone.
-    pub own: Vec<(String, String)>,
     pub mix: Option<MixPart>,
     /// What was chosen on parts of the history that were not fitted, for the reader.
     pub penalties: Vec<Penalty>,
@@ -93,6 +93,8 @@ pub struct CellsPart {
     pub state: StateKind,
     /// How much of what they say is believed, by parts of the horizon.
     pub shares: Vec<Share>,
+    /// Of the quantiles that they say beside the forecast, ascending; beside a memory they are those of what it leaves over.
+    pub probabilities: Vec<f64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -144,10 +146,6 @@ impl MemoryPart {
     /// Parts of the horizon for which the mean of an input known ahead is read.
     pub fn known_parts(horizon: usize) -> usize {
         KNOWN_PARTS.min(horizon)
-    }
-
-    pub fn own(&self) -> Own {
-        Own { series: self.own.len(), copied: self.copied.clone() }
     }
 
     fn wrong(&self, lookback: usize, horizon: usize) -> Option<String> {
@@ -210,6 +208,21 @@ impl CellsPart {
         if shape.horizon != of.horizon {
             return Some(format!("the horizon is {}, that of the network {}", of.horizon, shape.horizon));
         }
+        let (embedded, known) = (shape.series, if shape.embedding > 0 { of.series.len() } else { 0 });
+        if embedded != known {
+            return Some(format!("{known} series are described, the network has an embedding of {embedded}"));
+        }
+        let (quantiles, probabilities) = (shape.quantiles, &self.probabilities);
+        if quantiles != probabilities.len() {
+            let count = probabilities.len();
+            return Some(format!(
+                "{count} probabilities are described, the network says {quantiles} quantiles"
+            ));
+        }
+        let inside = probabilities.iter().all(|p| *p > 0.0 && *p < 1.0);
+        if !inside || !probabilities.windows(2).all(|pair| pair[0] < pair[1]) {
+            return Some("the probabilities of its quantiles do not rise between 0 and 1".to_owned());
+        }
         let rises = self.shares.windows(2).all(|pair| pair[0].until < pair[1].until);
         let ends = self.shares.last().map(|share| share.until) == Some(of.horizon);
         let finite = self.shares.iter().all(|share| share.share.is_finite());
@@ -219,6 +232,20 @@ impl CellsPart {
 
 impl Description {
     pub const FORMAT: u32 = FORMAT;
+
+    /// What series have of their own in the memory's readout.
+    ///
+    /// # Panics
+    /// If there is no memory.
+    pub fn own(&self) -> Own {
+        let memory = self.memory.as_ref().expect("only a memory has a readout");
+        Own { series: self.series.len(), copied: memory.copied.clone() }
+    }
+
+    /// Of the quantiles that the cells say, ascending.
+    pub fn probabilities(&self) -> &[f64] {
+        self.cells.as_ref().map_or(&[], |cells| &cells.probabilities)
+    }
 
     /// Training moments of target `target`; a pipeline's further targets share the first one's.
     pub fn moments(&self, target: usize) -> Moments {

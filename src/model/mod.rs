@@ -4,6 +4,7 @@
 //! the caller's.
 
 mod description;
+mod errors;
 mod mix;
 
 use serde::Deserialize;
@@ -11,18 +12,17 @@ use sha2::{Digest, Sha256};
 
 pub use description::{CellsPart, DataSummary, Description, MemoryPart, MixPart, Penalty, Score, Share};
 
+pub use errors::{Corrected, Errors};
 pub use mix::{EXPERTS, Expert, Mix};
 
-use crate::intervals::{ErrorQuantiles, OWN_PROBABILITIES, Offsets, PROBABILITIES};
+use crate::intervals::{self, Bounds, PROBABILITIES};
+use errors::{CORRECTIONS, OWN_CORRECTIONS, OWN_QUANTILES, QUANTILES};
+
 use crate::network::memory::{self, Memory, POLES, Readout, ReadoutError};
-use crate::network::{self, Network, Tensor, Tensors, TensorsError, WeightsError};
+use crate::network::{self, Network, Tensors, TensorsError, WeightsError};
 
 /// The one metadata key of the file.
 const KEY: &str = "tidecast";
-/// Name of the tensor `[PROBABILITIES x horizon]` beside those of the network.
-const QUANTILES: &str = "error_quantiles";
-/// Name of the tensor `[series x OWN_PROBABILITIES x horizon]` of the series that have coefficients of their own.
-const OWN_QUANTILES: &str = "own_error_quantiles";
 
 /// A network with everything around it. Constant once made.
 #[derive(Debug)]
@@ -34,14 +34,6 @@ pub struct Model {
     pub errors: Option<Errors>,
     /// First twelve hexadecimal digits of the file's SHA-256.
     pub hash: String,
-}
-
-/// Errors on times that were not learned from.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Errors {
-    pub all: ErrorQuantiles,
-    /// Of each series that has coefficients of its own, or none.
-    pub own: Vec<ErrorQuantiles>,
 }
 
 /// The memory of a model and what reads it out.
@@ -76,6 +68,14 @@ pub enum ModelError {
     Quantiles { horizon: usize },
     #[error("tensor {OWN_QUANTILES:?} must be {expected:?} values that rise with the probability")]
     OwnQuantiles { expected: [usize; 3] },
+    #[error(
+        "tensor {CORRECTIONS:?} must be {expected:?} values, as there are learned quantiles and steps of the horizon"
+    )]
+    Corrections { expected: [usize; 2] },
+    #[error(
+        "tensor {OWN_CORRECTIONS:?} must be {expected:?} values, as there are series, learned quantiles and steps"
+    )]
+    OwnCorrections { expected: [usize; 3] },
 }
 
 /// The format alone, read first so that a later format is named instead of its unknown fields.
@@ -107,8 +107,8 @@ impl Model {
         let description: Description = serde_json::from_str(&text)?;
         description.check()?;
         let horizon = description.horizon;
-        let series = description.memory.as_ref().map_or(0, |memory| memory.own.len());
-        let errors = Errors::take(&mut tensors, horizon, series)?;
+        let series = description.series.len();
+        let errors = Errors::take(&mut tensors, horizon, description.probabilities().len(), series)?;
         let memory = match &description.memory {
             Some(part) => Some(Remembering::take(&mut tensors, part, &description)?),
             None => None,
@@ -147,46 +147,18 @@ impl Model {
             + self.cells.as_ref().map_or(0, |cells| cells.shape().parameters())
     }
 
-    /// How far the bounds of `level` lie from a forecast of a series, by its number among those that have coefficients of
-    /// their own.
+    /// The bounds of `level` around a forecast of a series, by its number among those that have coefficients of their own:
+    /// counted from the quantiles that the cells learned for it, if they did, or else from the forecast.
     ///
     /// # Panics
     /// If the model was trained without a validation part: whoever asks for levels has checked `errors`.
-    pub fn offsets(&self, level: f64, series: Option<usize>) -> Offsets {
+    pub fn bounds(&self, level: f64, series: Option<usize>) -> Bounds {
         let errors = self.errors.as_ref().expect("levels are only asked of a model with errors");
-        let own = series.and_then(|series| errors.own.get(series));
-        own.unwrap_or(&errors.all).offsets(level)
-    }
-}
-
-impl Errors {
-    /// Takes the quantiles out of the tensors of a file, of which so many series may have their own.
-    fn take(tensors: &mut Tensors, horizon: usize, series: usize) -> Result<Option<Self>, ModelError> {
-        let Some(Tensor { shape, data }) = tensors.remove(QUANTILES) else { return Ok(None) };
-        let all = Some(data).filter(|_| shape == [PROBABILITIES, horizon]);
-        let all = all.and_then(|values| ErrorQuantiles::from_values(horizon, values));
-        let all = all.ok_or(ModelError::Quantiles { horizon })?;
-        let Some(Tensor { shape, data }) = tensors.remove(OWN_QUANTILES) else {
-            return Ok(Some(Self { all, own: Vec::new() }));
-        };
-        let expected = [series, OWN_PROBABILITIES.len(), horizon];
-        let wrong = || ModelError::OwnQuantiles { expected };
-        if shape != expected {
-            return Err(wrong());
+        let learned = intervals::places(self.description.probabilities(), level);
+        if let (Some(places), Some(Corrected { all, own })) = (learned, &errors.corrected) {
+            return series.and_then(|series| own.get(series)).unwrap_or(all).bounds(places);
         }
-        let each = data.chunks_exact(OWN_PROBABILITIES.len() * horizon);
-        let own = each.map(|values| ErrorQuantiles::from_values(horizon, values.to_vec()).ok_or_else(wrong));
-        Ok(Some(Self { all, own: own.collect::<Result<_, _>>()? }))
-    }
-
-    fn insert(&self, horizon: usize, tensors: &mut Tensors) {
-        let shape = vec![PROBABILITIES, horizon];
-        tensors.insert(QUANTILES.to_owned(), Tensor { shape, data: self.all.values().to_vec() });
-        if !self.own.is_empty() {
-            let shape = vec![self.own.len(), OWN_PROBABILITIES.len(), horizon];
-            let data = self.own.iter().flat_map(ErrorQuantiles::values).copied().collect();
-            tensors.insert(OWN_QUANTILES.to_owned(), Tensor { shape, data });
-        }
+        series.and_then(|series| errors.own.get(series)).unwrap_or(&errors.all).bounds(level)
     }
 }
 
@@ -200,9 +172,9 @@ impl Remembering {
             return Err(ModelError::Contradiction(wrong));
         }
         let features = part.features(memory.numbers(), &of.inputs, of.horizon);
-        let readout = Readout::take(tensors, of.horizon, features, part.own())?;
+        let readout = Readout::take(tensors, of.horizon, features, of.own())?;
         let mix = match &part.mix {
-            Some(mix) => Some(Mix::take(tensors, mix, part.own.len())?),
+            Some(mix) => Some(Mix::take(tensors, mix, of.series.len())?),
             None => None,
         };
         Ok(Self { poles, memory, readout, mix })

@@ -65,6 +65,9 @@ mod tests {
         layers: 1,
         horizon: 2,
         known: 0,
+        quantiles: 0,
+        embedding: 0,
+        series: 0,
         decoder: Decoder::Direct,
     };
 

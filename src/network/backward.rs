@@ -6,7 +6,8 @@ use super::activations::widest;
 use super::cells::Backward;
 use super::fused::{FusedLayer, gate_rows, head_rows, output_rows, state_rows, transposed};
 use super::run::{LayerRun, Run, TILE};
-use super::{Gradients, Loss, Network, Shape};
+use super::shape::EMBEDDING;
+use super::{Gradients, Network, Shape};
 
 /// What of the loss's derivative is on its way back through one layer, and its gradients so far.
 struct LayerBack {
@@ -30,6 +31,10 @@ pub(super) struct Back {
     /// With respect to `[h | known | 1]`.
     dhead: DMatrix<f32>,
     head: DMatrix<f32>,
+    /// With respect to what each column of the tile reads of its series, `[column][embedding]`, over the steps so far.
+    dembedded: Vec<f32>,
+    /// `[series][embedding]`
+    embedding: Vec<f32>,
 }
 
 impl Back {
@@ -48,6 +53,8 @@ impl Back {
             doutputs: DMatrix::zeros(output_rows(shape), said.max(1) * TILE),
             dhead: DMatrix::zeros(head_rows(shape), TILE),
             head: DMatrix::zeros(output_rows(shape), head_rows(shape)),
+            dembedded: vec![0.0; TILE * shape.embedding],
+            embedding: vec![0.0; shape.series * shape.embedding],
         }
     }
 
@@ -59,6 +66,7 @@ impl Back {
             layer.gradients.peepholes.fill(0.0);
         }
         self.head.fill(0.0);
+        self.embedding.fill(0.0);
     }
 
     /// Makes ready for the next tile: nothing comes back from after the last step.
@@ -68,27 +76,12 @@ impl Back {
             layer.dc.fill(0.0);
         }
         self.doutputs.fill(0.0);
+        self.dembedded.fill(0.0);
     }
 
     /// ḣ of the top layer for the step that [`Back::step`] goes through next, `[column][hidden]`.
     pub fn top(&mut self) -> &mut [f32] {
         self.layers[self.shape.layers - 1].dh.as_mut_slice()
-    }
-
-    /// Judges what reading `i` of the direct head said by `targets` `[column][horizon]`, where NaN do not count: the sum of
-    /// the losses and how many they are. Keeps their slopes.
-    pub fn score(&mut self, run: &Run, i: usize, targets: &[f32], loss: Loss) -> (f64, usize) {
-        let (mut sum, mut count) = (0.0, 0);
-        for (column, targets) in targets.chunks_exact(self.shape.horizon).enumerate() {
-            let at = i * run.padded + column;
-            for (row, target) in targets.iter().enumerate().filter(|(_, target)| !target.is_nan()) {
-                let (value, slope) = loss.of(run.head.outputs[(row, at)] - target);
-                sum += value;
-                count += 1;
-                self.doutputs[(row, at)] = slope;
-            }
-        }
-        (sum, count)
     }
 
     /// From reading `i` of the head, whose part of `doutputs` is complete, to ḣ of the top layer.
@@ -127,6 +120,12 @@ impl Back {
                 dh += layer.dstates.view((hidden, 0), (hidden, padded));
             }
         }
+        // e is read at every step, so ė = Σ over the steps of what comes to its rows
+        let (size, first) = (self.shape.embedding, hidden + self.shape.inputs);
+        let dstates = &self.layers[0].dstates;
+        for (column, sums) in self.dembedded.chunks_exact_mut(size.max(1)).take(padded).enumerate() {
+            sums.iter_mut().enumerate().for_each(|(i, sum)| *sum += dstates[(first + i, column)]);
+        }
     }
 
     /// ẋ of the step just gone through: input `input` of column `column`.
@@ -146,6 +145,12 @@ impl Back {
             let states = transposed(&run.head.states, said * padded);
             self.head.gemm(1.0, &self.doutputs.columns(0, said * padded), &states, 1.0);
         }
+        let size = self.shape.embedding;
+        for (series, sums) in run.series.iter().zip(self.dembedded.chunks_exact(size.max(1))) {
+            let Some(series) = series else { continue };
+            let to = &mut self.embedding[*series as usize * size..][..size];
+            to.iter_mut().zip(sums).for_each(|(to, sum)| *to += sum);
+        }
     }
 
     /// The gradients so far, under the names of the weights.
@@ -155,6 +160,9 @@ impl Back {
             layer.gradients.unpack(&self.shape, &mut gradients.tensors, k);
         }
         super::fused::unpack_head(&self.head, &self.shape, &mut gradients.tensors);
+        if let Some(embedding) = gradients.tensors.get_mut(EMBEDDING) {
+            embedding.data.copy_from_slice(&self.embedding);
+        }
         gradients
     }
 }

@@ -75,7 +75,18 @@ mod tests {
 
     fn network(cell: CellKind, bias: ForgetBias) -> Network {
         let decoder = Decoder::Direct;
-        let shape = Shape { cell, inputs: 2, hidden: 64, layers: 2, horizon: 1, known: 0, decoder };
+        let shape = Shape {
+            cell,
+            inputs: 2,
+            hidden: 64,
+            layers: 2,
+            horizon: 1,
+            known: 0,
+            quantiles: 0,
+            embedding: 0,
+            series: 0,
+            decoder,
+        };
         Network::with_forget_bias(shape, 3, bias).unwrap()
     }
 

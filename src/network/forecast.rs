@@ -17,6 +17,9 @@ pub struct Batch<'a> {
     pub future: &'a [f32],
     /// `[column][horizon][known]`
     pub known: &'a [f32],
+    /// The number of each column's series among those that the network has an embedding of, `None` where it is not known;
+    /// empty where none is.
+    pub series: &'a [Option<u32>],
 }
 
 impl Batch<'_> {
@@ -30,6 +33,7 @@ impl Batch<'_> {
             self.width * shape.horizon * shape.known,
             "known is [column][horizon][known]"
         );
+        assert!(self.series.is_empty() || self.series.len() == self.width, "series is [column]");
     }
 }
 
@@ -46,7 +50,8 @@ impl Scratch {
 }
 
 impl Network {
-    /// Forecasts each column of `batch`, from states of zero, into `out` `[column][horizon]`.
+    /// Forecasts each column of `batch`, from states of zero, into `out` `[column][quantity][horizon]`: the forecast itself,
+    /// then each quantile that the network says.
     ///
     /// A column's forecast depends on that column alone, bit for bit. Panics when a slice has the wrong
     /// length or `scratch` is another shape's.
@@ -78,24 +83,33 @@ impl Network {
         let shape = self.shape();
         batch.check(shape);
         assert_eq!(run.shape, *shape, "the scratch is that of the network's shape");
-        assert_eq!(out.len(), batch.width * shape.horizon, "out is [column][horizon]");
+        let outputs = shape.outputs();
+        assert_eq!(out.len(), batch.width * outputs, "out is [column][quantity][horizon]");
         for tile in tiles(batch.width) {
-            let out = &mut out[tile.first * shape.horizon..][..tile.count * shape.horizon];
+            let out = &mut out[tile.first * outputs..][..tile.count * outputs];
             run.forecast(self, from, batch, tile, out);
         }
     }
 
-    /// The chosen columns of `state`, none of them twice, take one step with `input` `[column][input]`.
+    /// The chosen columns of `state`, none of them twice, take one step with `input` `[column][input]` of the columns' `series`
+    /// (empty where none is known).
     ///
     /// The same steps give the same bits as in a window, whichever columns step together. Panics when `input` has the wrong
     /// length or a column is not there.
-    pub fn step(&self, state: &mut State, columns: &[usize], input: &[f32], scratch: &mut Scratch) {
+    pub fn step(
+        &self,
+        (state, columns): (&mut State, &[usize]),
+        input: &[f32],
+        series: &[Option<u32>],
+        scratch: &mut Scratch,
+    ) {
         let (shape, width, run) = (self.shape(), columns.len(), &mut scratch.run);
         self.check(state, columns);
         assert_eq!(run.shape, *shape, "the scratch is that of the network's shape");
         assert_eq!(input.len(), width * shape.inputs, "input is [column][input]");
         for tile in tiles(width) {
             run.begin(Some((&*state, columns)), tile);
+            run.embed(self, series, tile);
             run.feed(0, super::run::columns(input, 0, width, shape.inputs, tile));
             run.advance(self, 0);
             run.store(1, (&mut *state, columns), tile);

@@ -60,6 +60,9 @@ mod tests {
         layers: 1,
         horizon: 3,
         known: 0,
+        quantiles: 0,
+        embedding: 0,
+        series: 0,
         decoder: Decoder::Direct,
     };
 

@@ -33,11 +33,15 @@ pub use bias::ForgetBias;
 pub use forecast::{Batch, Scratch};
 pub use gradients::Gradients;
 pub use kinds::{CellKind, Decoder, Loss, StateKind, UnknownName};
+pub use loss::pinball;
 pub use model::{Network, WeightsError};
 pub use optimizer::Optimizer;
 pub use random::Random;
 pub use sequence::Sequences;
-pub use shape::{HIDDEN_MAX, HORIZON_MAX, INPUTS_MAX, LAYERS_MAX, PARAMETERS_MAX, Shape, ShapeError};
+pub use shape::{
+    EMBEDDING_MAX, HIDDEN_MAX, HORIZON_MAX, INPUTS_MAX, LAYERS_MAX, PARAMETERS_MAX, QUANTILES_MAX, Shape,
+    ShapeError,
+};
 pub use state::State;
 pub use tensors::{Tensor, Tensors, TensorsError};
 pub use training::{Lesson, Scored, SequenceGradients, TrainScratch};

@@ -4,7 +4,7 @@ use nalgebra::DMatrix;
 
 use super::fused::{self, FusedLayer};
 use super::random::Random;
-use super::shape::Slot;
+use super::shape::{EMBEDDING, Slot};
 use super::{ForgetBias, Shape, ShapeError, Tensor, Tensors};
 
 /// A recurrent network. It never changes while it forecasts, and can be shared between threads.
@@ -94,9 +94,31 @@ impl Network {
 
     /// The weights: `weight_ih_l0` `[gates*hidden, inputs]`, `weight_hh_l0` `[gates*hidden, hidden]`,
     /// `bias_ih_l0`, `bias_hh_l0` `[gates*hidden]`, `peephole_i_l0` `[hidden]`, ..., `head.weight`,
-    /// `head.bias`.
+    /// `head.bias`, and `embedding.weight` `[series, embedding]` where series have one.
     pub fn tensors(&self) -> &Tensors {
         &self.tensors
+    }
+
+    /// The same network without the quantiles: it forecasts the same, bit for bit, and says nothing else.
+    pub fn without_quantiles(&self) -> Self {
+        let shape = Shape { quantiles: 0, ..self.shape };
+        let mut tensors = self.tensors.clone();
+        // The forecast's rows come first.
+        for Slot { name, shape } in shape.slots() {
+            let tensor = tensors.get_mut(&name).expect("a network has every tensor of its shape");
+            tensor.data.truncate(shape.iter().product());
+            tensor.shape = shape;
+        }
+        Self::pack(shape, tensors)
+    }
+
+    /// The learned numbers of a series; `None` for one that is not known, which reads zeros.
+    ///
+    /// Panics when the network has fewer series.
+    pub(super) fn embedding(&self, series: Option<u32>) -> Option<&[f32]> {
+        let size = self.shape.embedding;
+        let all = &self.tensors.get(EMBEDDING)?.data;
+        series.map(|series| &all[series as usize * size..][..size])
     }
 
     /// Changes the weights in place; names and shapes must stay.
@@ -116,11 +138,14 @@ impl Network {
 }
 
 /// Uniform in ±1/sqrt(n), where n is what one row of the matrix reads: `hidden` for the cells, all inputs for
-/// the head.
+/// the head. What is learned of each series starts at zero, so that a series that is not known reads what all began with.
 fn first_weights(shape: &Shape, slot: Slot, random: &mut Random) -> (String, Tensor) {
     let reads = if slot.name.starts_with("head.") { shape.hidden + shape.head_known() } else { shape.hidden };
     let bound = 1.0 / (reads as f32).sqrt();
     let mut tensor = Tensor::zeros(&slot.shape);
+    if slot.name == EMBEDDING {
+        return (slot.name, tensor);
+    }
     tensor.data.iter_mut().for_each(|weight| *weight = random.within(bound));
     (slot.name, tensor)
 }

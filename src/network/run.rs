@@ -36,6 +36,9 @@ pub(super) struct Run {
     pub head: HeadRun,
     /// Factors of what the head reads of the tile's hidden values, `[column][hidden]`; none where they are read as they are.
     pub factors: Vec<f32>,
+    /// Whose columns the tile's are, and what is learned of each, `[column][embedding]`.
+    pub series: Vec<Option<u32>>,
+    embedded: Vec<f32>,
     /// Columns of the tile at hand, rounded up so that no product is smaller than its kernel takes.
     pub padded: usize,
     /// Steps that can be kept; 0 when each step replaces the one before.
@@ -73,7 +76,16 @@ impl Run {
             outputs: DMatrix::zeros(output_rows(shape), said.max(1) * TILE),
         };
         let layers = (0..shape.layers).map(layer).collect();
-        Self { shape: *shape, layers, head, factors: Vec::new(), padded: SMALLEST, kept }
+        Self {
+            shape: *shape,
+            layers,
+            head,
+            factors: vec![],
+            series: vec![],
+            embedded: vec![],
+            padded: SMALLEST,
+            kept,
+        }
     }
 
     pub fn kept(&self) -> usize {
@@ -135,13 +147,33 @@ impl Run {
         }
     }
 
-    /// Sets the inputs `[column][input]` of a step.
+    /// Says whose columns the tile's are: `series` are those of all columns, or empty where none is known.
+    pub fn embed(&mut self, network: &Network, series: &[Option<u32>], tile: Tile) {
+        let size = self.shape.embedding;
+        self.series.clear();
+        self.series.extend(series.iter().skip(tile.first).take(tile.count));
+        self.series.resize(tile.count, None);
+        self.embedded.clear();
+        self.embedded.resize(tile.count * size, 0.0);
+        if size == 0 {
+            return;
+        }
+        for (column, series) in self.series.iter().enumerate() {
+            if let Some(numbers) = network.embedding(*series) {
+                self.embedded[column * size..][..size].copy_from_slice(numbers);
+            }
+        }
+    }
+
+    /// Sets the inputs `[column][input]` of a step, and beside them what is learned of each series.
     pub fn feed(&mut self, step: usize, inputs: &[f32]) {
         let (start, width) = (self.block(step) * self.padded, self.shape.inputs);
         let states = &mut self.layers[0].states;
         let rows = states.nrows();
         let to = &mut states.as_mut_slice()[start * rows..][..self.padded * rows];
         copy_rows((inputs, width, 0), (to, rows, self.shape.hidden), width);
+        let size = self.shape.embedding;
+        copy_rows((&self.embedded, size, 0), (to, rows, self.shape.hidden + width), size);
     }
 
     /// All layers take one step, with the inputs that were fed.
@@ -207,7 +239,7 @@ impl Run {
         outputs.columns_mut(to, padded).gemm(1.0, &network.head, &states.columns(to, padded), 0.0);
     }
 
-    /// Forecasts the columns of a tile into `out` `[column][horizon]`.
+    /// Forecasts the columns of a tile into `out` `[column][quantity][horizon]`.
     pub fn forecast(
         &mut self,
         network: &Network,
@@ -218,6 +250,7 @@ impl Run {
     ) {
         let (shape, width) = (self.shape, batch.width);
         self.begin(from, tile);
+        self.embed(network, batch.series, tile);
         for step in 0..batch.steps {
             self.feed(step, columns(batch.inputs, step, width, shape.inputs, tile));
             self.advance(network, step);
@@ -228,7 +261,7 @@ impl Run {
             self.say(network, done, i, known);
             let rows = self.head.outputs.nrows();
             let said = &self.head.outputs.as_slice()[self.block(i) * self.padded * rows..];
-            copy_rows((said, rows, 0), (out, shape.horizon, i), shape.head_rows());
+            copy_rows((said, rows, 0), (out, shape.outputs(), i), shape.head_rows());
             if i < shape.fed_back() {
                 self.feed(done, columns(batch.future, i, width, shape.inputs, tile));
                 self.feed_back(done, i);

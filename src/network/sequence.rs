@@ -19,6 +19,8 @@ pub struct Sequences<'a> {
     pub inputs: &'a [f32],
     /// `[reading][column][horizon][known]`, where the first reading is after the first step behind the burn-in.
     pub known: &'a [f32],
+    /// Whose sequences they are, `[column]`; empty where none is known.
+    pub series: &'a [Option<u32>],
 }
 
 impl Sequences<'_> {
@@ -41,22 +43,19 @@ impl Sequences<'_> {
 }
 
 impl Network {
-    /// What is said after each step behind the burn-in, into `out` `[reading][column][horizon]`.
+    /// What is said after each step behind the burn-in, into `out` `[reading][column][quantity][horizon]`.
     ///
     /// Panics when a slice has the wrong length, the decoder is not direct, or `scratch` is another shape's.
     pub fn forecast_along(&self, sequences: &Sequences<'_>, scratch: &mut Scratch, out: &mut [f32]) {
         let shape = self.shape();
         let Sequences { width, burn_in, .. } = *sequences;
         sequences.check(shape);
-        assert_eq!(
-            out.len(),
-            sequences.readings() * width * shape.horizon,
-            "out is [reading][column][horizon]"
-        );
+        let (outputs, readings) = (shape.outputs(), sequences.readings());
+        assert_eq!(out.len(), readings * width * outputs, "out is [reading][column][quantity][horizon]");
         for tile in tiles(width) {
             self.read_along(sequences, &mut scratch.run, tile, |run, step| {
-                let to = ((step - burn_in) * width + tile.first) * shape.horizon;
-                run.said_values(0, &mut out[to..][..tile.count * shape.horizon]);
+                let to = ((step - burn_in) * width + tile.first) * outputs;
+                run.said_values(0, &mut out[to..][..tile.count * outputs]);
             });
         }
     }
@@ -69,11 +68,12 @@ impl Network {
         lesson: &Lesson<'_>,
         scratch: &mut TrainScratch,
     ) -> Scored {
-        let (shape, Lesson { targets, factors, .. }) = (self.shape(), *lesson);
+        let (shape, Lesson { targets, factors, probabilities, .. }) = (self.shape(), *lesson);
         let Sequences { width, steps, burn_in, .. } = *sequences;
         sequences.check(shape);
         let readings = sequences.readings();
         assert_eq!(targets.len(), readings * width * shape.horizon, "targets are [reading][column][horizon]");
+        assert_eq!(probabilities.len(), shape.quantiles, "each quantile has its probability");
         let all = width * shape.hidden;
         assert!(factors.is_empty() || factors.len() == all, "factors are [column][hidden]");
         scratch.begin(self, steps, readings);
@@ -88,7 +88,7 @@ impl Network {
             back.begin();
             for reading in 0..readings {
                 let targets = columns(targets, reading, width, shape.horizon, tile);
-                let (loss, counted) = back.score(run, reading, targets, lesson.loss);
+                let (loss, counted) = lesson.score_reading(run, back, reading, targets, 0);
                 loss_sum += loss;
                 count += counted;
             }
@@ -112,9 +112,10 @@ impl Network {
         mut said: impl FnMut(&Run, usize),
     ) {
         let shape = self.shape();
-        let Sequences { width, steps, burn_in, inputs, known } = *sequences;
+        let Sequences { width, steps, burn_in, inputs, known, series } = *sequences;
         assert_eq!(run.shape, *shape, "the scratch is that of the network's shape");
         run.begin(None, tile);
+        run.embed(self, series, tile);
         for step in 0..steps {
             run.feed(step, columns(inputs, step, width, shape.inputs, tile));
             run.advance(self, step);

@@ -18,6 +18,12 @@ pub struct Shape {
     pub horizon: usize,
     /// Inputs of the head known ahead for each step of the horizon.
     pub known: usize,
+    /// Quantiles that are said of each value beside the forecast itself; only with the direct decoder.
+    pub quantiles: usize,
+    /// Learned numbers of each series that is known, read beside the inputs at every step; 0 is without.
+    pub embedding: usize,
+    /// Series that have them; with an `embedding` of 0 there are none.
+    pub series: usize,
     pub decoder: Decoder,
 }
 
@@ -29,6 +35,10 @@ pub const LAYERS_MAX: usize = 16;
 pub const INPUTS_MAX: usize = 4096;
 /// More than a month of minutes; each value is a row of the head and a number in each forecast.
 pub const HORIZON_MAX: usize = 65_536;
+/// Two for each level that a pipeline may ask for; each is a row of the head for every step of the horizon.
+pub const QUANTILES_MAX: usize = 32;
+/// A few numbers tell hundreds of series apart; each widens every step.
+pub const EMBEDDING_MAX: usize = 64;
 /// 256 Mi parameters: 1 GiB of weights, and four times that in training.
 pub const PARAMETERS_MAX: u64 = 256 << 20;
 
@@ -40,11 +50,21 @@ pub enum ShapeError {
     #[error("`{what}` is {found}, more than {max}: {reason}")]
     TooLarge { what: &'static str, found: usize, max: usize, reason: &'static str },
     #[error(
+        "`quantiles` is {found} with the recursive decoder, which says one value a step and feeds it back: \
+         use the direct decoder"
+    )]
+    Quantiles { found: usize },
+    #[error("`embedding` is {embedding} for {series} `series`: both are 0 or neither is")]
+    Embedding { embedding: usize, series: usize },
+    #[error(
         "the network would have {found} parameters, more than {max} (1 GiB): \
          lower `hidden`, `layers`, `horizon` or the number of inputs"
     )]
     TooManyParameters { found: u64, max: u64 },
 }
+
+/// Name of the learned numbers of each series, as in torch.nn.Embedding.
+pub(super) const EMBEDDING: &str = "embedding.weight";
 
 /// Name and shape of one tensor.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,6 +100,20 @@ impl Shape {
                 INPUTS_MAX,
                 "the head reads it for each step of the horizon; leave columns out",
             ),
+            (
+                "quantiles",
+                self.quantiles,
+                0,
+                QUANTILES_MAX,
+                "each is a row of the head for every step of the horizon; ask for fewer levels",
+            ),
+            (
+                "embedding",
+                self.embedding,
+                0,
+                EMBEDDING_MAX,
+                "each is read at every step; fewer tell series apart",
+            ),
         ];
         for (what, found, min, max, reason) in sizes {
             if found < min {
@@ -88,6 +122,13 @@ impl Shape {
             if found > max {
                 return Err(ShapeError::TooLarge { what, found, max, reason });
             }
+        }
+        if self.quantiles > 0 && self.decoder == Decoder::Recursive {
+            return Err(ShapeError::Quantiles { found: self.quantiles });
+        }
+        let (embedding, series) = (self.embedding, self.series);
+        if (embedding == 0) != (series == 0) {
+            return Err(ShapeError::Embedding { embedding, series });
         }
         let found = self.parameters();
         if found > PARAMETERS_MAX {
@@ -103,23 +144,32 @@ impl Shape {
         self.slots().into_iter().map(count).fold(0, u64::saturating_add)
     }
 
-    /// Inputs of layer `layer`.
+    /// Inputs of layer `layer`: the first one reads `[x; e]`.
     pub(super) fn inputs_of(&self, layer: usize) -> usize {
-        if layer == 0 { self.inputs } else { self.hidden }
+        if layer == 0 { self.inputs.saturating_add(self.embedding) } else { self.hidden }
     }
 
-    /// Rows of the head: values it says at once.
-    pub(super) fn head_rows(&self) -> usize {
+    /// Numbers that are said of a column, `[quantity][horizon]`: the forecast, then each quantile.
+    pub fn outputs(&self) -> usize {
+        self.horizon.saturating_mul(self.quantiles.saturating_add(1))
+    }
+
+    /// Steps of the horizon that the head says at once.
+    pub(super) fn head_steps(&self) -> usize {
         match self.decoder {
             Decoder::Direct => self.horizon,
             Decoder::Recursive => 1,
         }
     }
 
+    /// Rows of the head, `[quantity][step]`: the forecast of each step that it says at once, then each quantile.
+    pub(super) fn head_rows(&self) -> usize {
+        self.head_steps().saturating_mul(self.quantiles.saturating_add(1))
+    }
+
     /// Known inputs that the head reads at once.
     pub(super) fn head_known(&self) -> usize {
-        // The rows are the steps of the horizon that are said at once.
-        self.head_rows().saturating_mul(self.known)
+        self.head_steps().saturating_mul(self.known)
     }
 
     /// Cell steps after the last input: the recursive decoder feeds back all but the last value.
@@ -147,6 +197,9 @@ impl Shape {
         }
         add("head.weight".into(), vec![self.head_rows(), hidden.saturating_add(self.head_known())]);
         add("head.bias".into(), vec![self.head_rows()]);
+        if self.embedding > 0 {
+            add(EMBEDDING.into(), vec![self.series, self.embedding]);
+        }
         slots
     }
 }
@@ -162,6 +215,9 @@ mod tests {
         layers: 2,
         horizon: 5,
         known: 2,
+        quantiles: 0,
+        embedding: 0,
+        series: 0,
         decoder: Decoder::Direct,
     };
 
@@ -172,6 +228,13 @@ mod tests {
         assert!(message(Shape { hidden: 0, ..SMALL }).contains("`hidden` is 0"));
         assert!(message(Shape { layers: 17, ..SMALL }).contains("`layers` is 17, more than 16"));
         assert!(message(Shape { known: usize::MAX, ..SMALL }).contains("`known`"));
+        assert!(message(Shape { quantiles: 33, ..SMALL }).contains("`quantiles` is 33, more than 32"));
+        let recursive = Shape { quantiles: 2, decoder: Decoder::Recursive, ..SMALL };
+        assert!(message(recursive).contains("use the direct decoder"));
+        assert!(message(Shape { embedding: 65, ..SMALL }).contains("`embedding` is 65, more than 64"));
+        assert!(message(Shape { embedding: 2, ..SMALL }).contains("`embedding` is 2 for 0 `series`"));
+        let many = Shape { embedding: 2, series: usize::MAX, ..SMALL };
+        assert!(message(many).contains("parameters, more than 268435456"));
         let wide = Shape { horizon: HORIZON_MAX, known: INPUTS_MAX, ..SMALL };
         assert!(message(wide).contains("parameters, more than 268435456"));
     }
@@ -181,6 +244,11 @@ mod tests {
         let layer_0 = 16 * 3 + 16 * 4 + 16 + 16;
         let layer_1 = 16 * 4 + 16 * 4 + 16 + 16;
         assert_eq!(SMALL.parameters(), layer_0 + layer_1 + 5 * (4 + 10) + 5);
+        let quantiles = Shape { quantiles: 4, ..SMALL };
+        assert_eq!((quantiles.outputs(), SMALL.outputs()), (25, 5));
+        assert_eq!(quantiles.parameters(), layer_0 + layer_1 + 25 * (4 + 10) + 25);
+        let embedding = Shape { embedding: 3, series: 7, ..SMALL };
+        assert_eq!(embedding.parameters(), SMALL.parameters() + 16 * 3 + 7 * 3);
         let recursive = Shape { decoder: Decoder::Recursive, ..SMALL };
         assert_eq!(recursive.parameters(), layer_0 + layer_1 + (4 + 2) + 1);
     }

@@ -4,7 +4,18 @@ use super::random::Random;
 use super::*;
 
 fn shape(cell: CellKind, decoder: Decoder, layers: usize, known: usize) -> Shape {
-    Shape { cell, inputs: 3, hidden: 4, layers, horizon: 3, known, decoder }
+    Shape {
+        cell,
+        inputs: 3,
+        hidden: 4,
+        layers,
+        horizon: 3,
+        known,
+        quantiles: 0,
+        embedding: 0,
+        series: 0,
+        decoder,
+    }
 }
 
 /// Random numbers for a batch of `width` columns and `steps` steps.
@@ -15,6 +26,7 @@ struct Numbers {
     future: Vec<f32>,
     known: Vec<f32>,
     targets: Vec<f32>,
+    series: Vec<Option<u32>>,
 }
 
 impl Numbers {
@@ -28,17 +40,22 @@ impl Numbers {
             future: numbers(shape.fed_back() * width * shape.inputs),
             known: numbers(width * shape.horizon * shape.known),
             targets: numbers(width * shape.horizon),
+            // One that is not known, then each in turn.
+            series: (0..width)
+                .map(|column| (column as u32 % (shape.series as u32 + 1)).checked_sub(1))
+                .collect(),
         }
     }
 
     /// What its targets teach, with every hidden value read as it is.
-    fn lesson(&self, loss: Loss) -> Lesson<'_> {
-        Lesson { targets: &self.targets, loss, factors: &[] }
+    fn lesson(&self, shape: &Shape, loss: Loss) -> Lesson<'_> {
+        let probabilities = &[0.1, 0.4, 0.9][..shape.quantiles];
+        Lesson { targets: &self.targets, loss, probabilities, factors: &[] }
     }
 
     fn batch(&self) -> Batch<'_> {
-        let Self { width, steps, inputs, future, known, .. } = self;
-        Batch { width: *width, steps: *steps, inputs, future, known }
+        let Self { width, steps, inputs, future, known, series, .. } = self;
+        Batch { width: *width, steps: *steps, inputs, future, known, series }
     }
 
     /// Column `at` becomes column `from` of `other`.
@@ -52,31 +69,37 @@ impl Numbers {
         copy(&mut self.inputs, &other.inputs, shape.inputs, self.steps);
         copy(&mut self.future, &other.future, shape.inputs, shape.fed_back());
         copy(&mut self.known, &other.known, shape.horizon * shape.known, 1);
+        self.series[at] = other.series[from];
     }
 }
 
 fn forecast(network: &Network, numbers: &Numbers, scratch: &mut Scratch) -> Vec<f32> {
-    let mut out = vec![0.0; numbers.width * network.shape().horizon];
+    let mut out = vec![0.0; numbers.width * network.shape().outputs()];
     network.forecast(&numbers.batch(), scratch, &mut out);
     out
 }
 
 fn loss(network: &Network, numbers: &Numbers, loss: Loss) -> f64 {
     let out = forecast(network, numbers, &mut Scratch::new(network.shape()));
-    let counted = out.iter().zip(&numbers.targets).filter(|(_, target)| !target.is_nan());
-    counted.map(|(forecast, target)| loss.of(forecast - target).0).sum()
+    let lesson = numbers.lesson(network.shape(), loss);
+    let columns = out.chunks(network.shape().outputs()).zip(numbers.targets.chunks(network.shape().horizon));
+    columns.map(|(said, targets)| lesson.loss_of(said, targets).0).sum()
 }
 
 /// Every gradient against the slope between two nearby weights.
 fn check_slopes(shape: Shape, kind: Loss) {
+    check_slopes_of(&Network::new(shape, 5).unwrap(), kind);
+}
+
+fn check_slopes_of(network: &Network, kind: Loss) {
     const NEAR: f32 = 5e-3;
-    let network = Network::new(shape, 5).unwrap();
+    let shape = *network.shape();
     let mut numbers = Numbers::new(&shape, 5, 4, 6);
     numbers.targets[1] = f32::NAN;
     let mut scratch = TrainScratch::new(&shape);
-    let scored = network.loss_and_gradients(&numbers.batch(), &numbers.lesson(kind), &mut scratch);
+    let scored = network.loss_and_gradients(&numbers.batch(), &numbers.lesson(&shape, kind), &mut scratch);
     assert_eq!(scored.count, 14);
-    assert!((scored.loss_sum - loss(&network, &numbers, kind)).abs() < 1e-9, "training forecasts the same");
+    assert!((scored.loss_sum - loss(network, &numbers, kind)).abs() < 1e-9, "training forecasts the same");
     for (name, tensor) in scored.gradients.tensors() {
         for (place, &gradient) in tensor.data.iter().enumerate() {
             let beside = |change: f32| {
@@ -106,6 +129,55 @@ fn gradients_are_slopes() {
         }
     }
     check_slopes(shape(CellKind::Gru, Decoder::Recursive, 1, 1), Loss::Huber);
+    check_slopes(Shape { quantiles: 3, ..shape(CellKind::Gru, Decoder::Direct, 2, 2) }, Loss::Mse);
+}
+
+/// A network that has learned something of each series.
+fn embedded(shape: Shape, seed: u64) -> Network {
+    let mut tensors = Network::new(shape, seed).unwrap().tensors().clone();
+    let embedding = &mut tensors.get_mut("embedding.weight").unwrap().data;
+    assert!(embedding.iter().all(|number| *number == 0.0), "it starts at zero");
+    embedding.iter_mut().enumerate().for_each(|(i, number)| *number = 0.3 * (i % 5) as f32 - 0.5);
+    Network::from_tensors(shape, &tensors).unwrap()
+}
+
+#[test]
+fn gradients_of_embeddings_are_slopes() {
+    for (decoder, layers) in [(Decoder::Direct, 2), (Decoder::Recursive, 1)] {
+        let shape = Shape { embedding: 2, series: 3, ..shape(CellKind::Gru, decoder, layers, 1) };
+        check_slopes_of(&embedded(shape, 5), Loss::Mse);
+    }
+}
+
+#[test]
+fn an_unknown_series_reads_zeros_and_each_known_one_its_own() {
+    let shape = Shape { embedding: 2, series: 3, ..shape(CellKind::Lstm, Decoder::Direct, 1, 0) };
+    let (network, fresh) = (embedded(shape, 4), Network::new(shape, 4).unwrap());
+    let mut one = Numbers::new(&shape, 1, 4, 2);
+    let mut says = |network: &Network, series| {
+        one.series = series;
+        forecast(network, &one, &mut Scratch::new(&shape))
+    };
+    let unknown = says(&network, vec![None]);
+    assert_eq!((says(&network, vec![]), says(&fresh, vec![Some(2)])), (unknown.clone(), unknown.clone()));
+    let known = [0, 1, 2].map(|series| says(&network, vec![Some(series)]));
+    assert!(known.iter().all(|said| *said != unknown) && known[0] != known[1] && known[1] != known[2]);
+}
+
+#[test]
+fn quantiles_are_said_beside_the_forecast() {
+    let shape = Shape { quantiles: 2, ..shape(CellKind::Lstm, Decoder::Direct, 1, 1) };
+    let network = Network::new(shape, 3).unwrap();
+    let numbers = Numbers::new(&shape, 5, 4, 2);
+    let all = forecast(&network, &numbers, &mut Scratch::new(&shape));
+    let plain = network.without_quantiles();
+    assert_eq!((plain.shape().quantiles, plain.tensors()["head.bias"].shape.as_slice()), (0, &[3][..]));
+    let alone = forecast(&plain, &numbers, &mut Scratch::new(plain.shape()));
+    assert!(all.chunks(9).flat_map(|said| &said[..3]).eq(&alone));
+    // A step that counts costs the forecast's loss and that of each quantile; one that does not costs nothing.
+    let lesson = Lesson { targets: &[], loss: Loss::Mse, probabilities: &[0.25, 0.75], factors: &[] };
+    let said = [1.0, 5.0, -1.0, 5.0, 4.0, 5.0];
+    assert_eq!(lesson.loss_of(&said, &[2.0, f32::NAN]), (1.0 + 0.25 * 3.0 + 0.25 * 2.0, 1));
 }
 
 /// With factors before the head, gradients are slopes of what the network says with the same factors.
@@ -117,7 +189,7 @@ fn gradients_of_factors_are_slopes() {
         let network = Network::new(shape, 5).unwrap();
         let numbers = Numbers::new(&shape, 67, 3, 6);
         let factors: Vec<f32> = (0..67 * 4).map(|i| [0.0, 1.25, 2.0, 1.0, 0.5][i % 5]).collect();
-        let lesson = Lesson { factors: &factors, ..numbers.lesson(Loss::Mse) };
+        let lesson = Lesson { factors: &factors, ..numbers.lesson(&shape, Loss::Mse) };
         let mut scratch = TrainScratch::new(&shape);
         let scored = network.loss_and_gradients(&numbers.batch(), &lesson, &mut scratch);
         for (name, tensor) in scored.gradients.tensors() {
@@ -132,7 +204,8 @@ fn gradients_of_factors_are_slopes() {
                 assert!(error < 3e-3 * slope.abs().max(5.0), "{decoder} {name} {place}: {gradient}, {slope}");
             }
         }
-        let plain = network.loss_and_gradients(&numbers.batch(), &numbers.lesson(Loss::Mse), &mut scratch);
+        let plain =
+            network.loss_and_gradients(&numbers.batch(), &numbers.lesson(&shape, Loss::Mse), &mut scratch);
         let ones = vec![1.0; factors.len()];
         let whole = Lesson { factors: &ones, ..lesson };
         let whole = network.loss_and_gradients(&numbers.batch(), &whole, &mut scratch);
@@ -147,15 +220,17 @@ fn gradients_of_a_batch_are_those_of_its_columns() {
     let network = Network::new(shape, 1).unwrap();
     let numbers = Numbers::new(&shape, 70, 4, 2);
     let mut scratch = TrainScratch::new(&shape);
-    let whole = network.loss_and_gradients(&numbers.batch(), &numbers.lesson(Loss::Mae), &mut scratch);
-    let again = network.loss_and_gradients(&numbers.batch(), &numbers.lesson(Loss::Mae), &mut scratch);
+    let whole =
+        network.loss_and_gradients(&numbers.batch(), &numbers.lesson(&shape, Loss::Mae), &mut scratch);
+    let again =
+        network.loss_and_gradients(&numbers.batch(), &numbers.lesson(&shape, Loss::Mae), &mut scratch);
     assert_eq!(whole.gradients, again.gradients, "nothing stays in the scratch");
     let (mut sum, mut loss_sum) = (Gradients::zeros(&shape), 0.0);
     for column in 0..70 {
         let mut alone = Numbers::new(&shape, 1, 4, 0);
         alone.put(&shape, 0, &numbers, column);
         let targets = &numbers.targets[column * 3..][..3];
-        let lesson = Lesson { targets, loss: Loss::Mae, factors: &[] };
+        let lesson = Lesson { targets, loss: Loss::Mae, probabilities: &[], factors: &[] };
         let scored = network.loss_and_gradients(&alone.batch(), &lesson, &mut scratch);
         sum.add(&scored.gradients);
         loss_sum += scored.loss_sum;
@@ -180,7 +255,7 @@ fn check_alone(network: &Network, scratch: &mut Scratch, width: usize, random: &
     let found = forecast(network, &crowd, scratch);
     let bits = |numbers: &[f32]| numbers.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
     assert_eq!(
-        bits(&found[at * shape.horizon..][..shape.horizon]),
+        bits(&found[at * shape.outputs()..][..shape.outputs()]),
         bits(&expected),
         "{shape:?} {at} of {width}"
     );
@@ -199,6 +274,9 @@ fn a_column_is_alone() {
                 layers: 1,
                 horizon: 2,
                 known: hidden % 3,
+                quantiles: (hidden % 4) * usize::from(decoder == Decoder::Direct),
+                embedding: 0,
+                series: 0,
                 decoder,
             };
             let network = Network::new(shape, hidden as u64).unwrap();
@@ -214,8 +292,21 @@ fn a_column_is_alone_in_wide_layers() {
     let mut random = Random::new(4);
     for (inputs, hidden) in [(300, 17), (5, 300)] {
         let cell = CellKind::Gru;
-        let shape = Shape { cell, inputs, hidden, layers: 2, horizon: 9, known: 2, decoder: Decoder::Direct };
-        let network = Network::new(shape, 9).unwrap();
+        let (quantiles, decoder) = (0, Decoder::Direct);
+        let (layers, embedding, series) = (2, 3, 5);
+        let shape = Shape {
+            cell,
+            inputs,
+            hidden,
+            layers,
+            horizon: 9,
+            known: 2,
+            quantiles,
+            embedding,
+            series,
+            decoder,
+        };
+        let network = embedded(shape, 9);
         let mut scratch = Scratch::new(&shape);
         for width in [1, 5, 8, 15, 17, 64, 65, 130] {
             check_alone(&network, &mut scratch, width, &mut random);
@@ -246,18 +337,18 @@ fn damage_in_one_column_stays_there() {
 #[test]
 fn carried_states_forecast_as_windows_do() {
     for &cell in CellKind::ALL {
-        let shape = shape(cell, Decoder::Recursive, 2, 2);
-        let network = Network::new(shape, 8).unwrap();
+        let shape = Shape { embedding: 2, series: 3, ..shape(cell, Decoder::Recursive, 2, 2) };
+        let network = embedded(shape, 8);
         let mut scratch = Scratch::new(&shape);
         let numbers = Numbers::new(&shape, 67, 5, 9);
         // In another order than they lie in, and between others.
         let columns: Vec<usize> = (0..67).map(|column| 3 + (column * 5) % 67).collect();
         let mut state = State::zeros(&shape, 75);
         for input in numbers.inputs.chunks_exact(67 * shape.inputs) {
-            network.step(&mut state, &columns, input, &mut scratch);
+            network.step((&mut state, &columns), input, &numbers.series, &mut scratch);
         }
         let carried = Batch { steps: 0, inputs: &[], ..numbers.batch() };
-        let mut out = vec![0.0; 67 * shape.horizon];
+        let mut out = vec![0.0; 67 * shape.outputs()];
         network.forecast_from((&state, &columns), &carried, &mut scratch, &mut out);
         assert!(state.column(2).chain(state.column(70)).all(|number| number == 0.0));
         assert_eq!(out, forecast(&network, &numbers, &mut scratch));
@@ -316,8 +407,11 @@ fn the_optimizer_learns() {
         let mut optimizer = Optimizer::new(&network, 0.02, 1e-3);
         let mut scratch = TrainScratch::new(&shape);
         for _ in 0..200 {
-            let mut scored =
-                network.loss_and_gradients(&numbers.batch(), &numbers.lesson(Loss::Mse), &mut scratch);
+            let mut scored = network.loss_and_gradients(
+                &numbers.batch(),
+                &numbers.lesson(&shape, Loss::Mse),
+                &mut scratch,
+            );
             scored.gradients.scale(1.0 / scored.count as f32);
             scored.gradients.clip(1.0);
             optimizer.step(&mut network, &scored.gradients);
@@ -329,6 +423,15 @@ fn the_optimizer_learns() {
     let after = loss(&network, &numbers, Loss::Mse);
     assert!(after < 0.02 * before, "{before} {after}");
     assert_eq!(network.tensors(), train().tensors());
+}
+
+/// A shape whose columns are of two known series.
+fn embedding(cell: CellKind) -> Shape {
+    Shape { embedding: 2, series: 2, ..shape(cell, Decoder::Direct, 2, 2) }
+}
+
+fn series(width: usize) -> Vec<Option<u32>> {
+    (0..width).map(|column| [None, Some(0), Some(1)][column % 3]).collect()
 }
 
 /// Numbers of sequences: inputs, what is known, and targets, some of them missing.
@@ -345,22 +448,23 @@ fn sequence_numbers(shape: &Shape, width: usize, steps: usize, burn_in: usize) -
 #[test]
 fn along_a_sequence_is_said_what_windows_from_its_beginning_say() {
     for &cell in CellKind::ALL {
-        let shape = shape(cell, Decoder::Direct, 2, 2);
+        let shape = Shape { quantiles: 2, ..embedding(cell) };
         let network = Network::new(shape, 3).unwrap();
         let (width, steps, burn_in) = (67, 6, 2);
+        let series = series(width);
         let [inputs, known, _] = sequence_numbers(&shape, width, steps, burn_in);
-        let sequences = Sequences { width, steps, burn_in, inputs: &inputs, known: &known };
+        let sequences = Sequences { width, steps, burn_in, inputs: &inputs, known: &known, series: &series };
         let readings = sequences.readings();
-        let mut along = vec![0.0; readings * width * shape.horizon];
+        let mut along = vec![0.0; readings * width * shape.outputs()];
         let mut scratch = Scratch::new(&shape);
         network.forecast_along(&sequences, &mut scratch, &mut along);
         let known = known.chunks_exact(width * shape.horizon * shape.known);
         for ((reading, known), said) in
-            (0..readings).zip(known).zip(along.chunks_exact(width * shape.horizon))
+            (0..readings).zip(known).zip(along.chunks_exact(width * shape.outputs()))
         {
             let steps = burn_in + reading + 1;
             let inputs = &inputs[..steps * width * shape.inputs];
-            let batch = Batch { width, steps, inputs, future: &[], known };
+            let batch = Batch { width, steps, inputs, future: &[], known, series: &series };
             let mut out = vec![0.0; said.len()];
             network.forecast(&batch, &mut scratch, &mut out);
             assert_eq!(out, said, "{cell}");
@@ -371,12 +475,13 @@ fn along_a_sequence_is_said_what_windows_from_its_beginning_say() {
 #[test]
 fn gradients_along_a_sequence_are_finite_differences() {
     for &cell in CellKind::ALL {
-        let shape = shape(cell, Decoder::Direct, 2, 2);
+        let shape = embedding(cell);
         let network = Network::new(shape, 3).unwrap();
         let (width, steps, burn_in) = (9, 5, 2);
+        let series = series(width);
         let [inputs, known, targets] = sequence_numbers(&shape, width, steps, burn_in);
-        let sequences = Sequences { width, steps, burn_in, inputs: &inputs, known: &known };
-        let lesson = Lesson { targets: &targets, loss: Loss::Mse, factors: &[] };
+        let sequences = Sequences { width, steps, burn_in, inputs: &inputs, known: &known, series: &series };
+        let lesson = Lesson { targets: &targets, loss: Loss::Mse, probabilities: &[], factors: &[] };
         let loss = |network: &Network| {
             let mut scratch = TrainScratch::new(&shape);
             network.loss_and_gradients_along(&sequences, &lesson, &mut scratch)

@@ -2,14 +2,14 @@
 
 use super::backward::Back;
 use super::run::{Run, TILE, Tile, columns, tiles};
-use super::{Batch, Gradients, Loss, Network, Shape, State};
+use super::{Batch, Gradients, Loss, Network, Shape, State, pinball};
 
 /// Buffers of training, used again and again. They hold every step of one tile of columns, and grow to the
 /// longest batch.
 pub struct TrainScratch {
     pub(super) run: Run,
     pub(super) back: Back,
-    /// Forecasts of one tile, `[column][horizon]`.
+    /// Forecasts of one tile, `[column][quantity][horizon]`.
     forecasts: Vec<f32>,
 }
 
@@ -18,7 +18,10 @@ pub struct TrainScratch {
 pub struct Lesson<'a> {
     /// `[column][horizon]`; NaN do not count.
     pub targets: &'a [f32],
+    /// What an error of the forecast costs.
     pub loss: Loss,
+    /// Of each quantile that the network says; its loss is the pinball loss.
+    pub probabilities: &'a [f64],
     /// `[column][hidden]`: factors of what the head reads of the last layer, the same at every reading of a forecast (Gal and
     /// Ghahramani, "A theoretically grounded application of dropout in recurrent neural networks", 2016). Empty: as they are.
     pub factors: &'a [f32],
@@ -48,7 +51,7 @@ pub struct SequenceGradients {
 impl TrainScratch {
     pub fn new(shape: &Shape) -> Self {
         let said = shape.fed_back() + 1;
-        let forecasts = vec![0.0; TILE * shape.horizon];
+        let forecasts = vec![0.0; TILE * shape.outputs()];
         Self { run: Run::new(shape, 1, said), back: Back::new(shape, said), forecasts }
     }
 
@@ -65,6 +68,56 @@ impl TrainScratch {
     }
 }
 
+impl Lesson<'_> {
+    /// The loss of what a column says, `[quantity][horizon]`, against its targets, and how many of these count.
+    pub fn loss_of(&self, said: &[f32], targets: &[f32]) -> (f64, usize) {
+        let mut sum = (0.0, 0);
+        for (step, target) in targets.iter().enumerate().filter(|(_, target)| !target.is_nan()) {
+            let said = said.iter().skip(step).step_by(targets.len()).enumerate();
+            sum.0 += said.map(|(quantity, said)| self.value(quantity, said - target).0).sum::<f64>();
+            sum.1 += 1;
+        }
+        sum
+    }
+
+    /// Scores reading `i` of the head of a tile: what it says of its steps against value `first` on of `targets`
+    /// `[column][horizon]`. Writes the slopes into `back.doutputs`; gives the loss and how many targets count.
+    pub(super) fn score_reading(
+        &self,
+        run: &Run,
+        back: &mut Back,
+        i: usize,
+        targets: &[f32],
+        first: usize,
+    ) -> (f64, usize) {
+        let (shape, steps, mut sum) = (&run.shape, run.shape.head_steps(), (0.0, 0));
+        for (column, targets) in targets.chunks_exact(shape.horizon).enumerate() {
+            let at = i * run.padded + column;
+            for (step, target) in targets[first..first + steps].iter().enumerate() {
+                if target.is_nan() {
+                    continue;
+                }
+                for quantity in 0..=shape.quantiles {
+                    let row = quantity * steps + step;
+                    let (value, slope) = self.value(quantity, run.head.outputs[(row, at)] - target);
+                    sum.0 += value;
+                    back.doutputs[(row, at)] = slope;
+                }
+                sum.1 += 1;
+            }
+        }
+        sum
+    }
+
+    /// The loss of a quantity that lies `error` above its target: the forecast is quantity 0, then come the quantiles.
+    fn value(&self, quantity: usize, error: f32) -> (f64, f32) {
+        match quantity.checked_sub(1) {
+            None => self.loss.of(error),
+            Some(quantile) => pinball(self.probabilities[quantile], error),
+        }
+    }
+}
+
 impl Network {
     /// The loss of the forecasts of `batch` against the targets of `lesson`, and the gradients of its sum.
     ///
@@ -75,17 +128,18 @@ impl Network {
         lesson: &Lesson<'_>,
         scratch: &mut TrainScratch,
     ) -> Scored {
-        let (shape, Lesson { targets, loss, factors }) = (self.shape(), *lesson);
+        let (shape, Lesson { targets, factors, probabilities, .. }) = (self.shape(), *lesson);
         batch.check(shape);
         assert!(batch.steps > 0, "a window has at least one step");
         assert_eq!(targets.len(), batch.width * shape.horizon, "targets are [column][horizon]");
+        assert_eq!(probabilities.len(), shape.quantiles, "each quantile has its probability");
         let all = batch.width * shape.hidden;
         assert!(factors.is_empty() || factors.len() == all, "factors are [column][hidden]");
         scratch.begin(self, batch.steps + shape.fed_back(), shape.fed_back() + 1);
         let (mut loss_sum, mut count) = (0.0, 0);
         for tile in tiles(batch.width) {
             let TrainScratch { run, back, forecasts } = scratch;
-            let forecasts = &mut forecasts[..tile.count * shape.horizon];
+            let forecasts = &mut forecasts[..tile.count * shape.outputs()];
             run.factors.clear();
             if !factors.is_empty() {
                 run.factors.extend_from_slice(columns(factors, 0, batch.width, shape.hidden, tile));
@@ -93,16 +147,10 @@ impl Network {
             run.forecast(self, None, batch, tile, forecasts);
             back.begin();
             let targets = columns(targets, 0, batch.width, shape.horizon, tile);
-            for (place, (&forecast, &target)) in forecasts.iter().zip(targets).enumerate() {
-                if !target.is_nan() {
-                    let (value, slope) = loss.of(forecast - target);
-                    loss_sum += value;
-                    count += 1;
-                    let (column, i) = (place / shape.horizon, place % shape.horizon);
-                    // Value i is row i of the one reading, or the only row of reading i.
-                    let (row, reading) = (i % shape.head_rows(), i / shape.head_rows());
-                    back.doutputs[(row, reading * run.padded + column)] = slope;
-                }
+            for i in 0..=shape.fed_back() {
+                let (loss, counted) = lesson.score_reading(run, back, i, targets, i);
+                loss_sum += loss;
+                count += counted;
             }
             self.back_through(batch.steps, run, back);
         }
@@ -149,6 +197,7 @@ impl Network {
         for tile in tiles(width) {
             let TrainScratch { run, back, .. } = scratch;
             run.begin(Some((state, &all)), tile);
+            run.embed(self, &[], tile);
             for step in 0..steps {
                 run.feed(step, columns(inputs, step, width, shape.inputs, tile));
                 run.advance(self, step);

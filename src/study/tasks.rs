@@ -146,7 +146,14 @@ impl Task {
 
 impl Sequences {
     pub fn batch(&self) -> Batch<'_> {
-        Batch { width: self.width, steps: self.steps, inputs: &self.inputs, future: &[], known: &[] }
+        Batch {
+            width: self.width,
+            steps: self.steps,
+            inputs: &self.inputs,
+            future: &[],
+            known: &[],
+            series: &[],
+        }
     }
 }
 

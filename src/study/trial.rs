@@ -68,7 +68,8 @@ impl Trial {
                 return None;
             }
             let drawn = self.task.draw(self.gap, BATCH, &mut random);
-            let lesson = Lesson { targets: &drawn.targets, loss: Loss::Mse, factors: &[] };
+            let lesson =
+                Lesson { targets: &drawn.targets, loss: Loss::Mse, probabilities: &[], factors: &[] };
             let scored = network.loss_and_gradients(&drawn.batch(), &lesson, &mut scratch);
             let mut gradients = scored.gradients;
             gradients.scale(1.0 / scored.count as f32);
@@ -130,6 +131,9 @@ fn shape(task: Task) -> Shape {
         layers: 1,
         horizon: task.outputs(),
         known: 0,
+        quantiles: 0,
+        embedding: 0,
+        series: 0,
         decoder: Decoder::Direct,
     }
 }

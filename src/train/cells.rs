@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 
 use anyhow::Result;
+use serde::{Deserialize, Serialize};
 
 use super::fit::{self, Fit, Learning};
 use super::material::{self, Material};
@@ -10,7 +11,7 @@ use super::regression::{self, BLOCKS};
 use super::targets::Examples;
 use super::walk::Lane;
 use super::windows::{Origin, Split, Windows};
-use super::{Progress, checkpoint, shares};
+use super::{Choice, NUMBERS, Progress, checkpoint, quantiles, shares};
 use crate::config::Train;
 use crate::model::{Model, Share};
 use crate::network::{Network, Shape};
@@ -25,9 +26,30 @@ pub struct Learned {
     pub epoch: usize,
 }
 
+/// What a trial found: how much of the cells' forecast is believed, and the losses of their quantiles beside constant ones.
+#[derive(Serialize, Deserialize)]
+struct Believed {
+    shares: Vec<Share>,
+    quantiles: Vec<f64>,
+}
+
+impl Believed {
+    fn nothing(&self) -> bool {
+        self.shares.iter().all(|share| share.share == 0.0) && !quantiles::worth(&self.quantiles)
+    }
+
+    /// The cells as far as they are believed.
+    fn learned(self, fitted: fit::Fitted) -> Learned {
+        let worth = quantiles::worth(&self.quantiles);
+        let network = if worth { fitted.network } else { fitted.network.without_quantiles() };
+        Learned { network, shares: self.shares, epoch: fitted.epoch }
+    }
+}
+
 /// What came of teaching cells: nothing where they are of no use.
 pub struct Taught {
     pub learned: Option<Learned>,
+    pub choices: Vec<Choice>,
     /// Whether all that the recipe asks for was done.
     pub complete: bool,
 }
@@ -55,17 +77,17 @@ impl Stage<'_> {
         validated: &[Origin],
         report: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
     ) -> Result<Taught> {
-        let train = Examples::new(self.windows, trained.to_vec());
-        let check = Examples::new(self.windows, validated.to_vec());
+        let train = Examples::new(self.windows, self.lanes, trained.to_vec());
+        let check = Examples::new(self.windows, self.lanes, validated.to_vec());
         let shares = vec![Share { until: shape.horizon, share: 1.0 }];
         let fitted = self.fit(shape, (&train, &check), (&self.identity, self.checkpoint), report)?;
         let learned = Learned { network: fitted.network, shares, epoch: fitted.epoch };
-        Ok(Taught { learned: Some(learned), complete: fitted.complete })
+        Ok(Taught { learned: Some(learned), choices: Vec::new(), complete: fitted.complete })
     }
 
     /// Cells that learn what the memory leaves over. How much of what they say is believed is found by a trial: cells that
     /// have not seen the last block are judged on it and on both halves of the validation part. Where nothing is believed,
-    /// there are no cells.
+    /// neither of their forecast nor of their quantiles, there are no cells.
     pub fn on_top(
         &self,
         shape: Shape,
@@ -82,22 +104,27 @@ impl Stage<'_> {
         let of_kept = format!("{} kept ", self.identity);
         let found = self.checkpoint.and_then(checkpoint::of);
         let found = found.as_deref().and_then(|of| serde_json::from_str(of.strip_prefix(&of_kept)?).ok());
-        let (shares, checkpoint): (Vec<Share>, _) = match found {
-            Some(shares) => (shares, self.checkpoint),
+        let choices = |believed: &Believed| {
+            let quantiles = quantiles::choice(&believed.quantiles, shape.quantiles);
+            if shape.quantiles > 0 { vec![quantiles] } else { Vec::new() }
+        };
+        let (believed, checkpoint): (Believed, _) = match found {
+            Some(believed) => (believed, self.checkpoint),
             None => {
-                let (trial, shares) = self.trial(shape, &train, &check, report)?;
-                let nothing = trial.epoch == 0 || shares.iter().all(|share| share.share == 0.0);
+                let (trial, believed) = self.trial(shape, &train, &check, report)?;
+                let nothing = trial.epoch == 0 || believed.nothing();
                 if nothing || !trial.complete {
-                    let learned = Learned { network: trial.network, shares, epoch: trial.epoch };
-                    return Ok(Taught { learned: (!nothing).then_some(learned), complete: trial.complete });
+                    let (choices, complete) = (choices(&believed), trial.complete);
+                    let learned = (!nothing).then(|| believed.learned(trial));
+                    return Ok(Taught { learned, choices, complete });
                 }
-                (shares, None)
+                (believed, None)
             }
         };
-        let of = of_kept + &serde_json::to_string(&shares)?;
+        let of = of_kept + &serde_json::to_string(&believed)?;
         let fitted = self.fit(shape, (&train, &check), (&of, checkpoint), report)?;
-        let learned = Learned { network: fitted.network, shares, epoch: fitted.epoch };
-        Ok(Taught { learned: Some(learned), complete: fitted.complete })
+        let (choices, complete) = (choices(&believed), fitted.complete);
+        Ok(Taught { learned: Some(believed.learned(fitted)), choices, complete })
     }
 
     /// Cells that do not know the last block, and how much of what they say is believed on what they do not know.
@@ -107,13 +134,15 @@ impl Stage<'_> {
         train: &Examples,
         check: &Examples,
         report: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
-    ) -> Result<(fit::Fitted, Vec<Share>)> {
+    ) -> Result<(fit::Fitted, Believed)> {
         let history = self.windows.history;
         let step = |origin: &Origin| history.segments[origin.segment as usize].step(origin.place as usize);
         let is_last = |origin: &Origin| regression::block(self.split, step(origin)) == BLOCKS - 1;
         let first = train.only(|origin| !is_last(origin));
         let together = material::together(self.recipe);
-        let last = train.only(is_last).thinned(MOST_VALIDATED, together);
+        // What is said of them is held for all quantities at once.
+        let most = MOST_VALIDATED.min(NUMBERS / shape.outputs()).max(1);
+        let last = train.only(is_last).thinned(most, together);
         let halfway = (self.split.train_end + self.split.validation_end) / 2;
         let early = check.only(|origin| step(origin) < halfway);
         let late = check.only(|origin| step(origin) >= halfway);
@@ -124,7 +153,8 @@ impl Stage<'_> {
             .min((self.split.validation_end - self.split.train_end) / 2);
         let held = [last, early, late].map(|held| Material::new(self.recipe, self.windows, held));
         let shares = shares::choose(self.recipe, &trial.network, &held, shortest);
-        Ok((trial, shares))
+        let quantiles = quantiles::ratios(self.windows, &trial.network, &shares, &held, shortest);
+        Ok((trial, Believed { shares, quantiles }))
     }
 
     fn fit(

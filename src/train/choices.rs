@@ -35,8 +35,9 @@ const HARMONICS: i64 = 12;
 const DAYS: [i64; 4] = [1, 3, 7, 14];
 /// Values before the last one that the readout sees as they are.
 const RECENT: usize = 23;
-/// Series with coefficients of their own, at most: each adds some forty numbers a step of the horizon to the file.
-const OWN_MOST: usize = 256;
+/// Series of which something of their own is learned, at most: in the memory each adds some forty numbers a step of the
+/// horizon to the file.
+pub const OWN_MOST: usize = 256;
 /// How often what fades slowest has to fit into the history of a series.
 const SEEN: i64 = 8;
 /// Days before the first forecast of a series: one to see the day, one to see it come again.
@@ -92,13 +93,9 @@ pub fn memory(pipeline: &Pipeline, history: &History, lanes: &[Lane], split: Spl
             format!("an hour is {hour} steps: what runs every hour or quarter shows"),
         );
     }
-    let mut own: Vec<(String, String)> = Vec::new();
     if lanes.len() <= OWN_MOST {
-        let name =
-            |lane: &Lane| (history.ids[lane.series].clone(), pipeline.columns.targets[lane.target].clone());
-        own.extend(lanes.iter().map(name));
         chose(
-            format!("{} series may have coefficients of their own beside the shared ones", own.len()),
+            format!("{} series may have coefficients of their own beside the shared ones", lanes.len()),
             format!("at most {OWN_MOST} may"),
         );
     } else {
@@ -124,8 +121,16 @@ pub fn memory(pipeline: &Pipeline, history: &History, lanes: &[Lane], split: Spl
         "by then the memory has seen the season, and the scale is known".into(),
     );
     let context = pipeline.train.context;
-    let part = MemoryPart { context, recent: RECENT, copied, own, mix: Some(mix), penalties: Vec::new() };
+    let part = MemoryPart { context, recent: RECENT, copied, mix: Some(mix), penalties: Vec::new() };
     Chosen { poles, part, warm, choices }
+}
+
+/// The series of which something of their own is learned, by id and target, in the order of the lanes; none where they are
+/// too many.
+pub fn series(pipeline: &Pipeline, history: &History, lanes: &[Lane]) -> Vec<(String, String)> {
+    let name =
+        |lane: &Lane| (history.ids[lane.series].clone(), pipeline.columns.targets[lane.target].clone());
+    if lanes.len() > OWN_MOST { Vec::new() } else { lanes.iter().map(name).collect() }
 }
 
 /// The pole that fades over `decay` steps and turns `harmonic` times in `period` steps.

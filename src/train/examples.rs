@@ -65,16 +65,17 @@ fn example(
         origin.segment == middle.segment && origin.place >= middle.place && way.is_multiple_of(horizon + 1)
     };
     let chosen: Vec<Origin> = origins.iter().filter(apart).take(SHOWN).copied().collect();
-    let offsets = scoring.model.errors.is_some().then(|| scoring.model.offsets(LEVEL, Some(number)));
+    let around = scoring.model.errors.is_some().then(|| scoring.model.bounds(LEVEL, Some(number)));
     let mut forecasts = Vec::new();
     replay(windows, (number, lane), std::slice::from_ref(scoring.model), &|_| 0, &chosen, |said| {
         let step = segment.step(said.origin.place as usize);
         let time = |i: usize| grid.start_of(step + 1 + i as i64);
         let value = |scaled: f32| said.scale.invert(scaled);
         let values = said.values.iter().enumerate().map(|(i, scaled)| (time(i), value(*scaled)));
-        let bounds = offsets.iter().flat_map(|offsets| {
+        let bounds = around.iter().flat_map(|around| {
             let bound = |i: usize| {
-                (time(i), value(said.values[i] + offsets.lower[i]), value(said.values[i] + offsets.upper[i]))
+                let (lower, upper) = around.at(said.values, said.quantiles, i);
+                (time(i), value(lower), value(upper))
             };
             (0..horizon).map(bound)
         });

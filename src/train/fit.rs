@@ -150,15 +150,17 @@ impl Fit<'_> {
     /// Mean loss on the validation part; `None` if nothing in it counts.
     fn validate(&self, network: &Network) -> Option<f64> {
         let Self { recipe, validation, .. } = *self;
+        let shape = network.shape();
         let numbers: Vec<usize> = (0..validation.len()).collect();
         let chunks: Vec<&[usize]> = numbers.chunks(validation.at_once()).collect();
         let workspace = || (Buffers::default(), Scratch::new(network.shape()), Vec::new());
         let losses = shards::each(chunks.len(), workspace, |(buffers, scratch, outputs), shard| {
             validation.say(network, chunks[shard], buffers, scratch, outputs);
-            let errors = outputs.iter().zip(&buffers.targets).filter(|(_, target)| !target.is_nan());
-            errors.fold((0.0, 0u64), |(sum, count), (output, target)| {
-                (sum + recipe.loss.of(output - target).0, count + 1)
-            })
+            let lesson = validation.lesson(recipe.loss, &[], &[]);
+            let columns =
+                outputs.chunks_exact(shape.outputs()).zip(buffers.targets.chunks_exact(shape.horizon));
+            let scored = columns.map(|(said, targets)| lesson.loss_of(said, targets));
+            scored.fold((0.0, 0), |(sum, count), (s, c)| (sum + s, count + c))
         });
         let (sum, count) = losses.into_iter().fold((0.0, 0), |(sum, count), (s, c)| (sum + s, count + c));
         (count > 0).then(|| sum / count as f64)

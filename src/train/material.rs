@@ -83,7 +83,7 @@ impl<'a> Material<'a> {
         scratch: &mut TrainScratch,
     ) -> Scored {
         self.read(network, chosen, buffers);
-        let lesson = Lesson { targets: &buffers.targets, loss, factors };
+        let lesson = self.lesson(loss, &buffers.targets, factors);
         match self {
             Self::Windows(windows, _) => {
                 network.loss_and_gradients(&buffers.inputs.batch(windows.description), &lesson, scratch)
@@ -94,7 +94,17 @@ impl<'a> Material<'a> {
         }
     }
 
-    /// What the network says of the pieces with the numbers `chosen`, in the order of the targets in `buffers`.
+    /// What targets teach, `[...][horizon]`.
+    pub fn lesson<'l>(&'l self, loss: Loss, targets: &'l [f32], factors: &'l [f32]) -> Lesson<'l> {
+        let windows = match self {
+            Self::Windows(windows, _) => windows,
+            Self::Sequences(sequences) => sequences.windows(),
+        };
+        Lesson { targets, loss, probabilities: windows.description.probabilities(), factors }
+    }
+
+    /// What the network says of the pieces with the numbers `chosen`, `[...][quantity][horizon]`, in the order of the targets in
+    /// `buffers`.
     pub fn say(
         &self,
         network: &Network,
@@ -104,7 +114,8 @@ impl<'a> Material<'a> {
         said: &mut Vec<f32>,
     ) {
         self.read(network, chosen, buffers);
-        said.resize(buffers.targets.len(), 0.0);
+        let shape = network.shape();
+        said.resize(buffers.targets.len() / shape.horizon * shape.outputs(), 0.0);
         match self {
             Self::Windows(windows, _) => {
                 network.forecast(&buffers.inputs.batch(windows.description), scratch, said);
@@ -120,7 +131,7 @@ impl<'a> Material<'a> {
                 inputs.clear();
                 targets.clear();
                 for number in chosen {
-                    windows.read(examples.origins[*number], inputs);
+                    windows.read(examples.origins[*number], examples.lanes[*number] as usize, inputs);
                     targets.extend_from_slice(examples.targets(*number));
                 }
             }

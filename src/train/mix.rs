@@ -106,7 +106,7 @@ pub fn part(horizon: usize, day: Option<usize>) -> MixPart {
 
 /// Fits the mix. `folds` are the models without each block, then the one on all; they have no mix yet.
 pub fn fit(windows: &Windows<'_>, lanes: &[Lane], folds: &[Model], split: Split, part: MixPart) -> Mix {
-    let own = folds[BLOCKS].description.memory.as_ref().map_or(0, |memory| memory.own.len());
+    let own = folds[BLOCKS].description.series.len();
     let parts = part.ends.len();
     let empty = Mix::new(part.clone(), vec![0.0; parts * EXPERTS]);
     let share = (ERRORS_OF_ALL / lanes.len().max(1)).max(1);

@@ -14,6 +14,7 @@ mod fit;
 mod history;
 mod material;
 mod mix;
+mod quantiles;
 mod regression;
 mod replay;
 mod schedule;
@@ -145,7 +146,15 @@ fn learn(
 ) -> Result<(Model, Outcome)> {
     let (recipe, rules) = (&pipeline.train, &pipeline.rules);
     let lanes = walk::lanes(history);
-    let mut description = describe(pipeline, history, split, data);
+    let embedding = recipe.embedding;
+    ensure!(
+        embedding == 0 || lanes.len() <= choices::OWN_MOST,
+        "train.embedding is {embedding}, but the history has {} series: at most {} may have numbers of their own; leave it out",
+        lanes.len(),
+        choices::OWN_MOST
+    );
+    let series = choices::series(pipeline, history, &lanes);
+    let mut description = describe(pipeline, history, series, split, data);
     let mut folds = Vec::new();
     let mut choices = Vec::new();
     if recipe.memory {
@@ -160,12 +169,14 @@ fn learn(
         folds = remember(&mut description, pipeline, history, &lanes, split, &chosen.poles, report)?;
     }
     let horizon = description.horizon;
-    let most = |windows: usize| windows.min(NUMBERS / horizon).max(1);
+    let most = |windows: usize, numbers: usize| windows.min(NUMBERS / numbers).max(1);
+    // Of what is scored, an error is kept for the forecast and each quantile.
+    let scored = most(MOST_SCORED, horizon * (1 + description.probabilities().len()));
     let together = material::together(recipe);
-    let part = |from, until, windows| origins(history, &description, (from, until), most(windows), together);
-    let trained = part(split.first, split.train_end, MOST_TRAINED);
-    let validated = part(split.train_end, split.validation_end, MOST_SCORED);
-    let tested = part(split.validation_end, split.end, MOST_SCORED);
+    let part = |from, until, most| origins(history, &description, (from, until), most, together);
+    let trained = part(split.first, split.train_end, most(MOST_TRAINED, horizon));
+    let validated = part(split.train_end, split.validation_end, scored);
+    let tested = part(split.validation_end, split.end, scored);
     ensure!(
         !trained.is_empty(),
         "nothing to learn from: the training part is {} steps of {}, a window takes {} to read (the first after {} steps) \
@@ -180,11 +191,12 @@ fn learn(
     let identity = checkpoint::identity(&description, &folds);
     let stage =
         Stage { recipe, windows: &windows, lanes: &lanes, split, folds: &folds, checkpoint, identity };
-    let Taught { learned, complete } = match &description.cells {
+    let Taught { learned, choices: believed, complete } = match &description.cells {
         Some(part) if folds.is_empty() => stage.alone(part.network, &trained, &validated, report)?,
         Some(part) => stage.on_top(part.network, &trained, &validated, report)?,
-        None => Taught { learned: None, complete: true },
+        None => Taught { learned: None, choices: Vec::new(), complete: true },
     };
+    choices.extend(believed);
     if description.cells.is_some() && learned.is_none() {
         choices.push(Choice {
             what: "the cells are left out".into(),
@@ -193,7 +205,11 @@ fn learn(
     }
     let epoch = learned.as_ref().map(|learned| learned.epoch);
     let cells = learned.map(|Learned { network, shares, .. }| {
-        description.cells.as_mut().expect("they were described").shares = shares;
+        let part = description.cells.as_mut().expect("they were described");
+        (part.shares, part.network) = (shares, *network.shape());
+        if part.network.quantiles == 0 {
+            part.probabilities.clear();
+        }
         network
     });
     if let (None, Some(memory)) = (&cells, &description.memory) {
@@ -230,7 +246,7 @@ fn remember(
 ) -> Result<Vec<Model>> {
     let part = description.memory.clone().expect("the memory was described");
     let memory = Memory::new(poles, part.context).context("the memory's poles do not decay")?;
-    let own = part.own();
+    let own = description.own();
     let features = part.features(memory.numbers(), &description.inputs, description.horizon);
     let windows = Windows { history, description, rules: &pipeline.rules };
     let _ = report(Progress::Gathering);
@@ -268,9 +284,15 @@ fn remember(
     Ok(folds)
 }
 
-fn describe(pipeline: &Pipeline, history: &History, split: Split, data: DataSummary) -> Description {
-    let Train { cell, hidden, layers, segment, state, lookback, horizon, decoder, scaling, .. } =
-        pipeline.train;
+fn describe(
+    pipeline: &Pipeline,
+    history: &History,
+    series: Vec<(String, String)>,
+    split: Split,
+    data: DataSummary,
+) -> Description {
+    let Train { memory, embedding, state, .. } = pipeline.train;
+    let Train { cell, hidden, layers, segment, lookback, horizon, decoder, scaling, .. } = pipeline.train;
     let (columns, rules) = (&pipeline.columns, &pipeline.rules);
     let (carries, reads) = match (cell, state) {
         (Some(_), StateKind::Carried) => (true, false),
@@ -286,15 +308,34 @@ fn describe(pipeline: &Pipeline, history: &History, split: Split, data: DataSumm
     };
     let time = |step: i64| time_text(rules.grid.start_of(step));
     let (width, known) = (inputs.width() * segment, inputs.known_ahead.len());
-    let shape = |cell| Shape { cell, inputs: width, hidden, layers, horizon, known, decoder };
+    let levels = if pipeline.train.quantiles { &pipeline.forecast.levels[..] } else { &[] };
+    let probabilities = crate::intervals::probabilities(levels);
+    let quantiles = probabilities.len();
+    let embedded = if embedding > 0 { series.len() } else { 0 };
+    let network = |cell| Shape {
+        cell,
+        inputs: width,
+        hidden,
+        layers,
+        horizon,
+        known,
+        quantiles,
+        embedding,
+        series: embedded,
+        decoder,
+    };
+    let cells =
+        |cell| CellsPart { network: network(cell), segment, state, shares: Vec::new(), probabilities };
     Description {
         format: Description::FORMAT,
         horizon,
         // A carried state reads one step at a time, but needs as many as it was warmed by.
         lookback: if reads { whole(lookback, &pipeline.train) } else { 1 },
         warm: if carries { lookback as u64 } else { 0 },
+        // Without a memory and an embedding nothing of a series is its own.
+        series: if memory || embedded > 0 { series } else { Vec::new() },
         memory: None,
-        cells: cell.map(|cell| CellsPart { network: shape(cell), segment, state, shares: Vec::new() }),
+        cells: cell.map(cells),
         rules: rules.clone(),
         targets: columns.targets.clone(),
         covariates: columns.covariates.clone(),

@@ -75,7 +75,7 @@ impl Regression<'_> {
     }
 
     fn own(&self) -> Own {
-        self.part.own()
+        self.windows.description.own()
     }
 
     fn features(&self) -> usize {

@@ -17,6 +17,8 @@ pub struct Said<'a> {
     pub scale: Scale,
     /// Scaled, for each step of the horizon.
     pub values: &'a [f32],
+    /// The learned quantiles, scaled, `[quantile][horizon]`.
+    pub quantiles: &'a [f32],
 }
 
 /// Forecasts `origins` of a lane, which are in the order of time. All `models` have the same memory; `which` says by the
@@ -31,9 +33,7 @@ pub fn replay(
 ) {
     let mut queues: Vec<Queue> = models.iter().map(Queue::new).collect();
     let memory = models.first().and_then(|model| model.memory.as_ref()).map(|part| &part.memory);
-    let part = models.first().and_then(|model| model.description.memory.as_ref());
-    // Lanes and the series with own coefficients are listed in the same order, or there are no such series.
-    let own = part.and_then(|part| (number < part.own.len()).then_some(number));
+    let own = windows.own(number);
     let mut done = 0;
     walk(windows.history, lane, memory, origins, |origin, memory| {
         let segment = &windows.history.segments[origin.segment as usize];
@@ -45,7 +45,7 @@ pub fn replay(
         let queue = &mut queues[of];
         let scale = queue.predictor.add(&models[of], windows.rules, &view);
         if let Some(along) = &mut queue.along {
-            queue.carried.extend_from_slice(along.say(windows, &models[of], origin));
+            queue.carried.extend_from_slice(along.say(windows, &models[of], origin, own));
         }
         queue.waiting.push((done, origin, scale));
         done += 1;
@@ -86,8 +86,15 @@ impl Along {
         Some(Self { carried, segment: 0, done: 0, inputs: Vec::new(), said: Vec::new() })
     }
 
-    /// What the cells of the model say at an origin that lies behind the ones before it, `[horizon]`.
-    pub fn say(&mut self, windows: &Windows<'_>, model: &Model, origin: Origin) -> &[f32] {
+    /// What the cells of the model say at an origin that lies behind the ones before it, `[quantity][horizon]`; `own` is the
+    /// number of the lane's series among those that the model knows.
+    pub fn say(
+        &mut self,
+        windows: &Windows<'_>,
+        model: &Model,
+        origin: Origin,
+        own: Option<usize>,
+    ) -> &[f32] {
         let Some(network) = &model.cells else { return &[] };
         let (shape, until) = (network.shape(), origin.place as usize + 1);
         if self.segment != origin.segment || self.done == 0 {
@@ -98,7 +105,7 @@ impl Along {
         windows.steps(origin.segment, self.done..until, &mut self.inputs);
         for input in self.inputs.chunks_exact(shape.inputs) {
             self.done += 1;
-            self.carried.add(shape, 0, |out| out.copy_from_slice(input));
+            self.carried.add(shape, 0, own, |out| out.copy_from_slice(input));
             if self.done == until {
                 let inputs = &windows.description.inputs;
                 self.carried.issue(shape, 0, |out| inputs.write_known(windows.ahead(origin), out));
@@ -117,9 +124,12 @@ impl Queue {
     fn flush(&mut self, model: &Model, visit: &mut impl FnMut(Said<'_>)) {
         self.predictor.run(model, &self.carried, &mut self.outputs);
         self.carried.clear();
-        let outputs = self.outputs.chunks_exact(model.description.horizon);
-        for ((number, origin, scale), values) in self.waiting.drain(..).zip(outputs) {
-            visit(Said { number, origin, scale, values });
+        let horizon = model.description.horizon;
+        let numbers = model.description.probabilities().len() * horizon;
+        let outputs = self.outputs.chunks_exact(horizon).enumerate();
+        for ((number, origin, scale), (i, values)) in self.waiting.drain(..).zip(outputs) {
+            let quantiles = &self.predictor.quantiles()[i * numbers..][..numbers];
+            visit(Said { number, origin, scale, values, quantiles });
         }
     }
 }

@@ -5,8 +5,8 @@ use super::targets::by_lane;
 use super::walk::Lane;
 use super::windows::{Origin, Split, Windows};
 use super::{History, shards};
-use crate::intervals::ErrorQuantiles;
-use crate::model::{Errors, Model, Score};
+use crate::intervals::{Corrections, ErrorQuantiles, OWN_LEAST};
+use crate::model::{Corrected, Errors, Model, Score};
 use crate::series::{Rules, moments};
 
 /// A season that a naive forecast can repeat: a day of steps, where a day has at least two and the history at least
@@ -46,7 +46,10 @@ struct Sums {
     model: f64,
     last: f64,
     seasonal: f64,
+    /// What came less the forecast, by step.
     errors: Vec<Vec<f32>>,
+    /// What came less each learned quantile, by quantile and step.
+    quantiles: Vec<Vec<Vec<f32>>>,
 }
 
 /// Scores a model on parts of a history.
@@ -105,9 +108,15 @@ impl<'a> Scoring<'a> {
         let by_lane = by_lane(&self.windows, self.lanes, &usable);
         let sums =
             shards::each(self.lanes.len(), || (), |(), lane| score_lane(self, lane, &by_lane[lane], season));
-        let series = self.model.description.memory.as_ref().map_or(0, |memory| memory.own.len());
+        let probabilities = self.model.description.probabilities();
+        let series = self.model.description.series.len();
         let own: Vec<_> =
             sums.iter().take(series).map(|sums| ErrorQuantiles::of_one(sums.errors.clone())).collect();
+        let own_corrections: Vec<_> = sums
+            .iter()
+            .take(series)
+            .map(|sums| Corrections::of(sums.quantiles.clone(), probabilities, OWN_LEAST))
+            .collect();
         let total = sums.into_iter().reduce(Sums::plus).filter(|sums| sums.values > 0)?;
         let mean = |sum: f64| sum / total.values as f64;
         let score = Score {
@@ -118,9 +127,13 @@ impl<'a> Scoring<'a> {
             seasonal_naive: season.map(|_| mean(total.seasonal)),
             season,
         };
+        let corrected = Corrections::of(total.quantiles, probabilities, 1).map(|all| {
+            let own = own_corrections.into_iter().map(|own| own.unwrap_or_else(|| all.clone()));
+            Corrected { own: own.collect(), all }
+        });
         let errors = ErrorQuantiles::of(total.errors).map(|all| {
             let own = own.into_iter().map(|own| own.unwrap_or_else(|| all.for_one()));
-            Errors { own: own.collect(), all }
+            Errors { own: own.collect(), all, corrected }
         });
         Some(Evaluation { score, errors })
     }
@@ -133,7 +146,8 @@ impl Sums {
         self.model += other.model;
         self.last += other.last;
         self.seasonal += other.seasonal;
-        for (mine, theirs) in self.errors.iter_mut().zip(other.errors) {
+        let quantiles = self.quantiles.iter_mut().flatten().zip(other.quantiles.into_iter().flatten());
+        for (mine, theirs) in self.errors.iter_mut().zip(other.errors).chain(quantiles) {
             mine.extend(theirs);
         }
         self
@@ -141,7 +155,10 @@ impl Sums {
 }
 
 fn score_lane(of: &Scoring<'_>, lane: usize, origins: &[Origin], season: Option<usize>) -> Sums {
-    let mut sums = Sums { errors: vec![Vec::new(); of.windows.description.horizon], ..Sums::default() };
+    let description = of.windows.description;
+    let (horizon, none) = (description.horizon, vec![Vec::new(); description.horizon]);
+    let quantiles = vec![none.clone(); description.probabilities().len()];
+    let mut sums = Sums { errors: none, quantiles, ..Sums::default() };
     let model = std::slice::from_ref(of.model);
     replay(&of.windows, (lane, &of.lanes[lane]), model, &|_| 0, origins, |said| {
         let segment = &of.windows.history.segments[said.origin.segment as usize];
@@ -159,7 +176,10 @@ fn score_lane(of: &Scoring<'_>, lane: usize, origins: &[Origin], season: Option<
             sums.seasonal +=
                 season.map_or(0.0, |s| error(segment.values[place + i + 1 - s * (i + 1).div_ceil(s)]));
             if said.scale.spread > 0.0 {
-                sums.errors[i].push(said.scale.apply(actual) - value);
+                let actual = said.scale.apply(actual);
+                sums.errors[i].push(actual - value);
+                let quantiles = said.quantiles.iter().skip(i).step_by(horizon);
+                sums.quantiles.iter_mut().zip(quantiles).for_each(|(errors, q)| errors[i].push(actual - q));
             }
         }
     });

@@ -43,12 +43,14 @@ pub struct Buffers {
     one: Vec<f32>,
     inputs: Vec<f32>,
     known: Vec<f32>,
+    series: Vec<Option<u32>>,
 }
 
 impl Buffers {
     pub fn sequences(&self) -> network::Sequences<'_> {
         let Self { width, steps, burn_in, .. } = *self;
-        network::Sequences { width, steps, burn_in, inputs: &self.inputs, known: &self.known }
+        let Self { inputs, known, series, .. } = self;
+        network::Sequences { width, steps, burn_in, inputs, known, series }
     }
 }
 
@@ -75,6 +77,10 @@ impl<'a> Sequences<'a> {
         Self { windows, examples, pieces }
     }
 
+    pub fn windows(&self) -> &Windows<'a> {
+        self.windows
+    }
+
     pub fn len(&self) -> usize {
         self.pieces.len()
     }
@@ -92,7 +98,10 @@ impl<'a> Sequences<'a> {
         clear(&mut out.inputs, steps * width * shape.inputs, 0.0);
         clear(&mut out.known, (steps - burn_in) * width * known, 0.0);
         clear(targets, (steps - burn_in) * width * shape.horizon, f32::NAN);
+        out.series.clear();
         for (column, piece) in pieces().enumerate() {
+            let lane = self.examples.lanes[piece.examples.start] as usize;
+            out.series.push(self.windows.own(lane).map(|own| own as u32));
             clear(&mut out.one, piece.steps * shape.inputs, 0.0);
             self.windows.steps(piece.segment, piece.first..piece.first + piece.steps, &mut out.one);
             for (step, inputs) in out.one.chunks_exact(shape.inputs).enumerate() {

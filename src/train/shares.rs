@@ -10,9 +10,9 @@ use crate::network::{Network, Scratch};
 /// Shares that are tried are multiples of one part in so many.
 const STEPS: usize = 20;
 /// A share is only believed where it leaves less than this part of the loss on every part: less is chance.
-const WORTH: f64 = 0.99;
+pub(super) const WORTH: f64 = 0.99;
 /// How many horizons a part has to span to say anything: its forecasts overlap, and fewer are one spell of weather.
-const HORIZONS: i64 = 10;
+pub(super) const HORIZONS: i64 = 10;
 
 /// The share of each part of the horizon with the least loss over `held`, parts of the history that `network` did not learn
 /// from, among those that gain on each of them: one part alone has its own level and weather, and what fits it need not fit
@@ -52,10 +52,10 @@ fn losses(
     let workspace = || (Buffers::default(), Scratch::new(network.shape()), Vec::new());
     let found = shards::each(chunks.len(), workspace, |(buffers, scratch, said), shard| {
         material.say(network, chunks[shard], buffers, scratch, said);
+        let forecasts = said.chunks_exact(network.shape().outputs()).flat_map(|said| &said[..horizon]);
+        let targets = &buffers.targets;
         let mut sums = vec![[0.0; STEPS + 1]; ends.len()];
-        for (place, (said, target)) in
-            said.iter().zip(&buffers.targets).enumerate().filter(|(_, (_, t))| !t.is_nan())
-        {
+        for (place, (said, target)) in forecasts.zip(targets).enumerate().filter(|(_, (_, t))| !t.is_nan()) {
             for (step, sum) in sums[part_of(place % horizon)].iter_mut().enumerate() {
                 *sum += recipe.loss.of(share(step) * said - target).0;
             }
@@ -69,6 +69,11 @@ fn losses(
         }
     }
     sums
+}
+
+/// The share of the part that holds a step of the horizon.
+pub(super) fn share_at(shares: &[Share], step: usize) -> f32 {
+    shares.iter().find(|share| step < share.until).map_or(0.0, |share| share.share)
 }
 
 fn share(step: usize) -> f32 {

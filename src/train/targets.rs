@@ -11,6 +11,8 @@ use crate::series::Scale;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Examples {
     pub origins: Vec<Origin>,
+    /// The lane of each.
+    pub lanes: Vec<u32>,
     horizon: usize,
     /// `[origin][horizon]`, NaN where nothing was observed or nothing varies.
     targets: Vec<f32>,
@@ -33,6 +35,7 @@ impl Examples {
 
     pub fn and(mut self, other: &Self) -> Self {
         self.origins.extend(&other.origins);
+        self.lanes.extend(&other.lanes);
         self.targets.extend(&other.targets);
         self
     }
@@ -40,6 +43,7 @@ impl Examples {
     fn chosen(&self, numbers: &[usize]) -> Self {
         Self {
             origins: numbers.iter().map(|number| self.origins[*number]).collect(),
+            lanes: numbers.iter().map(|number| self.lanes[*number]).collect(),
             horizon: self.horizon,
             targets: numbers.iter().flat_map(|number| self.targets(*number)).copied().collect(),
         }
@@ -55,7 +59,9 @@ impl Examples {
     }
 
     /// What came, scaled.
-    pub fn new(windows: &Windows<'_>, origins: Vec<Origin>) -> Self {
+    pub fn new(windows: &Windows<'_>, lanes: &[Lane], origins: Vec<Origin>) -> Self {
+        let lane_of = lane_of(windows, lanes);
+        let lanes = origins.iter().map(|origin| lane_of[origin.segment as usize]).collect();
         let horizon = windows.description.horizon;
         let targets = origins.iter().flat_map(|origin| {
             let view = windows.view(*origin).expect("origins are where windows are whole");
@@ -63,7 +69,7 @@ impl Examples {
             scaled(windows, *origin, windows.description.said_from(view.scale, last))
         });
         let targets = targets.collect();
-        Self { origins, horizon, targets }
+        Self { origins, lanes, horizon, targets }
     }
 
     /// What the memories leave over. `which` says by the step of an origin which of the models forecasts it.
@@ -92,20 +98,28 @@ impl Examples {
                 targets
             },
         );
+        let numbers = by_lane.iter().enumerate();
+        let lanes = numbers.flat_map(|(lane, origins)| vec![lane as u32; origins.len()]).collect();
         let origins = by_lane.into_iter().flatten().collect();
-        Self { origins, horizon, targets: found.into_iter().flatten().collect() }
+        Self { origins, lanes, horizon, targets: found.into_iter().flatten().collect() }
     }
 }
 
 /// The origins of each lane, in their order.
 pub fn by_lane(windows: &Windows<'_>, lanes: &[Lane], origins: &[Origin]) -> Vec<Vec<Origin>> {
+    let lane_of = lane_of(windows, lanes);
+    let mut by_lane = vec![Vec::new(); lanes.len()];
+    origins.iter().for_each(|origin| by_lane[lane_of[origin.segment as usize] as usize].push(*origin));
+    by_lane
+}
+
+/// The lane of each segment.
+fn lane_of(windows: &Windows<'_>, lanes: &[Lane]) -> Vec<u32> {
     let mut lane_of = vec![0; windows.history.segments.len()];
     for (number, lane) in lanes.iter().enumerate() {
-        lane.segments.iter().for_each(|segment| lane_of[*segment as usize] = number);
+        lane.segments.iter().for_each(|segment| lane_of[*segment as usize] = number as u32);
     }
-    let mut by_lane = vec![Vec::new(); lanes.len()];
-    origins.iter().for_each(|origin| by_lane[lane_of[origin.segment as usize]].push(*origin));
-    by_lane
+    lane_of
 }
 
 fn scaled(windows: &Windows<'_>, origin: Origin, scale: Scale) -> impl Iterator<Item = f32> {

@@ -163,10 +163,15 @@ impl<'a> Windows<'a> {
         }
     }
 
-    /// Adds the window to `inputs`.
-    pub fn read(&self, origin: Origin, inputs: &mut Inputs) {
+    /// The number of a lane among the series of the description: they are listed in the same order, or there are none.
+    pub fn own(&self, lane: usize) -> Option<usize> {
+        (lane < self.description.series.len()).then_some(lane)
+    }
+
+    /// Adds the window, of a lane, to `inputs`.
+    pub fn read(&self, origin: Origin, lane: usize, inputs: &mut Inputs) {
         let view = self.view(origin).expect("origins are where windows are whole");
-        inputs.add(self.description, self.rules, &view, self.ahead(origin));
+        inputs.add(self.description, self.rules, &view, self.ahead(origin), self.own(lane));
     }
 
     /// What came in the horizon, NaN where nothing was observed.

@@ -45,6 +45,23 @@ fn a_killed_training_goes_on_and_writes_the_same_model() {
 }
 
 #[test]
+fn one_thread_learns_what_several_learn() {
+    let place = Place::new(&format!("{PARQUET}{RECIPE}quantiles = true\nembedding = 2\n"));
+    place.readings("in.parquet", &readings(&["a", "b"], 0..1500));
+    let train = "train p.toml --data in.parquet --epochs 2 --out";
+    place.run(&format!("{train} several.safetensors")).succeeds();
+    let mut one = std::process::Command::new("taskset");
+    one.args(["-c", "0", env!("CARGO_BIN_EXE_tidecast")]).args(train.split(' ')).arg("one.safetensors");
+    let Ok(done) = one.current_dir(place.path("")).output() else {
+        eprintln!("SKIPPED: there is no taskset to keep the program to one processor");
+        return;
+    };
+    assert!(done.status.success(), "{done:?}");
+    let file = |name| fs::read(place.path(name)).unwrap();
+    assert_eq!(file("one.safetensors"), file("several.safetensors"));
+}
+
+#[test]
 fn a_checkpoint_of_something_else_is_ignored_and_replaced() {
     let place = place();
     fs::write(place.path("m.safetensors.checkpoint"), "not one").unwrap();

@@ -306,6 +306,33 @@ fn a_recipe_has_bounds_and_a_network_that_fits() {
             "11: \"scaling\" in [train] is by window: a carried state reads none, so it must be \"fixed\" or \"running\"",
         ],
     );
+    let quantiles = |more: &str, why: &str| {
+        let why = format!("9: \"quantiles\" in [train] is true, but {why}");
+        refused_addition(&format!("[train]\nquantiles = true\n{more}"), &[&why]);
+    };
+    quantiles(
+        "cell = \"none\"",
+        "the cells say the quantiles and \"cell\" is \"none\": leave one of them out",
+    );
+    quantiles("decoder = \"recursive\"", "the recursive decoder says one value a step: use \"direct\"");
+    refused_addition(
+        "levels = []\n[train]\nquantiles = true",
+        &[
+            "10: \"quantiles\" in [train] is true, but \"levels\" in [forecast] is empty: there is no quantile to learn",
+        ],
+    );
+    refused_addition(
+        "[train]\nembedding = 65",
+        &[
+            "9: \"embedding\" in [train] must be in 0..=64, not 65: each number is read at every step (0 is without)",
+        ],
+    );
+    refused_addition(
+        "[train]\nembedding = 2\ncell = \"none\"",
+        &[
+            "9: \"embedding\" in [train] is 2, but the cells read it and \"cell\" is \"none\": leave one of them out",
+        ],
+    );
     let error = load(&format!("{LEAST}[train]\nhidden = 4096\nlayers = 16\n")).unwrap_err().to_string();
     assert!(error.starts_with("/p/x.toml:8: no network fits [train]: "), "{error}");
     assert_eq!(loaded("[train]\ntrain_part = 0.9\nvalidation_part = 0.1").train.train_part, 0.9);

@@ -62,6 +62,7 @@ fn what_is_left_out_has_a_default() {
     assert_eq!((train.learning_rate, train.weight_decay, train.clip), (0.002, 0.0, 1.0));
     assert_eq!(train.segment, 1);
     assert_eq!((train.warmup, train.average, train.dropout), (0.05, 0.98, 0.1));
+    assert_eq!((train.quantiles, train.embedding), (false, 0));
     assert_eq!((train.train_part, train.validation_part), (0.7, 0.1));
 }
 

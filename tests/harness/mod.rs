@@ -13,13 +13,14 @@ use arrow::datatypes::Float32Type;
 use tidecast::config::{Commit, Limits, Order, Start, TimeUnit};
 use tidecast::drive::{Options, Progress, drive};
 use tidecast::forecaster::{Forecaster, Pushed, Setup};
-use tidecast::intervals::ErrorQuantiles;
+use tidecast::intervals::{Corrections, ErrorQuantiles, probabilities};
 use tidecast::io::codec::RowWriter;
 use tidecast::io::memory::MemorySink;
 use tidecast::io::parquet::{ParquetInput, Range, TableWriter};
 use tidecast::io::{Output, Source};
 use tidecast::model::{
-    CellsPart, DataSummary, Description, Errors, MemoryPart, Mix, MixPart, Model, Remembering, Share,
+    CellsPart, Corrected, DataSummary, Description, Errors, MemoryPart, Mix, MixPart, Model, Remembering,
+    Share,
 };
 use tidecast::network::memory::{Memory, Readout};
 use tidecast::network::{CellKind, Decoder, Network, Shape, StateKind};
@@ -43,6 +44,9 @@ pub struct Case {
     pub warm: u64,
     pub lookback: usize,
     pub segment: usize,
+    /// Levels whose quantiles the cells say.
+    pub learned: Vec<f64>,
+    pub embedding: usize,
     pub horizon: usize,
     pub levels: Vec<f64>,
     pub limit: usize,
@@ -78,6 +82,8 @@ impl Default for Case {
             warm: 0,
             lookback: 3,
             segment: 1,
+            learned: vec![],
+            embedding: 0,
             horizon: 2,
             levels: vec![0.8],
             limit: 1000,
@@ -102,6 +108,9 @@ impl Case {
             layers: 2,
             horizon: self.horizon,
             known: inputs.known_ahead.len(),
+            quantiles: 2 * self.learned.len(),
+            embedding: self.embedding,
+            series: if self.embedding > 0 { self.series().len() } else { 0 },
             decoder: self.decoder,
         };
         let description = Description {
@@ -109,12 +118,14 @@ impl Case {
             horizon: self.horizon,
             lookback: if self.state == StateKind::Carried { 1 } else { self.lookback },
             warm: self.warm,
+            series: self.series(),
             memory: self.memory.then(|| self.memory_part()),
             cells: Some(CellsPart {
                 state: self.state,
                 network: shape,
                 segment: self.segment,
                 shares: vec![Share { until: self.horizon, share: 0.5 }],
+                probabilities: probabilities(&self.learned),
             }),
             rules: self.rules.clone(),
             targets: self.columns.targets.clone(),
@@ -130,19 +141,55 @@ impl Case {
         let errors =
             (0..self.horizon).map(|i| (-50..=50).map(|e| e as f32 * (i + 1) as f32 / 50.0).collect());
         let memory = self.memory.then(|| self.remembering(&description));
-        let cells = Network::new(shape, 7).expect("the shape is small");
-        let errors = ErrorQuantiles::of(errors.collect()).map(|all| Errors { all, own: vec![] });
+        let cells = self.cells(shape);
+        let errors = ErrorQuantiles::of(errors.collect()).map(|all| Errors {
+            all,
+            own: vec![],
+            corrected: self.corrected(),
+        });
         Model::new(description, memory, Some(cells), errors)
     }
 
-    /// A plain decay and a resonator; the first two ids have a term of their own.
+    /// Of all series, and of those with something of their own.
+    fn corrected(&self) -> Option<Corrected> {
+        let quantiles = 2 * self.learned.len();
+        let of = |series: usize| {
+            let value = |i: usize| ((i + series) * 29 % 17) as f32 / 17.0 - 0.5;
+            Corrections::from_values(
+                self.horizon,
+                quantiles,
+                (0..quantiles * self.horizon).map(value).collect(),
+            )
+        };
+        let own = (1..=self.series().len()).filter_map(of).collect();
+        if quantiles == 0 { None } else { of(0).map(|all| Corrected { all, own }) }
+    }
+
+    /// Those with something of their own, where anything can be.
+    fn series(&self) -> Vec<(String, String)> {
+        let ids = if self.memory || self.embedding > 0 { &["a", "b", "s0", "s2"][..] } else { &[] };
+        ids.iter().map(|id| (id.to_string(), self.columns.targets[0].clone())).collect()
+    }
+
+    /// Cells that have learned something of each series they know.
+    fn cells(&self, shape: Shape) -> Network {
+        let mut tensors = Network::new(shape, 7).expect("the shape is small").tensors().clone();
+        if let Some(embedding) = tensors.get_mut("embedding.weight") {
+            embedding
+                .data
+                .iter_mut()
+                .enumerate()
+                .for_each(|(i, number)| *number = 0.4 * (i % 7) as f32 - 1.0);
+        }
+        Network::from_tensors(shape, &tensors).expect("they fit the shape")
+    }
+
+    /// A plain decay and a resonator.
     fn memory_part(&self) -> MemoryPart {
-        let own = ["a", "b", "s0", "s2"].map(|id| (id.to_owned(), self.columns.targets[0].clone()));
         MemoryPart {
             context: self.context,
             recent: 2,
             copied: vec![1],
-            own: own.to_vec(),
             mix: Some(MixPart { ends: vec![1, 2], season: Some(5) }),
             penalties: vec![],
         }
@@ -153,13 +200,13 @@ impl Case {
         let part = self.memory_part();
         let memory = Memory::new(&poles, part.context).expect("the poles decay");
         let features = part.features(memory.numbers(), &description.inputs, self.horizon);
-        let own = part.own();
+        let own = description.own();
         let numbers = |count: usize| (0..count).map(|i| ((i * 37) % 19) as f32 / 19.0 - 0.4).collect();
         let (shared, series) =
             (numbers(self.horizon * features), numbers(own.series * own.features() * self.horizon));
         let mut tensors = Readout::tensors_of(self.horizon, features, &own, shared, series);
         let readout = Readout::take(&mut tensors, self.horizon, features, own).expect("they fit");
-        let weights = (0..=part.own.len())
+        let weights = (0..=description.series.len())
             .flat_map(|i| [[0.5, 0.1, 0.2, 0.1, 0.1], [0.3, 0.1 * i as f32, 0.0, 0.3, 0.4]]);
         let mix = part.mix.map(|part| Mix::new(part, weights.flatten().collect()));
         Remembering { poles, memory, readout, mix }

@@ -134,6 +134,9 @@ impl Study<'_> {
             layers: train.layers,
             horizon: train.horizon,
             known: columns.known_ahead.len(),
+            quantiles: 0,
+            embedding: 0,
+            series: 0,
             decoder: train.decoder,
         }
     }

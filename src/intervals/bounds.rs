@@ -1,0 +1,108 @@
+//! The bounds of a level: what each is counted from, how far it lies from that, and that they do not cross.
+
+/// What a bound is counted from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Base {
+    Forecast,
+    /// The learned quantile of this number.
+    Quantile(usize),
+}
+
+/// One bound: its base, and how far it lies from that, scaled, for each step of the horizon.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Bound {
+    pub base: Base,
+    pub offsets: Vec<f32>,
+}
+
+/// The bounds of one level.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Bounds {
+    pub lower: Bound,
+    pub upper: Bound,
+}
+
+impl Bound {
+    fn at(&self, forecast: &[f32], quantiles: &[f32], step: usize) -> f32 {
+        let base = match self.base {
+            Base::Forecast => forecast[step],
+            Base::Quantile(number) => quantiles[number * self.offsets.len() + step],
+        };
+        base + self.offsets[step]
+    }
+}
+
+impl Bounds {
+    /// Lower and upper at a step of a forecast `[horizon]` with its learned quantiles `[quantile][horizon]`, scaled. Two that
+    /// cross change places: each is then as near to its quantile as before, or nearer.
+    pub fn at(&self, forecast: &[f32], quantiles: &[f32], step: usize) -> (f32, f32) {
+        let [lower, upper] = [&self.lower, &self.upper].map(|bound| bound.at(forecast, quantiles, step));
+        if lower > upper { (upper, lower) } else { (lower, upper) }
+    }
+}
+
+/// The probabilities of the bounds of central intervals, ascending: (1 − level)/2 and (1 + level)/2 of each level.
+pub fn probabilities(levels: &[f64]) -> Vec<f64> {
+    let mut all: Vec<f64> = levels.iter().flat_map(|level| ends(*level)).collect();
+    all.sort_by(f64::total_cmp);
+    all
+}
+
+/// The probabilities of the bounds of one level.
+pub(super) fn ends(level: f64) -> [f64; 2] {
+    [(1.0 - level) / 2.0, (1.0 + level) / 2.0]
+}
+
+/// Where the bounds of `level` stand among `probabilities`, if both do.
+pub fn places(probabilities: &[f64], level: f64) -> Option<[usize; 2]> {
+    // Levels have three decimals: what is nearer than this is the same.
+    let place = |end: f64| probabilities.iter().position(|p| (p - end).abs() < 1e-9);
+    let [lower, upper] = ends(level).map(place);
+    Some([lower?, upper?])
+}
+
+/// Puts the quantiles of each step, `[quantile][horizon]`, into ascending order: sorted, they are at least as near to the true
+/// ones as those that cross (Chernozhukov, Fernández-Val and Galichon, "Quantile and probability curves without crossing",
+/// 2010).
+pub fn rearrange(quantiles: &mut [f32], horizon: usize) {
+    for step in 0..horizon {
+        for sorted in 1..quantiles.len() / horizon {
+            let mut at = sorted * horizon + step;
+            while at >= horizon && quantiles[at] < quantiles[at - horizon] {
+                quantiles.swap(at, at - horizon);
+                at -= horizon;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_have_two_probabilities_each() {
+        let all = probabilities(&[0.5, 0.8]);
+        assert_eq!(all.len(), 4);
+        assert!(all.windows(2).all(|pair| pair[0] < pair[1]));
+        assert_eq!((places(&all, 0.8), places(&all, 0.5)), (Some([0, 3]), Some([1, 2])));
+        assert_eq!(places(&all, 0.6), None);
+    }
+
+    #[test]
+    fn quantiles_are_put_in_order_step_by_step() {
+        let mut quantiles = [3.0, 1.0, 2.0, 2.0, 1.0, 9.0];
+        rearrange(&mut quantiles, 2);
+        assert_eq!(quantiles, [1.0, 1.0, 2.0, 2.0, 3.0, 9.0]);
+    }
+
+    #[test]
+    fn bounds_never_cross() {
+        let bound = |number, offset| Bound { base: Base::Quantile(number), offsets: vec![offset, -offset] };
+        let bounds = Bounds { lower: bound(0, 3.0), upper: bound(1, 0.0) };
+        assert_eq!(bounds.at(&[9.0, 9.0], &[1.0, 1.0, 2.0, 2.0], 0), (2.0, 4.0));
+        assert_eq!(bounds.at(&[9.0, 9.0], &[1.0, 1.0, 2.0, 2.0], 1), (-2.0, 2.0));
+        let around = Bounds { upper: Bound { base: Base::Forecast, offsets: vec![0.5; 2] }, ..bounds };
+        assert_eq!(around.at(&[9.0, 9.0], &[1.0, 1.0, 2.0, 2.0], 0), (4.0, 9.5));
+    }
+}
