@@ -20,7 +20,8 @@ pub struct Adopted {
 }
 
 /// Beginnings of the names that PyTorch gives the tensors of a recurrent module, and ours of peepholes.
-const RECURRENT: [&str; 5] = ["weight_ih_l", "weight_hh_l", "bias_ih_l", "bias_hh_l", "peephole_"];
+const RECURRENT: [&str; 6] =
+    ["weight_ih_l", "weight_hh_l", "weight_hr_l", "bias_ih_l", "bias_hh_l", "peephole_"];
 
 impl Adopted {
     /// Reads safetensors `bytes`: the tensors of an `nn.RNN`, `nn.LSTM` or `nn.GRU`, under whatever name its module has

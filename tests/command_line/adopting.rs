@@ -80,7 +80,8 @@ fn weights_of_another_network_name_the_tensor_and_the_key() {
         (
             "cell = \"gru\"",
             "cell = \"lstm\"",
-            "train.cell is \"lstm\" with 4 rows for each hidden value, but `weight_hh_l0` is [27, 9] with 3, as of \"lstm-coupled\", \"lstm-peephole-coupled\", \"gru\"",
+            "train.cell is \"lstm\" with 4 rows for each hidden value, but `weight_hh_l0` \
+             is [27, 9] with 3, as of \"lstm-coupled\", \"lstm-peephole-coupled\", \"gru\"",
         ),
         ("hidden = 9", "hidden = 32", "train.hidden is 32, but `weight_hh_l0` is [27, 9], of 9"),
         ("layers = 2", "layers = 1", "train.layers is 1, but there are 2"),
@@ -88,7 +89,8 @@ fn weights_of_another_network_name_the_tensor_and_the_key() {
         (
             "segment = 1",
             "segment = 2",
-            "`weight_ih_l0` is [27, 3], of 3 inputs, but 6 are read at a time: 2 step(s) (train.segment) of the value, two of train.calendar's \"hour-of-day\"",
+            "`weight_ih_l0` is [27, 3], of 3 inputs, but 6 are read at a time: 2 step(s) (train.segment) \
+             of the value, two of train.calendar's \"hour-of-day\"",
         ),
         ("memory = false", "memory = true", "say memory = false"),
     ] {

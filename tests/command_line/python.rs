@@ -1,5 +1,6 @@
-//! Our numbers beside Python's, both ways: what `backfill` writes is what a few lines of numpy make of the model file, and
-//! weights that Python wrote are adopted and forecast what Python says. With PyTorch, the scripts that we document run too.
+//! Our numbers beside Python's, both ways: what `backfill` writes is what a few lines of numpy make of the model file,
+//! and weights that Python wrote are adopted and forecast what Python says. With PyTorch, the scripts that we document
+//! run too.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
