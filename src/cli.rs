@@ -1,5 +1,6 @@
 //! The command line as types: what can be said, and in which words. No logic beyond reading a single value.
 
+mod adopt;
 mod study;
 
 use std::fmt;
@@ -10,6 +11,7 @@ use std::time::Duration;
 use chrono::{DateTime, NaiveDate, NaiveTime};
 use clap::{Args, Parser, Subcommand};
 
+pub use adopt::Adopt;
 pub use study::{How, Study, StudyConvergence, StudyMemory, StudyOf};
 
 /// Streaming forecasts on Kafka and Parquet with recurrent networks.
@@ -38,6 +40,7 @@ pub enum Command {
     Run(Run),
     Backfill(Backfill),
     Train(Train),
+    Adopt(Adopt),
     Evaluate(Evaluate),
     Replay(Replay),
     Check(Check),
@@ -398,6 +401,7 @@ mod tests {
         refused("tidecast demo --for soon", "a number and a unit");
         refused("tidecast train p.toml --out m", "--data");
         refused("tidecast train p.toml --data d --out m --epochs 0", "1..=100000");
+        refused("tidecast adopt p.toml --data d --out m", "--weights");
         refused("tidecast replay p.toml", "--from");
         refused("tidecast check p.toml -q -v", "cannot be used with");
         refused("tidecast forecast p.toml", "unrecognized subcommand");

@@ -13,12 +13,14 @@ use crate::broker;
 use crate::harness::{Case, Row, row};
 use program::{Outcome, Running};
 
+mod adopting;
 mod evaluate;
 mod files;
 mod learning;
 mod look;
 mod mistakes;
 mod program;
+mod python;
 mod stops;
 mod stream;
 mod studies;

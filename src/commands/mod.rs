@@ -1,5 +1,6 @@
 //! One file a verb: what the command line asks for, wired from the parts that do it.
 
+mod adopt;
 mod backfill;
 mod check;
 mod demo;
@@ -29,6 +30,7 @@ pub fn execute(cli: Cli) -> Result<()> {
         Command::Run(arguments) => wait(run::run(arguments, quiet)),
         Command::Backfill(arguments) => wait(backfill::backfill(arguments, quiet)),
         Command::Train(arguments) => wait(train::train(arguments, quiet)),
+        Command::Adopt(arguments) => adopt::adopt(&arguments, quiet),
         Command::Evaluate(arguments) => wait(evaluate::evaluate(arguments, quiet)),
         Command::Replay(arguments) => wait(replay::replay(arguments, quiet)),
         Command::Check(arguments) => wait(check::check(arguments)),

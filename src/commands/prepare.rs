@@ -18,10 +18,15 @@ const MODEL_MAX: u64 = 4 << 30;
 
 /// Reads a model file.
 pub fn model(path: &Path) -> Result<Model> {
-    let mut bytes = Vec::new();
-    let cannot = || format!("cannot read the model {}", path.display());
-    File::open(path).and_then(|file| file.take(MODEL_MAX).read_to_end(&mut bytes)).with_context(cannot)?;
+    let bytes = bytes(path).with_context(|| format!("cannot read the model {}", path.display()))?;
     Model::from_bytes(&bytes).with_context(|| format!("{} is not a model of tidecast", path.display()))
+}
+
+/// The bytes of a file of tensors.
+pub fn bytes(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(MODEL_MAX).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// The model of a pipeline, with the way to one if there is none.

@@ -13,7 +13,7 @@ use indicatif::ProgressBar;
 use super::{inspect, report, stop, training_page};
 use crate::cli::Train;
 use crate::config::Pipeline;
-use crate::dataset;
+use crate::dataset::{self, Dataset};
 use crate::model::Model;
 use crate::train::{Progress, Step, resume};
 
@@ -24,25 +24,9 @@ pub async fn train(arguments: Train, quiet: bool) -> Result<()> {
     }
     pipeline.train.seed = arguments.seed.unwrap_or(pipeline.train.seed);
     let kept = checkpoint_of(&arguments.out);
-    for read in [&arguments.data, &arguments.pipeline] {
-        if same(read, &arguments.out) || same(read, &kept) {
-            bail!(
-                "{} is read: a model in its place would be the end of it; say another --out",
-                read.display()
-            );
-        }
-    }
+    not_over(&[&arguments.data, &arguments.pipeline], &[&arguments.out, &kept])?;
     let stopped = stop_flag()?;
-    let bar = report::bar(0, "rows", quiet);
-    let read = dataset::read(&pipeline, &arguments.data, |rows, of| {
-        bar.set_length(of);
-        bar.set_position(rows);
-    });
-    bar.finish_and_clear();
-    let read = read?;
-    if !quiet {
-        eprintln!("{} series, {}", read.history.ids.len(), read.tally);
-    }
+    let read = history(&pipeline, &arguments.data, quiet)?;
     let bar = report::bar(0, "minibatches", quiet);
     let mut epochs = Vec::new();
     let checkpoint = fs::read(&kept).ok();
@@ -101,11 +85,7 @@ pub async fn train(arguments: Train, quiet: bool) -> Result<()> {
     } else {
         eprintln!("stopped early: the same command goes on from {}", kept.display());
     }
-    if model.errors.is_none() {
-        eprintln!(
-            "no window of the validation part could be scored: the model gives no intervals, forecast.levels must be []"
-        );
-    }
+    tell_of_intervals(&model);
     if !quiet {
         eprintln!(
             "learned from {} windows, validated on {}, tested on {}; kept {}; wrote {} ({})",
@@ -119,6 +99,30 @@ pub async fn train(arguments: Train, quiet: bool) -> Result<()> {
         super::print(&inspect::scores(&model.description.scores))?;
     }
     Ok(())
+}
+
+/// Reads the history at a path, and says how it went.
+pub(super) fn history(pipeline: &Pipeline, path: &Path, quiet: bool) -> Result<Dataset> {
+    let bar = report::bar(0, "rows", quiet);
+    let read = dataset::read(pipeline, path, |rows, of| {
+        bar.set_length(of);
+        bar.set_position(rows);
+    });
+    bar.finish_and_clear();
+    let read = read?;
+    if !quiet {
+        eprintln!("{} series, {}", read.history.ids.len(), read.tally);
+    }
+    Ok(read)
+}
+
+/// Says so if a model gives no intervals.
+pub(super) fn tell_of_intervals(model: &Model) {
+    if model.errors.is_none() {
+        eprintln!(
+            "no window of the validation part could be scored: the model gives no intervals, forecast.levels must be []"
+        );
+    }
 }
 
 /// Set at the first Ctrl-C: training then ends with what was best so far.
@@ -140,6 +144,19 @@ fn tell(bar: &ProgressBar, pipeline: &Pipeline, step: Step, quiet: bool) {
     bar.set_message(format!("epoch {}, validation loss {validation:.4}", step.epoch));
     if bar.is_hidden() && !quiet {
         eprintln!("epoch {:>3}: loss {:.4}, validation loss {validation:.4}", step.epoch, step.loss);
+    }
+}
+
+/// That nothing is written in the place of what is read.
+pub(super) fn not_over(read: &[&PathBuf], written: &[&PathBuf]) -> Result<()> {
+    match read.iter().find(|read| written.iter().any(|written| same(read, written))) {
+        Some(read) => {
+            bail!(
+                "{} is read: a model in its place would be the end of it; say another --out",
+                read.display()
+            )
+        }
+        None => Ok(()),
     }
 }
 

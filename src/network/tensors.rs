@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use safetensors::tensor::TensorView;
+use safetensors::tensor::{Metadata, TensorView};
 use safetensors::{Dtype, SafeTensorError, SafeTensors};
 
 /// The header holds the names, the shapes and the text; this is a thousand times an ordinary one, and small
@@ -46,7 +46,7 @@ pub enum TensorsError {
     NoMetadata { key: String },
     #[error("the metadata has `{found}` besides `{key}`: the file was not written by tidecast")]
     ForeignMetadata { key: String, found: String },
-    #[error("tensor `{name}` is {found}, but only F32 is read: convert it")]
+    #[error("tensor `{name}` is {found}, but only F32 is read: convert it, in PyTorch with `.float()`")]
     Dtype { name: String, found: String },
     #[error("tensor `{name}` holds {found} at place {place}: every weight must be a finite number")]
     NotFinite { name: String, place: usize, found: f32 },
@@ -82,8 +82,18 @@ pub fn read(bytes: &[u8], key: &str) -> Result<(Tensors, String), TensorsError> 
     if let Some(found) = foreign {
         return Err(TensorsError::ForeignMetadata { key: key.to_owned(), found: found.clone() });
     }
+    Ok((numbers(&metadata, &bytes[LENGTH_BYTES + header..])?, text.clone()))
+}
 
-    let data = &bytes[LENGTH_BYTES + header..];
+/// The tensors in `bytes`, whoever wrote them; what the metadata says is passed over.
+pub fn read_foreign(bytes: &[u8]) -> Result<Tensors, TensorsError> {
+    check_length(bytes)?;
+    let (header, metadata) = SafeTensors::read_metadata(bytes).map_err(|e| error_of(e, bytes))?;
+    numbers(&metadata, &bytes[LENGTH_BYTES + header..])
+}
+
+/// The tensors that the header describes in the `data` behind it.
+fn numbers(metadata: &Metadata, data: &[u8]) -> Result<Tensors, TensorsError> {
     let mut tensors = Tensors::new();
     // Errors name the first offender by name, whatever the order in the file.
     let infos: BTreeMap<_, _> = metadata.tensors().into_iter().collect();
@@ -98,7 +108,7 @@ pub fn read(bytes: &[u8], key: &str) -> Result<(Tensors, String), TensorsError> 
         }
         tensors.insert(name, Tensor { shape: info.shape.clone(), data: numbers });
     }
-    Ok((tensors, text.clone()))
+    Ok(tensors)
 }
 
 /// The header's length stands in the first 8 bytes, little-endian.

@@ -5,6 +5,7 @@
 //! The memory's readout is solved first, in closed form; the cells learn what it leaves over, and how much of what they
 //! say is believed is chosen on the validation part.
 
+pub mod adopt;
 mod cells;
 mod checkpoint;
 mod choices;
@@ -116,10 +117,13 @@ pub fn resume(
     checkpoint: Option<&[u8]>,
     mut report: impl FnMut(Progress<'_>) -> ControlFlow<()>,
 ) -> Result<(Model, Outcome)> {
-    let recipe = &pipeline.train;
-    let split = Split::of(history, recipe.train_part, recipe.validation_part);
-    let Some(split) = split else { anyhow::bail!("the history is empty: no row of it was used") };
-    learn(pipeline, history, data, split, checkpoint, &mut report)
+    learn(pipeline, history, data, parts(pipeline, history)?, checkpoint, &mut report)
+}
+
+/// The parts of a history by the recipe.
+fn parts(pipeline: &Pipeline, history: &History) -> Result<Split> {
+    let Train { train_part, validation_part, .. } = pipeline.train;
+    Split::of(history, train_part, validation_part).context("the history is empty: no row of it was used")
 }
 
 /// As [`train`], with the parts of the history given.
@@ -169,14 +173,9 @@ fn learn(
         folds = remember(&mut description, pipeline, history, &lanes, split, &chosen.poles, report)?;
     }
     let horizon = description.horizon;
-    let most = |windows: usize, numbers: usize| windows.min(NUMBERS / numbers).max(1);
-    // Of what is scored, an error is kept for the forecast and each quantile.
-    let scored = most(MOST_SCORED, horizon * (1 + description.probabilities().len()));
     let together = material::together(recipe);
-    let part = |from, until, most| origins(history, &description, (from, until), most, together);
-    let trained = part(split.first, split.train_end, most(MOST_TRAINED, horizon));
-    let validated = part(split.train_end, split.validation_end, scored);
-    let tested = part(split.validation_end, split.end, scored);
+    let trained = drawn(history, &description, (split.first, split.train_end), MOST_TRAINED, together);
+    let [validated, tested] = scorable(history, &description, split, together);
     ensure!(
         !trained.is_empty(),
         "nothing to learn from: the training part is {} steps of {}, a window takes {} to read (the first after {} steps) \
@@ -220,17 +219,52 @@ fn learn(
         }
     }
     let memory = folds.pop().and_then(|model| model.memory);
-    let mut model = Model::new(description, memory, cells, None);
-    let scoring = scores::Scoring::new(history, &lanes, rules, &model, split);
-    let (validation, test) = (scoring.score(&validated, "validation"), scoring.score(&tested, "test"));
-    let mut description = model.description.clone();
-    description.scores = [&validation, &test].into_iter().flatten().map(|part| part.score.clone()).collect();
-    model = Model::new(description, model.memory, model.cells, validation.and_then(|part| part.errors));
-    let scoring = scores::Scoring::new(history, &lanes, rules, &model, split);
-    let examples = examples::examples(&scoring, &pipeline.columns.targets, &tested);
+    let model = Model::new(description, memory, cells, None);
+    let (model, examples) = scored(model, pipeline, history, &lanes, split, [&validated, &tested]);
     let (trained, validated, tested) = (trained.len(), validated.len(), tested.len());
     let outcome = Outcome { trained, validated, tested, epoch, choices, examples, complete };
     Ok((model, outcome))
+}
+
+/// At most `most` windows of the steps from one to another, and no more than may be held at once; `together` that follow one
+/// another are drawn as one.
+fn drawn(
+    history: &History,
+    description: &Description,
+    part: (i64, i64),
+    most: usize,
+    together: usize,
+) -> Vec<Origin> {
+    origins(history, description, part, most.min(NUMBERS / description.horizon).max(1), together)
+}
+
+/// Windows of the validation part and of the test part.
+fn scorable(history: &History, description: &Description, split: Split, together: usize) -> [Vec<Origin>; 2] {
+    let parts = [(split.train_end, split.validation_end), (split.validation_end, split.end)];
+    // An error is kept for the forecast and each quantile.
+    let most = MOST_SCORED.min(NUMBERS / (description.horizon * (1 + description.probabilities().len())));
+    parts.map(|part| drawn(history, description, part, most, together))
+}
+
+/// A model with its scores on the validation part and on the test part and with its errors on the former, and examples of
+/// the latter. What `model` has of these is replaced.
+fn scored(
+    model: Model,
+    pipeline: &Pipeline,
+    history: &History,
+    lanes: &[Lane],
+    split: Split,
+    [validated, tested]: [&[Origin]; 2],
+) -> (Model, Vec<Example>) {
+    let rules = &pipeline.rules;
+    let scoring = scores::Scoring::new(history, lanes, rules, &model, split);
+    let (validation, test) = (scoring.score(validated, "validation"), scoring.score(tested, "test"));
+    let mut description = model.description.clone();
+    description.scores = [&validation, &test].into_iter().flatten().map(|part| part.score.clone()).collect();
+    let model = Model::new(description, model.memory, model.cells, validation.and_then(|part| part.errors));
+    let scoring = scores::Scoring::new(history, lanes, rules, &model, split);
+    let examples = examples::examples(&scoring, &pipeline.columns.targets, tested);
+    (model, examples)
 }
 
 /// Models of the memory alone: first those fitted without one of the blocks each, last the one that serves. Writes what

@@ -41,7 +41,7 @@ const GRU: [Block; 4] =
 
 impl CellKind {
     /// Blocks of rows of PyTorch's tensors.
-    pub(super) fn gates(self) -> usize {
+    pub fn gates(self) -> usize {
         match self {
             CellKind::Rnn => 1,
             CellKind::Lstm | CellKind::LstmPeephole => 4,

@@ -1,0 +1,32 @@
+//! `adopt`: from the tensors of a network that was trained in Python to a model file.
+
+use anyhow::{Context, Result};
+
+use super::{inspect, prepare, train};
+use crate::cli::Adopt;
+use crate::config::Pipeline;
+use crate::train::adopt::Adopted;
+
+pub fn adopt(arguments: &Adopt, quiet: bool) -> Result<()> {
+    let Adopt { pipeline, weights, data, out } = arguments;
+    train::not_over(&[data, pipeline, weights], &[out])?;
+    let pipeline = Pipeline::open(pipeline)?;
+    // Before the history, which takes longer to read.
+    let bytes = prepare::bytes(weights).with_context(|| format!("cannot read {}", weights.display()))?;
+    let cannot = || format!("{} cannot be adopted", weights.display());
+    let adopted = Adopted::read(&pipeline, &bytes).with_context(cannot)?;
+    let read = train::history(&pipeline, data, quiet)?;
+    let model = adopted.model(&pipeline, &read.history, read.summary)?;
+    train::write_whole(out, &model.to_bytes())?;
+    train::tell_of_intervals(&model);
+    if !quiet {
+        eprintln!(
+            "wrote {} ({}); its scores and intervals are honest if nothing at or after {} was learned from",
+            out.display(),
+            model.hash,
+            model.description.data.trained_until
+        );
+        super::print(&inspect::scores(&model.description.scores))?;
+    }
+    Ok(())
+}
