@@ -4,8 +4,8 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use polars::prelude::{
-    ChunkCompareIneq, Column, DataFrame, DataType, IntoColumn, ParquetReader, ParquetWriter, SerReader,
-    TimeUnit, TimeZone,
+    ChunkCompareIneq, Column, DataFrame, DataType, ParquetReader, ParquetWriter, SerReader, TimeUnit,
+    TimeZone,
 };
 
 /// The part of a history that a development run sees: all but what the others are scored on.

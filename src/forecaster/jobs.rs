@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::predictor::{OriginView, Predictor};
 use super::{Closing, Entry, Setup};
-use crate::intervals::Offsets;
+use crate::intervals::{Offsets, restlessness, widening};
 use crate::model::MemoryPart;
 use crate::series::{Scale, WindowView};
 use crate::table::ForecastBuilder;
@@ -23,6 +23,8 @@ struct Job {
     scale: Scale,
     /// Number of the series among those that have coefficients of their own.
     own: Option<usize>,
+    /// How much the series has moved of late.
+    restlessness: f32,
 }
 
 pub struct Jobs {
@@ -93,6 +95,7 @@ impl Jobs {
             origin,
             scale,
             own,
+            restlessness: restlessness(values, scale.spread),
         });
     }
 
@@ -111,9 +114,10 @@ impl Jobs {
                 Some((own, offsets)) => offsets.get_or_insert_with(|| offsets_of(&self.setup, Some(own))),
                 None => &self.offsets,
             };
+            let wide = widening(model.widening(job.own), job.restlessness);
             for (offsets, bounds) in offsets.iter().zip(self.lists[1..].chunks_exact_mut(2)) {
-                fill(&mut bounds[0], outputs, |output, i| job.scale.invert(output + offsets.lower[i]));
-                fill(&mut bounds[1], outputs, |output, i| job.scale.invert(output + offsets.upper[i]));
+                fill(&mut bounds[0], outputs, |output, i| job.scale.invert(output + wide * offsets.lower[i]));
+                fill(&mut bounds[1], outputs, |output, i| job.scale.invert(output + wide * offsets.upper[i]));
             }
             out.push(job.position, &job.id, &columns.targets[job.target], job.origin, &self.lists);
         }

@@ -24,6 +24,9 @@ const QUANTILES: &str = "error_quantiles";
 /// Name of the tensor `[series x OWN_PROBABILITIES x horizon]` of the series that have coefficients of their own.
 const OWN_QUANTILES: &str = "own_error_quantiles";
 
+/// Name of the tensor `[series + 1]` of how much restlessness widens the bounds; a file without it widens none.
+const WIDENING: &str = "error_widening";
+
 /// A network with everything around it. Constant once made.
 #[derive(Debug)]
 pub struct Model {
@@ -42,6 +45,8 @@ pub struct Errors {
     pub all: ErrorQuantiles,
     /// Of each series that has coefficients of its own, or none.
     pub own: Vec<ErrorQuantiles>,
+    /// How much restlessness widens the bounds: of each of those series, then of all others.
+    pub widening: Vec<f32>,
 }
 
 /// The memory of a model and what reads it out.
@@ -74,6 +79,8 @@ pub enum ModelError {
     Mix { expected: [usize; 3] },
     #[error("tensor {QUANTILES:?} must be {PROBABILITIES} x {horizon} values that rise with the probability")]
     Quantiles { horizon: usize },
+    #[error("tensor {WIDENING:?} must be {expected} numbers of at least 0")]
+    Widening { expected: usize },
     #[error("tensor {OWN_QUANTILES:?} must be {expected:?} values that rise with the probability")]
     OwnQuantiles { expected: [usize; 3] },
 }
@@ -157,6 +164,13 @@ impl Model {
         let own = series.and_then(|series| errors.own.get(series));
         own.unwrap_or(&errors.all).offsets(level)
     }
+
+    /// How much restlessness widens the bounds of a series.
+    pub fn widening(&self, series: Option<usize>) -> f32 {
+        let Some(errors) = &self.errors else { return 0.0 };
+        let own = series.filter(|number| *number < errors.own.len());
+        errors.widening.get(own.unwrap_or(errors.own.len())).copied().unwrap_or(0.0)
+    }
 }
 
 impl Errors {
@@ -166,8 +180,16 @@ impl Errors {
         let all = Some(data).filter(|_| shape == [PROBABILITIES, horizon]);
         let all = all.and_then(|values| ErrorQuantiles::from_values(horizon, values));
         let all = all.ok_or(ModelError::Quantiles { horizon })?;
+        let widening = tensors.remove(WIDENING);
+        let widening = |series: usize| match widening {
+            None => Ok(vec![0.0; series + 1]),
+            Some(Tensor { shape, data }) => {
+                let sound = shape == [series + 1] && data.iter().all(|beta| beta.is_finite() && *beta >= 0.0);
+                Some(data).filter(|_| sound).ok_or(ModelError::Widening { expected: series + 1 })
+            }
+        };
         let Some(Tensor { shape, data }) = tensors.remove(OWN_QUANTILES) else {
-            return Ok(Some(Self { all, own: Vec::new() }));
+            return Ok(Some(Self { all, own: Vec::new(), widening: widening(0)? }));
         };
         let expected = [series, OWN_PROBABILITIES.len(), horizon];
         let wrong = || ModelError::OwnQuantiles { expected };
@@ -176,12 +198,16 @@ impl Errors {
         }
         let each = data.chunks_exact(OWN_PROBABILITIES.len() * horizon);
         let own = each.map(|values| ErrorQuantiles::from_values(horizon, values.to_vec()).ok_or_else(wrong));
-        Ok(Some(Self { all, own: own.collect::<Result<_, _>>()? }))
+        Ok(Some(Self { all, own: own.collect::<Result<_, _>>()?, widening: widening(series)? }))
     }
 
     fn insert(&self, horizon: usize, tensors: &mut Tensors) {
         let shape = vec![PROBABILITIES, horizon];
         tensors.insert(QUANTILES.to_owned(), Tensor { shape, data: self.all.values().to_vec() });
+        if self.widening.iter().any(|beta| *beta > 0.0) {
+            let (shape, data) = (vec![self.widening.len()], self.widening.clone());
+            tensors.insert(WIDENING.to_owned(), Tensor { shape, data });
+        }
         if !self.own.is_empty() {
             let shape = vec![self.own.len(), OWN_PROBABILITIES.len(), horizon];
             let data = self.own.iter().flat_map(ErrorQuantiles::values).copied().collect();

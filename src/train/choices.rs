@@ -42,6 +42,8 @@ const DAYS: [i64; 4] = [1, 3, 7, 14];
 const RECENT_MOST: i64 = 335;
 /// Days of them.
 const RECENT_DAYS: i64 = 2;
+/// Days that a series has to have for what came a day before to be tried as it is.
+const DAYS_SEEN: i64 = 4;
 /// Numbers of the sums that all series with coefficients of their own may have together: 512 MiB.
 const SUMS_MOST: usize = 64 << 20;
 /// Series with coefficients of their own, at most: each adds some forty numbers a step of the horizon to the file.
@@ -118,7 +120,8 @@ pub fn memory(pipeline: &Pipeline, history: &History, lanes: &[Lane], split: Spl
         );
     }
     let copied = copied.into_iter().map(|pole| Memory::places(&poles, pole)[0]).collect();
-    let mix = mix::part(pipeline.train.horizon, day.map(|day| day as usize));
+    let season = whole(DAY).filter(|day| *day * DAYS_SEEN <= steps);
+    let mix = mix::part(pipeline.train.horizon, season.map(|day| day as usize));
     chose(
         format!(
             "the first {} steps of the horizon are mixed with medians and repetitions",
@@ -134,7 +137,7 @@ pub fn memory(pipeline: &Pipeline, history: &History, lanes: &[Lane], split: Spl
     );
     let context = pipeline.train.context;
     let mut part = MemoryPart { context, recent: RECENT, copied, own, mix: Some(mix), penalties: Vec::new() };
-    let readings = readings(pipeline, history, &mut part, &poles, (decays.len(), day));
+    let readings = readings(pipeline, history, &mut part, &poles, (decays.len(), season));
     if readings.keep.is_some() {
         chose(
             format!("what the memory's readout reads, of its states and the last {} values", part.recent + 1),

@@ -4,6 +4,7 @@ use super::replay::replay;
 use super::scores::Scoring;
 use super::targets::by_lane;
 use super::windows::Origin;
+use crate::intervals::{restlessness, widening};
 
 /// Forecasts of a series that are shown.
 const SHOWN: usize = 3;
@@ -72,9 +73,13 @@ fn example(
         let time = |i: usize| grid.start_of(step + 1 + i as i64);
         let value = |scaled: f32| said.scale.invert(scaled);
         let values = said.values.iter().enumerate().map(|(i, scaled)| (time(i), value(*scaled)));
+        let view = windows.view(said.origin).expect("origins are where windows are whole");
+        let restless = restlessness(view.values, said.scale.spread);
+        let wide = widening(scoring.model.widening(Some(number)), restless);
         let bounds = offsets.iter().flat_map(|offsets| {
             let bound = |i: usize| {
-                (time(i), value(said.values[i] + offsets.lower[i]), value(said.values[i] + offsets.upper[i]))
+                let [lower, upper] = [offsets.lower[i], offsets.upper[i]].map(|offset| wide * offset);
+                (time(i), value(said.values[i] + lower), value(said.values[i] + upper))
             };
             (0..horizon).map(bound)
         });

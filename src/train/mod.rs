@@ -5,6 +5,7 @@
 //! The memory's readout is solved first, in closed form; the cells learn what it leaves over, and how much of what they
 //! say is believed is chosen on the validation part.
 
+mod alone;
 mod cells;
 mod checkpoint;
 mod choices;
@@ -136,7 +137,27 @@ pub fn train_parts(
     learn(pipeline, history, data, split, None, report)
 }
 
+/// Trains by the recipe, and where that may be better by one without a memory.
 fn learn(
+    pipeline: &Pipeline,
+    history: &History,
+    data: DataSummary,
+    split: Split,
+    checkpoint: Option<&[u8]>,
+    report: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
+) -> Result<(Model, Outcome)> {
+    let first = learn_one(pipeline, history, data.clone(), split, checkpoint, report)?;
+    let Some(other) = alone::pipeline(pipeline, &first.0).filter(|_| first.1.complete) else {
+        return Ok(first);
+    };
+    match learn_one(&other, history, data, split, checkpoint, &mut alone::quietly(report)) {
+        Ok(second) => Ok(alone::better(pipeline, first, second)),
+        // A longer window may not fit into the history.
+        Err(_) => Ok(first),
+    }
+}
+
+fn learn_one(
     pipeline: &Pipeline,
     history: &History,
     data: DataSummary,

@@ -5,7 +5,7 @@ use super::targets::by_lane;
 use super::walk::Lane;
 use super::windows::{Origin, Split, Windows};
 use super::{History, shards};
-use crate::intervals::ErrorQuantiles;
+use crate::intervals::{ErrorQuantiles, choose_widening, restlessness, widening};
 use crate::model::{Errors, Model, Score};
 use crate::series::{Rules, moments};
 
@@ -46,7 +46,9 @@ struct Sums {
     model: f64,
     last: f64,
     seasonal: f64,
+    /// By step of the horizon, NaN where nothing came; and how restless the series was at each origin.
     errors: Vec<Vec<f32>>,
+    restless: Vec<f32>,
 }
 
 /// Scores a model on parts of a history.
@@ -106,8 +108,14 @@ impl<'a> Scoring<'a> {
         let sums =
             shards::each(self.lanes.len(), || (), |(), lane| score_lane(self, lane, &by_lane[lane], season));
         let series = self.model.description.memory.as_ref().map_or(0, |memory| memory.own.len());
-        let own: Vec<_> =
-            sums.iter().take(series).map(|sums| ErrorQuantiles::of_one(sums.errors.clone())).collect();
+        let own: Vec<_> = shards::each(
+            series.min(sums.len()),
+            || (),
+            |(), number| {
+                let beta = sums[number].widening();
+                ErrorQuantiles::of_one(sums[number].over(beta)).map(|own| (own, beta))
+            },
+        );
         let total = sums.into_iter().reduce(Sums::plus).filter(|sums| sums.values > 0)?;
         let mean = |sum: f64| sum / total.values as f64;
         let score = Score {
@@ -118,9 +126,12 @@ impl<'a> Scoring<'a> {
             seasonal_naive: season.map(|_| mean(total.seasonal)),
             season,
         };
-        let errors = ErrorQuantiles::of(total.errors).map(|all| {
-            let own = own.into_iter().map(|own| own.unwrap_or_else(|| all.for_one()));
-            Errors { own: own.collect(), all }
+        let of_all = total.widening();
+        let errors = ErrorQuantiles::of(total.over(of_all)).map(|all| {
+            let own = own.into_iter().map(|own| own.unwrap_or_else(|| (all.for_one(), of_all)));
+            let (own, mut widening): (Vec<_>, Vec<_>) = own.unzip();
+            widening.push(of_all);
+            Errors { own, all, widening }
         });
         Some(Evaluation { score, errors })
     }
@@ -136,7 +147,24 @@ impl Sums {
         for (mine, theirs) in self.errors.iter_mut().zip(other.errors) {
             mine.extend(theirs);
         }
+        self.restless.extend(other.restless);
         self
+    }
+
+    /// How much restlessness widens, by the errors in the middle of the horizon.
+    fn widening(&self) -> f32 {
+        let Some(errors) = self.errors.get(self.errors.len() / 2) else { return 0.0 };
+        let pairs = errors.iter().copied().zip(self.restless.iter().copied());
+        choose_widening(&pairs.filter(|(error, _)| !error.is_nan()).collect::<Vec<_>>())
+    }
+
+    /// The errors over their widening, by step of the horizon.
+    fn over(&self, beta: f32) -> Vec<Vec<f32>> {
+        let over = |errors: &Vec<f32>| {
+            let pairs = errors.iter().zip(&self.restless).filter(|(error, _)| !error.is_nan());
+            pairs.map(|(error, restless)| error / widening(beta, *restless)).collect()
+        };
+        self.errors.iter().map(over).collect()
     }
 }
 
@@ -147,6 +175,12 @@ fn score_lane(of: &Scoring<'_>, lane: usize, origins: &[Origin], season: Option<
         let segment = &of.windows.history.segments[said.origin.segment as usize];
         let (place, unit) = (said.origin.place as usize, of.spread(&said.origin));
         sums.forecasts += 1;
+        let varies = said.scale.spread > 0.0;
+        if varies {
+            let view = of.windows.view(said.origin).expect("origins are where windows are whole");
+            sums.restless.push(restlessness(view.values, said.scale.spread));
+            sums.errors.iter_mut().for_each(|errors| errors.push(f32::NAN));
+        }
         for (i, (actual, value)) in of.windows.actuals(said.origin).zip(said.values).enumerate() {
             if actual.is_nan() {
                 continue;
@@ -158,8 +192,8 @@ fn score_lane(of: &Scoring<'_>, lane: usize, origins: &[Origin], season: Option<
             // ŷ(t + h) = y(t + h - s ceil(h / s))
             sums.seasonal +=
                 season.map_or(0.0, |s| error(segment.values[place + i + 1 - s * (i + 1).div_ceil(s)]));
-            if said.scale.spread > 0.0 {
-                sums.errors[i].push(said.scale.apply(actual) - value);
+            if let Some(error) = sums.errors[i].last_mut().filter(|_| varies) {
+                *error = said.scale.apply(actual) - value;
             }
         }
     });

@@ -14,15 +14,19 @@ const VALIDATION: usize = BLOCKS;
 const LEAST_ERROR: f64 = 1e-12;
 
 /// Penalties that are tried, as shares of the number of rows.
-const RIDGES: [f64; 7] = [0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0];
+const RIDGES: [f64; 9] = [0.0001, 0.001, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0];
 /// Where nothing is there to choose on.
 const RIDGE: f64 = 0.1;
 /// Weights of the copied states that are tried; 0 is without.
 const COPIED: [f64; 2] = [0.0, 0.5];
 /// Shares of the coefficients with the least absolute errors that are tried beside those with the least squares.
-const SHARES: [f64; 3] = [0.0, 0.5, 1.0];
-/// Less is only read, and absolute errors are only taken, where that leaves less than this part of the error: less is chance.
-const WORTH: f64 = 0.995;
+const SHARES: [f64; 2] = [0.5, 1.0];
+/// Something else than usual is only read, and absolute errors are only taken, where that leaves less than this part of the
+/// error: less is chance.
+const WORTH: f64 = 0.99;
+/// And where it leaves no fold and no series with more than this part: one time has its own level and weather, and what fits
+/// it need not fit the next.
+const HARM: f64 = 1.005;
 
 /// What was chosen for a part of the horizon.
 #[derive(Clone, Debug, PartialEq)]
@@ -55,26 +59,49 @@ struct Fold {
 }
 
 impl Fold {
-    /// The logarithm of each series' mean error, absolute where the rows are there, else squared: sum and count.
-    fn errors(&self, solution: &Solution) -> (f64, f64) {
-        let of = |number: usize, normal: &Normal| -> Option<f64> {
-            let targets = normal.targets();
-            match self.rows.get(number) {
-                _ if normal.rows() == 0 => None,
-                None => {
-                    let errors: f64 = normal.squared_errors(solution, number).iter().sum();
-                    Some((errors / normal.rows() as f64).max(LEAST_ERROR).ln())
-                }
-                Some(rows) if rows.ys.is_empty() => None,
+    /// The logarithm of each series' mean error, absolute where the rows are there, else squared.
+    fn errors(&self, solution: &Solution) -> Vec<Option<f64>> {
+        let of = |(number, normal): (usize, &Normal)| {
+            let (sum, count) = match self.rows.get(number) {
+                None => (normal.squared_errors(solution, number), normal.rows() as f64),
                 Some(rows) => {
-                    let errors: f64 = rows.absolute_errors(targets, solution, number).iter().sum();
-                    Some((errors / rows.ys.len() as f64).max(LEAST_ERROR).ln())
+                    (rows.absolute_errors(normal.targets(), solution, number), rows.ys.len() as f64)
                 }
-            }
+            };
+            (count > 0.0).then(|| (sum.iter().sum::<f64>() / count).max(LEAST_ERROR).ln())
         };
-        let errors = self.judged.iter().enumerate().filter_map(|(number, normal)| of(number, normal));
-        errors.fold((0.0, 0.0), |(sum, count), error| (sum + error, count + 1.0))
+        self.judged.iter().enumerate().map(of).collect()
     }
+}
+
+/// Logarithms of mean errors, `[fold][series]`.
+#[derive(Clone, Debug)]
+struct Judged(Vec<Vec<Option<f64>>>);
+
+impl Judged {
+    /// None where there is nothing to judge.
+    fn mean(&self) -> Option<f64> {
+        mean(self.0.iter().flatten().copied())
+    }
+
+    /// Whether these errors are worth taking in place of `usual` ones.
+    fn gains(&self, usual: &Self) -> bool {
+        let way = |fold: usize, series: usize| Some(self.0[fold][series]? - usual.0[fold][series]?);
+        let (folds, series) = (self.0.len(), self.0.first().map_or(0, Vec::len));
+        let of_fold = |fold: usize| mean((0..series).map(|series| way(fold, series)));
+        let of_series = |series: usize| mean((0..folds).map(|fold| way(fold, series)));
+        let all = mean((0..folds).flat_map(|fold| (0..series).map(move |series| way(fold, series))));
+        let harmless = |change: Option<f64>| change.is_none_or(|change| change <= HARM.ln());
+        all.is_some_and(|all| all < WORTH.ln())
+            && (0..folds).all(|fold| harmless(of_fold(fold)))
+            && (0..series).all(|series| harmless(of_series(series)))
+    }
+}
+
+/// The mean of what is there.
+fn mean(values: impl Iterator<Item = Option<f64>>) -> Option<f64> {
+    let (sum, count) = values.flatten().fold((0.0, 0.0), |(sum, count), value| (sum + value, count + 1.0));
+    (count > 0.0).then(|| sum / count)
 }
 
 impl Sums {
@@ -154,30 +181,22 @@ impl Sums {
                 Held { penalty: Penalty { until, ridge, copied }, reading }
             };
             let folds = self.folds(part);
-            let errors = shards::each(
-                tried.len(),
-                || (),
-                |(), i| {
-                    let (mut sum, mut count) = (0.0, 0.0);
-                    for fold in &folds {
-                        let solution = self.solve(&fold.train, own, &held(tried[i]), readings)?;
-                        let (errors, series) = fold.errors(&solution);
-                        (sum, count) = (sum + errors, count + series);
-                    }
-                    (count > 0.0).then(|| sum / count)
-                },
-            );
-            let found = || {
-                let errors = errors.iter().zip(&tried);
-                errors.filter_map(|(error, tried)| Some(((*error)?, *tried)))
+            let judge = |i: usize| {
+                let errors = folds.iter().map(|fold| {
+                    Some(fold.errors(&self.solve(&fold.train, own, &held(tried[i]), readings)?))
+                });
+                let judged = Judged(errors.collect::<Option<_>>()?);
+                Some((judged.mean()?, judged, tried[i]))
             };
-            let least = |of: &mut dyn Iterator<Item = (f64, _)>| of.min_by(|(a, _), (b, _)| a.total_cmp(b));
-            let usual = least(&mut found().filter(|(_, (reading, _))| *reading == Reading::States));
-            let best = least(&mut found());
-            // Both are logarithms.
-            let gains = best.zip(usual).is_some_and(|((best, _), (usual, _))| best < usual + WORTH.ln());
-            let chosen = if gains { best } else { usual };
-            held(chosen.map_or((Reading::States, (RIDGE, 0.0)), |(_, tried)| tried))
+            let found = shards::each(tried.len(), || (), |(), i| judge(i));
+            let least = |reading: Reading| {
+                let of_reading = found.iter().flatten().filter(|(.., tried)| tried.0 == reading);
+                of_reading.min_by(|(a, ..), (b, ..)| a.total_cmp(b))
+            };
+            let Some(usual) = least(Reading::States) else { return held((Reading::States, (RIDGE, 0.0))) };
+            let others =
+                readings.offered().into_iter().filter_map(least).filter(|other| other.1.gains(&usual.1));
+            held(others.min_by(|(a, ..), (b, ..)| a.total_cmp(b)).unwrap_or(usual).2)
         };
         (0..self.ends.len()).map(of_part).collect()
     }
@@ -202,19 +221,17 @@ impl Sums {
         let fitted = fitted.into_iter().collect::<Option<Vec<_>>>()?;
         let share = |part: usize| {
             let folds = self.folds(part);
-            let error = |share: f64| {
-                let (mut sum, mut count) = (0.0, 0.0);
-                for fold in folds.iter().filter(|fold| !fold.rows.is_empty()) {
+            let judge = |share: f64| {
+                let errors = folds.iter().filter(|fold| !fold.rows.is_empty()).map(|fold| {
                     let (squares, absolute) = &fitted[fold.number * parts + part];
-                    let (errors, series) = fold.errors(&blend(squares, absolute.as_ref()?, share));
-                    (sum, count) = (sum + errors, count + series);
-                }
-                (count > 0.0).then(|| sum / count)
+                    Some(fold.errors(&blend(squares, absolute.as_ref()?, share)))
+                });
+                let judged = Judged(errors.collect::<Option<_>>()?);
+                Some((judged.mean()?, judged, share))
             };
-            let errors = SHARES.into_iter().filter_map(|share| Some((error(share)?, share)));
-            let best = errors.min_by(|(a, _), (b, _)| a.total_cmp(b));
-            let gains = best.zip(error(0.0)).is_some_and(|((best, _), squares)| best < squares + WORTH.ln());
-            best.filter(|_| gains).map_or(0.0, |(_, share)| share)
+            let Some((_, squares, _)) = judge(0.0) else { return 0.0 };
+            let others = SHARES.into_iter().filter_map(judge).filter(|other| other.1.gains(&squares));
+            others.min_by(|(a, ..), (b, ..)| a.total_cmp(b)).map_or(0.0, |(.., share)| share)
         };
         let absolute = shards::each(parts, || (), |(), part| share(part));
         let blended = fitted.iter().enumerate().map(|(number, (squares, other))| match other {
