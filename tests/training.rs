@@ -7,6 +7,7 @@ use tidecast::config::Pipeline;
 use tidecast::dataset;
 use tidecast::model::{Model, Score};
 use tidecast::network::tensors;
+use tidecast::series::Scaling;
 use tidecast::train::{Progress, Step, resume, train};
 
 fn folder() -> PathBuf {
@@ -51,6 +52,31 @@ fn a_few_epochs_on_the_motes_beat_the_last_value() {
     let model = trained(&pipeline);
     let score = test_score(&model);
     assert!(score.mae < score.repeat_last, "{score:?}");
+}
+
+#[test]
+fn where_no_season_is_known_cells_alone_are_tried_too() {
+    let pipeline = sample("motes.toml", |pipeline| {
+        let train = &mut pipeline.train;
+        (train.memory, train.scaling) = (true, Scaling::Running);
+        (train.lookback, train.horizon, train.hidden, train.epochs) = (12, 4, 8, 1);
+    });
+    let path = &pipeline.parquet_source.as_ref().expect("the sample has history").path;
+    let data = dataset::read(&pipeline, path, |_, _| ()).expect("the sample can be read");
+    let mut said = Vec::new();
+    let learned = train(&pipeline, &data.history, data.summary, |progress| {
+        if let Progress::Chose(choices) = progress {
+            said.extend(choices.to_vec());
+        }
+        ControlFlow::Continue(())
+    });
+    let (model, outcome) = learned.expect("it trains");
+    let choice = outcome.choices.last().expect("something is chosen");
+    assert!(choice.why.contains("times with a memory"), "{choice:?}");
+    assert_eq!(model.memory.is_none(), choice.what.contains("without a memory"));
+    assert_eq!(said.last(), Some(choice));
+    let recipe = serde_json::to_value(&pipeline.train).expect("plain values");
+    assert_eq!(model.description.recipe, recipe);
 }
 
 #[test]

@@ -150,8 +150,14 @@ fn learn(
     let Some(other) = alone::pipeline(pipeline, &first.0).filter(|_| first.1.complete) else {
         return Ok(first);
     };
-    match learn_one(&other, history, data, split, checkpoint, &mut alone::quietly(report)) {
-        Ok(second) => Ok(alone::better(pipeline, first, second)),
+    let second = learn_one(&other, history, data, split, checkpoint, &mut alone::quietly(report));
+    match second {
+        Ok(second) => {
+            let said = first.1.choices.len();
+            let better = alone::better(pipeline, first, second);
+            let _ = report(Progress::Chose(&better.1.choices[said..]));
+            Ok(better)
+        }
         // A longer window may not fit into the history.
         Err(_) => Ok(first),
     }

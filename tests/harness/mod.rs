@@ -127,7 +127,8 @@ impl Case {
             (0..self.horizon).map(|i| (-50..=50).map(|e| e as f32 * (i + 1) as f32 / 50.0).collect());
         let memory = self.memory.then(|| self.remembering(&description));
         let cells = Network::new(shape, 7).expect("the shape is small");
-        let errors = ErrorQuantiles::of(errors.collect()).map(|all| Errors { all, own: vec![], widening: vec![] });
+        let errors =
+            ErrorQuantiles::of(errors.collect()).map(|all| Errors { all, own: vec![], widening: vec![0.0] });
         Model::new(description, memory, Some(cells), errors)
     }
 
