@@ -144,6 +144,23 @@ fn quantiles_and_their_probabilities_agree() {
 }
 
 #[test]
+fn a_file_may_say_how_much_restlessness_widens_the_bounds() {
+    let (mut tensors, text) = tensors::read(&bytes(), KEY).unwrap();
+    tensors.insert("error_widening".into(), tensor(&[1], &[2.0]));
+    let written = tensors::write(&tensors, KEY, &text);
+    let read = Model::from_bytes(&written).unwrap();
+    assert_eq!((read.widening(None), read.widening(Some(3))), (2.0, 2.0));
+    assert_eq!(read.to_bytes(), written);
+    assert_eq!(Case::default().model().widening(None), 0.0);
+    for wrong in [tensor(&[2], &[1.0, 1.0]), tensor(&[1], &[-1.0])] {
+        refused_tensors(
+            |tensors| drop(tensors.insert("error_widening".into(), wrong)),
+            "must be 1 numbers of at least 0",
+        );
+    }
+}
+
+#[test]
 fn another_weight_or_description_has_another_hash() {
     let case = Case::default();
     let longer = Case { lookback: case.lookback + 1, ..case.clone() };

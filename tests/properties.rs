@@ -3,6 +3,7 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 use tidecast::forecaster::{Histories, OriginView, Predictor, Unused};
+use tidecast::intervals::restlessness;
 use tidecast::network::{CellKind, Decoder, StateKind};
 use tidecast::series::{Aggregate, Gaps, Scaling, Tally};
 use tidecast::train::{Along, History, Lane, Origin, Recorder, Windows, lanes, walk};
@@ -233,6 +234,7 @@ fn trained(case: &Case, rows: &[Row]) -> Vec<Forecast> {
         walk(history, &lane, memory, &due(case, history, &lane), |origin, memory| {
             let Some(window) = windows.view(origin) else { return };
             let step = window.origin;
+            let restless = restlessness(window.values, window.scale.spread);
             let running = history.segments[origin.segment as usize].running(origin.place as usize);
             let (ahead, past) = (windows.ahead(origin), windows.past(origin));
             let view = OriginView { window, ahead, memory, past, running: &running, own };
@@ -244,7 +246,7 @@ fn trained(case: &Case, rows: &[Row]) -> Vec<Forecast> {
             let mut lists = vec![outputs.iter().map(|output| bits(*output)).collect()];
             for level in &case.levels {
                 let (bounds, quantiles) = (model.bounds(*level, own), predictor.quantiles());
-                let bound = |step| bounds.at(&outputs, quantiles, step);
+                let bound = |step| bounds.at(&outputs, quantiles, restless, step);
                 lists.push((0..case.horizon).map(|step| bits(bound(step).0)).collect());
                 lists.push((0..case.horizon).map(|step| bits(bound(step).1)).collect());
             }

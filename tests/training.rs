@@ -57,6 +57,31 @@ fn a_few_epochs_on_the_motes_beat_the_last_value() {
 }
 
 #[test]
+fn where_no_season_is_known_cells_alone_are_tried_too() {
+    let pipeline = sample("motes.toml", |pipeline| {
+        let train = &mut pipeline.train;
+        (train.memory, train.scaling) = (true, Scaling::Running);
+        (train.lookback, train.horizon, train.hidden, train.epochs) = (12, 4, 8, 1);
+    });
+    let path = &pipeline.parquet_source.as_ref().expect("the sample has history").path;
+    let data = dataset::read(&pipeline, path, |_, _| ()).expect("the sample can be read");
+    let mut said = Vec::new();
+    let learned = train(&pipeline, &data.history, data.summary, |progress| {
+        if let Progress::Chose(choices) = progress {
+            said.extend(choices.to_vec());
+        }
+        ControlFlow::Continue(())
+    });
+    let (model, outcome) = learned.expect("it trains");
+    let choice = outcome.choices.last().expect("something is chosen");
+    assert!(choice.why.contains("times with a memory"), "{choice:?}");
+    assert_eq!(model.memory.is_none(), choice.what.contains("without a memory"));
+    assert_eq!(said.last(), Some(choice));
+    let recipe = serde_json::to_value(&pipeline.train).expect("plain values");
+    assert_eq!(model.description.recipe, recipe);
+}
+
+#[test]
 fn the_same_seed_gives_the_same_file_and_another_seed_another() {
     let bytes = |seed: u64| {
         let pipeline = sample("motes.toml", |pipeline| {

@@ -9,6 +9,8 @@
 //! horizon.
 
 mod baselines;
+#[path = "../words.rs"]
+mod words;
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -22,6 +24,7 @@ use tidecast::dataset;
 use tidecast::forecaster::{OriginView, Predictor};
 use tidecast::model::Model;
 use tidecast::train::{History, Lane, Origin, Split, Windows, lanes, train_parts, walk};
+use words::Words;
 
 /// Horizons of the published tables; one model of the longest says them all.
 const HORIZONS: [usize; 4] = [96, 192, 336, 720];
@@ -91,20 +94,13 @@ fn main() {
 }
 
 fn arguments() -> Arguments {
-    let all: Vec<String> = std::env::args().skip(1).collect();
-    let after = |name: &str| all.iter().position(|a| a == name).and_then(|at| all.get(at + 1)).cloned();
-    let Some(data) = after("--data") else {
-        // A plain `cargo bench` runs all benches, and the sets are not part of the repository.
-        eprintln!("skipped: say where the sets are with cargo bench --bench ltsf -- --data DIR");
-        std::process::exit(0);
-    };
-    let sets = after("--sets").unwrap_or("h1,h2,m1,m2".into());
-    let seeds = after("--seeds").and_then(|seeds| seeds.parse().ok()).unwrap_or(1);
+    let words = Words::new();
+    let sets = words.after("--sets").unwrap_or("h1,h2,m1,m2".into());
     Arguments {
-        data: data.into(),
+        data: words.data("ltsf"),
         sets: sets.split(',').map(str::to_owned).collect(),
-        seeds,
-        cell: after("--cell"),
+        seeds: words.after("--seeds").and_then(|seeds| seeds.parse().ok()).unwrap_or(1),
+        cell: words.after("--cell"),
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::carried::Carried;
 use super::predictor::{OriginView, Predictor};
 use super::{Closing, Entry, Setup};
-use crate::intervals::Bounds;
+use crate::intervals::{Bounds, restlessness};
 use crate::model::MemoryPart;
 use crate::series::{Reading, Scale, WindowView};
 use crate::table::ForecastBuilder;
@@ -24,6 +24,8 @@ struct Job {
     scale: Scale,
     /// Number of the series among those of the description.
     own: Option<usize>,
+    /// How much the series has moved of late.
+    restlessness: f32,
 }
 
 pub struct Jobs {
@@ -161,6 +163,7 @@ impl Jobs {
             origin,
             scale,
             own,
+            restlessness: restlessness(values, scale.spread),
         });
     }
 
@@ -185,8 +188,9 @@ impl Jobs {
                 None => &self.bounds,
             };
             for (bounds, lists) in bounds.iter().zip(self.lists[1..].chunks_exact_mut(2)) {
-                fill(&mut lists[0], horizon, |step| job.scale.invert(bounds.at(said, quantiles, step).0));
-                fill(&mut lists[1], horizon, |step| job.scale.invert(bounds.at(said, quantiles, step).1));
+                let at = |step| bounds.at(said, quantiles, job.restlessness, step);
+                fill(&mut lists[0], horizon, |step| job.scale.invert(at(step).0));
+                fill(&mut lists[1], horizon, |step| job.scale.invert(at(step).1));
             }
             out.push(job.position, &job.id, &columns.targets[job.target], job.origin, &self.lists);
         }

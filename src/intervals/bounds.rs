@@ -1,5 +1,7 @@
 //! The bounds of a level: what each is counted from, how far it lies from that, and that they do not cross.
 
+use super::widening;
+
 /// What a bound is counted from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Base {
@@ -12,6 +14,8 @@ pub enum Base {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Bound {
     pub base: Base,
+    /// How much restlessness widens the offsets.
+    pub beta: f32,
     pub offsets: Vec<f32>,
 }
 
@@ -23,20 +27,21 @@ pub struct Bounds {
 }
 
 impl Bound {
-    fn at(&self, forecast: &[f32], quantiles: &[f32], step: usize) -> f32 {
+    fn at(&self, forecast: &[f32], quantiles: &[f32], restlessness: f32, step: usize) -> f32 {
         let base = match self.base {
             Base::Forecast => forecast[step],
             Base::Quantile(number) => quantiles[number * self.offsets.len() + step],
         };
-        base + self.offsets[step]
+        base + widening(self.beta, restlessness) * self.offsets[step]
     }
 }
 
 impl Bounds {
-    /// Lower and upper at a step of a forecast `[horizon]` with its learned quantiles `[quantile][horizon]`, scaled. Two that
-    /// cross change places: each is then as near to its quantile as before, or nearer.
-    pub fn at(&self, forecast: &[f32], quantiles: &[f32], step: usize) -> (f32, f32) {
-        let [lower, upper] = [&self.lower, &self.upper].map(|bound| bound.at(forecast, quantiles, step));
+    /// Lower and upper at a step of a forecast `[horizon]` with its learned quantiles `[quantile][horizon]`, scaled, of a series
+    /// that is so restless. Two that cross change places: each is then as near to its quantile as before, or nearer.
+    pub fn at(&self, forecast: &[f32], quantiles: &[f32], restlessness: f32, step: usize) -> (f32, f32) {
+        let ends = [&self.lower, &self.upper];
+        let [lower, upper] = ends.map(|bound| bound.at(forecast, quantiles, restlessness, step));
         if lower > upper { (upper, lower) } else { (lower, upper) }
     }
 }
@@ -98,11 +103,16 @@ mod tests {
 
     #[test]
     fn bounds_never_cross() {
-        let bound = |number, offset| Bound { base: Base::Quantile(number), offsets: vec![offset, -offset] };
+        let bound = |number, offset| Bound {
+            base: Base::Quantile(number),
+            beta: 0.0,
+            offsets: vec![offset, -offset],
+        };
         let bounds = Bounds { lower: bound(0, 3.0), upper: bound(1, 0.0) };
-        assert_eq!(bounds.at(&[9.0, 9.0], &[1.0, 1.0, 2.0, 2.0], 0), (2.0, 4.0));
-        assert_eq!(bounds.at(&[9.0, 9.0], &[1.0, 1.0, 2.0, 2.0], 1), (-2.0, 2.0));
-        let around = Bounds { upper: Bound { base: Base::Forecast, offsets: vec![0.5; 2] }, ..bounds };
-        assert_eq!(around.at(&[9.0, 9.0], &[1.0, 1.0, 2.0, 2.0], 0), (4.0, 9.5));
+        assert_eq!(bounds.at(&[9.0, 9.0], &[1.0, 1.0, 2.0, 2.0], 7.0, 0), (2.0, 4.0));
+        assert_eq!(bounds.at(&[9.0, 9.0], &[1.0, 1.0, 2.0, 2.0], 7.0, 1), (-2.0, 2.0));
+        let around =
+            Bounds { upper: Bound { base: Base::Forecast, beta: 2.0, offsets: vec![0.5; 2] }, ..bounds };
+        assert_eq!(around.at(&[9.0, 9.0], &[1.0, 1.0, 2.0, 2.0], 1.0, 0), (4.0, 10.5));
     }
 }

@@ -41,6 +41,8 @@ impl Corrections {
     pub fn bounds(&self, numbers: [usize; 2]) -> Bounds {
         let [lower, upper] = numbers.map(|number| Bound {
             base: Base::Quantile(number),
+            // What was learned knows how restless the series is.
+            beta: 0.0,
             offsets: self.values[number * self.horizon..][..self.horizon].to_vec(),
         });
         Bounds { lower, upper }
@@ -58,7 +60,7 @@ mod tests {
         let wrong = [0.4f32, 0.1];
         let errors = wrong.map(|q| vec![came.iter().map(|y| y - q).collect::<Vec<f32>>()]);
         let corrections = Corrections::of(errors.to_vec(), &probabilities(&[0.8]), 1).unwrap();
-        let (lower, upper) = corrections.bounds([0, 1]).at(&[0.0], &wrong, 0);
+        let (lower, upper) = corrections.bounds([0, 1]).at(&[0.0], &wrong, 1.0, 0);
         let inside = came.iter().filter(|y| (lower..=upper).contains(y)).count() as f64 / 1e4;
         assert!((inside - 0.8).abs() < 0.002 && (lower - 0.1).abs() < 1e-3, "{lower} {upper} {inside}");
     }

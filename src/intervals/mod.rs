@@ -8,9 +8,11 @@
 
 mod bounds;
 mod corrections;
+mod widening;
 
 pub use bounds::{Base, Bound, Bounds, places, probabilities, rearrange};
 pub use corrections::Corrections;
+pub use widening::{choose_widening, restlessness, widening};
 
 /// Probabilities at which the errors of all series together are kept: 0.5 %, 1 %, ..., 99.5 %.
 pub const PROBABILITIES: usize = 199;
@@ -79,10 +81,11 @@ impl ErrorQuantiles {
     }
 
     /// The bounds of the central interval that holds a share `level` of the errors: the quantiles (1 − level)/2 and
-    /// (1 + level)/2.
-    pub fn bounds(&self, level: f64) -> Bounds {
+    /// (1 + level)/2, which restlessness widens by `beta`.
+    pub fn bounds(&self, level: f64, beta: f32) -> Bounds {
         let [lower, upper] = bounds::ends(level).map(|probability| Bound {
             base: Base::Forecast,
+            beta,
             offsets: (0..self.horizon).map(|step| self.at(probability, step)).collect(),
         });
         Bounds { lower, upper }
@@ -127,7 +130,7 @@ mod tests {
         let quantiles =
             ErrorQuantiles::of(vec![errors.clone(), errors.iter().map(|e| 2.0 * e).collect()]).unwrap();
         for level in [0.5, 0.8, 0.95, 0.99] {
-            let Bounds { lower, upper } = quantiles.bounds(level);
+            let Bounds { lower, upper } = quantiles.bounds(level, 0.0);
             let (lower, upper) = (lower.offsets, upper.offsets);
             let inside = errors.iter().filter(|e| (lower[0]..=upper[0]).contains(e)).count() as f64 / 1e4;
             assert!((inside - level).abs() < 0.002, "{level}: {inside}");
@@ -141,8 +144,8 @@ mod tests {
         let (all, one) = (vec![errors.clone()], ErrorQuantiles::of_one(vec![errors.clone()]).unwrap());
         let all = ErrorQuantiles::of(all).unwrap();
         for level in [0.8, 0.95, 0.99] {
-            assert_eq!(one.bounds(level), all.bounds(level));
-            assert_eq!(all.for_one().bounds(level), all.bounds(level));
+            assert_eq!(one.bounds(level, 1.0), all.bounds(level, 1.0));
+            assert_eq!(all.for_one().bounds(level, 1.0), all.bounds(level, 1.0));
         }
         assert_eq!(ErrorQuantiles::of_one(vec![errors[..50].to_vec()]), None);
     }
@@ -150,7 +153,7 @@ mod tests {
     #[test]
     fn few_errors_bound_widely_and_none_not_at_all() {
         let quantiles = ErrorQuantiles::of(vec![vec![1.0, -1.0, 0.0]]).unwrap();
-        assert_eq!(quantiles.bounds(0.8).at(&[2.0], &[], 0), (1.0, 3.0));
+        assert_eq!(quantiles.bounds(0.8, 0.5).at(&[2.0], &[], 2.0, 0), (0.0, 4.0));
         assert_eq!(ErrorQuantiles::of(vec![vec![1.0], vec![]]), None);
     }
 

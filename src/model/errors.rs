@@ -14,12 +14,17 @@ pub(super) const CORRECTIONS: &str = "quantile_corrections";
 /// Name of the tensor `[series x quantile x horizon]` of the series that have coefficients of their own.
 pub(super) const OWN_CORRECTIONS: &str = "own_quantile_corrections";
 
+/// Name of the tensor `[series + 1]` of how much restlessness widens the bounds; a file without it widens none.
+pub(super) const WIDENING: &str = "error_widening";
+
 /// Errors on times that were not learned from.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Errors {
     pub all: ErrorQuantiles,
     /// Of each series that has coefficients of its own, or none.
     pub own: Vec<ErrorQuantiles>,
+    /// How much restlessness widens the bounds around a forecast: of each of those series, then of all others.
+    pub widening: Vec<f32>,
     /// Where quantiles were learned.
     pub corrected: Option<Corrected>,
 }
@@ -52,7 +57,15 @@ impl Errors {
         let own = own.ok_or(ModelError::OwnQuantiles { expected })?;
         let corrected =
             if quantiles > 0 { Some(Corrected::take(tensors, horizon, quantiles, series)?) } else { None };
-        Ok(Some(Self { all, own, corrected }))
+        let widening = match tensors.remove(WIDENING) {
+            None => vec![0.0; own.len() + 1],
+            Some(Tensor { shape, data }) => {
+                let expected = own.len() + 1;
+                let sound = shape == [expected] && data.iter().all(|beta| beta.is_finite() && *beta >= 0.0);
+                Some(data).filter(|_| sound).ok_or(ModelError::Widening { expected })?
+            }
+        };
+        Ok(Some(Self { all, own, widening, corrected }))
     }
 
     pub(super) fn insert(&self, horizon: usize, tensors: &mut Tensors) {
@@ -64,6 +77,9 @@ impl Errors {
         put(QUANTILES, vec![PROBABILITIES, horizon], self.all.values().to_vec());
         let own = self.own.iter().flat_map(ErrorQuantiles::values).copied().collect();
         put(OWN_QUANTILES, vec![self.own.len(), OWN_PROBABILITIES.len(), horizon], own);
+        if self.widening.iter().any(|beta| *beta > 0.0) {
+            put(WIDENING, vec![self.widening.len()], self.widening.clone());
+        }
         if let Some(Corrected { all, own }) = &self.corrected {
             let quantiles = all.values().len() / horizon;
             put(CORRECTIONS, vec![quantiles, horizon], all.values().to_vec());

@@ -16,7 +16,7 @@ pub use errors::{Corrected, Errors};
 pub use mix::{EXPERTS, Expert, Mix};
 
 use crate::intervals::{self, Bounds, PROBABILITIES};
-use errors::{CORRECTIONS, OWN_CORRECTIONS, OWN_QUANTILES, QUANTILES};
+use errors::{CORRECTIONS, OWN_CORRECTIONS, OWN_QUANTILES, QUANTILES, WIDENING};
 
 use crate::network::memory::{self, Memory, POLES, Readout, ReadoutError};
 use crate::network::{self, Network, Tensors, TensorsError, WeightsError};
@@ -66,6 +66,8 @@ pub enum ModelError {
     Mix { expected: [usize; 3] },
     #[error("tensor {QUANTILES:?} must be {PROBABILITIES} x {horizon} values that rise with the probability")]
     Quantiles { horizon: usize },
+    #[error("tensor {WIDENING:?} must be {expected} numbers of at least 0")]
+    Widening { expected: usize },
     #[error("tensor {OWN_QUANTILES:?} must be {expected:?} values that rise with the probability")]
     OwnQuantiles { expected: [usize; 3] },
     #[error(
@@ -158,7 +160,11 @@ impl Model {
         if let (Some(places), Some(Corrected { all, own })) = (learned, &errors.corrected) {
             return series.and_then(|series| own.get(series)).unwrap_or(all).bounds(places);
         }
-        series.and_then(|series| errors.own.get(series)).unwrap_or(&errors.all).bounds(level)
+        let (around, beta) = match series.and_then(|series| Some((errors.own.get(series)?, series))) {
+            Some((own, series)) => (own, errors.widening[series]),
+            None => (&errors.all, errors.widening[errors.own.len()]),
+        };
+        around.bounds(level, beta)
     }
 }
 

@@ -113,6 +113,9 @@ mod tests {
             layers: 2,
             horizon: 1,
             known: 0,
+            quantiles: 0,
+            embedding: 0,
+            series: 0,
             decoder: Decoder::Direct,
         };
         let mut state = State::zeros(&shape, 1);

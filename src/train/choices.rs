@@ -5,6 +5,9 @@ use crate::config::Pipeline;
 use crate::model::MemoryPart;
 use crate::network::memory::Memory;
 
+use super::readings::{self, RECENT, Reading, Readings};
+use super::regression::{self, BLOCKS};
+use super::solutions::Held;
 use super::walk::Lane;
 use super::windows::Split;
 use super::{History, mix};
@@ -21,6 +24,7 @@ pub struct Choice {
 pub struct Chosen {
     pub poles: Vec<[f32; 2]>,
     pub part: MemoryPart,
+    pub readings: Readings,
     /// Observed steps of a series before its first forecast.
     pub warm: u64,
     pub choices: Vec<Choice>,
@@ -33,8 +37,15 @@ const DAY: i64 = 24 * HOUR;
 const HARMONICS: i64 = 12;
 /// Days over which the resonators of the day decay: from what yesterday was like to what the fortnight was.
 const DAYS: [i64; 4] = [1, 3, 7, 14];
-/// Values before the last one that the readout sees as they are.
-const RECENT: usize = 23;
+/// Values before the last one that a readout may see as they are, at most: two weeks of hours, a day and some hours of
+/// five minutes.
+const RECENT_MOST: i64 = 335;
+/// Days of them.
+const RECENT_DAYS: i64 = 2;
+/// Days that a series has to have for what came a day before to be tried as it is.
+const DAYS_SEEN: i64 = 4;
+/// Numbers of the sums that all series with coefficients of their own may have together: 512 MiB.
+const SUMS_MOST: usize = 64 << 20;
 /// Series of which something of their own is learned, at most: in the memory each adds some forty numbers a step of the
 /// horizon to the file.
 pub const OWN_MOST: usize = 256;
@@ -106,7 +117,8 @@ pub fn memory(pipeline: &Pipeline, history: &History, lanes: &[Lane], split: Spl
         );
     }
     let copied = copied.into_iter().map(|pole| Memory::places(&poles, pole)[0]).collect();
-    let mix = mix::part(pipeline.train.horizon, day.map(|day| day as usize));
+    let season = whole(DAY).filter(|day| *day * DAYS_SEEN <= steps);
+    let mix = mix::part(pipeline.train.horizon, season.map(|day| day as usize));
     chose(
         format!(
             "the first {} steps of the horizon are mixed with medians and repetitions",
@@ -121,8 +133,76 @@ pub fn memory(pipeline: &Pipeline, history: &History, lanes: &[Lane], split: Spl
         "by then the memory has seen the season, and the scale is known".into(),
     );
     let context = pipeline.train.context;
-    let part = MemoryPart { context, recent: RECENT, copied, mix: Some(mix), penalties: Vec::new() };
-    Chosen { poles, part, warm, choices }
+    let mut part = MemoryPart { context, recent: RECENT, copied, mix: Some(mix), penalties: Vec::new() };
+    let own = if lanes.len() > OWN_MOST { 1 } else { lanes.len().max(1) };
+    let readings = readings(pipeline, (history, own), &mut part, &poles, (decays.len(), season));
+    if readings.keep.is_some() {
+        chose(
+            format!("what the memory's readout reads, of its states and the last {} values", part.recent + 1),
+            "the history is small enough to compare, on parts of it that were not fitted".into(),
+        );
+    }
+    Chosen { poles, part, readings, warm, choices }
+}
+
+/// What the readout may read: in a small history also more of the recent values as they are, if they can be afforded.
+fn readings(
+    pipeline: &Pipeline,
+    // With how many series have sums of their own.
+    (history, own): (&History, usize),
+    part: &mut MemoryPart,
+    poles: &[[f32; 2]],
+    (plain, day): (usize, Option<i64>),
+) -> Readings {
+    let complex = poles.iter().filter(|pole| pole[1] != 0.0).count();
+    let (states, horizon) = (poles.len() + complex, pipeline.train.horizon);
+    let steps: usize = history.segments.iter().map(|segment| segment.values.len()).sum();
+    let rows = steps.saturating_sub(history.segments.len() * horizon);
+    let keep = |recent: usize| readings::keep(rows, states + recent + 1 + part.copied.len(), horizon);
+    let recent = day.map_or(0, |day| (RECENT_DAYS * day - 1).min(RECENT_MOST)) as usize;
+    let sums = own * (BLOCKS + 1) * regression::parts(horizon).len();
+    let affordable = (states + recent + 1 + part.copied.len()).pow(2) * sums <= SUMS_MOST;
+    // A series that often starts anew would often be silent for as long.
+    let after =
+        history.segments.iter().map(|segment| segment.values.len().saturating_sub(recent)).sum::<usize>();
+    if recent > RECENT && affordable && keep(recent).is_some() && after * 10 >= steps * 8 {
+        part.recent = recent;
+    }
+    let keep = keep(part.recent).map(|every| regression::stride(every, pipeline.rules.grid.every));
+    Readings { plain, states, recent: part.recent, keep }
+}
+
+impl Chosen {
+    /// Leaves the recent values at the latest ones.
+    pub fn shorten(&mut self) {
+        (self.part.recent, self.readings.recent) = (RECENT, RECENT);
+    }
+}
+
+/// What was chosen for the readouts, where it is not what is usual.
+pub fn readouts(held: &[Held], absolute: &[f64]) -> Vec<Choice> {
+    let mut choices = Vec::new();
+    let mut first = 0;
+    for (held, absolute) in held.iter().zip(absolute) {
+        let steps = format!("steps {} to {} of the horizon", first + 1, held.penalty.until);
+        first = held.penalty.until;
+        if held.reading != Reading::States {
+            choices.push(Choice {
+                what: format!("{steps}: the readout reads {}", held.reading.words()),
+                why: "it errs less so on parts of the history that were not fitted".into(),
+            });
+        }
+        if *absolute > 0.0 {
+            choices.push(Choice {
+                what: format!(
+                    "{steps}: {:.0}% of the readout is fitted by absolute errors",
+                    100.0 * absolute
+                ),
+                why: "against squares they err less on parts of the history that were not fitted".into(),
+            });
+        }
+    }
+    choices
 }
 
 /// The series of which something of their own is learned, by id and target, in the order of the lanes; none where they are

@@ -74,7 +74,7 @@ fn example(
         let values = said.values.iter().enumerate().map(|(i, scaled)| (time(i), value(*scaled)));
         let bounds = around.iter().flat_map(|around| {
             let bound = |i: usize| {
-                let (lower, upper) = around.at(said.values, said.quantiles, i);
+                let (lower, upper) = around.at(said.values, said.quantiles, said.restlessness, i);
                 (time(i), value(lower), value(upper))
             };
             (0..horizon).map(bound)

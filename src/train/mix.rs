@@ -18,6 +18,8 @@ const ERRORS_OF_ALL: usize = 100_000;
 const VALIDATION_COUNTS: f64 = 3.0;
 /// A mix is only taken where its error is below this part of the best single forecast's: what is gained by less is chance.
 const WORTH: f64 = 0.99;
+/// Mean errors below this part of a spread say nothing about which forecast is better.
+const LEAST_ERROR: f64 = 1e-4;
 /// Steps of the descent.
 const STEPS: usize = 150;
 
@@ -46,6 +48,16 @@ impl Errors {
         kept
     }
 
+    /// Lets all errors together count `counts` times the mean error of the best single forecast: a restless time says no more
+    /// about the weights than a calm one.
+    fn level(mut self, counts: f64) -> Self {
+        let least = (0..EXPERTS).map(|expert| self.loss(&single(expert))).fold(f64::INFINITY, f64::min);
+        let number = self.came.len() as f64;
+        let level = (counts * number / least.max(LEAST_ERROR * number)) as f32;
+        self.counts.iter_mut().for_each(|count| *count *= level);
+        self
+    }
+
     fn append(&mut self, other: &Self) {
         self.said.extend(&other.said);
         self.came.extend(&other.came);
@@ -60,7 +72,6 @@ impl Errors {
     /// Weights with the least sum of absolute errors, by exponentiated gradient (Kivinen and Warmuth 1997):
     /// w ← w exp(-η g) / Σ w exp(-η g), where g is the slope in units of the best single expert's error.
     fn weights(&self) -> [f64; EXPERTS] {
-        let single = |expert: usize| std::array::from_fn(|other| f64::from(u8::from(other == expert)));
         let losses: [f64; EXPERTS] = std::array::from_fn(|expert| self.loss(&single(expert)));
         let best = (0..EXPERTS).min_by(|a, b| losses[*a].total_cmp(&losses[*b])).expect("there are experts");
         if losses[best] <= 0.0 {
@@ -90,6 +101,11 @@ impl Errors {
         }
         if least <= WORTH * losses[best] { found } else { single(best) }
     }
+}
+
+/// All weight on one.
+fn single(expert: usize) -> [f64; EXPERTS] {
+    std::array::from_fn(|other| f64::from(u8::from(other == expert)))
 }
 
 fn dot(weights: &[f64; EXPERTS], said: &[f32; EXPERTS]) -> f64 {
@@ -143,7 +159,7 @@ fn gather(
 ) -> Vec<Errors> {
     let ends = &mix.part.ends;
     let origins = sampled(windows, lane, split, *ends.last().expect("a mix has parts"));
-    let mut errors = vec![Errors::default(); ends.len()];
+    let mut errors = vec![vec![Errors::default(); BLOCKS + 1]; ends.len()];
     replay(windows, (number, lane), folds, &|step| block(split, step), &origins, |said: Said<'_>| {
         let segment = &windows.history.segments[said.origin.segment as usize];
         let place = said.origin.place as usize;
@@ -152,20 +168,28 @@ fn gather(
         }
         let running = segment.running(place);
         let anchors = Anchors::new(windows.past(said.origin), &running, said.scale, Some(mix));
-        let counts = if block(split, segment.step(place)) == BLOCKS { VALIDATION_COUNTS } else { 1.0 };
+        let block = block(split, segment.step(place));
         let mut first = 0;
         for (errors, end) in errors.iter_mut().zip(ends) {
             for i in first..*end {
                 if segment.observed[place + 1 + i] {
                     let all = Expert::ALL.map(|expert| anchors.says(expert, i, said.values[i]));
-                    errors.push(all, said.scale.apply(segment.values[place + 1 + i]), counts);
+                    errors[block].push(all, said.scale.apply(segment.values[place + 1 + i]), 1.0);
                 }
             }
             first = *end;
         }
     });
-    // Long parts of the horizon bring more errors than are needed.
-    errors.iter().map(|errors| errors.thinned(errors.came.len().div_ceil(ERRORS * (BLOCKS + 1)))).collect()
+    let all = errors.into_iter().map(|blocks| {
+        let mut all = Errors::default();
+        for (block, errors) in blocks.into_iter().enumerate() {
+            let counts = if block == BLOCKS { VALIDATION_COUNTS } else { 1.0 };
+            // Long parts of the horizon bring more errors than are needed.
+            all.append(&errors.thinned(errors.came.len().div_ceil(ERRORS)).level(counts));
+        }
+        all
+    });
+    all.collect()
 }
 
 /// Origins of a lane spread evenly over each block, whose mixed part of the horizon lies in the same run and part.
@@ -221,6 +245,17 @@ mod tests {
     fn where_nothing_is_gained_the_memory_stands_alone() {
         assert_eq!(errors(0.01).weights(), [1.0, 0.0, 0.0, 0.0, 0.0]);
         assert_eq!(Errors::default().weights(), [1.0, 0.0, 0.0, 0.0, 0.0]);
+    }
+
+    #[test]
+    fn a_block_counts_as_much_whatever_its_errors() {
+        let counted = |far: f32| {
+            let mut errors = errors(1.0);
+            errors.said.iter_mut().flatten().chain(&mut errors.came).for_each(|number| *number *= far);
+            let level = errors.level(3.0);
+            (0..EXPERTS).map(|expert| level.loss(&single(expert))).fold(f64::INFINITY, f64::min)
+        };
+        assert!((counted(1.0) - 6000.0).abs() < 1.0 && (counted(50.0) - 6000.0).abs() < 1.0);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! say is believed is chosen on the validation part.
 
 pub mod adopt;
+mod alone;
 mod cells;
 mod checkpoint;
 mod choices;
@@ -16,6 +17,7 @@ mod history;
 mod material;
 mod mix;
 mod quantiles;
+mod readings;
 mod regression;
 mod replay;
 mod schedule;
@@ -23,6 +25,7 @@ mod scores;
 mod sequences;
 pub mod shards;
 mod shares;
+mod solutions;
 mod targets;
 mod walk;
 mod windows;
@@ -47,7 +50,9 @@ use crate::network::{Shape, StateKind};
 use crate::series::{Gaps, InputSpec, Moments, Running, Scaling};
 use crate::table::time_text;
 use cells::{Learned, Stage, Taught};
-use regression::{BLOCKS, Coefficients, Regression};
+use readings::RECENT;
+use regression::{BLOCKS, Regression};
+use solutions::Coefficients;
 
 /// Most windows that the cells learn from: more of a history teach little that is new, and these take hours already.
 const MOST_TRAINED: usize = 1_000_000;
@@ -75,7 +80,7 @@ pub struct Outcome {
 /// What training tells while it goes on.
 #[derive(Clone, Debug)]
 pub enum Progress<'a> {
-    /// Chosen from the grid and the history, before anything is learned.
+    /// Chosen, from the grid and the history or by what was learned.
     Chose(&'a [Choice]),
     /// The sums of the memory's regression are gathered.
     Gathering,
@@ -140,7 +145,33 @@ pub fn train_parts(
     learn(pipeline, history, data, split, None, report)
 }
 
+/// Trains by the recipe, and where that may be better by one without a memory.
 fn learn(
+    pipeline: &Pipeline,
+    history: &History,
+    data: DataSummary,
+    split: Split,
+    checkpoint: Option<&[u8]>,
+    report: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
+) -> Result<(Model, Outcome)> {
+    let first = learn_one(pipeline, history, data.clone(), split, checkpoint, report)?;
+    let Some(other) = alone::pipeline(pipeline, &first.0).filter(|_| first.1.complete) else {
+        return Ok(first);
+    };
+    let second = learn_one(&other, history, data, split, checkpoint, &mut alone::quietly(report));
+    match second {
+        Ok(second) => {
+            let said = first.1.choices.len();
+            let better = alone::better(pipeline, first, second);
+            let _ = report(Progress::Chose(&better.1.choices[said..]));
+            Ok(better)
+        }
+        // A longer window may not fit into the history.
+        Err(_) => Ok(first),
+    }
+}
+
+fn learn_one(
     pipeline: &Pipeline,
     history: &History,
     data: DataSummary,
@@ -162,15 +193,22 @@ fn learn(
     let mut folds = Vec::new();
     let mut choices = Vec::new();
     if recipe.memory {
-        let chosen = choices::memory(pipeline, history, &lanes, split);
-        (description.warm, description.lookback) = (
-            description.warm.max(chosen.warm),
-            whole(description.lookback.max(chosen.part.recent + 1), recipe),
-        );
-        description.memory = Some(chosen.part);
-        choices = chosen.choices;
+        let mut chosen = choices::memory(pipeline, history, &lanes, split);
+        choices.append(&mut chosen.choices);
         let _ = report(Progress::Chose(&choices));
-        folds = remember(&mut description, pipeline, history, &lanes, split, &chosen.poles, report)?;
+        let (warm, window) = (description.warm, description.lookback);
+        let found = loop {
+            (description.warm, description.lookback) =
+                (warm.max(chosen.warm), whole(window.max(chosen.part.recent + 1), recipe));
+            description.memory = Some(chosen.part.clone());
+            match remember(&mut description, pipeline, history, &lanes, split, &chosen, report)? {
+                Some(found) => break found,
+                None => chosen.shorten(),
+            }
+        };
+        let _ = report(Progress::Chose(&found.1));
+        choices.extend(found.1);
+        folds = found.0;
     }
     let horizon = description.horizon;
     let together = material::together(recipe);
@@ -268,24 +306,26 @@ fn scored(
 }
 
 /// Models of the memory alone: first those fitted without one of the blocks each, last the one that serves. Writes what
-/// was chosen into the description.
+/// was chosen into the description. None where not all of the recent values are read: then none of the longer window has to
+/// be kept, and a series forecasts the sooner.
 fn remember(
     description: &mut Description,
     pipeline: &Pipeline,
     history: &History,
     lanes: &[Lane],
     split: Split,
-    poles: &[[f32; 2]],
+    chosen: &choices::Chosen,
     report: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
-) -> Result<Vec<Model>> {
+) -> Result<Option<(Vec<Model>, Vec<Choice>)>> {
+    let (poles, readings) = (&chosen.poles, &chosen.readings);
     let part = description.memory.clone().expect("the memory was described");
     let memory = Memory::new(poles, part.context).context("the memory's poles do not decay")?;
     let own = description.own();
     let features = part.features(memory.numbers(), &description.inputs, description.horizon);
     let windows = Windows { history, description, rules: &pipeline.rules };
     let _ = report(Progress::Gathering);
-    let sums = Regression { windows: &windows, part: &part, memory: &memory, lanes, split }.sums();
-    let (rows, _) = sums.rows();
+    let sums = Regression { windows: &windows, part: &part, memory: &memory, lanes, split, readings }.sums();
+    let (rows, _) = sums.counts();
     ensure!(
         rows > 0,
         "nothing to learn from: no step of the training part ({} steps of {}) has {} observed ones before it and the {} \
@@ -295,15 +335,19 @@ fn remember(
         description.warm,
         description.horizon
     );
-    let penalties = sums.choose(&own);
+    let held = sums.choose(&own, readings);
+    if readings.recent > RECENT && !held.iter().any(|held| held.reading.is_long()) {
+        return Ok(None);
+    }
+    let solutions = sums.fit(&own, &held, readings);
+    let solutions = solutions.context("the readings of the training part are too alike to learn from")?;
+    drop(sums);
     let fits = (0..BLOCKS).map(Some).chain([None]).map(|without| {
-        let fitted = sums.fit(&own, &penalties, without);
-        let Coefficients { shared, own: series } =
-            fitted.context("the readings of the training part are too alike to learn from")?;
+        let Coefficients { shared, own: series } = solutions.coefficients(without, &own);
         let horizon = description.horizon;
         let mut tensors = Readout::tensors_of(horizon, features, &own, shared, series);
         let readout = Readout::take(&mut tensors, horizon, features, own.clone())?;
-        Ok(Remembering { poles: poles.to_vec(), memory: memory.clone(), readout, mix: None })
+        Ok(Remembering { poles: poles.clone(), memory: memory.clone(), readout, mix: None })
     });
     let fits = fits.collect::<Result<Vec<_>>>()?;
     let alone = Description { cells: None, ..description.clone() };
@@ -313,9 +357,11 @@ fn remember(
     for memory in folds.iter_mut().filter_map(|model| model.memory.as_mut()) {
         memory.mix.clone_from(&mix);
     }
+    let choices = choices::readouts(&held, &solutions.absolute);
+    let penalties = held.into_iter().map(|held| held.penalty).collect();
     description.memory.as_mut().expect("the memory was described").penalties = penalties;
     let _ = report(Progress::Remembers { rows });
-    Ok(folds)
+    Ok(Some((folds, choices)))
 }
 
 fn describe(

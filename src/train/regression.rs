@@ -1,12 +1,12 @@
-//! The memory's readout by ridge regression: one pass over the history gathers sums, from which every penalty is solved,
-//! judged on the validation part, and fitted again without a part of the history.
+//! What the memory's readout is solved from: one pass over the history gathers sums, and of a small history the rows too.
 
+use super::readings::Readings;
 use super::walk::{Lane, walk};
 use super::windows::{Origin, Split, Windows};
 use super::{History, shards};
 use crate::forecaster::write_features;
-use crate::model::{MemoryPart, Penalty};
-use crate::network::memory::{Memory, MemoryState, Normal, Own, Penalties, Solution, solve};
+use crate::model::MemoryPart;
+use crate::network::memory::{Memory, MemoryState, Normal, Own, Rows};
 
 /// Parts of the training time that are left out in turn, so that what is learned on top sees errors as they are on data
 /// that the readout does not know. More parts cost more sums; with four a fit still has three quarters of the data.
@@ -23,18 +23,8 @@ const MULTIPLICATIONS: f64 = 1e12;
 /// Rows are never thinned out below this number, whatever their size.
 const ROWS_LEAST: f64 = 50_000.0;
 
-/// A mean square below this is rounding.
-const LEAST_ERROR: f64 = 1e-12;
-
 /// Spreads beyond which a row is cut off in training: one such value weighs as much as a thousand ordinary ones.
 const FARTHEST: f32 = 30.0;
-
-/// Penalties that are tried, as shares of the number of rows.
-const RIDGES: [f64; 7] = [0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0];
-/// Where nothing is there to choose on.
-const RIDGE: f64 = 0.1;
-/// Weights of the copied states that are tried; 0 is without.
-const COPIED: [f64; 2] = [0.0, 0.5];
 
 /// What the regression reads.
 pub struct Regression<'a> {
@@ -43,22 +33,18 @@ pub struct Regression<'a> {
     pub memory: &'a Memory,
     pub lanes: &'a [Lane],
     pub split: Split,
+    pub readings: &'a Readings,
 }
 
 /// The sums over all rows, apart by series, block and by how much of the horizon a row has.
 pub struct Sums {
     /// Ends of the parts of the horizon.
     pub ends: Vec<usize>,
-    shared: usize,
+    pub shared: usize,
     /// `[series][block][part]`
-    normals: Vec<Vec<Vec<Option<Normal>>>>,
-}
-
-/// Coefficients for the whole horizon: `[horizon][feature]` and `[series][own feature][horizon]`.
-#[derive(Clone, Debug)]
-pub struct Coefficients {
-    pub shared: Vec<f32>,
-    pub own: Vec<f32>,
+    pub normals: Vec<Vec<Vec<Option<Normal>>>>,
+    /// `[series][block]`, with the whole horizon; empty where they are too many to keep.
+    pub rows: Vec<Vec<Rows>>,
 }
 
 /// The ends of the parts of a horizon: halved three times, since what is far ahead is another task than what is next.
@@ -90,12 +76,7 @@ impl Regression<'_> {
         let cost = (features * (features + horizon)) as f64;
         let most = (MULTIPLICATIONS / cost).max(ROWS_LEAST);
         let steps: usize = self.history().segments.iter().map(|segment| segment.values.len()).sum();
-        let mut stride = (steps as f64 / most).ceil().max(1.0) as usize;
-        let day = 86_400_000_000 / self.windows.rules.grid.every.max(1);
-        while stride > 1 && common_factor(stride as i64, day) > 1 {
-            stride += 1;
-        }
-        stride
+        stride(steps as f64 / most, self.windows.rules.grid.every)
     }
 
     /// One pass over the history.
@@ -108,20 +89,28 @@ impl Regression<'_> {
             0 => self.lanes.chunks(self.lanes.len().div_ceil(2 * BLOCKS).max(1)).collect(),
             _ => self.lanes.chunks(1).collect(),
         };
-        let mut normals = shards::each(
+        let gathered = shards::each(
             pieces.len(),
             || (),
             |(), piece| {
-                let mut rows = Rows::new(self, &ends);
+                let mut rows = Gathering::new(self, &ends);
                 pieces[piece].iter().for_each(|lane| rows.gather(lane, stride));
                 rows.finish()
             },
         );
+        let (mut normals, mut rows): (Vec<_>, Vec<_>) = gathered.into_iter().unzip();
         if self.own().series == 0 {
             let rest = normals.split_off(1.min(normals.len()));
             rest.into_iter().for_each(|other| merge(&mut normals[0], other));
+            let rest = rows.split_off(1.min(rows.len()));
+            for (into, from) in rest.into_iter().flat_map(|other| other.into_iter().enumerate()) {
+                rows[0][into].append(from);
+            }
         }
-        Sums { ends, shared, normals }
+        if self.readings.keep.is_none() {
+            rows.clear();
+        }
+        Sums { ends, shared, normals, rows }
     }
 }
 
@@ -130,6 +119,16 @@ pub fn block(split: Split, step: i64) -> usize {
     let whole = i128::from((split.train_end - split.first).max(1));
     let place = i128::from((step - split.first).max(0)) * BLOCKS as i128 / whole;
     (place as usize).min(VALIDATION)
+}
+
+/// The first whole number from `least` on that has no factor in common with a day of steps of `every` microseconds.
+pub fn stride(least: f64, every: i64) -> usize {
+    let mut stride = least.ceil().max(1.0) as usize;
+    let day = 86_400_000_000 / every.max(1);
+    while stride > 1 && common_factor(stride as i64, day) > 1 {
+        stride += 1;
+    }
+    stride
 }
 
 fn common_factor(a: i64, b: i64) -> i64 {
@@ -147,20 +146,23 @@ fn merge(into: &mut [Vec<Option<Normal>>], from: Vec<Vec<Option<Normal>>>) {
 }
 
 /// Rows on their way into the sums, by block and part.
-struct Rows<'a> {
+struct Gathering<'a> {
     of: &'a Regression<'a>,
     own: Own,
     ends: &'a [usize],
     normals: Vec<Vec<Option<Normal>>>,
     /// Features and targets of the rows that wait.
     waiting: Vec<Vec<(Vec<f32>, Vec<f32>)>>,
+    /// Rows that are kept, by block, and how many there were to choose from.
+    kept: Vec<Rows>,
+    seen: usize,
 }
 
-impl<'a> Rows<'a> {
+impl<'a> Gathering<'a> {
     fn new(of: &'a Regression<'a>, ends: &'a [usize]) -> Self {
         let normals = vec![vec![None; ends.len()]; BLOCKS + 1];
         let waiting = vec![vec![(Vec::new(), Vec::new()); ends.len()]; BLOCKS + 1];
-        Self { of, own: of.own(), ends, normals, waiting }
+        Self { of, own: of.own(), ends, normals, waiting, kept: vec![Rows::default(); BLOCKS + 1], seen: 0 }
     }
 
     fn gather(&mut self, lane: &Lane, stride: usize) {
@@ -207,6 +209,12 @@ impl<'a> Rows<'a> {
         let last = segment.values[place];
         let way = |value: &f64| (((value - last) / scale.spread) as f32).clamp(-FARTHEST, FARTHEST);
         ys.extend(segment.values[place + 1..=place + self.ends[tail]].iter().map(way));
+        let whole = tail + 1 == self.ends.len();
+        self.seen += usize::from(whole);
+        if self.of.readings.keep.is_some_and(|every| whole && self.seen.is_multiple_of(every)) {
+            self.kept[block].xs.extend_from_slice(&xs[start..]);
+            self.kept[block].ys.extend_from_slice(&ys[ys.len() - self.ends[tail]..]);
+        }
         if xs.len() >= ROWS_AT_ONCE * (shared + own) {
             self.flush(block, tail);
         }
@@ -223,125 +231,10 @@ impl<'a> Rows<'a> {
         ys.clear();
     }
 
-    fn finish(mut self) -> Vec<Vec<Option<Normal>>> {
+    fn finish(mut self) -> (Vec<Vec<Option<Normal>>>, Vec<Rows>) {
         for block in 0..=BLOCKS {
             (0..self.ends.len()).for_each(|tail| self.flush(block, tail));
         }
-        self.normals
+        (self.normals, self.kept)
     }
-}
-
-impl Sums {
-    /// Rows that trained, and rows to choose on.
-    pub fn rows(&self) -> (u64, u64) {
-        let count = |blocks: std::ops::Range<usize>| {
-            let normals =
-                self.normals.iter().flat_map(|series| series[blocks.clone()].iter().flatten().flatten());
-            normals.map(Normal::rows).sum()
-        };
-        (count(0..BLOCKS), count(VALIDATION..BLOCKS + 1))
-    }
-
-    /// The sums over some blocks for part `part` of the horizon, a series each.
-    fn merged(&self, part: usize, blocks: impl Fn(usize) -> bool) -> Vec<Normal> {
-        let first = if part == 0 { 0 } else { self.ends[part - 1] };
-        let features = self.normals.iter().flatten().flatten().flatten().next().map_or(0, Normal::features);
-        let one = |series: &Vec<Vec<Option<Normal>>>| {
-            let mut sum = Normal::new(features, self.ends[part] - first);
-            for (_, parts) in series.iter().enumerate().filter(|(block, _)| blocks(*block)) {
-                for normal in parts[part..].iter().flatten() {
-                    sum.plus_targets(normal, first..self.ends[part]);
-                }
-            }
-            sum
-        };
-        self.normals.iter().map(one).collect()
-    }
-
-    /// Chooses the penalties of each part of the horizon: those with the least error on parts of the history that were not
-    /// fitted. These are the validation part, fitted on all training blocks, and each training block, fitted on the others:
-    /// one part of a year alone misleads. What is averaged are the logarithms of the mean squares of each series and fold, so
-    /// that a restless one counts no more than others.
-    pub fn choose(&self, own: &Own) -> Vec<Penalty> {
-        let copied = if own.series == 0 || own.copied.is_empty() { &COPIED[..1] } else { &COPIED[..] };
-        let tried: Vec<(f64, f64)> =
-            RIDGES.into_iter().flat_map(|ridge| copied.iter().map(move |copied| (ridge, *copied))).collect();
-        let of_part = |part: usize| {
-            let until = self.ends[part];
-            let penalty = |(ridge, copied)| Penalty { until, ridge, copied };
-            let folds: Vec<(Vec<Normal>, Vec<Normal>)> = (0..=BLOCKS)
-                .map(|fold| {
-                    let train = self.merged(part, |block| block < BLOCKS && block != fold);
-                    (train, self.merged(part, |block| block == fold))
-                })
-                .filter(|(train, judged)| rows(train) > 0 && rows(judged) > 0)
-                .collect();
-            let errors = shards::each(
-                tried.len(),
-                || (),
-                |(), i| {
-                    let (mut sum, mut count) = (0.0, 0.0);
-                    for (train, judged) in &folds {
-                        let solution = self.solve(train, own, &penalty(tried[i]))?;
-                        for (number, normal) in
-                            judged.iter().enumerate().filter(|(_, normal)| normal.rows() > 0)
-                        {
-                            let errors: f64 = normal.squared_errors(&solution, number).iter().sum();
-                            sum += (errors / normal.rows() as f64).max(LEAST_ERROR).ln();
-                            count += 1.0;
-                        }
-                    }
-                    let sum = sum / count;
-                    Some(sum)
-                },
-            );
-            let found = errors.into_iter().zip(&tried).filter_map(|(error, tried)| Some((error?, *tried)));
-            let best = found.min_by(|(a, _), (b, _)| a.total_cmp(b)).filter(|_| !folds.is_empty());
-            best.map_or(penalty((RIDGE, 0.0)), |(_, tried)| penalty(tried))
-        };
-        (0..self.ends.len()).map(of_part).collect()
-    }
-
-    /// Fits all parts of the horizon on the training blocks but `without`.
-    pub fn fit(&self, own: &Own, penalties: &[Penalty], without: Option<usize>) -> Option<Coefficients> {
-        let horizon = *self.ends.last()?;
-        let (features, owned) = (self.shared, own.features());
-        let mut shared = Vec::with_capacity(horizon * features);
-        let mut series = vec![0.0; own.series * owned * horizon];
-        let mut first = 0;
-        for (part, penalty) in penalties.iter().enumerate() {
-            let train = self.merged(part, |block| block < BLOCKS && Some(block) != without);
-            let solution = self.solve(&train, own, penalty)?;
-            shared.extend(solution.shared.iter().map(|w| *w as f32));
-            for (c, coefficients) in solution.own.iter().enumerate() {
-                for (place, v) in coefficients.iter().enumerate() {
-                    let (target, feature) = (place / owned, place % owned);
-                    series[(c * owned + feature) * horizon + first + target] = *v as f32;
-                }
-            }
-            first = penalty.until;
-        }
-        Some(Coefficients { shared, own: series })
-    }
-
-    fn solve(&self, train: &[Normal], own: &Own, penalty: &Penalty) -> Option<Solution> {
-        let rows = rows(train);
-        let mut squares = vec![0.0; train.first()?.features()];
-        for normal in train {
-            squares.iter_mut().zip(normal.squares()).for_each(|(sum, square)| *sum += square);
-        }
-        // A feature is brought to a mean square of 1 before its coefficient is held small.
-        let scale = |feature: usize| {
-            if squares[feature] > 0.0 { (rows as f64 / squares[feature]).sqrt() } else { 0.0 }
-        };
-        let mut scales: Vec<f64> = (0..self.shared).map(scale).collect();
-        if own.series > 0 {
-            scales.extend(own.copied.iter().map(|feature| penalty.copied * scale(*feature)));
-        }
-        solve(train, self.shared, &Penalties { ridge: penalty.ridge * rows as f64, scales })
-    }
-}
-
-fn rows(normals: &[Normal]) -> u64 {
-    normals.iter().map(Normal::rows).sum()
 }

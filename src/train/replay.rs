@@ -3,6 +3,7 @@
 use super::walk::{Lane, walk};
 use super::windows::{Origin, Windows};
 use crate::forecaster::{Carried, OriginView, Predictor};
+use crate::intervals::restlessness;
 use crate::model::Model;
 use crate::series::Scale;
 
@@ -19,6 +20,8 @@ pub struct Said<'a> {
     pub values: &'a [f32],
     /// The learned quantiles, scaled, `[quantile][horizon]`.
     pub quantiles: &'a [f32],
+    /// Of the series at the origin.
+    pub restlessness: f32,
 }
 
 /// Forecasts `origins` of a lane, which are in the order of time. All `models` have the same memory; `which` says by the
@@ -39,6 +42,7 @@ pub fn replay(
         let segment = &windows.history.segments[origin.segment as usize];
         let window = windows.view(origin).expect("origins are where windows are whole");
         let running = segment.running(origin.place as usize);
+        let restless = restlessness(window.values, window.scale.spread);
         let (ahead, past) = (windows.ahead(origin), windows.past(origin));
         let of = which(window.origin);
         let view = OriginView { window, ahead, memory, past, running: &running, own };
@@ -47,7 +51,7 @@ pub fn replay(
         if let Some(along) = &mut queue.along {
             queue.carried.extend_from_slice(along.say(windows, &models[of], origin, own));
         }
-        queue.waiting.push((done, origin, scale));
+        queue.waiting.push((done, origin, scale, restless));
         done += 1;
         if queue.waiting.len() == WIDTH {
             queue.flush(&models[of], &mut visit);
@@ -64,7 +68,7 @@ struct Queue {
     along: Option<Along>,
     /// What cells that carry their state say, `[origin][horizon]`.
     carried: Vec<f32>,
-    waiting: Vec<(usize, Origin, Scale)>,
+    waiting: Vec<(usize, Origin, Scale, f32)>,
     outputs: Vec<f32>,
 }
 
@@ -127,9 +131,9 @@ impl Queue {
         let horizon = model.description.horizon;
         let numbers = model.description.probabilities().len() * horizon;
         let outputs = self.outputs.chunks_exact(horizon).enumerate();
-        for ((number, origin, scale), (i, values)) in self.waiting.drain(..).zip(outputs) {
+        for ((number, origin, scale, restlessness), (i, values)) in self.waiting.drain(..).zip(outputs) {
             let quantiles = &self.predictor.quantiles()[i * numbers..][..numbers];
-            visit(Said { number, origin, scale, values, quantiles });
+            visit(Said { number, origin, scale, values, quantiles, restlessness });
         }
     }
 }

@@ -5,7 +5,7 @@ use super::targets::by_lane;
 use super::walk::Lane;
 use super::windows::{Origin, Split, Windows};
 use super::{History, shards};
-use crate::intervals::{Corrections, ErrorQuantiles, OWN_LEAST};
+use crate::intervals::{Corrections, ErrorQuantiles, OWN_LEAST, choose_widening, widening};
 use crate::model::{Corrected, Errors, Model, Score};
 use crate::series::{Rules, moments};
 
@@ -46,8 +46,10 @@ struct Sums {
     model: f64,
     last: f64,
     seasonal: f64,
-    /// What came less the forecast, by step.
+    /// What came less the forecast, by step of the horizon, NaN where nothing came; and how restless the series was at each
+    /// origin.
     errors: Vec<Vec<f32>>,
+    restless: Vec<f32>,
     /// What came less each learned quantile, by quantile and step.
     quantiles: Vec<Vec<Vec<f32>>>,
 }
@@ -109,14 +111,16 @@ impl<'a> Scoring<'a> {
         let sums =
             shards::each(self.lanes.len(), || (), |(), lane| score_lane(self, lane, &by_lane[lane], season));
         let probabilities = self.model.description.probabilities();
-        let series = self.model.description.series.len();
-        let own: Vec<_> =
-            sums.iter().take(series).map(|sums| ErrorQuantiles::of_one(sums.errors.clone())).collect();
-        let own_corrections: Vec<_> = sums
-            .iter()
-            .take(series)
-            .map(|sums| Corrections::of(sums.quantiles.clone(), probabilities, OWN_LEAST))
-            .collect();
+        let own: Vec<_> = shards::each(
+            self.model.description.series.len().min(sums.len()),
+            || (),
+            |(), number| {
+                let (sums, beta) = (&sums[number], sums[number].widening());
+                let own = ErrorQuantiles::of_one(sums.over(beta)).map(|own| (own, beta));
+                (own, Corrections::of(sums.quantiles.clone(), probabilities, OWN_LEAST))
+            },
+        );
+        let (own, own_corrections): (Vec<_>, Vec<_>) = own.into_iter().unzip();
         let total = sums.into_iter().reduce(Sums::plus).filter(|sums| sums.values > 0)?;
         let mean = |sum: f64| sum / total.values as f64;
         let score = Score {
@@ -127,13 +131,17 @@ impl<'a> Scoring<'a> {
             seasonal_naive: season.map(|_| mean(total.seasonal)),
             season,
         };
+        let of_all = total.widening();
+        let around = ErrorQuantiles::of(total.over(of_all));
         let corrected = Corrections::of(total.quantiles, probabilities, 1).map(|all| {
             let own = own_corrections.into_iter().map(|own| own.unwrap_or_else(|| all.clone()));
             Corrected { own: own.collect(), all }
         });
-        let errors = ErrorQuantiles::of(total.errors).map(|all| {
-            let own = own.into_iter().map(|own| own.unwrap_or_else(|| all.for_one()));
-            Errors { own: own.collect(), all, corrected }
+        let errors = around.map(|all| {
+            let own = own.into_iter().map(|own| own.unwrap_or_else(|| (all.for_one(), of_all)));
+            let (own, mut widening): (Vec<_>, Vec<_>) = own.unzip();
+            widening.push(of_all);
+            Errors { own, all, widening, corrected }
         });
         Some(Evaluation { score, errors })
     }
@@ -150,7 +158,24 @@ impl Sums {
         for (mine, theirs) in self.errors.iter_mut().zip(other.errors).chain(quantiles) {
             mine.extend(theirs);
         }
+        self.restless.extend(other.restless);
         self
+    }
+
+    /// How much restlessness widens, by the errors in the middle of the horizon.
+    fn widening(&self) -> f32 {
+        let Some(errors) = self.errors.get(self.errors.len() / 2) else { return 0.0 };
+        let pairs = errors.iter().copied().zip(self.restless.iter().copied());
+        choose_widening(&pairs.filter(|(error, _)| !error.is_nan()).collect::<Vec<_>>())
+    }
+
+    /// The errors over their widening, by step of the horizon.
+    fn over(&self, beta: f32) -> Vec<Vec<f32>> {
+        let over = |errors: &Vec<f32>| {
+            let pairs = errors.iter().zip(&self.restless).filter(|(error, _)| !error.is_nan());
+            pairs.map(|(error, restless)| error / widening(beta, *restless)).collect()
+        };
+        self.errors.iter().map(over).collect()
     }
 }
 
@@ -164,6 +189,11 @@ fn score_lane(of: &Scoring<'_>, lane: usize, origins: &[Origin], season: Option<
         let segment = &of.windows.history.segments[said.origin.segment as usize];
         let (place, unit) = (said.origin.place as usize, of.spread(&said.origin));
         sums.forecasts += 1;
+        let varies = said.scale.spread > 0.0;
+        if varies {
+            sums.restless.push(said.restlessness);
+            sums.errors.iter_mut().for_each(|errors| errors.push(f32::NAN));
+        }
         for (i, (actual, value)) in of.windows.actuals(said.origin).zip(said.values).enumerate() {
             if actual.is_nan() {
                 continue;
@@ -175,9 +205,9 @@ fn score_lane(of: &Scoring<'_>, lane: usize, origins: &[Origin], season: Option<
             // ŷ(t + h) = y(t + h - s ceil(h / s))
             sums.seasonal +=
                 season.map_or(0.0, |s| error(segment.values[place + i + 1 - s * (i + 1).div_ceil(s)]));
-            if said.scale.spread > 0.0 {
+            if let Some(error) = sums.errors[i].last_mut().filter(|_| varies) {
                 let actual = said.scale.apply(actual);
-                sums.errors[i].push(actual - value);
+                *error = actual - value;
                 let quantiles = said.quantiles.iter().skip(i).step_by(horizon);
                 sums.quantiles.iter_mut().zip(quantiles).for_each(|(errors, q)| errors[i].push(actual - q));
             }

@@ -145,6 +145,7 @@ impl Case {
         let errors = ErrorQuantiles::of(errors.collect()).map(|all| Errors {
             all,
             own: vec![],
+            widening: vec![0.7],
             corrected: self.corrected(),
         });
         Model::new(description, memory, Some(cells), errors)

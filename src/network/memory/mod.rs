@@ -11,9 +11,11 @@
 //! every 2π/ω steps. Being linear, the states of readings in any unit are those of scaled readings times the unit, so they
 //! are carried unscaled, and what reads them divides by the scale of the moment.
 
+mod absolute;
 mod readout;
 mod ridge;
 
+pub use absolute::{Rows, least_absolute};
 pub use readout::{Own, Readout, ReadoutError, ReadoutScratch};
 pub use ridge::{Normal, Penalties, Solution, solve};
 

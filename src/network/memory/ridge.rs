@@ -19,9 +19,9 @@ use nalgebra::{Cholesky, DMatrix, DMatrixView, Dyn};
 pub struct Normal {
     rows: u64,
     /// Σ x xᵀ
-    xx: DMatrix<f64>,
+    pub(super) xx: DMatrix<f64>,
     /// Σ x yᵀ
-    xy: DMatrix<f64>,
+    pub(super) xy: DMatrix<f64>,
     /// Σ y² of each target
     yy: Vec<f64>,
 }
@@ -130,7 +130,7 @@ impl Normal {
         (0..self.targets()).map(error).collect()
     }
 
-    fn weights(&self, solution: &Solution, number: usize) -> DMatrix<f64> {
+    pub(super) fn weights(&self, solution: &Solution, number: usize) -> DMatrix<f64> {
         let targets = self.targets();
         let shared = solution.shared.len() / targets.max(1);
         let own = solution.own.get(number);
@@ -148,56 +148,99 @@ impl Normal {
 /// # Panics
 /// If the series have different features or targets, or `penalties` another number of scales.
 pub fn solve(series: &[Normal], shared: usize, penalties: &Penalties) -> Option<Solution> {
-    let (features, targets) = series.first().map_or((0, 0), |first| (first.features(), first.targets()));
-    let own = features - shared;
-    assert_eq!(penalties.scales.len(), features, "a scale a feature");
-    let mut whole = DMatrix::zeros(shared, shared);
-    let mut right = DMatrix::zeros(shared, targets);
-    let mut eliminated = Vec::with_capacity(series.len());
-    for normal in series {
-        assert_eq!(
-            (normal.features(), normal.targets()),
-            (features, targets),
-            "all series have the same columns"
-        );
-        let (xx, xy) = scaled(normal, &penalties.scales);
-        whole += xx.view((0, 0), (shared, shared));
-        right += xy.rows(0, shared);
-        if own == 0 {
-            continue;
-        }
-        // C V = R - Bᵀ W: V = C⁻¹ R - C⁻¹ Bᵀ W, and what is left of the equations of W is
-        // (A - B C⁻¹ Bᵀ) W = (P - B C⁻¹ R)
-        let corner = factor(xx.view((shared, shared), (own, own)), penalties.ridge)?;
-        let by_own = xx.view((0, shared), (shared, own)).into_owned();
-        let through_shared = corner.solve(&by_own.transpose());
-        let through_targets = corner.solve(&xy.rows(shared, own).into_owned());
-        whole.gemm(-1.0, &by_own, &through_shared, 1.0);
-        right.gemm(-1.0, &by_own, &through_targets, 1.0);
-        eliminated.push((through_shared, through_targets));
-    }
-    let w = factor(whole.as_view(), penalties.ridge)?.solve(&right);
-    let own = eliminated.into_iter().map(|(through_shared, mut v)| {
-        v.gemm(-1.0, &through_shared, &w, 1.0);
-        unscaled(&v, &penalties.scales[shared..])
-    });
-    let own: Vec<_> = own.collect();
-    let solution = Solution { shared: unscaled(&w, &penalties.scales[..shared]), own };
-    let finite = |numbers: &Vec<f64>| numbers.iter().all(|number| number.is_finite());
-    (finite(&solution.shared) && solution.own.iter().all(finite)).then_some(solution)
+    Equations::new(series, shared, penalties)?.solve(series.iter().map(|normal| &normal.xy))
 }
 
-/// The sums of features multiplied by their scales.
-fn scaled(normal: &Normal, scales: &[f64]) -> (DMatrix<f64>, DMatrix<f64>) {
-    let mut xx = normal.xx.clone();
-    let mut xy = normal.xy.clone();
-    for (column, scale) in scales.iter().enumerate() {
-        xx.column_mut(column).iter_mut().zip(scales).for_each(|(sum, other)| *sum *= scale * other);
+/// The equations of the least penalised squares, factored: they can be solved for other targets of the same rows.
+pub(super) struct Equations {
+    features: usize,
+    shared: usize,
+    /// Features that have a scale, and how many of them are shared; the others are left out.
+    kept: Vec<usize>,
+    shared_kept: usize,
+    scales: Vec<f64>,
+    /// B, C and C⁻¹ Bᵀ of each series.
+    series: Vec<(DMatrix<f64>, Cholesky<f64, Dyn>, DMatrix<f64>)>,
+    whole: Cholesky<f64, Dyn>,
+}
+
+impl Equations {
+    /// As [`solve`], before the targets.
+    pub(super) fn new(series: &[Normal], shared: usize, penalties: &Penalties) -> Option<Self> {
+        let features = series.first().map_or(0, Normal::features);
+        assert_eq!(penalties.scales.len(), features, "a scale a feature");
+        let kept: Vec<usize> = (0..features).filter(|feature| penalties.scales[*feature] != 0.0).collect();
+        let shared_kept = kept.partition_point(|feature| *feature < shared);
+        let scales: Vec<f64> = kept.iter().map(|feature| penalties.scales[*feature]).collect();
+        let own = kept.len() - shared_kept;
+        let mut whole = DMatrix::zeros(shared_kept, shared_kept);
+        let mut eliminated = Vec::with_capacity(series.len());
+        for normal in series {
+            assert_eq!(normal.features(), features, "all series have the same columns");
+            // Of features multiplied by their scales.
+            let xx = DMatrix::from_fn(kept.len(), kept.len(), |i, j| {
+                normal.xx[(kept[i], kept[j])] * (scales[i] * scales[j])
+            });
+            whole += xx.view((0, 0), (shared_kept, shared_kept));
+            if own == 0 {
+                continue;
+            }
+            // C V = R - Bᵀ W: V = C⁻¹ R - C⁻¹ Bᵀ W, and what is left of the equations of W is
+            // (A - B C⁻¹ Bᵀ) W = (P - B C⁻¹ R)
+            let corner = factor(xx.view((shared_kept, shared_kept), (own, own)), penalties.ridge)?;
+            let by_own = xx.view((0, shared_kept), (shared_kept, own)).into_owned();
+            let through_shared = corner.solve(&by_own.transpose());
+            whole.gemm(-1.0, &by_own, &through_shared, 1.0);
+            eliminated.push((by_own, corner, through_shared));
+        }
+        let whole = factor(whole.as_view(), penalties.ridge)?;
+        Some(Self { features, shared, kept, shared_kept, scales, series: eliminated, whole })
     }
-    for mut column in xy.column_iter_mut() {
-        column.iter_mut().zip(scales).for_each(|(sum, scale)| *sum *= scale);
+
+    /// The coefficients for Σ x yᵀ of each series; `None` if they are not finite.
+    pub(super) fn solve<'a>(&self, sums: impl Iterator<Item = &'a DMatrix<f64>>) -> Option<Solution> {
+        let own = self.kept.len() - self.shared_kept;
+        let mut right: Option<DMatrix<f64>> = None;
+        let mut count = 0;
+        let mut eliminated = Vec::with_capacity(self.series.len());
+        for xy in sums {
+            let xy =
+                DMatrix::from_fn(self.kept.len(), xy.ncols(), |i, j| xy[(self.kept[i], j)] * self.scales[i]);
+            let right = right.get_or_insert_with(|| DMatrix::zeros(self.shared_kept, xy.ncols()));
+            *right += xy.rows(0, self.shared_kept);
+            if own > 0 {
+                let (by_own, corner, _) = &self.series[count];
+                let through_targets = corner.solve(&xy.rows(self.shared_kept, own).into_owned());
+                right.gemm(-1.0, by_own, &through_targets, 1.0);
+                eliminated.push(through_targets);
+            }
+            count += 1;
+        }
+        let w = self.whole.solve(&right?);
+        let shared = self.unscaled(&w, 0..self.shared_kept, 0..self.shared);
+        let series = (0..count).map(|number| {
+            let mut v = eliminated.get(number).cloned().unwrap_or_else(|| DMatrix::zeros(0, w.ncols()));
+            if own > 0 {
+                v.gemm(-1.0, &self.series[number].2, &w, 1.0);
+            }
+            self.unscaled(&v, self.shared_kept..self.kept.len(), self.shared..self.features)
+        });
+        let own = if self.features > self.shared { series.collect() } else { Vec::new() };
+        let solution = Solution { shared, own };
+        let finite = |numbers: &Vec<f64>| numbers.iter().all(|number| number.is_finite());
+        (finite(&solution.shared) && solution.own.iter().all(finite)).then_some(solution)
     }
-    (xx, xy)
+
+    /// From coefficients of the kept features in `range`, scaled, to those of all features in `of`, `[target][feature]`.
+    fn unscaled(&self, weights: &DMatrix<f64>, range: Range<usize>, of: Range<usize>) -> Vec<f64> {
+        let mut all = vec![0.0; of.len() * weights.ncols()];
+        for (target, column) in weights.column_iter().enumerate() {
+            for (w, place) in column.iter().zip(range.clone()) {
+                all[target * of.len() + self.kept[place] - of.start] = w * self.scales[place];
+            }
+        }
+        all
+    }
 }
 
 fn factor(matrix: DMatrixView<'_, f64>, ridge: f64) -> Option<Cholesky<f64, Dyn>> {
@@ -206,14 +249,6 @@ fn factor(matrix: DMatrixView<'_, f64>, ridge: f64) -> Option<Cholesky<f64, Dyn>
         matrix[(i, i)] += ridge;
     }
     Cholesky::new(matrix)
-}
-
-/// From coefficients of scaled features, features x targets, to those of the features, `[target][feature]`.
-fn unscaled(weights: &DMatrix<f64>, scales: &[f64]) -> Vec<f64> {
-    weights
-        .column_iter()
-        .flat_map(|column| column.iter().zip(scales).map(|(w, s)| w * s).collect::<Vec<_>>())
-        .collect()
 }
 
 #[cfg(test)]
