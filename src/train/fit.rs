@@ -149,6 +149,8 @@ impl Fit<'_> {
         let scored = shards::each(chunks.len(), workspace, |(inputs, scratch, targets, factors), shard| {
             read(windows, train, chunks[shard], inputs, targets);
             dropout.factors(chunks[shard], hidden, factors);
+            let examples = chunks[shard].iter().enumerate();
+            examples.filter(|(_, e)| dropout.hides(**e)).for_each(|(window, _)| inputs.hide_series(window));
             let probabilities = windows.description.probabilities();
             let lesson = Lesson { targets, loss: recipe.loss, probabilities, factors };
             network.loss_and_gradients(&inputs.batch(windows.description), &lesson, scratch)

@@ -71,7 +71,7 @@ pub struct Outcome {
 /// What training tells while it goes on.
 #[derive(Clone, Debug)]
 pub enum Progress<'a> {
-    /// Chosen from the grid and the history, before anything is learned.
+    /// Chosen from the grid and the history before anything is learned, or of the cells once they were judged.
     Chose(&'a [Choice]),
     /// The sums of the memory's regression are gathered.
     Gathering,
@@ -190,6 +190,7 @@ fn learn(
         Some(part) => stage.on_top(part.network, &trained, &validated, report)?,
         None => Taught { learned: None, choices: Vec::new(), complete: true },
     };
+    let _ = report(Progress::Chose(&believed));
     choices.extend(believed);
     if description.cells.is_some() && learned.is_none() {
         choices.push(Choice {
