@@ -42,6 +42,11 @@ impl Inputs {
         spec.write_known(ahead, grow(&mut self.known, shape.horizon * shape.known));
     }
 
+    /// Reads a window that was added as one of a series that is not known.
+    pub fn hide_series(&mut self, window: usize) {
+        self.series[window] = None;
+    }
+
     pub fn len(&self) -> usize {
         self.windows
     }

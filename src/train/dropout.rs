@@ -4,6 +4,10 @@
 
 use crate::network::Random;
 
+/// The chance of an example to be read as one of a series that is not known: otherwise what the cells say without knowing the
+/// series would be of none, instead of any.
+const UNKNOWN: f32 = 0.1;
+
 /// What is left out in one epoch.
 #[derive(Clone, Copy, Debug)]
 pub struct Dropout {
@@ -26,6 +30,12 @@ impl Dropout {
             let mut random = Random::keyed(&[self.seed, self.epoch as u64, *number as u64]);
             out.extend((0..hidden).map(|_| if random.unit() < share { 0.0 } else { kept }));
         }
+    }
+
+    /// Whether the series of an example is not told in this epoch.
+    pub fn hides(&self, example: usize) -> bool {
+        // The last number sets the draw apart from those of the factors.
+        Random::keyed(&[self.seed, self.epoch as u64, example as u64, 1]).unit() < UNKNOWN
     }
 }
 
@@ -50,6 +60,16 @@ mod tests {
             // Of independent draws 1 - 2 p (1 - p) are the same.
             assert!((0.61..0.64).contains(&(same as f64 / 1e5)), "{same}");
         }
+    }
+
+    #[test]
+    fn one_series_in_ten_is_hidden_and_others_in_the_next_epoch() {
+        let hidden = |epoch| {
+            let dropout = Dropout { share: 0.0, seed: 1, epoch };
+            (0..10_000).filter(|example| dropout.hides(*example)).collect::<Vec<usize>>()
+        };
+        assert!((900..1100).contains(&hidden(1).len()), "{}", hidden(1).len());
+        assert_ne!(hidden(1), hidden(2));
     }
 
     #[test]

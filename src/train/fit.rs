@@ -137,11 +137,9 @@ impl Fit<'_> {
     fn gradients(&self, network: &Network, chosen: &[usize], dropout: Dropout) -> Scored {
         let Self { recipe, train, .. } = *self;
         let chunks: Vec<&[usize]> = chosen.chunks(train.at_once()).collect();
-        let hidden = network.shape().hidden;
-        let workspace = || (Buffers::default(), TrainScratch::new(network.shape()), Vec::new());
-        let scored = shards::each(chunks.len(), workspace, |(buffers, scratch, factors), shard| {
-            dropout.factors(chunks[shard], hidden, factors);
-            train.learn(network, (chunks[shard], factors), recipe.loss, buffers, scratch)
+        let workspace = || (Buffers::default(), TrainScratch::new(network.shape()));
+        let scored = shards::each(chunks.len(), workspace, |(buffers, scratch), shard| {
+            train.learn(network, (chunks[shard], dropout), recipe.loss, buffers, scratch)
         });
         let none = Scored { loss_sum: 0.0, count: 0, gradients: Gradients::zeros(network.shape()) };
         scored.into_iter().reduce(plus).unwrap_or(none)

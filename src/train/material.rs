@@ -1,5 +1,6 @@
 //! What the cells learn from, as the network reads it: windows, or sequences along which the state is carried.
 
+use super::dropout::Dropout;
 use super::sequences::{self, Sequences};
 use super::targets::Examples;
 use super::windows::Windows;
@@ -36,6 +37,8 @@ pub enum Material<'a> {
 pub struct Buffers {
     inputs: Inputs,
     sequences: sequences::Buffers,
+    /// Of what the head reads, `[piece][hidden]`.
+    factors: Vec<f32>,
     /// What is to be said, `[...][horizon]`, NaN where nothing is.
     pub targets: Vec<f32>,
 }
@@ -77,13 +80,20 @@ impl<'a> Material<'a> {
     pub fn learn(
         &self,
         network: &Network,
-        (chosen, factors): (&[usize], &[f32]),
+        (chosen, dropout): (&[usize], Dropout),
         loss: Loss,
         buffers: &mut Buffers,
         scratch: &mut TrainScratch,
     ) -> Scored {
         self.read(network, chosen, buffers);
-        let lesson = self.lesson(loss, &buffers.targets, factors);
+        dropout.factors(chosen, network.shape().hidden, &mut buffers.factors);
+        for (place, _) in chosen.iter().enumerate().filter(|(_, piece)| dropout.hides(**piece)) {
+            match self {
+                Self::Windows(..) => buffers.inputs.hide_series(place),
+                Self::Sequences(_) => buffers.sequences.hide_series(place),
+            }
+        }
+        let lesson = self.lesson(loss, &buffers.targets, &buffers.factors);
         match self {
             Self::Windows(windows, _) => {
                 network.loss_and_gradients(&buffers.inputs.batch(windows.description), &lesson, scratch)

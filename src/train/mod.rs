@@ -233,6 +233,7 @@ fn learn_one(
         Some(part) => stage.on_top(part.network, &trained, &validated, report)?,
         None => Taught { learned: None, choices: Vec::new(), complete: true },
     };
+    let _ = report(Progress::Chose(&believed));
     choices.extend(believed);
     if description.cells.is_some() && learned.is_none() {
         choices.push(Choice {

@@ -47,6 +47,11 @@ pub struct Buffers {
 }
 
 impl Buffers {
+    /// Reads a sequence as one of a series that is not known.
+    pub fn hide_series(&mut self, column: usize) {
+        self.series[column] = None;
+    }
+
     pub fn sequences(&self) -> network::Sequences<'_> {
         let Self { width, steps, burn_in, .. } = *self;
         let Self { inputs, known, series, .. } = self;
