@@ -149,9 +149,15 @@ fn a_file_may_say_how_much_restlessness_widens_the_bounds() {
     tensors.insert("error_widening".into(), tensor(&[1], &[2.0]));
     let written = tensors::write(&tensors, KEY, &text);
     let read = Model::from_bytes(&written).unwrap();
-    assert_eq!((read.widening(None), read.widening(Some(3))), (2.0, 2.0));
+    let widths = |model: &Model, restless: f32| {
+        let (lower, upper) = model.bounds(0.5, Some(3)).at(&[0.0; 9], &[], restless, 0);
+        upper - lower
+    };
+    assert_eq!(widths(&read, 1.0), 3.0 * widths(&read, 0.0));
     assert_eq!(read.to_bytes(), written);
-    assert_eq!(Case::default().model().widening(None), 0.0);
+    tensors.remove("error_widening");
+    let calm = Model::from_bytes(&tensors::write(&tensors, KEY, &text)).unwrap();
+    assert_eq!(widths(&calm, 1.0), widths(&read, 0.0));
     for wrong in [tensor(&[2], &[1.0, 1.0]), tensor(&[1], &[-1.0])] {
         refused_tensors(
             |tensors| drop(tensors.insert("error_widening".into(), wrong)),

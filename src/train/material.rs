@@ -135,7 +135,7 @@ impl<'a> Material<'a> {
     }
 
     fn read(&self, network: &Network, chosen: &[usize], buffers: &mut Buffers) {
-        let Buffers { inputs, sequences, targets } = buffers;
+        let Buffers { inputs, sequences, targets, .. } = buffers;
         match self {
             Self::Windows(windows, examples) => {
                 inputs.clear();
