@@ -210,7 +210,7 @@ fn score(pipeline: &Pipeline, model: &Model, history: &History, split: Split, ju
         let unit = model.description.moments(lane.target).sd;
         let (mut predictor, mut waiting, mut outputs) = (Predictor::default(), Vec::new(), Vec::new());
         let mut flush = |predictor: &mut Predictor, waiting: &mut Vec<(Origin, tidecast::series::Scale)>| {
-            predictor.run(model, &mut outputs);
+            predictor.run(model, &[], &mut outputs);
             for ((origin, scale), outputs) in
                 waiting.drain(..).zip(outputs.chunks_exact(720)).filter(|_| judged)
             {
