@@ -9,10 +9,6 @@ impl Words {
         Self(std::env::args().skip(1).collect())
     }
 
-    pub fn has(&self, name: &str) -> bool {
-        self.0.iter().any(|word| word == name)
-    }
-
     /// The word after `name`.
     pub fn after(&self, name: &str) -> Option<String> {
         let at = self.0.iter().position(|word| word == name)?;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use tidecast::config::Pipeline;
 use tidecast::dataset;
 use tidecast::model::{Model, Score};
-use tidecast::network::{StateKind, tensors};
+use tidecast::network::{Loss, StateKind, tensors};
 use tidecast::series::Scaling;
 use tidecast::train::{Progress, Step, resume, train};
 
@@ -104,6 +104,8 @@ fn pulses(state: StateKind) -> Model {
         (train.memory, train.calendar, train.state) = (false, vec![], state);
         (train.lookback, train.segment, train.horizon, train.hidden, train.epochs) = (4, 1, 3, 16, 30);
         (train.scaling, train.learning_rate, train.batch) = (Scaling::Fixed, 0.01, 64);
+        // Against absolute errors it is hard to learn more than that pulses are rare.
+        train.loss = Loss::Mse;
     });
     if state == StateKind::Carried {
         pipeline.train.lookback = 40;

@@ -25,14 +25,15 @@ use words::Words;
 fn main() {
     let words = Words::new();
     let data = words.data("heldout");
+    let has = |name: &str| std::env::args().any(|word| word == name);
     let sets = words.after("--sets").unwrap_or("sensors,motes,nab".into());
     let only = words.after("--only").unwrap_or_default();
     let mut all = Vec::new();
     for set in sets.split(',') {
         let mut of_set = Vec::new();
         for case in sets::cases(set, &data).into_iter().filter(|case| case.name.contains(&only)) {
-            let case = if words.has("--inner") { case.inner() } else { case };
-            of_set.extend(bench(case, words.has("--cells")));
+            let case = if has("--inner") { case.inner() } else { case };
+            of_set.extend(bench(case, has("--cells")));
         }
         println!("{}", summary(set, &of_set));
         all.extend(of_set);

@@ -131,3 +131,102 @@ impl Network {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::{Batch, CellKind, Loss, Random};
+
+    /// A shape whose columns are of two known series.
+    fn embedding(cell: CellKind) -> Shape {
+        Shape {
+            cell,
+            inputs: 3,
+            hidden: 4,
+            layers: 2,
+            horizon: 3,
+            known: 2,
+            quantiles: 0,
+            embedding: 2,
+            series: 2,
+            decoder: Decoder::Direct,
+        }
+    }
+
+    fn series(width: usize) -> Vec<Option<u32>> {
+        (0..width).map(|column| [None, Some(0), Some(1)][column % 3]).collect()
+    }
+
+    /// Numbers of sequences: inputs, what is known, and targets, some of them missing.
+    fn sequence_numbers(shape: &Shape, width: usize, steps: usize, burn_in: usize) -> [Vec<f32>; 3] {
+        let mut random = Random::new(31);
+        let mut draw = |count: usize| (0..count).map(|_| random.within(1.0)).collect::<Vec<f32>>();
+        let readings = (steps - burn_in) * width * shape.horizon;
+        let [inputs, known, mut targets] =
+            [draw(steps * width * shape.inputs), draw(readings * shape.known), draw(readings)];
+        targets.iter_mut().step_by(7).for_each(|target| *target = f32::NAN);
+        [inputs, known, targets]
+    }
+
+    #[test]
+    fn along_a_sequence_is_said_what_windows_from_its_beginning_say() {
+        for &cell in CellKind::ALL {
+            let shape = Shape { quantiles: 2, ..embedding(cell) };
+            let network = Network::new(shape, 3).unwrap();
+            let (width, steps, burn_in) = (67, 6, 2);
+            let series = series(width);
+            let [inputs, known, _] = sequence_numbers(&shape, width, steps, burn_in);
+            let sequences =
+                Sequences { width, steps, burn_in, inputs: &inputs, known: &known, series: &series };
+            let readings = sequences.readings();
+            let mut along = vec![0.0; readings * width * shape.outputs()];
+            let mut scratch = Scratch::new(&shape);
+            network.forecast_along(&sequences, &mut scratch, &mut along);
+            let known = known.chunks_exact(width * shape.horizon * shape.known);
+            for ((reading, known), said) in
+                (0..readings).zip(known).zip(along.chunks_exact(width * shape.outputs()))
+            {
+                let steps = burn_in + reading + 1;
+                let inputs = &inputs[..steps * width * shape.inputs];
+                let batch = Batch { width, steps, inputs, future: &[], known, series: &series };
+                let mut out = vec![0.0; said.len()];
+                network.forecast(&batch, &mut scratch, &mut out);
+                assert_eq!(out, said, "{cell}");
+            }
+        }
+    }
+
+    #[test]
+    fn gradients_along_a_sequence_are_finite_differences() {
+        for &cell in CellKind::ALL {
+            let shape = embedding(cell);
+            let network = Network::new(shape, 3).unwrap();
+            let (width, steps, burn_in) = (9, 5, 2);
+            let series = series(width);
+            let [inputs, known, targets] = sequence_numbers(&shape, width, steps, burn_in);
+            let sequences =
+                Sequences { width, steps, burn_in, inputs: &inputs, known: &known, series: &series };
+            let lesson = Lesson { targets: &targets, loss: Loss::Mse, probabilities: &[], factors: &[] };
+            let loss = |network: &Network| {
+                let mut scratch = TrainScratch::new(&shape);
+                network.loss_and_gradients_along(&sequences, &lesson, &mut scratch)
+            };
+            let scored = loss(&network);
+            assert_eq!(scored.count, targets.iter().filter(|target| !target.is_nan()).count());
+            for (name, gradient) in scored.gradients.tensors() {
+                let place = gradient.data.len() / 2;
+                let moved = |by: f32| {
+                    let mut tensors = network.tensors().clone();
+                    tensors.get_mut(name).unwrap().data[place] += by;
+                    loss(&Network::from_tensors(shape, &tensors).unwrap()).loss_sum
+                };
+                let slope = (moved(1e-2) - moved(-1e-2)) / 2e-2;
+                let found = f64::from(gradient.data[place]);
+                assert!(
+                    (slope - found).abs() < 0.02 * (1.0 + slope.abs()),
+                    "{cell} {name}: {found}, {slope}"
+                );
+            }
+        }
+    }
+}

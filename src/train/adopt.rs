@@ -4,8 +4,9 @@
 use anyhow::{Result, bail, ensure};
 use sha2::{Digest, Sha256};
 
+use super::describe::describe;
 use super::windows::Split;
-use super::{History, describe, material, parts, scorable, scored, walk};
+use super::{History, material, parts, scorable, scored, walk};
 use crate::config::{Pipeline, Train};
 use crate::model::{DataSummary, Description, Model, Share};
 use crate::network::{CellKind, Decoder, Network, Shape, StateKind, Tensors, tensors};

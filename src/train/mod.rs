@@ -10,6 +10,7 @@ mod alone;
 mod cells;
 mod checkpoint;
 mod choices;
+mod describe;
 mod dropout;
 mod examples;
 mod fit;
@@ -43,13 +44,12 @@ pub use replay::Along;
 pub use walk::{Lane, lanes, walk};
 pub use windows::{Origin, Split, Windows, origins};
 
-use crate::config::{Pipeline, Train};
-use crate::model::{CellsPart, DataSummary, Description, Model, Remembering};
+use crate::config::Pipeline;
+use crate::model::{DataSummary, Description, Model, Remembering};
 use crate::network::memory::{Memory, Readout};
-use crate::network::{Shape, StateKind};
-use crate::series::{Gaps, InputSpec, Moments, Running, Scaling};
-use crate::table::time_text;
+use crate::series::Scaling;
 use cells::{Learned, Stage, Taught};
+use describe::{describe, whole};
 use readings::RECENT;
 use regression::{BLOCKS, Regression};
 use solutions::Coefficients;
@@ -127,7 +127,7 @@ pub fn resume(
 
 /// The parts of a history by the recipe.
 fn parts(pipeline: &Pipeline, history: &History) -> Result<Split> {
-    let Train { train_part, validation_part, .. } = pipeline.train;
+    let crate::config::Train { train_part, validation_part, .. } = pipeline.train;
     Split::of(history, train_part, validation_part).context("the history is empty: no row of it was used")
 }
 
@@ -363,118 +363,4 @@ fn remember(
     description.memory.as_mut().expect("the memory was described").penalties = penalties;
     let _ = report(Progress::Remembers { rows });
     Ok(Some((folds, choices)))
-}
-
-fn describe(
-    pipeline: &Pipeline,
-    history: &History,
-    series: Vec<(String, String)>,
-    split: Split,
-    data: DataSummary,
-) -> Description {
-    let Train { memory, embedding, state, .. } = pipeline.train;
-    let Train { cell, hidden, layers, segment, lookback, horizon, decoder, scaling, .. } = pipeline.train;
-    let (columns, rules) = (&pipeline.columns, &pipeline.rules);
-    let (carries, reads) = match (cell, state) {
-        (Some(_), StateKind::Carried) => (true, false),
-        (Some(_), StateKind::Window) => (false, true),
-        (None, _) => (false, false),
-    };
-    let inputs = InputSpec {
-        change: carries,
-        mask: rules.gaps == Gaps::Missing,
-        covariates: covariate_moments(pipeline, history, split),
-        calendar: pipeline.train.calendar.clone(),
-        known_ahead: known_moments(pipeline, history, split),
-    };
-    let time = |step: i64| time_text(rules.grid.start_of(step));
-    let (width, known) = (inputs.width() * segment, inputs.known_ahead.len());
-    let levels = if pipeline.train.quantiles { &pipeline.forecast.levels[..] } else { &[] };
-    let probabilities = crate::intervals::probabilities(levels);
-    let quantiles = probabilities.len();
-    let embedded = if embedding > 0 { series.len() } else { 0 };
-    let network = |cell| Shape {
-        cell,
-        inputs: width,
-        hidden,
-        layers,
-        horizon,
-        known,
-        quantiles,
-        embedding,
-        series: embedded,
-        decoder,
-    };
-    let cells =
-        |cell| CellsPart { network: network(cell), segment, state, shares: Vec::new(), probabilities };
-    Description {
-        format: Description::FORMAT,
-        horizon,
-        // A carried state reads one step at a time, but needs as many as it was warmed by.
-        lookback: if reads { whole(lookback, &pipeline.train) } else { 1 },
-        warm: if carries { lookback as u64 } else { 0 },
-        // Without a memory and an embedding nothing of a series is its own.
-        series: if memory || embedded > 0 { series } else { Vec::new() },
-        memory: None,
-        cells: cell.map(cells),
-        rules: rules.clone(),
-        targets: columns.targets.clone(),
-        covariates: columns.covariates.clone(),
-        known_ahead: columns.known_ahead.clone(),
-        inputs,
-        scaling,
-        moments: target_moments(pipeline, history, split),
-        recipe: serde_json::to_value(&pipeline.train).unwrap_or_default(),
-        data: DataSummary {
-            series: history.ids.len(),
-            from: time(split.first),
-            until: time(split.end),
-            trained_until: time(split.train_end),
-            validated_until: time(split.validation_end),
-            ..data
-        },
-        scores: Vec::new(),
-    }
-}
-
-/// So many steps and what fills up the last segment of them.
-fn whole(steps: usize, recipe: &Train) -> usize {
-    if recipe.cell.is_some() { steps.next_multiple_of(recipe.segment) } else { steps }
-}
-
-/// Moments of all observed values of each target in the training part.
-fn target_moments(pipeline: &Pipeline, history: &History, split: Split) -> Vec<Moments> {
-    let mut sums = vec![Running::default(); pipeline.columns.targets.len()];
-    for segment in &history.segments {
-        for (place, value) in segment.values.iter().enumerate() {
-            if segment.observed[place] && segment.step(place) < split.train_end {
-                sums[segment.target].add(*value);
-            }
-        }
-    }
-    sums.iter().map(Running::moments).collect()
-}
-
-/// Moments of each covariate at all steps of the training part where it was known.
-fn covariate_moments(pipeline: &Pipeline, history: &History, split: Split) -> Vec<Moments> {
-    let mut sums = vec![Running::default(); pipeline.columns.covariates.len()];
-    for period in &history.periods {
-        for (sum, track) in sums.iter_mut().zip(&period.covariates) {
-            let trained = track.known().take_while(|(step, _)| *step < split.train_end);
-            trained.for_each(|(_, value)| sum.add(value));
-        }
-    }
-    sums.iter().map(Running::moments).collect()
-}
-
-fn known_moments(pipeline: &Pipeline, history: &History, split: Split) -> Vec<Moments> {
-    let (known, horizon) = (pipeline.columns.known_ahead.len(), pipeline.train.horizon);
-    let mut sums = vec![Running::default(); known];
-    let steps = history.periods.iter().flat_map(|period| period.ahead.range(..split.train_end));
-    for (_, ahead) in steps {
-        for (sum, values) in sums.iter_mut().zip(ahead.chunks(horizon)) {
-            values.iter().filter(|value| value.is_finite()).for_each(|value| sum.add(*value));
-        }
-    }
-    sums.iter().map(Running::moments).collect()
 }
