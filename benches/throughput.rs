@@ -1,7 +1,10 @@
-//! Readings per second: of the forecaster from batch to batch, and of a whole backfill from file to file. Prints; asserts
-//! only that memory does not grow with the number of readings.
+//! Readings per second: of the forecaster from batch to batch, of a whole backfill from file to file, and of training on a
+//! long history. Prints; asserts only that memory does not grow with the number of readings.
 //!
-//! `cargo bench` runs all of it in about two minutes; `cargo bench -- forecaster` or `-- backfill` one part.
+//! `cargo bench` runs the first two in about two minutes; `cargo bench -- forecaster` or `-- backfill` one of them.
+//! `cargo bench --bench throughput -- training` trains on a hundred million readings with nothing chosen but the horizon,
+//! which takes many minutes and a gigabyte of temporary files, and prints a line of JSON; `training 5000000 none` on so
+//! many readings, without cells.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -44,10 +47,14 @@ calendar = []
 "#;
 
 fn main() {
-    let wanted = |part: &str| {
-        let mut named = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).peekable();
-        named.peek().is_none() || named.any(|argument| argument == part)
-    };
+    let words: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
+    if let Some((first, rest)) = words.split_first()
+        && first == "training"
+    {
+        let readings = rest.first().map_or(100_000_000, |count| count.parse().expect("a number of readings"));
+        return training(readings, rest.get(1).map(String::as_str));
+    }
+    let wanted = |part: &str| words.is_empty() || words.iter().any(|word| word == part);
     if wanted("forecaster") {
         for cell in [CellKind::Gru, CellKind::Lstm] {
             forecaster(cell);
@@ -181,23 +188,46 @@ fn backfill() {
 
 /// Returns the peak resident memory, MiB.
 fn backfill_of(folder: &Path, readings: usize) -> u64 {
-    write_readings(&folder.join("readings.parquet"), readings / SERIES);
-    let started = Instant::now();
-    let mut child = Command::new(env!("CARGO_BIN_EXE_tidecast"))
-        .args(["--quiet", "backfill"])
-        .arg(folder.join("bench.toml"))
-        .stdin(Stdio::null())
-        .spawn()
-        .expect("the program starts");
-    let (mut peak, status) = (0, watch(&mut child));
-    peak = peak.max(status.1);
-    assert!(status.0, "the backfill succeeds");
-    let seconds = started.elapsed().as_secs_f64();
+    write_readings(&folder.join("readings.parquet"), readings / SERIES, MINUTE);
+    let (seconds, peak) = tidecast(folder, "--quiet backfill bench.toml");
     println!(
         "backfill of {readings} readings over {SERIES} series: {:.0} readings/s, {seconds:.1} s, {peak} MiB at most",
         readings as f64 / seconds
     );
     peak
+}
+
+/// Trains on a history of five-minute steps with the recipe as it is chosen from the data; `cell` if it is to be another.
+fn training(readings: usize, cell: Option<&str>) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let recipe = cell.map_or(String::new(), |cell| format!("cell = \"{cell}\"\n"));
+    let (before, _) = PIPELINE.split_once("[train]").expect("the pipeline has a recipe");
+    let pipeline = before.replace("every = \"1m\"", "every = \"5m\"") + "[train]\nhorizon = 24\n" + &recipe;
+    std::fs::write(folder.path().join("bench.toml"), pipeline).expect("the folder takes files");
+    write_readings(&folder.path().join("readings.parquet"), readings / SERIES, 5 * MINUTE);
+    let (seconds, peak) =
+        tidecast(folder.path(), "train bench.toml --data readings.parquet --out trained.safetensors");
+    let cell = cell.unwrap_or("as chosen");
+    println!(
+        "{}",
+        serde_json::json!({
+            "training": {"readings": readings, "series": SERIES, "cell": cell, "seconds": seconds.round(), "peak_mib": peak}
+        })
+    );
+}
+
+/// Runs the program to its end: seconds, and its peak resident memory, MiB.
+fn tidecast(folder: &Path, line: &str) -> (f64, u64) {
+    let started = Instant::now();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_tidecast"))
+        .args(line.split_whitespace())
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .spawn()
+        .expect("the program starts");
+    let (succeeded, peak) = watch(&mut child);
+    assert!(succeeded, "tidecast {line} succeeds");
+    (started.elapsed().as_secs_f64(), peak)
 }
 
 /// Whether the child succeeded, and its peak memory.
@@ -217,7 +247,7 @@ fn watch(child: &mut Child) -> (bool, u64) {
 }
 
 /// Steps of all series, in row groups of a hundred steps.
-fn write_readings(path: &Path, steps: usize) {
+fn write_readings(path: &Path, steps: usize, every: i64) {
     let utc = DataType::Datetime(TimeUnit::Microseconds, Some(TimeZone::UTC));
     let schema = Schema::from_iter([
         Field::new("sensor".into(), DataType::String),
@@ -230,7 +260,7 @@ fn write_readings(path: &Path, steps: usize) {
         let rows: Vec<(usize, usize)> =
             (first..steps.min(first + 100)).flat_map(|s| (0..SERIES).map(move |id| (s, id))).collect();
         let ids: Vec<String> = rows.iter().map(|(_, id)| format!("sensor-{id:04}")).collect();
-        let times: Vec<i64> = rows.iter().map(|(step, _)| *step as i64 * MINUTE).collect();
+        let times: Vec<i64> = rows.iter().map(|(step, _)| *step as i64 * every).collect();
         let values: Vec<f64> = rows.iter().map(|(step, id)| reading(*id, *step)).collect();
         let times = Column::new("time".into(), times).cast(&utc).expect("a number is a time");
         let columns = vec![Column::new("sensor".into(), ids), times, Column::new("value".into(), values)];

@@ -3,6 +3,7 @@
 mod broker;
 mod command_line;
 mod config;
+mod drivers;
 mod driving;
 mod embedding;
 mod evaluating;

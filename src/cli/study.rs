@@ -58,6 +58,10 @@ pub struct How {
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
 
+    /// Also write the most telling charts as one picture, an SVG file
+    #[arg(long, value_name = "FILE")]
+    pub svg: Option<PathBuf>,
+
     /// Folder in which every finished training is kept; what is there already is not done again
     #[arg(long, value_name = "FOLDER")]
     pub out: Option<PathBuf>,

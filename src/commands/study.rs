@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use crate::cli::{How, Study, StudyOf};
-use crate::report::Page;
+use crate::report::{Page, Picture};
 
 pub async fn study(arguments: Study, quiet: bool) -> Result<()> {
     match arguments.of {
@@ -21,10 +21,19 @@ pub async fn study(arguments: Study, quiet: bool) -> Result<()> {
     }
 }
 
-/// Prints what was found, and writes the page.
-fn deliver(how: &How, found: &impl Serialize, text: &str, page: impl FnOnce() -> Page) -> Result<()> {
+/// Prints what was found, and writes the page and the picture.
+fn deliver(
+    how: &How,
+    found: &impl Serialize,
+    text: &str,
+    page: impl FnOnce() -> Page,
+    picture: impl FnOnce() -> Picture,
+) -> Result<()> {
     if let Some(path) = &how.html {
         write(path, &page().html())?;
+    }
+    if let Some(path) = &how.svg {
+        write(path, &picture().svg())?;
     }
     if how.json {
         let document = serde_json::to_string_pretty(found).context("the findings are no JSON")?;
@@ -38,7 +47,7 @@ fn write(path: &Path, text: &str) -> Result<()> {
     folder
         .map_or(Ok(()), fs::create_dir_all)
         .and_then(|()| fs::write(path, text))
-        .with_context(|| format!("cannot write the page {}", path.display()))
+        .with_context(|| format!("cannot write {}", path.display()))
 }
 
 fn threads() -> usize {

@@ -45,8 +45,8 @@ pub(super) struct Key<'a> {
 }
 
 /// Twice as many dots as it is meant to be wide: SVG by plotters has whole numbers only.
-const SIZE: (u32, u32) = (1400, 720);
-const LETTERS: u32 = 31;
+pub(super) const SIZE: (u32, u32) = (1400, 720);
+pub(super) const LETTERS: u32 = 31;
 /// Of middle brightness, so that each is seen on white and on black, and told apart by the colour-blind.
 const COLOURS: [RGBColor; 8] = [
     RGBColor(0x2F, 0x7F, 0xD6),

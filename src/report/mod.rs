@@ -3,12 +3,14 @@
 
 mod axis;
 mod chart;
+mod picture;
 mod thin;
 
 use std::fmt::Write;
 
 pub use axis::{Axis, AxisKind};
 pub use chart::{Band, Chart, Line};
+pub use picture::Picture;
 
 /// A page in the making: what is added stands below what was added before.
 pub struct Page {

@@ -13,6 +13,7 @@ pub struct Plan {
     pub shares: Vec<f64>,
     /// Factors of the recipe's learning rate that are tried for every cell.
     pub rates: Vec<f64>,
+    /// Of the whole history; [`Plan::epochs`] has those of a share.
     pub epochs: usize,
     /// Most steps that a window reads.
     pub lookback: usize,
@@ -38,7 +39,7 @@ pub struct Learned {
     pub parameters: u64,
     /// After each epoch.
     pub points: Vec<Point>,
-    /// Mean absolute error on the test part, in the unit of the data.
+    /// Mean absolute error on the test part, in standard deviations of each series.
     pub test: Option<f64>,
 }
 
@@ -68,14 +69,18 @@ pub struct Setting {
 pub struct Row {
     pub data: String,
     pub share: f64,
+    /// Readings of that share that a window ends with: each is learned from once an epoch.
+    pub learned_from: usize,
     pub cell: CellKind,
     pub hidden: usize,
     pub parameters: u64,
     pub learning_rate: f64,
+    /// Whether it is the lowest or the highest that was tried: a still better one may lie beyond.
+    pub rate_at_edge: bool,
     pub seeds: usize,
     /// The least validation loss of a training.
     pub best: Option<Spread>,
-    /// On the test part, in the unit of the data.
+    /// On the test part, in standard deviations of each series.
     pub test: Option<Spread>,
     /// A validation loss that half of the trainings of every cell reach; the same for all cells of a share.
     pub target: f64,
@@ -98,20 +103,34 @@ impl Plan {
             cells: vec![CellKind::Gru, CellKind::Lstm, CellKind::LstmCoupled],
             shares: vec![0.25, 0.5, 1.0],
             rates: vec![1.0, 3.0],
-            epochs: 6,
+            epochs: 5,
             lookback: 24,
             seeds: 3,
         }
     }
 
-    /// Takes hours; meant to be stopped and taken up again.
+    /// Takes an hour; can be stopped and taken up again. A window of a day and a few epochs: what is compared are cells, each
+    /// with the same, and longer windows and more epochs cost hours and bring all of them the same little more.
     pub fn full() -> Self {
-        Self { rates: vec![0.5, 1.0, 3.0], epochs: 20, lookback: 168, seeds: 5, ..Self::quick() }
+        Self {
+            shares: vec![0.0625, 0.25, 1.0],
+            rates: vec![0.25, 0.5, 1.0, 2.0, 4.0],
+            epochs: 4,
+            seeds: 5,
+            ..Self::quick()
+        }
     }
 
-    /// The trainings that choose the learning rates, on the smallest share. `hidden` gives each cell its size.
+    /// Passes over a share of the history: a smaller one is read more often, so that it is learned from for long enough, and
+    /// less often than would make up for its size, since what is read again teaches less.
+    pub fn epochs(&self, share: f64) -> usize {
+        (self.epochs as f64 / share.sqrt()).round() as usize
+    }
+
+    /// The trainings that choose the learning rates, on the middle share: for all shares they would take as long as what is
+    /// reported. `hidden` gives each cell its size.
     pub fn tuning(&self, rate: f64, hidden: impl Fn(CellKind) -> usize) -> Vec<Setting> {
-        let share = self.shares[0];
+        let share = self.shares[self.shares.len() / 2];
         let of = |&cell: &CellKind| {
             let hidden = hidden(cell);
             let setting = move |factor: &f64| Setting {
@@ -154,8 +173,10 @@ impl Learned {
     }
 }
 
-/// One row for each share and cell, in the order of the trainings.
-pub fn rows(data: &str, done: &[(Setting, Learned)]) -> Vec<Row> {
+/// One row for each share and cell, in the order of the trainings; `tuning` are those that chose the rates.
+pub fn rows(data: &str, tuning: &[Setting], done: &[(Setting, Learned)]) -> Vec<Row> {
+    let rates = || tuning.iter().map(|setting| setting.learning_rate);
+    let edges = [rates().fold(f64::INFINITY, f64::min), rates().fold(0.0, f64::max)];
     let same_share = |a: &(Setting, Learned), b: &(Setting, Learned)| a.0.share == b.0.share;
     let mut rows = Vec::new();
     for of_share in done.chunk_by(same_share) {
@@ -168,6 +189,7 @@ pub fn rows(data: &str, done: &[(Setting, Learned)]) -> Vec<Row> {
         let target = target.fold(f64::NEG_INFINITY, f64::max);
         rows.extend(cells.into_iter().map(|group| row(data, group, target, bests(group))));
     }
+    rows.iter_mut().for_each(|row| row.rate_at_edge = edges.contains(&row.learning_rate));
     rows
 }
 
@@ -187,10 +209,12 @@ fn row(data: &str, group: &[(Setting, Learned)], target: f64, best: Option<Sprea
     Row {
         data: data.to_string(),
         share: setting.share,
+        learned_from: learned.points.first().map_or(0, |point| point.windows),
         cell: setting.cell,
         hidden: setting.hidden,
         parameters: learned.parameters,
         learning_rate: setting.learning_rate,
+        rate_at_edge: false,
         seeds: group.len(),
         best,
         test: Spread::of(&tests),
@@ -227,8 +251,9 @@ mod tests {
             (setting(CellKind::Lstm, 2), learned([4.0, 2.0, 1.0], 1.0)),
             (setting(CellKind::Lstm, 3), learned([4.0, 0.9, f64::INFINITY], 1.0)),
         ];
-        let rows = rows("x", &done);
-        assert_eq!(rows.len(), 2);
+        let tuning = [Setting { learning_rate: 0.3, ..done[0].0.clone() }, done[3].0.clone()];
+        let rows = rows("x", &tuning, &done);
+        assert!(rows.len() == 2 && rows.iter().all(|row| row.rate_at_edge));
         assert!(rows.iter().all(|row| row.target == 1.0));
         assert_eq!(rows[0].windows, Some(Spread { median: 200.0, lowest: 100.0, highest: 300.0 }));
         assert_eq!((rows[0].reached, rows[0].seconds.unwrap().highest), (1.0, 12.0));

@@ -17,6 +17,8 @@ pub struct Row {
     pub hidden: usize,
     pub parameters: u64,
     pub learning_rate: f64,
+    /// Whether it is the lowest or the highest that was tried: a still better one may lie beyond.
+    pub rate_at_edge: bool,
     pub seeds: usize,
     /// Of the errors after training, over the seeds.
     pub error: Spread,
@@ -79,7 +81,7 @@ impl Findings {
         let mut rows: Vec<Row> = Vec::new();
         // The seeds of one row follow each other.
         for group in done.chunk_by(|a, b| (Trial { seed: b.0.seed, ..a.0.clone() }) == *b.0) {
-            rows.extend(row(group));
+            rows.extend(row(&plan, group));
         }
         let mut threads: Vec<Thread> = Vec::new();
         for group in rows.chunk_by(|a, b| (a.task, a.cell, a.start) == (b.task, b.cell, b.start)) {
@@ -99,7 +101,7 @@ impl Findings {
     }
 }
 
-fn row(group: &[(&Trial, &Outcome)]) -> Option<Row> {
+fn row(plan: &Plan, group: &[(&Trial, &Outcome)]) -> Option<Row> {
     let (trial, _) = group.first()?;
     let errors: Vec<f64> = group.iter().map(|(_, outcome)| outcome.error()).collect();
     let solved: Vec<f64> =
@@ -113,6 +115,7 @@ fn row(group: &[(&Trial, &Outcome)]) -> Option<Row> {
         hidden: trial.hidden,
         parameters: trial.shape().parameters(),
         learning_rate: trial.learning_rate,
+        rate_at_edge: [plan.rates.first(), plan.rates.last()].contains(&Some(&trial.learning_rate)),
         seeds: group.len(),
         error: Spread::of(&errors)?,
         solved: solved.len() as f64 / group.len() as f64,

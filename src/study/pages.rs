@@ -4,7 +4,7 @@ use super::Task;
 use super::convergence;
 use super::findings::{Findings, Row, Spread};
 use super::plan::{Start, Variant};
-use crate::report::{Axis, AxisKind, Band, Chart, Line, Page};
+use crate::report::{Axis, AxisKind, Band, Chart, Line, Page, Picture};
 
 /// A logarithm has no place for 0. Less than this the held-out sequences cannot tell from it.
 const DRAWN_MIN: f64 = 1e-4;
@@ -55,7 +55,7 @@ pub fn memory_table(findings: &Findings, task: Task) -> Table {
             row.gap.to_string(),
             row.hidden.to_string(),
             row.parameters.to_string(),
-            row.learning_rate.to_string(),
+            rate(row.learning_rate, row.rate_at_edge),
             small(row.error.median),
             small(row.error.lowest),
             small(row.error.highest),
@@ -82,7 +82,9 @@ pub fn memory_page(findings: &Findings) -> Page {
          error of the best answer that knows nothing; 0.01 or less counts as solved. Lines are medians over seeds, bands go \
          from the best to the worst seed; an error below {DRAWN_MIN} is drawn there. \
          What is solved is stopped at once, so that errors of those that solve a task do not tell which is the better; \
-         sequences until then do. What is not solved within its sequences may yet be with more.",
+         sequences until then do. What is not solved within its sequences may yet be with more, the more so where two fifths \
+         of them brought it nowhere below nine tenths of chance: it was given up then. A learning rate at the edge of those \
+         that were tried is marked.",
         plan.seeds, plan.sequences, plan.hidden
     ));
     if findings.missing > 0 {
@@ -102,6 +104,21 @@ pub fn memory_page(findings: &Findings) -> Page {
         memory_table(findings, task).add_to(&mut page);
     }
     page
+}
+
+/// Recall beside adding for each way of starting, then timing.
+pub fn memory_picture(findings: &Findings) -> Picture {
+    let mut picture =
+        Picture::new("Errors of recurrent networks against the gap that they have to remember over");
+    for start in [Start::One, Start::Chrono, Start::Zero] {
+        for task in [Task::Recall, Task::Adding] {
+            picture.chart(errors(findings, task, start));
+        }
+    }
+    for start in [Start::One, Start::Chrono] {
+        picture.chart(errors(findings, Task::Timing, start));
+    }
+    picture
 }
 
 fn asked(task: Task) -> &'static str {
@@ -175,7 +192,7 @@ pub fn convergence_table(rows: &[convergence::Row]) -> Table {
             row.cell.to_string(),
             row.hidden.to_string(),
             row.parameters.to_string(),
-            row.learning_rate.to_string(),
+            rate(row.learning_rate, row.rate_at_edge),
             range(row.best, 4),
             range(row.test, 4),
             format!("{:.4}", row.target),
@@ -191,28 +208,45 @@ pub fn convergence_page(rows: &[convergence::Row]) -> Page {
     let mut page = Page::new("How soon recurrent networks learn");
     page.text(
         "The textbook: a GRU converges in less time and needs less data than an LSTM. Measured as `tidecast train` trains, \
-         at matched parameters, with a learning rate chosen for each cell on a seed that is not shown. Lines are medians over \
-         seeds, bands and ranges go from the lowest to the highest seed. The mark is the best validation loss of the cell \
-         that does worst (its median), so that half of the trainings of every \
-         cell come to it; the learning rate falls to its end along a cosine, and most come to it late. Seconds are those of the machine that this ran on, \
-         with whatever else it had to do.",
+         at matched parameters, a reading a step, with a learning rate chosen for each cell on a seed that is not shown and \
+         on the middle one of the shares of the history (marked where it is at the edge of those that were tried). Smaller \
+         shares are read more often. Lines are medians over seeds, bands and ranges go from the lowest to the highest seed. \
+         The mark is the best validation loss of the cell that does worst (its median), so that half of the trainings of \
+         every cell come to it; the learning rate falls to its end along a cosine, and most come to it late. Seconds are \
+         those of the machine that this ran on, with whatever else it had to do.",
     );
     for of_data in rows.chunk_by(|a, b| a.data == b.data) {
         page.heading(&of_data[0].data);
-        let whole: Vec<&convergence::Row> = of_data.iter().filter(|row| row.share == 1.0).collect();
-        type Place = fn(&(f64, f64, Spread)) -> f64;
-        let against: [(&str, Place); 2] =
-            [("windows seen", |point| point.0), ("seconds of computing", |point| point.1)];
-        for (label, place) in against {
-            page.chart(&learning(&whole, label, place));
-        }
-        page.chart(&data_needed(of_data));
+        convergence_charts(of_data).iter().for_each(|chart| page.chart(chart));
         convergence_table(of_data).add_to(&mut page);
     }
     page
 }
 
+/// Each set of data below the other: what more of the history is worth, then what more time is worth.
+pub fn convergence_picture(rows: &[convergence::Row]) -> Picture {
+    let mut picture =
+        Picture::new("Errors of recurrent networks against the history and the time that they learn from");
+    for of_data in rows.chunk_by(|a, b| a.data == b.data) {
+        let [_, seconds, readings] = convergence_charts(of_data);
+        picture.chart(readings);
+        picture.chart(seconds);
+    }
+    picture
+}
+
+/// Of one set of data: against windows, seconds, and the history.
+fn convergence_charts(rows: &[convergence::Row]) -> [Chart; 3] {
+    let whole: Vec<&convergence::Row> = rows.iter().filter(|row| row.share == 1.0).collect();
+    [
+        learning(&whole, "windows seen", |point| point.0),
+        learning(&whole, "seconds of computing", |point| point.1),
+        data_needed(rows),
+    ]
+}
+
 fn learning(rows: &[&convergence::Row], label: &str, place: fn(&(f64, f64, Spread)) -> f64) -> Chart {
+    let data = rows.first().map_or("", |row| &row.data);
     let line = |row: &&convergence::Row| Line {
         name: row.cell.to_string(),
         points: row.curve.iter().map(|point| (place(point), point.2.median)).collect(),
@@ -223,7 +257,7 @@ fn learning(rows: &[&convergence::Row], label: &str, place: fn(&(f64, f64, Sprea
         points: row.curve.iter().map(|point| (place(point), point.2.lowest, point.2.highest)).collect(),
     };
     Chart {
-        title: format!("Validation loss against {label}, all of the history"),
+        title: format!("{data}: validation loss against {label}, all of the history"),
         x: Axis { label: label.into(), kind: AxisKind::Linear },
         y: Axis { label: "validation loss, scaled".into(), kind: AxisKind::Linear },
         lines: rows.iter().map(line).collect(),
@@ -232,6 +266,7 @@ fn learning(rows: &[&convergence::Row], label: &str, place: fn(&(f64, f64, Sprea
 }
 
 fn data_needed(rows: &[convergence::Row]) -> Chart {
+    let data = rows.first().map_or("", |row| &row.data);
     let (mut lines, mut bands) = (Vec::<Line>::new(), Vec::<Band>::new());
     for row in rows {
         let Some(test) = row.test else { continue };
@@ -241,13 +276,14 @@ fn data_needed(rows: &[convergence::Row]) -> Chart {
             bands.push(Band { name, points: Vec::new() });
             lines.len() - 1
         });
-        lines[at].points.push((100.0 * row.share, test.median));
-        bands[at].points.push((100.0 * row.share, test.lowest, test.highest));
+        let readings = row.learned_from as f64;
+        lines[at].points.push((readings, test.median));
+        bands[at].points.push((readings, test.lowest, test.highest));
     }
     Chart {
-        title: "Test error against the share of the history that was learned from".into(),
-        x: Axis { label: "% of the history".into(), kind: AxisKind::Linear },
-        y: Axis { label: "mean absolute error".into(), kind: AxisKind::Linear },
+        title: format!("{data}: test error against the readings that were learned from"),
+        x: Axis { label: "readings".into(), kind: AxisKind::Log },
+        y: Axis { label: "mean absolute error, standard deviations".into(), kind: AxisKind::Linear },
         lines,
         bands,
     }
@@ -255,6 +291,10 @@ fn data_needed(rows: &[convergence::Row]) -> Chart {
 
 fn share(share: f64) -> String {
     format!("{:.0} %", 100.0 * share)
+}
+
+fn rate(rate: f64, at_edge: bool) -> String {
+    format!("{rate}{}", if at_edge { " (edge)" } else { "" })
 }
 
 fn small(error: f64) -> String {

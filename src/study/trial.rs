@@ -40,6 +40,11 @@ const CLIP: f64 = 1.0;
 const HELD_OUT: usize = 512;
 /// They are the same for every network.
 const HELD_OUT_SEED: u64 = 0x7E57;
+/// A training whose error was never below this part of chance ...
+const SIGN_OF_LEARNING: f64 = 0.9;
+/// ... after this part of its sequences is given up. Those that cost the most by far are the long ones that never learn; one
+/// that would have begun later counts as not solved, as one does that would have begun after the last sequence.
+const GIVEN_UP_AFTER: f64 = 0.4;
 /// Times a training is looked at: each costs as much as a minibatch or five, and says no more than so many points.
 const LOOKS: usize = 50;
 
@@ -48,7 +53,7 @@ impl Trial {
         Shape { cell: self.cell, hidden: self.hidden, ..shape(self.task) }
     }
 
-    /// Trains until the task is solved or the sequences are used up. `None` if `stopped` said so before.
+    /// Trains until the task is solved, the sequences are used up, or a good part of them has taught nothing. `None` if `stopped` said so before.
     ///
     /// # Panics
     /// If the sizes are those of no network.
@@ -84,6 +89,9 @@ impl Trial {
                     outcome.solved_after = Some(batch * BATCH);
                     break;
                 }
+                if batch as f64 >= GIVEN_UP_AFTER * batches as f64 && !outcome.learns(self.task) {
+                    break;
+                }
             }
         }
         Some(outcome)
@@ -94,6 +102,11 @@ impl Outcome {
     /// The error at the end.
     pub fn error(&self) -> f64 {
         self.curve.last().map_or(f64::NAN, |(_, error)| *error)
+    }
+
+    /// Whether it was ever clearly better than what knows nothing.
+    fn learns(&self, task: Task) -> bool {
+        self.curve.iter().any(|(_, error)| *error < SIGN_OF_LEARNING * task.chance())
     }
 }
 
@@ -191,6 +204,13 @@ mod tests {
         assert_eq!(outcome, serde_json::from_str(&serde_json::to_string(&outcome).unwrap()).unwrap());
         let other = Trial { seed: 2, ..first };
         assert_ne!(outcome, other.run(&|| false).unwrap());
+    }
+
+    #[test]
+    fn what_teaches_nothing_is_given_up() {
+        let stuck = Trial { learning_rate: 1e-9, sequences: 3_200, ..trial(Task::Adding, CellKind::Rnn, 10) };
+        let outcome = stuck.run(&|| false).unwrap();
+        assert_eq!(outcome.curve.last().map(|(sequences, _)| *sequences), Some(1_280), "{outcome:?}");
     }
 
     #[test]

@@ -12,7 +12,7 @@ fn a_study_of_convergence_is_kept_and_not_done_twice() {
         "{TRAIN}[source.parquet]\npath = \"in.parquet\"\n[sink.parquet]\npath = \"x\"\n"
     ));
     place.readings("in.parquet", &readings(&["a", "b"], 0..300));
-    let first = place.run(&format!("{LINE} --out kept --html pages/c.html")).succeeds();
+    let first = place.run(&format!("{LINE} --out kept --html pages/c.html --svg pages/c.svg")).succeeds();
     let kept = fs::read_to_string(place.path("kept/convergence.jsonl")).unwrap();
     // Three cells: two rates each, then three shares and three seeds.
     assert_eq!(kept.lines().count(), 3 * 2 + 3 * 3 * 3);
@@ -23,6 +23,9 @@ fn a_study_of_convergence_is_kept_and_not_done_twice() {
     }
     let page = fs::read_to_string(place.path("pages/c.html")).unwrap();
     assert_eq!(page.matches("<svg").count(), 3);
+    let picture = fs::read_to_string(place.path("pages/c.svg")).unwrap();
+    // Two charts, each in its frame.
+    assert!(picture.starts_with("<svg") && picture.matches("<svg").count() == 1 + 2 * 2, "{picture}");
 
     let again = place.run(&format!("{LINE} --out kept")).succeeds();
     assert_eq!((again.stdout, again.stderr.matches("validation loss").count()), (first.stdout, 0));

@@ -18,7 +18,7 @@ use crate::dataset::{self, Dataset};
 use crate::network::{CellKind, Shape};
 use crate::study::closest;
 use crate::study::convergence::{Learned, Plan, Point, Row, Setting, Training, rows};
-use crate::study::pages::{convergence_page, convergence_table};
+use crate::study::pages::{convergence_page, convergence_picture, convergence_table};
 use crate::train::{Progress, Split, Step, train_parts};
 
 const FILE: &str = "convergence.jsonl";
@@ -41,7 +41,7 @@ path = "ETTh1.parquet"
 path = "unused"
 [train]
 horizon = 24
-lookback = 168
+lookback = 24
 "#;
 
 /// A history to learn from.
@@ -69,13 +69,20 @@ pub fn study(arguments: &StudyConvergence, quiet: bool) -> Result<()> {
     if all.is_empty() {
         bail!("stopped before anything could be compared");
     }
-    super::deliver(how, &all, &convergence_table(&all).text(), || convergence_page(&all))
+    super::deliver(
+        how,
+        &all,
+        &convergence_table(&all).text(),
+        || convergence_page(&all),
+        || convergence_picture(&all),
+    )
 }
 
 fn histories(arguments: &StudyConvergence) -> Result<Vec<Data>> {
     let read = |name: &str, mut pipeline: Pipeline, path: &Path| -> Result<Data> {
-        // The cells alone are compared.
+        // The cells alone are compared, and as the textbook has them: a reading a step.
         pipeline.train.memory = false;
+        pipeline.train.segment = 1;
         pipeline.train.cell = pipeline.train.cell.or(Some(CellKind::default()));
         let read = dataset::read(&pipeline, path, |_, _| ())?;
         Ok(Data { name: name.to_string(), pipeline, read })
@@ -120,7 +127,7 @@ impl Study<'_> {
             return Ok(Vec::new());
         }
         let done = self.learn(ledger, &self.plan.settings(&tuned))?;
-        Ok(rows(&self.data.name, &done))
+        Ok(rows(&self.data.name, &tuning, &done))
     }
 
     /// The network of the recipe, whose number of parameters all cells are given.
@@ -172,9 +179,9 @@ impl Study<'_> {
         recipe.hidden = setting.hidden;
         recipe.learning_rate = setting.learning_rate;
         recipe.seed = setting.seed;
-        recipe.epochs = self.plan.epochs;
-        // All curves are of one length.
-        recipe.patience = self.plan.epochs;
+        recipe.epochs = self.plan.epochs(setting.share);
+        // All curves of a share are of one length.
+        recipe.patience = recipe.epochs;
         recipe.lookback = recipe.lookback.min(self.plan.lookback);
         let training = Training {
             data: self.data.name.clone(),

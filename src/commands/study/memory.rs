@@ -8,7 +8,7 @@ use indicatif::ProgressBar;
 use super::ledger::Ledger;
 use crate::cli::How;
 use crate::commands::{report, stop};
-use crate::study::pages::{memory_page, memory_table, thread_table};
+use crate::study::pages::{memory_page, memory_picture, memory_table, thread_table};
 use crate::study::{Findings, Outcome, Plan, Task, Trial, Variant, each};
 
 /// Where finished trainings are kept in `--out`.
@@ -28,7 +28,7 @@ pub fn study(how: &How, quiet: bool) -> Result<()> {
     if found.missing > 0 && !quiet {
         eprintln!("{} trainings are missing{}", found.missing, kept(how));
     }
-    super::deliver(how, &found, &text(&found), || memory_page(&found))
+    super::deliver(how, &found, &text(&found), || memory_page(&found), || memory_picture(&found))
 }
 
 fn kept(how: &How) -> &'static str {
@@ -153,5 +153,7 @@ mod tests {
         }
         // Three tasks, three ways of starting.
         assert_eq!(html.matches("<svg").count(), 9);
+        // Each of eight charts in its frame.
+        assert_eq!(memory_picture(&found).svg().matches("<svg").count(), 1 + 2 * 8);
     }
 }
