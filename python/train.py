@@ -25,7 +25,8 @@ for key, value in {"memory": False, "segment": 1, "calendar": [], "scaling": "wi
 
 # Only the training part, by default 0.7 of all: `adopt` takes the intervals and the scores from what comes after it.
 readings = pl.read_parquet(readings).sort(columns["time"])
-readings = readings.head(int(recipe.get("train_part", 0.7) * len(readings)))
+time = pl.col(columns["time"])
+readings = readings.filter(time < readings[columns["time"]][int(recipe.get("train_part", 0.7) * len(readings))])
 
 # All windows [windows, lookback + horizon] of consecutive steps, and of each series.
 windows = []

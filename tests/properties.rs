@@ -234,7 +234,7 @@ fn trained(case: &Case, rows: &[Row]) -> Vec<Forecast> {
         walk(history, &lane, memory, &due(case, history, &lane), |origin, memory| {
             let Some(window) = windows.view(origin) else { return };
             let step = window.origin;
-            let restless = restlessness(window.values, window.scale.spread);
+            let restless = restlessness(windows.past(origin), window.scale.spread);
             let running = history.segments[origin.segment as usize].running(origin.place as usize);
             let (ahead, past) = (windows.ahead(origin), windows.past(origin));
             let view = OriginView { window, ahead, memory, past, running: &running, own };

@@ -5,6 +5,7 @@ use anyhow::{Context, Result};
 use super::{inspect, prepare, train};
 use crate::cli::Adopt;
 use crate::config::Pipeline;
+use crate::model::Model;
 use crate::train::adopt::Adopted;
 
 pub fn adopt(arguments: &Adopt, quiet: bool) -> Result<()> {
@@ -17,7 +18,10 @@ pub fn adopt(arguments: &Adopt, quiet: bool) -> Result<()> {
     let adopted = Adopted::read(&pipeline, &bytes).with_context(cannot)?;
     let read = train::history(&pipeline, data, quiet)?;
     let model = adopted.model(&pipeline, &read.history, read.summary)?;
-    train::write_whole(out, &model.to_bytes())?;
+    let bytes = model.to_bytes();
+    // What cannot be read back must not take the place of what can.
+    Model::from_bytes(&bytes).with_context(cannot)?;
+    train::write_whole(out, &bytes)?;
     train::tell_of_intervals(&model);
     if !quiet {
         eprintln!(

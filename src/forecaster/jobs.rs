@@ -8,7 +8,6 @@ use super::carried::Carried;
 use super::predictor::{OriginView, Predictor};
 use super::{Closing, Entry, Setup};
 use crate::intervals::{Bounds, restlessness};
-use crate::model::MemoryPart;
 use crate::series::{Reading, Scale, WindowView};
 use crate::table::ForecastBuilder;
 
@@ -144,8 +143,7 @@ impl Jobs {
         let window =
             WindowView { values, observed, covariates: closing.covariates, origin: closing.step, scale };
         let own = own_of(&mut self.own, &self.setup, closing)[target];
-        let season = description.memory.as_ref().map_or(0, MemoryPart::season);
-        let past = history.window.tail(history.window.len().min(season.max(description.lookback)));
+        let past = history.window.tail(history.window.len().min(description.past()));
         let (past, _) = past.expect("no more than there are");
         let (memory, running) = (&history.memory, &history.running);
         let view = OriginView { window, ahead: closing.ahead, memory, past, running, own };
@@ -163,7 +161,7 @@ impl Jobs {
             origin,
             scale,
             own,
-            restlessness: restlessness(values, scale.spread),
+            restlessness: restlessness(past, scale.spread),
         });
     }
 

@@ -83,7 +83,7 @@ impl Forecaster {
         let histories = Histories::new(
             setup.columns.clone(),
             setup.rules.clone(),
-            description.keep(),
+            description.keep(&setup.rules),
             description.horizon,
             setup.series_limit,
         )

@@ -12,7 +12,7 @@ mod widening;
 
 pub use bounds::{Base, Bound, Bounds, places, probabilities, rearrange};
 pub use corrections::Corrections;
-pub use widening::{choose_widening, restlessness, widening};
+pub use widening::{RESTLESS_STEPS, choose_widening, restlessness, widening};
 
 /// Probabilities at which the errors of all series together are kept: 0.5 %, 1 %, ..., 99.5 %.
 pub const PROBABILITIES: usize = 199;

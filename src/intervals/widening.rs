@@ -3,7 +3,7 @@
 use super::quantile;
 
 /// Differences of which a restlessness is the mean.
-const RESTLESS_STEPS: usize = 24;
+pub const RESTLESS_STEPS: usize = 24;
 /// How much restlessness may widen that is tried: at the last, a series that moves by a hundredth of its spread a step has
 /// bounds twice as wide as one that stands still.
 const WIDENINGS: [f32; 5] = [0.0, 1.0, 5.0, 25.0, 100.0];
@@ -30,8 +30,8 @@ pub fn widening(beta: f32, restlessness: f32) -> f32 {
 }
 
 /// The β with the least interval score (Gneiting & Raftery 2007) when the quantiles of one half of the errors, each over its
-/// widening, bound the other half. `errors` are those of one step of the horizon with the restlessness at their origins, in
-/// the order of time. 0 unless it is worth it.
+/// widening, bound the other half. `errors` are those of one step of the horizon with the restlessness at their origins: in
+/// the order of time, or of all series one after the other, so that half of the series bound the others. 0 unless it is worth it.
 pub fn choose_widening(errors: &[(f32, f32)]) -> f32 {
     let every = errors.len().div_ceil(JUDGED_MOST).max(1);
     let errors: Vec<(f32, f32)> = errors.iter().step_by(every).copied().collect();

@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::ModelError;
+use crate::intervals::RESTLESS_STEPS;
 use crate::network::memory::Own;
 use crate::network::{Decoder, Shape, StateKind};
 use crate::series::{InputSpec, Moments, Rules, Scale, Scaling};
@@ -262,14 +263,20 @@ impl Description {
         if self.memory.is_some() || self.carries() { Scale { center: last, ..scale } } else { scale }
     }
 
-    /// Values of each series that have to be at hand when a step closes.
-    pub fn keep(&self) -> usize {
-        // What fills a gap comes with the step after it, and a difference that is forgotten lies a context before each.
-        let gap = self.rules.grid.steps_in(self.rules.max_gap) as usize + 1;
-        let reach = |memory: &MemoryPart| memory.context.map_or(1, |context| context + 1) + gap;
+    /// Values of each series that are looked back on at an origin, besides what is carried: the window, a season, and what
+    /// tells whether the series is restless.
+    pub fn past(&self) -> usize {
         let season = self.memory.as_ref().map_or(0, MemoryPart::season);
+        self.lookback.max(season).max(RESTLESS_STEPS + 1)
+    }
+
+    /// Values of each series that have to be at hand when a step closes, where gaps are filled by `rules`.
+    pub fn keep(&self, rules: &Rules) -> usize {
+        // What fills a gap comes with the step after it, and a difference that is forgotten lies a context before each.
+        let gap = rules.grid.steps_in(rules.max_gap) as usize + 1;
+        let reach = |memory: &MemoryPart| memory.context.map_or(1, |context| context + 1) + gap;
         let carried = if self.carries() { gap + 1 } else { 0 };
-        self.lookback.max(season).max(carried).max(self.memory.as_ref().map_or(0, reach))
+        self.past().max(carried).max(self.memory.as_ref().map_or(0, reach))
     }
 
     pub(super) fn check(&self) -> Result<(), ModelError> {

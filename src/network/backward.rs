@@ -4,7 +4,7 @@ use nalgebra::DMatrix;
 
 use super::activations::widest;
 use super::cells::Backward;
-use super::fused::{FusedLayer, gate_rows, head_rows, output_rows, state_rows, transposed};
+use super::fused::{FusedLayer, SMALLEST, gate_rows, head_rows, output_rows, state_rows, transposed};
 use super::run::{LayerRun, Run, TILE};
 use super::shape::EMBEDDING;
 use super::{Gradients, Network, Shape};
@@ -38,8 +38,9 @@ pub(super) struct Back {
 }
 
 impl Back {
-    /// Buffers for `said` readings of the head.
-    pub fn new(shape: &Shape, said: usize) -> Self {
+    /// Buffers for `said` readings of the head, in tiles of up to `width` columns.
+    pub fn new(shape: &Shape, said: usize, width: usize) -> Self {
+        let columns = width.min(TILE).next_multiple_of(SMALLEST);
         let layer = |k: usize| LayerBack {
             dh: DMatrix::zeros(shape.hidden, TILE),
             dc: DMatrix::zeros(shape.cell.cell_states() * shape.hidden, TILE),
@@ -50,7 +51,7 @@ impl Back {
         Self {
             shape: *shape,
             layers: (0..shape.layers).map(layer).collect(),
-            doutputs: DMatrix::zeros(output_rows(shape), said.max(1) * TILE),
+            doutputs: DMatrix::zeros(output_rows(shape), said.max(1) * columns),
             dhead: DMatrix::zeros(head_rows(shape), TILE),
             head: DMatrix::zeros(output_rows(shape), head_rows(shape)),
             dembedded: vec![0.0; TILE * shape.embedding],

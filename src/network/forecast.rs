@@ -1,6 +1,6 @@
 //! Forecasting: from whole windows, or one step at a time with the state carried along.
 
-use super::run::{Run, tiles};
+use super::run::{Run, TILE, tiles};
 use super::{Network, Shape, State};
 
 /// What the network reads to forecast `width` columns at once.
@@ -45,7 +45,7 @@ pub struct Scratch {
 
 impl Scratch {
     pub fn new(shape: &Shape) -> Self {
-        Self { run: Run::new(shape, 0, 0) }
+        Self { run: Run::new(shape, 0, 0, TILE) }
     }
 }
 

@@ -43,6 +43,8 @@ pub(super) struct Run {
     pub padded: usize,
     /// Steps that can be kept; 0 when each step replaces the one before.
     kept: usize,
+    /// Columns of a block.
+    columns: usize,
 }
 
 /// The columns of a batch that one tile takes.
@@ -63,17 +65,18 @@ pub(super) fn columns(data: &[f32], step: usize, width: usize, rows: usize, tile
 }
 
 impl Run {
-    /// Buffers that keep `kept` steps and `said` readings of the head, or only the last of each when `kept`
-    /// is 0.
-    pub fn new(shape: &Shape, kept: usize, said: usize) -> Self {
+    /// Buffers for tiles of up to `width` columns that keep `kept` steps and `said` readings of the head, or only the last of
+    /// each when `kept` is 0.
+    pub fn new(shape: &Shape, kept: usize, said: usize, width: usize) -> Self {
+        let columns = width.min(TILE).next_multiple_of(SMALLEST);
         let layer = |k: usize| LayerRun {
-            states: constant(state_rows(shape, k), (kept + 1) * TILE, shape.hidden + shape.inputs_of(k)),
-            gates: DMatrix::zeros(gate_rows(shape), kept.max(1) * TILE),
-            cells: DMatrix::zeros(shape.cell.cell_states() * shape.hidden, (kept + 1) * TILE),
+            states: constant(state_rows(shape, k), (kept + 1) * columns, shape.hidden + shape.inputs_of(k)),
+            gates: DMatrix::zeros(gate_rows(shape), kept.max(1) * columns),
+            cells: DMatrix::zeros(shape.cell.cell_states() * shape.hidden, (kept + 1) * columns),
         };
         let head = HeadRun {
-            states: constant(head_rows(shape), said.max(1) * TILE, shape.hidden + shape.head_known()),
-            outputs: DMatrix::zeros(output_rows(shape), said.max(1) * TILE),
+            states: constant(head_rows(shape), said.max(1) * columns, shape.hidden + shape.head_known()),
+            outputs: DMatrix::zeros(output_rows(shape), said.max(1) * columns),
         };
         let layers = (0..shape.layers).map(layer).collect();
         Self {
@@ -85,6 +88,7 @@ impl Run {
             embedded: vec![],
             padded: SMALLEST,
             kept,
+            columns,
         }
     }
 
@@ -92,9 +96,14 @@ impl Run {
         self.kept
     }
 
+    /// Columns that a tile may have.
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+
     /// Readings of the head that can be kept.
     pub fn said(&self) -> usize {
-        self.head.outputs.ncols() / TILE
+        self.head.outputs.ncols() / self.columns
     }
 
     /// The block of the states before a step, or of the gates in it.
@@ -105,6 +114,7 @@ impl Run {
     /// Makes ready for the columns of a tile, with the states `from` or with zeros.
     pub fn begin(&mut self, from: Option<(&State, &[usize])>, tile: Tile) {
         self.padded = tile.count.next_multiple_of(SMALLEST);
+        assert!(self.padded <= self.columns, "the buffers are wide enough");
         let hidden = self.shape.hidden;
         let column = |place: usize| {
             // Columns that only fill up a product start from zero, too.

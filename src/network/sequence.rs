@@ -76,7 +76,7 @@ impl Network {
         assert_eq!(probabilities.len(), shape.quantiles, "each quantile has its probability");
         let all = width * shape.hidden;
         assert!(factors.is_empty() || factors.len() == all, "factors are [column][hidden]");
-        scratch.begin(self, steps, readings);
+        scratch.begin(self, steps, readings, width);
         let (mut loss_sum, mut count) = (0.0, 0);
         for tile in tiles(width) {
             let TrainScratch { run, back, .. } = scratch;

@@ -52,17 +52,17 @@ impl TrainScratch {
     pub fn new(shape: &Shape) -> Self {
         let said = shape.fed_back() + 1;
         let forecasts = vec![0.0; TILE * shape.outputs()];
-        Self { run: Run::new(shape, 1, said), back: Back::new(shape, said), forecasts }
+        Self { run: Run::new(shape, 1, said, 1), back: Back::new(shape, said, 1), forecasts }
     }
 
-    /// Makes room for so many steps, and readings of the head.
-    pub(super) fn begin(&mut self, network: &Network, steps: usize, said: usize) {
+    /// Makes room for so many steps, readings of the head, and columns.
+    pub(super) fn begin(&mut self, network: &Network, steps: usize, said: usize, width: usize) {
         let shape = network.shape();
         assert_eq!(self.run.shape, *shape, "the scratch is that of the network's shape");
-        if self.run.kept() < steps || self.run.said() < said {
-            let said = said.max(self.run.said());
-            self.run = Run::new(shape, steps.max(self.run.kept()), said);
-            self.back = Back::new(shape, said);
+        if self.run.kept() < steps || self.run.said() < said || self.run.columns() < width.min(TILE) {
+            let (said, width) = (said.max(self.run.said()), width.max(self.run.columns()));
+            self.run = Run::new(shape, steps.max(self.run.kept()), said, width);
+            self.back = Back::new(shape, said, width);
         }
         self.back.clear(network);
     }
@@ -135,7 +135,7 @@ impl Network {
         assert_eq!(probabilities.len(), shape.quantiles, "each quantile has its probability");
         let all = batch.width * shape.hidden;
         assert!(factors.is_empty() || factors.len() == all, "factors are [column][hidden]");
-        scratch.begin(self, batch.steps + shape.fed_back(), shape.fed_back() + 1);
+        scratch.begin(self, batch.steps + shape.fed_back(), shape.fed_back() + 1, batch.width);
         let (mut loss_sum, mut count) = (0.0, 0);
         for tile in tiles(batch.width) {
             let TrainScratch { run, back, forecasts } = scratch;
@@ -191,7 +191,7 @@ impl Network {
         let steps = doutputs.len() / (width * shape.hidden).max(1);
         assert_eq!(doutputs.len(), steps * width * shape.hidden, "doutputs are [step][column][hidden]");
         assert_eq!(inputs.len(), steps * width * shape.inputs, "inputs are [step][column][input]");
-        scratch.begin(self, steps, 0);
+        scratch.begin(self, steps, 0, width);
         let mut outputs = vec![0.0; doutputs.len()];
         let mut dinputs = vec![0.0; inputs.len()];
         for tile in tiles(width) {

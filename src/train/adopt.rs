@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 
 use super::describe::describe;
 use super::windows::Split;
-use super::{History, material, parts, scorable, scored, walk};
+use super::{History, parts, scorable, scored, walk};
 use crate::config::{Pipeline, Train};
 use crate::model::{DataSummary, Description, Model, Share};
 use crate::network::{CellKind, Decoder, Network, Shape, StateKind, Tensors, tensors};
@@ -61,7 +61,7 @@ impl Adopted {
         let cells = description.cells.as_mut().expect("the weights are those of cells");
         cells.shares = vec![Share { until: description.horizon, share: 1.0 }];
         description.recipe = serde_json::json!({ "adopted": { "sha256": self.sha256 } });
-        let [validated, tested] = scorable(history, &description, split, material::together(&pipeline.train));
+        let [validated, tested] = scorable(history, &description, split, 1);
         let model = Model::new(description, None, Some(self.network), None);
         let lanes = walk::lanes(history);
         Ok(scored(model, pipeline, history, &lanes, split, [&validated, &tested]).0)

@@ -12,14 +12,15 @@ use crate::series::Scaling;
 /// Cells alone are only taken where they leave less than this part of the error: less is chance.
 const WORTH: f64 = 0.99;
 
-/// The pipeline of cells alone; none where the recipe has no cells or no memory, or the memory of `model` knows a season.
+/// The pipeline of cells alone; none where the recipe has no cells that read windows or no memory, or the memory of `model`
+/// knows a season.
 pub fn pipeline(pipeline: &Pipeline, model: &Model) -> Option<Pipeline> {
     let mix = model.description.memory.as_ref().and_then(|memory| memory.mix.as_ref());
     let has_season = mix.is_none_or(|mix| mix.season.is_some());
-    (!has_season && pipeline.train.cell.is_some()).then(|| {
+    let reads = pipeline.train.cell.is_some() && pipeline.train.state == StateKind::Window;
+    (!has_season && reads).then(|| {
         let train = Train {
             memory: false,
-            state: StateKind::Window,
             scaling: Scaling::WindowLast,
             // What has no season in its values has none in the hour.
             calendar: Vec::new(),
@@ -66,12 +67,13 @@ pub fn better(
     (model, Outcome { choices: outcome.choices, ..of_alone })
 }
 
-/// What is said while cells alone are trained: a checkpoint of the others is none of theirs, and that is no news.
+/// What is said while cells alone are trained. What is kept to go on from stays that of the others, which are complete: where
+/// there is no season histories are short, and learning from them anew is soon done.
 pub fn quietly(
     report: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
 ) -> impl FnMut(Progress<'_>) -> ControlFlow<()> + '_ {
     move |progress| match progress {
-        Progress::Ignores { .. } => ControlFlow::Continue(()),
+        Progress::Checkpoint(_) => ControlFlow::Continue(()),
         other => report(other),
     }
 }

@@ -139,7 +139,7 @@ impl Stage<'_> {
         let step = |origin: &Origin| history.segments[origin.segment as usize].step(origin.place as usize);
         let is_last = |origin: &Origin| regression::block(self.split, step(origin)) == BLOCKS - 1;
         let first = train.only(|origin| !is_last(origin));
-        let together = material::together(self.recipe);
+        let together = material::together(self.recipe, shape.outputs());
         // What is said of them is held for all quantities at once.
         let most = MOST_VALIDATED.min(NUMBERS / shape.outputs()).max(1);
         let last = train.only(is_last).thinned(most, together);
@@ -172,7 +172,7 @@ impl Stage<'_> {
         let begun = take_up(begun, checkpoint, identity, report);
         let Self { recipe, windows, .. } = *self;
         let train = &Material::new(recipe, windows, train.clone());
-        let check = check.thinned(MOST_VALIDATED, material::together(recipe));
+        let check = check.thinned(MOST_VALIDATED, material::together(recipe, shape.outputs()));
         let validation = &Material::new(recipe, windows, check);
         Ok(Fit { recipe, train, validation, identity }.run(begun, report))
     }

@@ -10,19 +10,17 @@ use crate::network::{Lesson, Loss, Network, Scored, Scratch, StateKind, TrainScr
 
 /// Windows that one thread works on at a time. Fixed, so that sums are added in the same order on any number of threads.
 const WINDOWS: usize = 64;
-/// The same of sequences, each of which has many forecasts.
-const SEQUENCES: usize = 8;
 /// Sequences of a minibatch take the place of so many windows each.
 const WINDOWS_A_SEQUENCE: usize = 16;
 /// Minibatches of an epoch, at least, if there are as many sequences: each has many forecasts, and a short history would be
 /// over before anything is learned.
 const MINIBATCHES: usize = 32;
 
-/// Examples that are kept or left out as one where there are too many: those of a sequence.
-pub fn together(recipe: &Train) -> usize {
+/// Examples, each of so many numbers, that are kept or left out as one where there are too many: those of a sequence.
+pub fn together(recipe: &Train, outputs: usize) -> usize {
     match recipe.state {
         StateKind::Window => 1,
-        StateKind::Carried => sequences::together(recipe.lookback),
+        StateKind::Carried => sequences::together(recipe.lookback, outputs),
     }
 }
 
@@ -64,7 +62,7 @@ impl<'a> Material<'a> {
     pub fn at_once(&self) -> usize {
         match self {
             Self::Windows(..) => WINDOWS,
-            Self::Sequences(_) => SEQUENCES,
+            Self::Sequences(_) => sequences::AT_ONCE,
         }
     }
 

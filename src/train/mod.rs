@@ -158,7 +158,7 @@ fn learn(
     let Some(other) = alone::pipeline(pipeline, &first.0).filter(|_| first.1.complete) else {
         return Ok(first);
     };
-    let second = learn_one(&other, history, data, split, checkpoint, &mut alone::quietly(report));
+    let second = learn_one(&other, history, data, split, None, &mut alone::quietly(report));
     match second {
         Ok(second) => {
             let said = first.1.choices.len();
@@ -167,7 +167,12 @@ fn learn(
             Ok(better)
         }
         // A longer window may not fit into the history.
-        Err(_) => Ok(first),
+        Err(why) => {
+            let (model, mut outcome) = first;
+            outcome.choices.push(Choice { what: "cells alone are not tried".into(), why: why.to_string() });
+            let _ = report(Progress::Chose(&outcome.choices[outcome.choices.len() - 1..]));
+            Ok((model, outcome))
+        }
     }
 }
 
@@ -211,7 +216,7 @@ fn learn_one(
         folds = found.0;
     }
     let horizon = description.horizon;
-    let together = material::together(recipe);
+    let together = material::together(recipe, horizon * (1 + description.probabilities().len()));
     let trained = drawn(history, &description, (split.first, split.train_end), MOST_TRAINED, together);
     let [validated, tested] = scorable(history, &description, split, together);
     ensure!(

@@ -7,6 +7,9 @@ pub const RECENT: usize = 23;
 /// Multiplications of a pass over the rows of all steps up to which some of the rows are kept: what takes passes over them
 /// is then a matter of seconds.
 const SMALL: f64 = 3e9;
+/// Numbers of the rows that are kept, at most: 64 MiB, a few times over while they are fitted.
+const NUMBERS: f64 = 16_777_216.0;
+
 /// Of a pass over those that are kept; of more rows, one of every n.
 const KEPT: f64 = 3e8;
 
@@ -86,7 +89,8 @@ impl Readings {
 /// Every how many rows one is kept of so many, each with so many features and targets; none if that is too much.
 pub fn keep(rows: usize, features: usize, targets: usize) -> Option<f64> {
     let pass = rows as f64 * features as f64 * targets as f64;
-    (pass <= SMALL).then_some(pass / KEPT)
+    let numbers = rows as f64 * (features + targets) as f64;
+    (pass <= SMALL).then_some((pass / KEPT).max(numbers / NUMBERS))
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use super::windows::{Origin, Windows};
 use crate::forecaster::{Carried, OriginView, Predictor};
 use crate::intervals::restlessness;
 use crate::model::Model;
+use crate::network::Network;
 use crate::series::Scale;
 
 /// Origins that are forecast at once: enough for full matrices.
@@ -42,7 +43,7 @@ pub fn replay(
         let segment = &windows.history.segments[origin.segment as usize];
         let window = windows.view(origin).expect("origins are where windows are whole");
         let running = segment.running(origin.place as usize);
-        let restless = restlessness(window.values, window.scale.spread);
+        let restless = restlessness(windows.past(origin), window.scale.spread);
         let (ahead, past) = (windows.ahead(origin), windows.past(origin));
         let of = which(window.origin);
         let view = OriginView { window, ahead, memory, past, running: &running, own };
@@ -66,11 +67,14 @@ pub fn replay(
 struct Queue {
     predictor: Predictor,
     along: Option<Along>,
-    /// What cells that carry their state say, `[origin][horizon]`.
+    /// What cells that carry their state say, `[origin][quantity][horizon]`.
     carried: Vec<f32>,
     waiting: Vec<(usize, Origin, Scale, f32)>,
     outputs: Vec<f32>,
 }
+
+/// Steps whose inputs are written at once: the way to the first origin may be as long as the history.
+const STEPS_AT_ONCE: usize = 4096;
 
 /// The state that the cells carry along a lane.
 pub struct Along {
@@ -100,13 +104,23 @@ impl Along {
         own: Option<usize>,
     ) -> &[f32] {
         let Some(network) = &model.cells else { return &[] };
-        let (shape, until) = (network.shape(), origin.place as usize + 1);
+        let until = origin.place as usize + 1;
         if self.segment != origin.segment || self.done == 0 {
             self.carried.clear(0);
             (self.segment, self.done) = (origin.segment, 0);
         }
-        self.inputs.resize((until - self.done) * shape.inputs, 0.0);
-        windows.steps(origin.segment, self.done..until, &mut self.inputs);
+        while self.done < until {
+            self.advance(windows, network, origin, own);
+        }
+        &self.said
+    }
+
+    /// Takes some of the steps up to an origin, and says a forecast if it is reached.
+    fn advance(&mut self, windows: &Windows<'_>, network: &Network, origin: Origin, own: Option<usize>) {
+        let (shape, until) = (network.shape(), origin.place as usize + 1);
+        let steps = self.done..until.min(self.done + STEPS_AT_ONCE);
+        self.inputs.resize(steps.len() * shape.inputs, 0.0);
+        windows.steps(origin.segment, steps, &mut self.inputs);
         for input in self.inputs.chunks_exact(shape.inputs) {
             self.done += 1;
             self.carried.add(shape, 0, own, |out| out.copy_from_slice(input));
@@ -116,7 +130,6 @@ impl Along {
             }
             self.carried.run(network, &mut self.said);
         }
-        &self.said
     }
 }
 

@@ -10,10 +10,15 @@ use crate::network::{self, Shape};
 /// Steps of a sequence that are learned from, for each one that only warms the state: more would save little, and fewer
 /// waste what is read.
 const LEARNED: usize = 2;
+/// Sequences that one thread works on at a time, each of which has many forecasts: as many as a product takes at least.
+pub const AT_ONCE: usize = 8;
 
-/// Examples that a sequence learns from, at most, if its state is warmed by so many steps.
-pub fn together(lookback: usize) -> usize {
-    LEARNED * lookback
+/// Numbers that are said along the sequences that a thread works on at once, at most: 64 MiB, and as many slopes.
+const SAID: usize = 16 << 20;
+
+/// Examples that a sequence learns from, at most, if its state is warmed by so many steps and each says so many numbers.
+pub fn together(lookback: usize, outputs: usize) -> usize {
+    (LEARNED * lookback).min(SAID / AT_ONCE / outputs).max(1)
 }
 
 /// Examples in the order of time, cut into sequences.
@@ -62,13 +67,14 @@ impl Buffers {
 impl<'a> Sequences<'a> {
     /// Cuts examples that lie together into sequences whose states are warmed by `lookback` steps, where there are so many.
     pub fn new(windows: &'a Windows<'a>, examples: Examples, lookback: usize) -> Self {
+        let outputs = windows.description.cells.as_ref().map_or(1, |cells| cells.network.outputs());
+        let together = together(lookback, outputs);
         let mut pieces: Vec<Piece> = Vec::new();
         for (number, origin) in examples.origins.iter().enumerate() {
             let place = origin.place as usize;
             if let Some(piece) = pieces.last_mut() {
                 let steps = (place + 1).wrapping_sub(piece.first);
-                let goes_on =
-                    place >= piece.first + piece.steps && steps <= piece.burn_in + together(lookback);
+                let goes_on = place >= piece.first + piece.steps && steps <= piece.burn_in + together;
                 if piece.segment == origin.segment && goes_on {
                     piece.steps = steps;
                     piece.examples.end = number + 1;
@@ -95,7 +101,7 @@ impl<'a> Sequences<'a> {
     pub fn read(&self, shape: &Shape, chosen: &[usize], out: &mut Buffers, targets: &mut Vec<f32>) {
         let pieces = || chosen.iter().map(|number| &self.pieces[*number]);
         let width = chosen.len();
-        // All begin at the first column's step 0. What one needs no more of the burn-in than another has is said for nothing.
+        // Side by side all have the shortest burn-in; what others say in the rest of theirs has no target.
         let burn_in = pieces().map(|piece| piece.burn_in).min().unwrap_or(0);
         let steps = pieces().map(|piece| piece.steps).max().unwrap_or(0);
         (out.width, out.burn_in, out.steps) = (width, burn_in, steps);

@@ -51,10 +51,12 @@ impl Examples {
 
     /// One of every n, such that at most `most` are left; `together` that follow one another count as one.
     pub fn thinned(&self, most: usize, together: usize) -> Self {
-        let every = self.len().div_ceil(most.max(1)).max(1);
+        let groups = self.len().div_ceil(together);
+        let every = groups.div_ceil((most / together).max(1)).max(1);
         // From the middle of each n, and n odd: hours of the day that recur every 24 would be all there is.
         let every = every | usize::from(every > 1);
-        let kept = |number: &usize| number / together % every == every / 2;
+        let first = (every / 2).min(groups.saturating_sub(1));
+        let kept = |number: &usize| number / together % every == first;
         self.chosen(&(0..self.len()).filter(kept).collect::<Vec<_>>())
     }
 

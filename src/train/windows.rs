@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::{History, Segment};
 use crate::forecaster::Inputs;
-use crate::model::{Description, MemoryPart};
+use crate::model::Description;
 use crate::network::Random;
 use crate::series::{Reading, Rules, Scale, WindowView};
 
@@ -51,7 +51,8 @@ pub fn origins(
 ) -> Vec<Origin> {
     let mut count = 0usize;
     each_origin(history, description, from, until, |_| count += 1);
-    let every = count.div_ceil(most.max(1)).max(1);
+    let groups = count.div_ceil(together);
+    let every = groups.div_ceil((most / together).max(1)).max(1);
     let mut random = Random::new(every as u64);
     let mut draw = |of: usize| (random.next_u64() % of as u64) as usize;
     let mut origins = Vec::with_capacity(count.div_ceil(every));
@@ -59,7 +60,7 @@ pub fn origins(
     each_origin(history, description, from, until, |origin| {
         let group = number / together;
         if number % (every * together) == 0 {
-            drawn = group + draw(every.min(count.div_ceil(together) - group));
+            drawn = group + draw(every.min(groups - group));
         }
         if group == drawn {
             origins.push(origin);
@@ -126,11 +127,10 @@ impl<'a> Windows<'a> {
         place + 1 >= self.description.lookback && segment.running(place).count >= self.description.warm
     }
 
-    /// The last values at an origin, as many as a season has if there are.
+    /// The last values at an origin, [`Description::past`] of them if there are.
     pub fn past(&self, origin: Origin) -> &'a [f64] {
         let segment = &self.history.segments[origin.segment as usize];
-        let season = self.description.memory.as_ref().map_or(0, MemoryPart::season);
-        let (end, reach) = (origin.place as usize + 1, season.max(self.description.lookback));
+        let (end, reach) = (origin.place as usize + 1, self.description.past());
         &segment.values[end.saturating_sub(reach)..end]
     }
 

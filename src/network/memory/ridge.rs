@@ -103,16 +103,6 @@ impl Normal {
         }
     }
 
-    /// Takes away the sums of rows that were added, to see what the rest says.
-    pub fn minus(&mut self, other: &Normal) {
-        self.rows -= other.rows;
-        self.xx -= &other.xx;
-        self.xy -= other.xy.columns(0, self.targets());
-        for (sum, less) in self.yy.iter_mut().zip(&other.yy) {
-            *sum -= less;
-        }
-    }
-
     /// Σ x² of each feature.
     pub fn squares(&self) -> Vec<f64> {
         self.xx.diagonal().iter().copied().collect()
@@ -364,16 +354,6 @@ mod tests {
         let solution = solve(&normals, SHARED, &penalties(5.0)).unwrap();
         let sums = normals.iter().enumerate().flat_map(|(c, normal)| normal.squared_errors(&solution, c));
         assert!((sums.sum::<f64>() - objective(&rows, &solution, &none)).abs() < 1e-6);
-    }
-
-    #[test]
-    fn what_was_taken_away_is_as_if_never_added() {
-        let normals = normals(&rows(1.0));
-        let mut sum = normals[0].clone();
-        sum.plus(&normals[1]);
-        sum.minus(&normals[1]);
-        let difference = (&sum.xx - &normals[0].xx).amax().max((&sum.xy - &normals[0].xy).amax());
-        assert!(sum.rows == normals[0].rows && difference < 1e-9);
     }
 
     #[test]
