@@ -22,7 +22,7 @@ fn cases() -> impl Strategy<Value = Case> {
         prop::option::of(1u32..4),
         0i64..30,
         prop::sample::select(vec![Gaps::Hold, Gaps::Linear, Gaps::Missing]),
-        10i64..80,
+        (10i64..80, 10i64..80),
         0i64..10,
     );
     let network = (
@@ -84,12 +84,13 @@ fn cases() -> impl Strategy<Value = Case> {
                 levels: vec![0.8, 0.95],
                 ..Case::default()
             };
-            let (aggregate, complete_after, lateness, gaps, max_gap, offset) = rules;
+            let (aggregate, complete_after, lateness, gaps, (max_gap, learned_gap), offset) = rules;
             case.rules.aggregate = aggregate;
             case.rules.complete_after = complete_after;
             case.rules.lateness = lateness * SECOND;
             case.rules.gaps = gaps;
             case.rules.max_gap = max_gap * SECOND;
+            case.learned_gap = learned_gap * SECOND;
             case.rules.grid.offset = offset * SECOND;
             case.columns.targets = vec!["t".into(), "h".into()];
             case.columns.covariates = vec!["load".into()];

@@ -1,8 +1,8 @@
 //! Data that no choice of the recipe was made on: a year of 21 made-up weather sensors at a step of ten minutes. Trains with
 //! no option but the horizon and evaluates beside the baselines, both with the program itself; prints one line of JSON.
 //!
-//! `cargo bench --bench unseen -- run`: about half an hour on two cores. `-- write FILE` writes the readings as Parquet and
-//! nothing else.
+//! `cargo bench --bench unseen -- run`: some minutes on two cores. `-- write FILE` writes the readings as Parquet and nothing
+//! else.
 
 mod weather;
 
@@ -24,7 +24,7 @@ fn main() {
     match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["run"] => run(),
         ["write", path] => write(Path::new(path)),
-        // A plain `cargo bench` runs all benches; half an hour is more than it promises.
+        // A plain `cargo bench` runs all benches, and promises to be over soon.
         _ => eprintln!("skipped: say cargo bench --bench unseen -- run"),
     }
 }

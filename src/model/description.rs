@@ -291,6 +291,8 @@ impl Description {
                 .then(|| format!("lookback is {}, more than {LOOKBACK_MAX}", self.lookback)),
             (grid.every <= 0 || !(0..grid.every).contains(&grid.offset))
                 .then(|| "the grid is impossible".to_owned()),
+            (self.rules.max_gap < 0 || self.rules.lateness < 0)
+                .then(|| "max_gap or lateness is below 0".to_owned()),
             (self.memory.is_none() && self.cells.is_none())
                 .then(|| "it has neither a memory nor cells".to_owned()),
             (self.horizon == 0 || self.horizon > crate::network::HORIZON_MAX)

@@ -34,6 +34,8 @@ pub const SECOND: i64 = 1_000_000;
 pub struct Case {
     pub columns: Columns,
     pub rules: Rules,
+    /// The `max_gap` of the history that the model learned from.
+    pub learned_gap: i64,
     pub every: u32,
     pub cell: CellKind,
     pub decoder: Decoder,
@@ -72,6 +74,7 @@ impl Default for Case {
                 gaps: Gaps::Hold,
                 max_gap: 60 * SECOND,
             },
+            learned_gap: 60 * SECOND,
             every: 1,
             cell: CellKind::Gru,
             decoder: Decoder::Direct,
@@ -127,7 +130,7 @@ impl Case {
                 shares: vec![Share { until: self.horizon, share: 0.5 }],
                 probabilities: probabilities(&self.learned),
             }),
-            rules: self.rules.clone(),
+            rules: Rules { max_gap: self.learned_gap, ..self.rules.clone() },
             targets: self.columns.targets.clone(),
             covariates: self.columns.covariates.clone(),
             known_ahead: self.columns.known_ahead.clone(),

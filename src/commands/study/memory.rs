@@ -133,9 +133,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let open = || Ledger::open(Some(folder.path()), FILE).unwrap();
         let (early, first) = study(&mut open(), 1, 5);
-        assert!(early.is_none() && first == 5, "{first}");
+        // What is being done when it is stopped may still be finished.
+        assert!(early.is_none() && (5..10).contains(&first), "{first}");
         let (later, second) = study(&mut open(), 1, all - 20);
-        assert_eq!((later.unwrap().missing, first + second), (20 - first, all - 20 + first));
+        assert_eq!(later.unwrap().missing, all - first - second);
+        assert!(second >= all - 20 && first + second < all, "{second} of {all}");
         let (last, third) = study(&mut open(), 3, usize::MAX);
         assert_eq!(first + second + third, all);
         assert_eq!(last.as_ref(), Some(&whole));
