@@ -117,8 +117,8 @@ async fn scores(driver: Driver, named: bool) -> (Arc<Model>, Score, f64) {
         series_limit: 10,
     };
     let (_, outputs) = driven(&mut parquet(&path, &pipeline.columns), Arc::new(setup), true).await;
-    let mut came = Came::default();
-    came.forecasts = outputs.iter().flat_map(|output| forecasts(&output.forecasts)).collect();
+    let forecasts = outputs.iter().flat_map(|output| forecasts(&output.forecasts)).collect();
+    let came = Came { forecasts, ..Came::default() };
     let backfilled = error(&rows, &came, &model);
     (model, score, backfilled)
 }

@@ -39,6 +39,10 @@ impl Carried {
         self.columns.len()
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.columns.is_empty()
+    }
+
     /// Whether a step of a column waits: it has to be taken before the next one is added.
     pub fn waits(&self, column: usize) -> bool {
         self.waits.get(column) == Some(&true)

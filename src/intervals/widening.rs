@@ -39,29 +39,28 @@ pub fn choose_widening(errors: &[(f32, f32)]) -> f32 {
         return 0.0;
     }
     let (early, late) = errors.split_at(errors.len() / 2);
-    let score = |beta: f32| -> f64 {
-        let halves = [(early, late), (late, early)];
-        let of_half = |(known, held): (&[(f32, f32)], &[(f32, f32)])| -> f64 {
-            let mut sorted: Vec<f32> = known.iter().map(|(error, r)| error / widening(beta, *r)).collect();
-            sorted.sort_unstable_by(f32::total_cmp);
-            let of_level = |level: f64| -> f64 {
-                let tail = (1.0 - level) / 2.0;
-                let bound = |p: f64| quantile(&sorted, p).unwrap_or(0.0);
-                let (lower, upper) = (bound(tail), bound(1.0 - tail));
-                let score = |(error, r): &(f32, f32)| {
-                    let [lower, upper] = [lower, upper].map(|bound| f64::from(bound * widening(beta, *r)));
-                    let beyond = (lower - f64::from(*error)).max(f64::from(*error) - upper).max(0.0);
-                    upper - lower + 2.0 / (1.0 - level) * beyond
-                };
-                held.iter().map(score).sum()
-            };
-            JUDGED.into_iter().map(of_level).sum()
-        };
-        halves.into_iter().map(of_half).sum()
-    };
+    let score = |beta: f32| score(beta, early, late) + score(beta, late, early);
     let scores = WIDENINGS.map(score);
     let best = (0..WIDENINGS.len()).min_by(|a, b| scores[*a].total_cmp(&scores[*b])).unwrap_or(0);
     if scores[best] < WORTH * scores[0] { WIDENINGS[best] } else { 0.0 }
+}
+
+/// The interval scores of `held` when the quantiles of `known` bound it, of all levels that are judged.
+fn score(beta: f32, known: &[(f32, f32)], held: &[(f32, f32)]) -> f64 {
+    let mut sorted: Vec<f32> = known.iter().map(|(error, r)| error / widening(beta, *r)).collect();
+    sorted.sort_unstable_by(f32::total_cmp);
+    let of_level = |level: f64| -> f64 {
+        let tail = (1.0 - level) / 2.0;
+        let [lower, upper] = [tail, 1.0 - tail].map(|p| quantile(&sorted, p).unwrap_or(0.0));
+        let of_one = |(error, r): &(f32, f32)| {
+            let [lower, upper] = [lower, upper].map(|bound| f64::from(bound * widening(beta, *r)));
+            let beyond = (lower - f64::from(*error)).max(f64::from(*error) - upper).max(0.0);
+            // (u - l) + 2/α times what lies beyond, where α = 1 - level
+            upper - lower + 2.0 / (1.0 - level) * beyond
+        };
+        held.iter().map(of_one).sum()
+    };
+    JUDGED.into_iter().map(of_level).sum()
 }
 
 #[cfg(test)]

@@ -149,9 +149,19 @@ pub(super) struct Equations {
     kept: Vec<usize>,
     shared_kept: usize,
     scales: Vec<f64>,
-    /// B, C and C⁻¹ Bᵀ of each series.
-    series: Vec<(DMatrix<f64>, Cholesky<f64, Dyn>, DMatrix<f64>)>,
+    /// Of each series, if it has own features.
+    eliminated: Vec<Eliminated>,
     whole: Cholesky<f64, Dyn>,
+}
+
+/// What eliminates a series' own coefficients.
+struct Eliminated {
+    /// B: shared features by own ones.
+    by_own: DMatrix<f64>,
+    /// C: own features by own ones.
+    corner: Cholesky<f64, Dyn>,
+    /// C⁻¹ Bᵀ
+    through_shared: DMatrix<f64>,
 }
 
 impl Equations {
@@ -181,10 +191,10 @@ impl Equations {
             let by_own = xx.view((0, shared_kept), (shared_kept, own)).into_owned();
             let through_shared = corner.solve(&by_own.transpose());
             whole.gemm(-1.0, &by_own, &through_shared, 1.0);
-            eliminated.push((by_own, corner, through_shared));
+            eliminated.push(Eliminated { by_own, corner, through_shared });
         }
         let whole = factor(whole.as_view(), penalties.ridge)?;
-        Some(Self { features, shared, kept, shared_kept, scales, series: eliminated, whole })
+        Some(Self { features, shared, kept, shared_kept, scales, eliminated, whole })
     }
 
     /// The coefficients for Σ x yᵀ of each series; `None` if they are not finite.
@@ -192,26 +202,26 @@ impl Equations {
         let own = self.kept.len() - self.shared_kept;
         let mut right: Option<DMatrix<f64>> = None;
         let mut count = 0;
-        let mut eliminated = Vec::with_capacity(self.series.len());
+        let mut owned = Vec::with_capacity(self.eliminated.len());
         for xy in sums {
             let xy =
                 DMatrix::from_fn(self.kept.len(), xy.ncols(), |i, j| xy[(self.kept[i], j)] * self.scales[i]);
             let right = right.get_or_insert_with(|| DMatrix::zeros(self.shared_kept, xy.ncols()));
             *right += xy.rows(0, self.shared_kept);
             if own > 0 {
-                let (by_own, corner, _) = &self.series[count];
+                let Eliminated { by_own, corner, .. } = &self.eliminated[count];
                 let through_targets = corner.solve(&xy.rows(self.shared_kept, own).into_owned());
                 right.gemm(-1.0, by_own, &through_targets, 1.0);
-                eliminated.push(through_targets);
+                owned.push(through_targets);
             }
             count += 1;
         }
         let w = self.whole.solve(&right?);
         let shared = self.unscaled(&w, 0..self.shared_kept, 0..self.shared);
         let series = (0..count).map(|number| {
-            let mut v = eliminated.get(number).cloned().unwrap_or_else(|| DMatrix::zeros(0, w.ncols()));
+            let mut v = owned.get(number).cloned().unwrap_or_else(|| DMatrix::zeros(0, w.ncols()));
             if own > 0 {
-                v.gemm(-1.0, &self.series[number].2, &w, 1.0);
+                v.gemm(-1.0, &self.eliminated[number].through_shared, &w, 1.0);
             }
             self.unscaled(&v, self.shared_kept..self.kept.len(), self.shared..self.features)
         });
