@@ -115,8 +115,11 @@ pub fn memory_picture(findings: &Findings) -> Picture {
             picture.chart(errors(findings, task, start));
         }
     }
-    for start in [Start::One, Start::Chrono] {
-        picture.chart(errors(findings, Task::Timing, start));
+    // Of a study that was stopped before it came to timing there is nothing to show.
+    if findings.threads_of(Task::Timing).next().is_some() {
+        for start in [Start::One, Start::Chrono] {
+            picture.chart(errors(findings, Task::Timing, start));
+        }
     }
     picture
 }
