@@ -1,24 +1,29 @@
-//! The only loop: pull rows, push them through their partition's forecaster, write what comes out, commit, stop.
+//! The only loop: pull rows, push them through their partition's forecaster, hand over what comes out, commit, stop.
 //!
-//! Order of a commit: everything written is made durable first, then the positions it came from. So a crash repeats
-//! rows and loses none (at least once).
+//! The sink works beside it: while one commit is under way, the rows of the next are pulled and pushed already. State is
+//! never rewound: what is not known to be durable is kept by the sink and said again.
 
+mod lane;
 mod lanes;
+mod start;
+mod writer;
 
 use std::future::Future;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use tokio::time::Instant;
 
-use crate::config::{Commit, OnChange, Start};
+use crate::config::{Commit, Deleted, OnChange, Start};
 use crate::forecaster::Setup;
 use crate::io::{Event, Position, Positions, Sink, Source};
 use crate::series::Tally;
 use crate::state::Store;
 use lanes::Lanes;
+pub use start::Life;
+use writer::Writer;
 
 /// How a pipeline is driven.
 #[derive(Debug)]
@@ -26,8 +31,12 @@ pub struct Options {
     pub setup: Arc<Setup>,
     pub commit: Commit,
     pub state: Option<State>,
+    /// Rows whose output may wait for the sink.
+    pub queue_rows: usize,
     /// Where a partition starts that has a commit and no state to go with it.
     pub start: Start,
+    /// What to do where rows that a partition needs are deleted.
+    pub deleted: Deleted,
     /// Whether the end of the input closes what time alone held open.
     pub finish: bool,
 }
@@ -55,66 +64,36 @@ pub struct Progress {
     pub stopped: bool,
 }
 
+/// How long a stop may take to commit what is in flight. What is not committed by then is done again by whoever goes on.
+const STOP_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// Runs the line from `source` to `sink` until the input ends, `stop` is ready or something fails; what is written by
-/// then is committed, except after a failure. `report` is called after every batch.
+/// then is committed, except after a failure. `report` is called after every batch. Returns how far it came, and the sink.
 ///
 /// # Errors
 /// Whatever source, sink or state store report. The committed positions then stand where the last commit put them.
-pub async fn drive(
+pub async fn drive<S: Sink + Send + 'static>(
     source: &mut impl Source,
-    sink: &mut impl Sink,
+    sink: S,
     options: Options,
     stop: impl Future<Output = ()>,
     mut report: impl FnMut(&Progress),
-) -> Result<Progress> {
-    let mut stop = pin!(stop);
-    let Options { commit, finish, .. } = options;
-    let rows_at_once = options.setup.rows_at_once();
-    let mut lanes = Lanes::new(options);
-    let mut due: Option<Instant> = None;
-    let stopped = loop {
-        let deadline = due.unwrap_or_else(|| Instant::now() + commit.every);
-        tokio::select! {
-            biased;
-            () = &mut stop => break true,
-            () = tokio::time::sleep_until(deadline), if due.is_some() => {
-                lanes.commit(source, sink).await?;
-                due = None;
-            }
-            event = source.next() => match event? {
-                Event::Assigned(assigned) => lanes.assign(assigned)?,
-                Event::Rows(batch) => {
-                    for piece in batch.pieces(rows_at_once) {
-                        let output = lanes.push(piece);
-                        sink.write(&output).await?;
-                    }
-                    due.get_or_insert_with(|| Instant::now() + commit.every);
-                    if lanes.uncommitted_rows() >= commit.rows {
-                        lanes.commit(source, sink).await?;
-                        due = None;
-                    }
-                    report(&lanes.progress());
-                }
-                Event::Revoked { partitions, done } => {
-                    lanes.commit(source, sink).await?;
-                    due = None;
-                    lanes.drop(&partitions)?;
-                    // The source may have given up waiting; then the partitions are gone either way.
-                    let _ = done.send(());
-                }
-                Event::End => break false,
-            },
+) -> Result<(Progress, S)> {
+    let options = Arc::new(options);
+    let mut line =
+        Line { lanes: Lanes::new(options.clone()), writer: Writer::start(sink), options, due: None };
+    let stop = pin!(stop);
+    let stopped = match line.run(source, stop, &mut report).await {
+        Ok(stopped) => stopped,
+        Err(error) => {
+            let Line { lanes, writer, .. } = line;
+            writer.abandon(&lanes.partitions()).await;
+            return Err(error);
         }
     };
-    if !stopped && finish {
-        lanes.finish(sink, rows_at_once).await?;
-    }
-    lanes.commit(source, sink).await?;
-    lanes.save_all()?;
-    if !stopped {
-        // What was broken off is not the end: a file that needs one is not put in place.
-        sink.finish().await?;
-    }
+    let Line { mut lanes, writer, .. } = line;
+    // What was broken off is not the end: a file that needs one is not put in place.
+    let sink = writer.end(!stopped).await?;
     if let Err(error) = source.close().await {
         // Everything is committed; the group will find out by itself.
         tracing::warn!("{error:#}");
@@ -123,5 +102,109 @@ pub async fn drive(
     let mut progress = lanes.progress();
     progress.stopped = stopped;
     report(&progress);
-    Ok(progress)
+    Ok((progress, sink))
+}
+
+struct Line<S> {
+    options: Arc<Options>,
+    lanes: Lanes,
+    writer: Writer<S>,
+    /// When the next commit is to begin; `None` where there is nothing to commit.
+    due: Option<Instant>,
+}
+
+impl<S: Sink + Send + 'static> Line<S> {
+    /// Until the input ends or it is told to stop, which it returns.
+    async fn run(
+        &mut self,
+        source: &mut impl Source,
+        mut stop: Pin<&mut impl Future<Output = ()>>,
+        report: &mut impl FnMut(&Progress),
+    ) -> Result<bool> {
+        let backlog = self.writer.backlog();
+        let stopped = loop {
+            self.begin_commit();
+            let (has_room, deadline) = (self.has_room(), self.due);
+            tokio::select! {
+                biased;
+                () = &mut stop => break true,
+                positions = self.writer.committed() => {
+                    self.lanes.committed(positions?);
+                    self.lanes.save()?;
+                }
+                started = self.lanes.started(), if self.lanes.is_starting() => started?,
+                () = sleep_until(deadline), if deadline.is_some() && !self.writer.is_committing() => {}
+                () = backlog.shrunk(), if !has_room => {}
+                event = source.next(), if has_room => {
+                    if self.take(event?, report).await? {
+                        break false;
+                    }
+                }
+            }
+        };
+        if !stopped && self.options.finish {
+            let rows_at_once = self.options.setup.rows_at_once();
+            self.lanes.finish(&mut self.writer, rows_at_once).await?;
+        }
+        let last = self.writer.flush(self.lanes.take_uncommitted());
+        let limit = if stopped { STOP_TIMEOUT } else { Duration::MAX };
+        match tokio::time::timeout(limit, last).await {
+            Ok(durable) => self.lanes.committed(durable?),
+            Err(_) => bail!(
+                "stopped, but what was written last could not be committed within {} s: it will be done again",
+                STOP_TIMEOUT.as_secs()
+            ),
+        }
+        self.lanes.save_all()?;
+        Ok(stopped)
+    }
+
+    /// One commit under way and the next one filling: more would only be older when it is done.
+    fn has_room(&self) -> bool {
+        let Options { commit, queue_rows, .. } = &*self.options;
+        self.writer.backlog().rows() < *queue_rows && self.writer.kept() < commit.rows.saturating_mul(2)
+    }
+
+    /// Begins a commit, if it is time and none is under way.
+    fn begin_commit(&mut self) {
+        let is_full = self.writer.uncommitted() >= self.options.commit.rows;
+        let is_due = self.due.is_some_and(|due| due <= Instant::now());
+        if (is_full || is_due) && !self.writer.is_committing() {
+            self.writer.begin_commit(self.lanes.take_uncommitted());
+            self.due = None;
+        }
+    }
+
+    /// Takes an event; returns whether it was the end.
+    async fn take(&mut self, event: Event, report: &mut impl FnMut(&Progress)) -> Result<bool> {
+        let Self { options, lanes, writer, due } = self;
+        match event {
+            Event::Assigned(assigned) => lanes.assign(assigned),
+            Event::Rows(batch) => {
+                for piece in batch.pieces(options.setup.rows_at_once()) {
+                    lanes.push(piece, writer);
+                }
+                due.get_or_insert_with(|| Instant::now() + options.commit.every);
+                report(&lanes.progress());
+            }
+            Event::Revoked { partitions, done } => {
+                let durable = writer.flush(lanes.take_uncommitted()).await?;
+                lanes.committed(durable);
+                *due = None;
+                writer.forget(partitions.clone()).await?;
+                lanes.drop(&partitions)?;
+                // The source may have given up waiting; then the partitions are gone either way.
+                let _ = done.send(());
+            }
+            Event::End => return Ok(true),
+        }
+        Ok(false)
+    }
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
 }

@@ -157,16 +157,19 @@ impl Store {
         Ok(Found::Foreign(self.lineage.differences(&keys.into_iter().collect())))
     }
 
-    /// Removes the states of `partition` of this lineage above a position: states are only kept at committed positions,
-    /// so these are of another life of the topic or the group.
-    pub fn forget_above(&self, partition: &Partition, position: Position) -> Result<()> {
-        let own = self.list(partition)?.into_iter().filter(|file| file.lineage == self.lineage.hash);
-        for file in own.filter(|file| file.position > position) {
-            tracing::warn!(%partition, position = file.position.0, "a snapshot above the committed position is removed");
+    /// Removes the states of `partition` of this lineage: they are of another life of the topic or the group.
+    pub fn forget(&self, partition: &Partition) -> Result<()> {
+        for file in self.list(partition)?.into_iter().filter(|file| file.lineage == self.lineage.hash) {
+            tracing::warn!(%partition, position = file.position.0, "a snapshot of an earlier life is removed");
             fs::remove_file(&file.path)
                 .with_context(|| format!("cannot remove the snapshot {}", file.path.display()))?;
         }
         Ok(())
+    }
+
+    /// The hash of its lineage.
+    pub fn lineage(&self) -> &str {
+        &self.lineage.hash
     }
 
     fn list(&self, partition: &Partition) -> Result<Vec<Name>> {

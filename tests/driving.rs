@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use tidecast::config::{Commit, Start};
-use tidecast::drive::{Options, drive};
-use tidecast::io::memory::{MemorySink, MemorySource, Step};
+use tidecast::config::Commit;
+use tidecast::drive::{Options, Progress, drive};
+use tidecast::io::memory::{Kept, MemorySink, MemorySource, Step};
 use tidecast::io::{Batch, Malformed, Origins, Output, Partition, Position, Positions, Record, Sink};
 use tidecast::series::Refusal;
 
-use crate::harness::{Case, Row, row};
+use crate::harness::{self, Case, Row, row};
 
 fn partition() -> Partition {
     Partition { topic: "memory".into(), number: 0 }
@@ -29,8 +29,15 @@ fn batches(case: &Case) -> Vec<Batch> {
 }
 
 fn options(case: &Case, rows: usize, finish: bool) -> Options {
-    let commit = Commit { every: Duration::from_secs(3600), rows };
-    Options { setup: case.setup(), commit, state: None, start: Start::Earliest, finish }
+    harness::options(case.setup(), Commit { every: Duration::from_secs(3600), rows }, finish)
+}
+
+/// Drives to the end.
+async fn driven(steps: impl IntoIterator<Item = Step>, options: Options) -> (Progress, Kept) {
+    let mut source = MemorySource::new(steps);
+    let driven = drive(&mut source, MemorySink::default(), options, std::future::pending(), |_| ()).await;
+    let (progress, sink) = driven.expect("it ends");
+    (progress, sink.kept())
 }
 
 /// A sink that cannot make the n-th commit durable.
@@ -40,14 +47,18 @@ struct Failing {
 }
 
 impl Sink for Failing {
-    async fn write(&mut self, output: &Output) -> Result<()> {
+    async fn write(&mut self, output: Output) -> Result<()> {
         self.sink.write(output).await
     }
 
-    async fn commit(&mut self, reached: &Positions) -> Result<()> {
+    async fn commit(&mut self, reached: &Positions) -> Result<Positions> {
         let Some(left) = self.commits_left.checked_sub(1) else { bail!("the disk is full") };
         self.commits_left = left;
         self.sink.commit(reached).await
+    }
+
+    async fn forget(&mut self, partitions: &[Partition]) -> Result<()> {
+        self.sink.forget(partitions).await
     }
 
     async fn finish(&mut self) -> Result<()> {
@@ -60,12 +71,14 @@ async fn no_position_is_committed_before_its_output_is_durable() {
     let case = Case::default();
     for commits in 0..5 {
         let mut source = MemorySource::new(batches(&case).into_iter().map(Step::Rows).chain([Step::End]));
-        let mut sink = Failing { sink: MemorySink::default(), commits_left: commits };
+        let sink = MemorySink::default();
+        let failing = Failing { sink: sink.clone(), commits_left: commits };
         let driven =
-            drive(&mut source, &mut sink, options(&case, 2, true), std::future::pending(), |_| ()).await;
-        assert_eq!(driven.expect_err("a commit fails").to_string(), "the disk is full");
-        assert_eq!(sink.sink.durable, commits);
-        let committed = source.committed.get(&partition()).map(|position| position.0);
+            drive(&mut source, failing, options(&case, 2, true), std::future::pending(), |_| ()).await;
+        assert_eq!(driven.err().expect("a commit fails").to_string(), "the disk is full");
+        let kept = sink.kept();
+        assert_eq!(kept.durable, commits);
+        let committed = kept.committed.get(&partition()).map(|position| position.0);
         assert_eq!(committed, (commits > 0).then_some(2 * commits as i64));
     }
 }
@@ -75,23 +88,26 @@ async fn a_source_that_fails_leaves_what_was_not_committed() {
     let case = Case::default();
     let mut steps: Vec<Step> = batches(&case).into_iter().map(Step::Rows).collect();
     steps.insert(3, Step::Abort);
-    let (mut source, mut sink) = (MemorySource::new(steps), MemorySink::default());
-    let driven = drive(&mut source, &mut sink, options(&case, 4, true), std::future::pending(), |_| ()).await;
+    let (mut source, sink) = (MemorySource::new(steps), MemorySink::default());
+    let driven =
+        drive(&mut source, sink.clone(), options(&case, 4, true), std::future::pending(), |_| ()).await;
     assert!(driven.is_err());
-    // Two batches made a commit, the third one is written and will come again.
-    assert_eq!((sink.outputs.len(), sink.durable), (3, 2));
-    assert_eq!(source.committed[&partition()], Position(4));
+    // Two batches made a commit, which may be done by then; the third one will come again.
+    let kept = sink.kept();
+    assert_eq!(kept.outputs.len(), kept.durable, "what is not committed is dropped");
+    let committed = kept.committed.get(&partition()).map_or(0, |position| position.0);
+    assert!(committed <= 4 && committed == 2 * kept.durable as i64, "{kept:?}");
 }
 
 #[tokio::test]
 async fn a_stop_commits_what_was_written() {
     let case = Case::default();
     let steps = batches(&case).into_iter().map(Step::Rows).chain([Step::End]);
-    let (mut source, mut sink) = (MemorySource::new(steps), MemorySink::default());
+    let mut source = MemorySource::new(steps);
     let stop = std::future::ready(());
-    let progress =
-        drive(&mut source, &mut sink, options(&case, 1000, true), stop, |_| ()).await.expect("it stops");
-    assert!(progress.stopped && sink.durable == sink.outputs.len());
+    let driven = drive(&mut source, MemorySink::default(), options(&case, 1000, true), stop, |_| ()).await;
+    let (progress, sink) = driven.expect("it stops");
+    assert!(progress.stopped && sink.kept().durable == sink.kept().outputs.len());
     assert_eq!(progress.tally.forecasts, 0);
 }
 
@@ -99,13 +115,11 @@ async fn a_stop_commits_what_was_written() {
 async fn the_last_forecasts_are_committed_too() {
     let case = Case::default();
     let steps = batches(&case).into_iter().map(Step::Rows).chain([Step::End]);
-    let (mut source, mut sink) = (MemorySource::new(steps), MemorySink::default());
-    let driven =
-        drive(&mut source, &mut sink, options(&case, 1000, true), std::future::pending(), |_| ()).await;
+    let (progress, kept) = driven(steps, options(&case, 1000, true)).await;
     // Steps 2 to 9; the last one closes because the input is over.
-    assert_eq!(driven.expect("it ends").tally.forecasts, 8);
-    assert_eq!((sink.outputs.len(), sink.durable), (6, 6));
-    assert_eq!(source.committed[&partition()], Position(10));
+    assert_eq!(progress.tally.forecasts, 8);
+    assert_eq!((kept.outputs.len(), kept.durable), (6, 6));
+    assert_eq!(kept.committed[&partition()], Position(10));
 }
 
 #[test]
@@ -150,12 +164,9 @@ async fn malformed_messages_are_counted_and_handed_on() {
     let case = Case::default();
     let mut batches = batches(&case);
     batches[1].malformed.push(Malformed { offset: 2, detail: "not JSON".into() });
-    let (mut source, mut sink) =
-        (MemorySource::new(batches.into_iter().map(Step::Rows)), MemorySink::default());
-    let driven =
-        drive(&mut source, &mut sink, options(&case, 1000, false), std::future::pending(), |_| ()).await;
-    assert_eq!(driven.expect("it ends").tally.refused(Refusal::Malformed), 1);
-    let rejects: Vec<_> = sink.outputs.iter().flat_map(|output| &output.rejects).collect();
+    let (progress, kept) = driven(batches.into_iter().map(Step::Rows), options(&case, 1000, false)).await;
+    assert_eq!(progress.tally.refused(Refusal::Malformed), 1);
+    let rejects: Vec<_> = kept.outputs.iter().flat_map(|output| &output.rejects).collect();
     assert_eq!(
         rejects.iter().map(|reject| (reject.offset, reject.detail.as_str())).collect::<Vec<_>>(),
         [(2, "not JSON")]
@@ -178,12 +189,9 @@ async fn a_candidate_that_is_dropped_later_is_rejected_with_its_message() {
             next: Position(i as i64 + 1),
         })
     };
-    let mut source = MemorySource::new(rows.iter().enumerate().map(step));
-    let mut sink = MemorySink::default();
-    let driven =
-        drive(&mut source, &mut sink, options(&case, 1, false), std::future::pending(), |_| ()).await;
-    assert_eq!(driven.expect("it ends").tally.refused(Refusal::TooFar), 1);
-    let output = sink.outputs.iter().find(|output| !output.rejects.is_empty()).expect("a reject");
+    let (progress, kept) = driven(rows.iter().enumerate().map(step), options(&case, 1, false)).await;
+    assert_eq!(progress.tally.refused(Refusal::TooFar), 1);
+    let output = kept.outputs.iter().find(|output| !output.rejects.is_empty()).expect("a reject");
     assert_eq!((output.rejects[0].offset, output.rejects[0].reason), (2, Refusal::TooFar));
     let message = output.origins.at(2).expect("the message of the candidate");
     assert_eq!(message.payload.as_deref(), Some(&b"message 2"[..]));

@@ -9,10 +9,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::Result;
-use tidecast::config::{self, Brokers, Commit, Format, Limits, Start, TimeUnit};
+use tidecast::config::{self, Brokers, Commit, Deleted, Format, Limits, Start, TimeUnit};
 use tidecast::io::codec::Codec;
 use tidecast::io::kafka::{Cluster, KafkaSource, Until};
-use tidecast::io::{Assigned, Event, Partition, Position, Positions, Source};
+use tidecast::io::{Assigned, Event, From, Partition, Position, Positions, Source};
 use tidecast::table::{Columns, Observations};
 
 use crate::broker;
@@ -41,6 +41,9 @@ fn reading(topic: &str) -> config::KafkaSource {
         group: broker::unique("group"),
         format: Format::Json,
         start: Start::Earliest,
+        deleted: Deleted::Fail,
+        instance: "one".into(),
+        static_member: false,
         // Members hear of each other with their heartbeats; and the broker inside the process takes as long as a session
         // for every change of a group.
         client: client([("session.timeout.ms", "6000"), ("heartbeat.interval.ms", "300")]),
@@ -90,7 +93,8 @@ impl Reader {
         match event {
             Event::Assigned(Assigned { partition, committed, fallback, start, .. }) => {
                 self.owned.push(partition.number);
-                start.send(committed.unwrap_or(fallback)).unwrap();
+                let position = committed.map_or(fallback, |committed| committed.position);
+                start.send(From { position, resume: position, note: "a note".into() }).unwrap();
             }
             Event::Rows(batch) => {
                 let columns = columns();
@@ -114,7 +118,7 @@ impl Reader {
     }
 
     async fn commit(&mut self) -> Result<()> {
-        self.source.commit(&self.reached).await.map(drop)
+        self.source.group().commit(&self.reached).await.map(drop)
     }
 
     async fn read_to_end(&mut self) -> Result<()> {

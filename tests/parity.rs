@@ -4,14 +4,15 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tidecast::config::{self, Brokers, Commit, Format, Limits, Start, TimeUnit};
-use tidecast::drive::{Options, drive};
+use tidecast::config::{self, Brokers, Commit, Deleted, Format, Limits, Start, TimeUnit};
+use tidecast::drive::drive;
+use tidecast::io::AtLeastOnce;
 use tidecast::io::codec::Codec;
 use tidecast::io::kafka::{Cluster, Embedded, KafkaSink, KafkaSource, Replay, Until};
 use tidecast::series::{Refusal, Tally};
 
 use crate::broker::{self, Stored};
-use crate::harness::{Case, Row, driven, lines, parquet, row, write_parquet};
+use crate::harness::{Case, Row, driven, lines, options, parquet, row, write_parquet};
 
 /// A few thousand rows of some sensors; some late, some twice, some far ahead, one sensor with gaps.
 fn rows() -> Vec<Row> {
@@ -49,6 +50,9 @@ fn source(brokers: &str, topic: &str) -> config::KafkaSource {
         group: broker::unique("parity"),
         format: Format::Json,
         start: Start::Earliest,
+        deleted: Deleted::Fail,
+        instance: "one".into(),
+        static_member: false,
         client: BTreeMap::new(),
         commit: Commit { every: Duration::from_millis(50), rows: 500 },
     }
@@ -72,16 +76,12 @@ async fn through(cluster: &Cluster, rows: &[Row]) -> (Tally, String, String) {
         rejected: vec![],
         client: BTreeMap::new(),
     };
-    let mut sink = KafkaSink::open(cluster, &sink, 3).await.expect("a producer");
-    let options = Options {
-        setup: case.setup(),
-        commit: config.commit,
-        state: None,
-        start: Start::Earliest,
-        finish: false,
-    };
-    let progress = drive(&mut source, &mut sink, options, std::future::pending(), |_| ()).await;
-    (progress.expect("the run ends").tally, readings, forecasts)
+    let sink = KafkaSink::open(cluster, &sink, 3).await.expect("a producer");
+    let sink = AtLeastOnce { sink, group: Some(source.group()) };
+    let options = options(case.setup(), config.commit, false);
+    let driven = drive(&mut source, sink, options, std::future::pending(), |_| ()).await;
+    let Ok((progress, _)) = driven else { panic!("the run ends") };
+    (progress.tally, readings, forecasts)
 }
 
 /// Values by key, in the order of their partition.

@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 
 use super::{ends, prepare, report, stop};
 use crate::cli::{Backfill, Destination};
-use crate::config::{Commit, Order, Pipeline, Start};
+use crate::config::{Commit, Deleted, Order, Pipeline, Start};
 use crate::drive::{Options, drive};
 use crate::io::parquet::{ParquetInput, ParquetOutput, Range};
 
@@ -26,8 +26,8 @@ pub async fn backfill(arguments: Backfill, quiet: bool) -> Result<()> {
     let ids = (!ids.is_empty()).then_some(ids);
     let Pipeline { columns, time_unit, limits, .. } = &pipeline;
     let mut source = ParquetInput::open(&path, columns, *time_unit, order, range, ids, limits)?;
-    let mut sink = match ends::destination(&pipeline, arguments.to, Destination::Parquet)? {
-        Destination::Kafka => ends::kafka(&pipeline, None, ends::PARTITIONS).await?,
+    let sink = match ends::destination(&pipeline, arguments.to, Destination::Parquet)? {
+        Destination::Kafka => ends::kafka(&pipeline, None, ends::PARTITIONS, None).await?,
         Destination::Parquet => match &pipeline.parquet_sink {
             Some(config) => to_file(&pipeline, &source, &config.path)?,
             None => {
@@ -35,20 +35,27 @@ pub async fn backfill(arguments: Backfill, quiet: bool) -> Result<()> {
             }
         },
         Destination::Path(path) => to_file(&pipeline, &source, &path)?,
-        Destination::Stdout => ends::lines(),
+        Destination::Stdout => ends::lines(None),
     };
     if source.total_rows() == 0 {
         eprintln!("{} has no rows", path.display());
     }
     let bar = report::bar(source.total_rows() as u64, "rows", quiet);
-    let options =
-        Options { setup, commit: COMMIT, state: None, start: Start::Earliest, finish: !arguments.leave_open };
+    let options = Options {
+        setup,
+        commit: COMMIT,
+        state: None,
+        start: Start::Earliest,
+        deleted: Deleted::Fail,
+        queue_rows: ends::QUEUE_ROWS,
+        finish: !arguments.leave_open,
+    };
     let lines = report::Lines::new(quiet);
-    let driven = drive(&mut source, &mut sink, options, stop, |progress| {
+    let driven = drive(&mut source, sink, options, stop, |progress| {
         let reached = progress.reached.map_or(0, |position| position.0.max(0) as u64);
         bar.set_position(reached.max(progress.tally.rows));
     });
-    let progress = driven.await?;
+    let (progress, _) = driven.await?;
     bar.finish_and_clear();
     lines.end(&progress);
     if progress.stopped {

@@ -20,7 +20,7 @@ use crate::forecaster::Setup;
 use crate::io::codec::Codec;
 use crate::io::kafka::{Cluster, Embedded, KafkaSource, Replay, Until};
 use crate::io::parquet::{ParquetInput, Range};
-use crate::io::{Output, Positions, Sink};
+use crate::io::{Output, Partition, Positions, Sink};
 use board::Board;
 use screen::Screen;
 
@@ -50,7 +50,7 @@ pub async fn demo(arguments: Demo, quiet: bool) -> Result<()> {
             () = wait(arguments.duration) => Ok(()),
         }
     };
-    let consumed = consume(pipeline, setup, &broker, &cluster, &board, over).await;
+    let consumed = consume(pipeline, setup, &broker, &cluster, board.clone(), over).await;
     screen.end().await;
     let progress = consumed?;
     let board = board.lock().expect("nobody panics with the board in hand");
@@ -91,36 +91,48 @@ async fn consume(
     setup: Arc<Setup>,
     broker: &Embedded,
     cluster: &Cluster,
-    board: &Mutex<Board>,
+    board: Arc<Mutex<Board>>,
     over: impl Future<Output = Result<()>>,
 ) -> Result<Progress> {
     let config = ends::kafka_source(pipeline)?;
     let codec = Codec::new(config.format, &pipeline.columns, pipeline.time_unit, &pipeline.limits);
     let mut source = KafkaSource::open(cluster, config, codec, Until::Stopped).await?;
-    let sink = ends::kafka(pipeline, Some(broker), source.partitions()).await?;
-    let mut sink = Shown { sink, board };
-    let options = Options { setup, commit: config.commit, state: None, start: config.start, finish: false };
+    let sink = ends::kafka(pipeline, Some(broker), source.partitions(), Some(source.group())).await?;
+    let sink = Shown { sink, board };
+    let options = Options {
+        setup,
+        commit: config.commit,
+        state: None,
+        start: config.start,
+        deleted: config.deleted,
+        queue_rows: ends::QUEUE_ROWS,
+        finish: false,
+    };
     let mut fed = Ok(());
     let stop = async { fed = over.await };
-    let progress = drive(&mut source, &mut sink, options, stop, |_| ()).await?;
+    let (progress, _) = drive(&mut source, sink, options, stop, |_| ()).await?;
     fed?;
     Ok(progress)
 }
 
 /// A sink whose forecasts the board sees, too.
-struct Shown<'a> {
+struct Shown {
     sink: AnySink,
-    board: &'a Mutex<Board>,
+    board: Arc<Mutex<Board>>,
 }
 
-impl Sink for Shown<'_> {
-    async fn write(&mut self, output: &Output) -> Result<()> {
+impl Sink for Shown {
+    async fn write(&mut self, output: Output) -> Result<()> {
         self.board.lock().expect("nobody panics with the board in hand").forecasts(&output.forecasts);
         self.sink.write(output).await
     }
 
-    async fn commit(&mut self, reached: &Positions) -> Result<()> {
+    async fn commit(&mut self, reached: &Positions) -> Result<Positions> {
         self.sink.commit(reached).await
+    }
+
+    async fn forget(&mut self, partitions: &[Partition]) -> Result<()> {
+        self.sink.forget(partitions).await
     }
 
     async fn finish(&mut self) -> Result<()> {

@@ -6,23 +6,25 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 
 use crate::cli::Destination;
-use crate::config::{Brokers, KafkaSource, Layout, Pipeline};
-use crate::io::kafka::{Cluster, Embedded, KafkaSink};
+use crate::config::{Brokers, Delivery, KafkaSource, Layout, Pipeline};
+use crate::io::kafka::{Cluster, Embedded, Group, KafkaSink, KafkaTransactions};
 use crate::io::ndjson::NdjsonSink;
 use crate::io::parquet::{ParquetOutput, ParquetParts};
-use crate::io::{Output, Positions, Sink};
+use crate::io::{AtLeastOnce, Output, Partition, Positions, Sink};
 
 /// Where forecasts go.
 pub enum AnySink {
-    Kafka(KafkaSink),
+    Transactions(KafkaTransactions),
+    Kafka(AtLeastOnce<KafkaSink>),
     Parquet(Box<ParquetOutput>),
-    Parts(ParquetParts),
-    Lines(NdjsonSink<BufWriter<Stdout>>),
+    Parts(AtLeastOnce<ParquetParts>),
+    Lines(AtLeastOnce<NdjsonSink<BufWriter<Stdout>>>),
 }
 
 impl Sink for AnySink {
-    async fn write(&mut self, output: &Output) -> Result<()> {
+    async fn write(&mut self, output: Output) -> Result<()> {
         match self {
+            Self::Transactions(sink) => sink.write(output).await,
             Self::Kafka(sink) => sink.write(output).await,
             Self::Parquet(sink) => sink.write(output).await,
             Self::Parts(sink) => sink.write(output).await,
@@ -30,8 +32,9 @@ impl Sink for AnySink {
         }
     }
 
-    async fn commit(&mut self, reached: &Positions) -> Result<()> {
+    async fn commit(&mut self, reached: &Positions) -> Result<Positions> {
         match self {
+            Self::Transactions(sink) => sink.commit(reached).await,
             Self::Kafka(sink) => sink.commit(reached).await,
             Self::Parquet(sink) => sink.commit(reached).await,
             Self::Parts(sink) => sink.commit(reached).await,
@@ -39,8 +42,19 @@ impl Sink for AnySink {
         }
     }
 
+    async fn forget(&mut self, partitions: &[Partition]) -> Result<()> {
+        match self {
+            Self::Transactions(sink) => sink.forget(partitions).await,
+            Self::Kafka(sink) => sink.forget(partitions).await,
+            Self::Parquet(sink) => sink.forget(partitions).await,
+            Self::Parts(sink) => sink.forget(partitions).await,
+            Self::Lines(sink) => sink.forget(partitions).await,
+        }
+    }
+
     async fn finish(&mut self) -> Result<()> {
         match self {
+            Self::Transactions(sink) => sink.finish().await,
             Self::Kafka(sink) => sink.finish().await,
             Self::Parquet(sink) => sink.finish().await,
             Self::Parts(sink) => sink.finish().await,
@@ -49,18 +63,29 @@ impl Sink for AnySink {
     }
 }
 
-/// Standard output, a line a forecast.
-pub fn lines() -> AnySink {
-    AnySink::Lines(NdjsonSink::new(BufWriter::new(stdout())))
+/// Standard output, a line a forecast; a reader may see some again after a crash.
+pub fn lines(group: Option<Group>) -> AnySink {
+    AnySink::Lines(AtLeastOnce { sink: NdjsonSink::new(BufWriter::new(stdout())), group })
 }
 
-/// The pipeline's Kafka sink; topics that are missing are made with `partitions` partitions.
-pub async fn kafka(pipeline: &Pipeline, embedded: Option<&Embedded>, partitions: i32) -> Result<AnySink> {
+/// The pipeline's Kafka sink; topics that are missing are made with `partitions` partitions. What comes of a `group` goes
+/// out together with its positions, as is declared for its delivery.
+pub async fn kafka(
+    pipeline: &Pipeline,
+    embedded: Option<&Embedded>,
+    partitions: i32,
+    group: Option<Group>,
+) -> Result<AnySink> {
     let Some(config) = &pipeline.kafka_sink else {
         bail!("{}: there is no [sink.kafka] to write to; add one, or say --to -", pipeline.file.display());
     };
     let cluster = Cluster::new(&config.brokers, embedded, &config.client).context("sink.kafka")?;
-    Ok(AnySink::Kafka(KafkaSink::open(&cluster, config, partitions).await?))
+    if let (Some(group), Delivery::ExactlyOnce, None) = (&group, pipeline.delivery, embedded) {
+        let instance = &kafka_source(pipeline)?.instance;
+        let sink = KafkaTransactions::open(&cluster, config, partitions, group.clone(), instance);
+        return Ok(AnySink::Transactions(sink.await.context("sink.kafka")?));
+    }
+    Ok(AnySink::Kafka(AtLeastOnce { sink: KafkaSink::open(&cluster, config, partitions).await?, group }))
 }
 
 /// One Parquet file that is there once the input has ended.
@@ -70,8 +95,8 @@ pub fn parquet(pipeline: &Pipeline, path: &Path) -> Result<AnySink> {
     Ok(AnySink::Parquet(Box::new(ParquetOutput::create(path, layout, &pipeline.forecast.levels, every)?)))
 }
 
-/// A folder of Parquet files that grows with every commit.
-pub fn parts(pipeline: &Pipeline) -> Result<AnySink> {
+/// A folder of Parquet files that grows with the stream.
+pub fn parts(pipeline: &Pipeline, group: Group) -> Result<AnySink> {
     let Some(config) = &pipeline.parquet_sink else {
         bail!("{}: there is no [sink.parquet] to write to; add one, or say --to -", pipeline.file.display());
     };
@@ -82,8 +107,13 @@ pub fn parts(pipeline: &Pipeline) -> Result<AnySink> {
             config.path.display()
         );
     }
-    let every = pipeline.rules.grid.every;
-    Ok(AnySink::Parts(ParquetParts::create(&config.path, config.layout, &pipeline.forecast.levels, every)?))
+    let sink = ParquetParts::create(
+        config,
+        &pipeline.forecast.levels,
+        pipeline.rules.grid.every,
+        pipeline.delivery,
+    )?;
+    Ok(AnySink::Parts(AtLeastOnce { sink, group: Some(group) }))
 }
 
 /// What `--to` means where it is not said.
@@ -112,13 +142,8 @@ pub fn kafka_source(pipeline: &Pipeline) -> Result<&KafkaSource> {
     })
 }
 
-/// Partitions of a topic that must be there.
-pub async fn partitions(cluster: &Cluster, topic: &str) -> Result<i32> {
-    let (cluster, topic) = (cluster.clone(), topic.to_owned());
-    tokio::task::spawn_blocking(move || cluster.require(&topic))
-        .await
-        .context("asking kafka for the topic")?
-}
+/// Rows whose output may wait for a sink.
+pub const QUEUE_ROWS: usize = 50_000;
 
 /// Partitions of a topic that we make ourselves: enough for a few instances to share.
 pub const PARTITIONS: i32 = 4;

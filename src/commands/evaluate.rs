@@ -6,18 +6,19 @@ mod text;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use anyhow::{Result, bail, ensure};
-use tokio::sync::watch;
+use anyhow::{Context, Result, bail, ensure};
+use arrow::array::RecordBatch;
+use tokio::sync::{mpsc, watch};
 
-use super::{prepare, report, stop, train};
+use super::{ends, prepare, report, stop, train};
 use crate::cli::Evaluate;
-use crate::config::{Commit, Order, Pipeline, Start};
+use crate::config::{Commit, Deleted, Order, Pipeline, Start};
 use crate::dataset::{self, Dataset};
 use crate::drive::{Options, drive};
 use crate::evaluate::{About, Asked, Baselines, Evaluation, Parts, Scorer, Task, results};
 use crate::forecaster::Setup;
 use crate::io::parquet::{ParquetInput, Range};
-use crate::io::{Output, Positions, Sink};
+use crate::io::{Output, Partition, Positions, Sink};
 use crate::train::lanes;
 
 /// Nothing is written, so there is nothing to commit in between.
@@ -83,29 +84,44 @@ pub async fn evaluate(arguments: Evaluate, quiet: bool) -> Result<()> {
         levels: &setup.levels,
         examples: arguments.html.is_some(),
     };
-    let mut scores = Scores(Scorer::new(task));
+    let mut scorer = Scorer::new(task);
+    let (forecasts, mut written) = mpsc::channel(2);
     let ids: BTreeSet<String> = arguments.series.iter().cloned().collect();
     let ids = (!ids.is_empty()).then_some(ids);
     let Pipeline { columns, time_unit, limits, .. } = &pipeline;
     let order = pipeline.parquet_source.as_ref().map_or(Order::File, |source| source.order);
     let mut source = ParquetInput::open(&path, columns, *time_unit, order, Range::default(), ids, limits)?;
     let bar = report::bar(source.total_rows() as u64, "rows forecast", quiet);
-    let options =
-        Options { setup: setup.clone(), commit: COMMIT, state: None, start: Start::Earliest, finish: true };
+    let options = Options {
+        setup: setup.clone(),
+        commit: COMMIT,
+        state: None,
+        start: Start::Earliest,
+        deleted: Deleted::Fail,
+        queue_rows: ends::QUEUE_ROWS,
+        finish: true,
+    };
     let stop = async move {
         if stopped.wait_for(|stopped| *stopped).await.is_err() {
             std::future::pending::<()>().await;
         }
     };
-    let driven = drive(&mut source, &mut scores, options, stop, |progress| {
+    let driven = drive(&mut source, Scores(forecasts), options, stop, |progress| {
         let reached = progress.reached.map_or(0, |position| position.0.max(0) as u64);
         bar.set_position(reached.max(progress.tally.rows));
     });
-    let progress = driven.await?;
+    let scored = async {
+        while let Some(forecasts) = written.recv().await {
+            scorer.add(&forecasts);
+        }
+    };
+    // The sink, and with it the channel, ends with the drive.
+    let (progress, ()) = tokio::join!(async { driven.await.map(|(progress, _)| progress) }, scored);
+    let progress = progress?;
     bar.finish_and_clear();
     ensure!(!progress.stopped, STOPPED);
 
-    let lanes = scores.0.finish();
+    let lanes = scorer.finish();
     let about = about(&pipeline, &setup, &baselines, &summary.fingerprint);
     let found = results(&task, &lanes, about);
     if found.series.is_empty() {
@@ -184,15 +200,18 @@ fn json(found: &Evaluation) -> Result<String> {
 }
 
 /// Where forecasts go to be scored.
-struct Scores<'a>(Scorer<'a>);
+struct Scores(mpsc::Sender<RecordBatch>);
 
-impl Sink for Scores<'_> {
-    async fn write(&mut self, output: &Output) -> Result<()> {
-        self.0.add(&output.forecasts);
-        Ok(())
+impl Sink for Scores {
+    async fn write(&mut self, output: Output) -> Result<()> {
+        self.0.send(output.forecasts).await.context("nobody scores the forecasts any more")
     }
 
-    async fn commit(&mut self, _reached: &Positions) -> Result<()> {
+    async fn commit(&mut self, reached: &Positions) -> Result<Positions> {
+        Ok(reached.clone())
+    }
+
+    async fn forget(&mut self, _partitions: &[Partition]) -> Result<()> {
         Ok(())
     }
 

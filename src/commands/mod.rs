@@ -41,7 +41,11 @@ pub fn execute(cli: Cli) -> Result<()> {
 
 fn wait(work: impl Future<Output = Result<()>>) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    runtime.context("cannot start the runtime")?.block_on(work)
+    let runtime = runtime.context("cannot start the runtime")?;
+    let result = runtime.block_on(work);
+    // A call into a broken client may never return; nobody waits for it.
+    runtime.shutdown_background();
+    result
 }
 
 /// Prints text to standard output; a reader that went away is not an error of ours.

@@ -28,26 +28,34 @@ pub async fn run(arguments: Run, quiet: bool) -> Result<()> {
     let cluster = Cluster::new(&config.brokers, embedded.as_ref(), &config.client)?;
     let codec = Codec::new(config.format, &pipeline.columns, pipeline.time_unit, &pipeline.limits);
     let until = if arguments.until_end { Until::End } else { Until::Stopped };
-    // The sink first: it may fail, and a group that was joined would wait for this member.
-    let partitions = ends::partitions(&cluster, &config.topic).await?;
-    let mut sink = match to {
-        Destination::Kafka => ends::kafka(&pipeline, embedded.as_ref(), partitions).await?,
-        Destination::Parquet => ends::parts(&pipeline)?,
+    let mut source = KafkaSource::open(&cluster, config, codec, until).await?;
+    // Before the group is joined: the sink may fail, and the group would wait for this member.
+    let (partitions, group) = (source.partitions(), source.group());
+    let sink = match to {
+        Destination::Kafka => ends::kafka(&pipeline, embedded.as_ref(), partitions, Some(group)).await?,
+        Destination::Parquet => ends::parts(&pipeline, group)?,
         Destination::Path(path) => {
             bail!("cannot run into {}: a path goes into [sink.parquet]", path.display())
         }
-        Destination::Stdout => ends::lines(),
+        Destination::Stdout => ends::lines(Some(group)),
     };
-    let mut source = KafkaSource::open(&cluster, config, codec, until).await?;
     let commit = if matches!(sink, ends::AnySink::Parts(_)) { PARQUET_COMMIT } else { config.commit };
-    let options = Options { setup, commit, state, start: config.start, finish: false };
+    let options = Options {
+        setup,
+        commit,
+        state,
+        start: config.start,
+        deleted: config.deleted,
+        queue_rows: ends::QUEUE_ROWS,
+        finish: false,
+    };
     let mut lines = report::Lines::new(quiet);
-    let driven = drive(&mut source, &mut sink, options, stop, |progress| lines.tell(progress)).await;
+    let driven = drive(&mut source, sink, options, stop, |progress| lines.tell(progress)).await;
     if driven.is_err() {
         // Else whoever starts it again waits for this member's session to end. That leaving fails, too, is no news.
         let _ = source.close().await;
     }
-    lines.end(&driven?);
+    lines.end(&driven?.0);
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use std::fmt;
 
 /// Properties that the promises of the stream stand on: a pipeline may not set them. Beside each, what it may do
 /// instead, or why.
-pub const RESERVED: [(&str, &str); 13] = [
+pub const RESERVED: [(&str, &str); 14] = [
     ("bootstrap.servers", "use the key \"brokers\""),
     ("metadata.broker.list", "use the key \"brokers\""),
     ("group.id", "use the key \"group\""),
@@ -17,7 +17,8 @@ pub const RESERVED: [(&str, &str); 13] = [
     ("isolation.level", "only committed records are read"),
     ("partition.assignment.strategy", "partitions are handed over one by one"),
     ("partitioner", "all records of a series have to go to one partition"),
-    ("transactional.id", "delivery is at least once, without transactions"),
+    ("group.instance.id", "use the keys \"instance\" and \"static_member\""),
+    ("transactional.id", "use the key \"instance\""),
     ("enable.idempotence", "a retry must not write a second time"),
 ];
 

@@ -32,6 +32,9 @@ impl Checks<'_> {
             group: self.filled("source.kafka.group", group),
             format: spec.format.unwrap_or_default(),
             start: spec.start.unwrap_or_default(),
+            deleted: spec.deleted.unwrap_or_default(),
+            instance: self.filled("source.kafka.instance", spec.instance.unwrap_or_else(host)),
+            static_member: spec.static_member.unwrap_or(false),
             client: self.client("source.kafka.client", spec.client),
             commit: Commit {
                 every: self.duration(
@@ -159,7 +162,14 @@ impl Checks<'_> {
             self.problems
                 .value("sink.parquet.path", "is the path of the source: the readings would be overwritten");
         }
-        ParquetSink { path, layout: spec.layout.unwrap_or_default() }
+        let positions = self.whole(
+            "sink.parquet.positions",
+            spec.positions,
+            10_000,
+            1..=100_000_000,
+            "a run's file is there once so many messages of a partition have come, and read again up to there after a stop",
+        );
+        ParquetSink { path, layout: spec.layout.unwrap_or_default(), positions }
     }
 
     pub(super) fn state(&mut self, spec: spec::State) -> StateStore {
@@ -180,6 +190,11 @@ impl Checks<'_> {
             on_change: spec.on_change.unwrap_or_default(),
         }
     }
+}
+
+/// The name of this machine, or of this container.
+fn host() -> String {
+    gethostname::gethostname().to_string_lossy().into_owned()
 }
 
 fn is_broker(piece: &str) -> bool {

@@ -17,6 +17,7 @@ pub struct Pipeline {
     pub name: String,
     pub columns: Columns,
     pub time_unit: TimeUnit,
+    pub delivery: Delivery,
     pub rules: Rules,
     pub forecast: Forecast,
     pub kafka_source: Option<KafkaSource>,
@@ -26,6 +27,17 @@ pub struct Pipeline {
     pub state: Option<StateStore>,
     pub limits: Limits,
     pub train: Train,
+}
+
+/// What a crash may do to the output.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Delivery {
+    /// Nothing: no forecast is lost and none is there twice.
+    #[default]
+    ExactlyOnce,
+    /// No forecast is lost, some may be there twice.
+    AtLeastOnce,
 }
 
 /// What an integer in the time column counts.
@@ -59,6 +71,12 @@ pub struct KafkaSource {
     pub format: Format,
     /// Where to start when the group has never committed.
     pub start: Start,
+    /// What to do where the topic's retention has deleted rows that are needed.
+    pub deleted: Deleted,
+    /// The name of this process among those of the group, the same at every start.
+    pub instance: String,
+    /// Whether a restart of this instance takes its partitions back without the others noticing.
+    pub static_member: bool,
     /// librdkafka properties, as given. May hold secrets: print it as [`Masked`] only.
     pub client: BTreeMap<String, String>,
     pub commit: Commit,
@@ -66,10 +84,15 @@ pub struct KafkaSource {
 
 impl fmt::Debug for KafkaSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { brokers, topic, group, format, start, client, commit } = self;
+        let Self { brokers, topic, group, format, start, deleted, instance, static_member, client, commit } =
+            self;
         let mut out = f.debug_struct("KafkaSource");
         out.field("brokers", brokers).field("topic", topic).field("group", group).field("format", format);
-        out.field("start", start).field("client", &Masked(client)).field("commit", commit).finish()
+        out.field("start", start).field("deleted", deleted).field("instance", instance);
+        out.field("static_member", static_member)
+            .field("client", &Masked(client))
+            .field("commit", commit)
+            .finish()
     }
 }
 
@@ -109,6 +132,17 @@ pub enum Start {
     Earliest,
     Latest,
     Fail,
+}
+
+/// What to do where rows that are needed to go on have been deleted by the topic's retention.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Deleted {
+    /// Stop, and say which.
+    #[default]
+    Fail,
+    /// Go on from what is left, with series that know nothing.
+    Cold,
 }
 
 #[derive(Clone, Debug)]
@@ -154,6 +188,8 @@ impl fmt::Debug for KafkaSink {
 pub struct ParquetSink {
     pub path: PathBuf,
     pub layout: Layout,
+    /// Positions of a partition whose forecasts go into one file of a run.
+    pub positions: usize,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

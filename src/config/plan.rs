@@ -15,6 +15,7 @@ impl Pipeline {
     pub fn plan(&self) -> String {
         let mut out = Text(format!("# {}, with every default filled in\n", self.file.display()));
         out.key("name", &self.name);
+        out.key("delivery", &self.delivery);
         self.plan_rows(&mut out);
         self.plan_edges(&mut out);
         self.plan_train(&mut out);
@@ -102,7 +103,18 @@ impl Pipeline {
     }
 
     fn plan_edges(&self, out: &mut Text) {
-        if let Some(KafkaSource { brokers, topic, group, format, start, client, commit }) = &self.kafka_source
+        if let Some(KafkaSource {
+            brokers,
+            topic,
+            group,
+            format,
+            start,
+            deleted,
+            instance,
+            static_member,
+            client,
+            commit,
+        }) = &self.kafka_source
         {
             out.table("source.kafka");
             out.key("brokers", broker_text(brokers));
@@ -110,6 +122,9 @@ impl Pipeline {
             out.key("group", group);
             out.key("format", format);
             out.key("start", start);
+            out.key("deleted", deleted);
+            out.key("instance", instance);
+            out.key("static_member", static_member);
             out.client(&Masked(client));
             let every = value(&duration_text(micros(commit.every)));
             out.line(format!("commit = {{ every = {every}, rows = {} }}", commit.rows));
@@ -134,6 +149,7 @@ impl Pipeline {
             out.table("sink.parquet");
             out.path("path", &sink.path);
             out.key("layout", &sink.layout);
+            out.key("positions", &sink.positions);
         }
         if let Some(state) = &self.state {
             out.table("state");

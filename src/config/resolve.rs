@@ -6,7 +6,7 @@ use super::checks::{Checks, DAY, MILLISECOND};
 use super::duration::duration_text;
 use super::problems::Problems;
 use super::spec::{self, Spec};
-use super::{ConfigError, Forecast, Limits, Pipeline};
+use super::{ConfigError, Delivery, Forecast, Limits, Pipeline};
 use crate::series::{Grid, Rules};
 use crate::table::{Columns, percent};
 
@@ -27,6 +27,7 @@ pub(super) fn resolve(file: &Path, spec: Spec, problems: Problems) -> Result<Pip
     let mut checks = Checks { problems, folder: file.parent().unwrap_or(Path::new("")) };
     let name = checks.name(file, spec.name);
     let time_unit = spec.columns.time_unit.unwrap_or_default();
+    let delivery = spec.delivery.unwrap_or_default();
     let columns = checks.columns(&name, spec.columns);
     let rules = checks.rules(spec.grid);
     let forecast = checks.forecast(spec.forecast);
@@ -36,6 +37,15 @@ pub(super) fn resolve(file: &Path, spec: Spec, problems: Problems) -> Result<Pip
     let parquet_sink = spec.sink.parquet.map(|spec| checks.parquet_sink(parquet_source.as_ref(), spec));
     let state = spec.state.map(|spec| checks.state(spec));
     let limits = checks.limits(spec.limits);
+    if delivery == Delivery::ExactlyOnce
+        && let (Some(source), Some(sink)) = (&kafka_source, &kafka_sink)
+        && source.brokers != sink.brokers
+    {
+        checks.problems.value(
+            "sink.kafka.brokers",
+            "is another cluster than the source's: a transaction spans one; use one, or set delivery = \"at_least_once\"",
+        );
+    }
     let train = checks.train(&columns, &rules, &forecast.levels, spec.train);
     if !checks.problems.is_empty() {
         return Err(checks.problems.into_error(file));
@@ -45,6 +55,7 @@ pub(super) fn resolve(file: &Path, spec: Spec, problems: Problems) -> Result<Pip
         name,
         columns,
         time_unit,
+        delivery,
         rules,
         forecast,
         kafka_source,

@@ -3,7 +3,7 @@
 
 use serde::Deserialize;
 
-use super::{Format, Layout, OnChange, Order, Start, TimeUnit};
+use super::{Deleted, Delivery, Format, Layout, OnChange, Order, Start, TimeUnit};
 use crate::network::{CellKind, Decoder, Loss, StateKind};
 use crate::series::{Aggregate, Calendar, Gaps, Refusal, Scaling};
 
@@ -11,6 +11,7 @@ use crate::series::{Aggregate, Calendar, Gaps, Refusal, Scaling};
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Spec {
     pub name: Option<String>,
+    pub delivery: Option<Delivery>,
     pub columns: Columns,
     pub grid: Grid,
     pub forecast: Forecast,
@@ -67,6 +68,9 @@ pub(super) struct KafkaSource {
     pub group: Option<String>,
     pub format: Option<Format>,
     pub start: Option<Start>,
+    pub deleted: Option<Deleted>,
+    pub instance: Option<String>,
+    pub static_member: Option<bool>,
     pub client: Client,
     pub commit: Commit,
 }
@@ -107,6 +111,7 @@ pub(super) struct KafkaSink {
 pub(super) struct ParquetSink {
     pub path: Option<String>,
     pub layout: Option<Layout>,
+    pub positions: Option<i64>,
 }
 
 #[derive(Default, Deserialize)]

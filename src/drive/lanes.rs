@@ -1,102 +1,44 @@
-//! The partitions that are ours, each with its forecaster: where they start, what comes out of them, and how far they
-//! are durable.
+//! The partitions that are ours, and those that are on their way to be.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
-use arrow::array::RecordBatch;
+use anyhow::{Context, Result};
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::lane::Lane;
+use super::start::{self, Facts, Life};
+use super::writer::Writer;
 use super::{Options, Progress, State};
-use crate::config::{OnChange, Start};
-use crate::forecaster::{Forecaster, Held, Pushed, Refused, Setup};
-use crate::io::{
-    Assigned, Batch, Malformed, Origins, Output, Partition, Position, Positions, Record, Reject, Sink, Source,
-};
-use crate::series::Refusal;
-use crate::state::Found;
-use crate::table::positions;
-
-struct Lane {
-    forecaster: Forecaster,
-    /// The next row to push.
-    next: Position,
-    /// Rows below were written before: they are pushed to rebuild the state, and nothing of them is written or counted.
-    silent_until: Position,
-    /// Up to where the source took a commit.
-    committed: Option<Position>,
-    saved: Option<Position>,
-    /// Messages of rows that are held as candidates, by offset: at most one an id. After a restart those from before it
-    /// are missing.
-    held: BTreeMap<i64, Record>,
-}
-
-/// Below every position: nothing is silent.
-const UNASSIGNED: Position = Position(i64::MIN);
-
-impl Lane {
-    fn new(setup: Arc<Setup>, start: Position) -> Self {
-        Self {
-            forecaster: Forecaster::new(setup),
-            next: start,
-            silent_until: start,
-            committed: None,
-            saved: None,
-            held: BTreeMap::new(),
-        }
-    }
-
-    /// Pushes the rows whose output was written before; returns the others.
-    fn pass_silently(&mut self, rows: RecordBatch) -> RecordBatch {
-        let silent = match self.silent_until {
-            UNASSIGNED => 0,
-            until => positions(&rows).partition_point(|position| *position < until.0),
-        };
-        if silent > 0 {
-            self.forecaster.absorb(&rows.slice(0, silent));
-        }
-        rows.slice(silent, rows.num_rows() - silent)
-    }
-
-    /// Keeps the state, unless it is not that of the committed position or is kept already.
-    fn save(&mut self, state: Option<&State>, partition: &Partition) -> Result<()> {
-        let Some(State { store, .. }) = state else { return Ok(()) };
-        if self.committed != Some(self.next) || self.saved == Some(self.next) {
-            return Ok(());
-        }
-        store.save(partition, self.next, &self.forecaster.snapshot())?;
-        self.saved = Some(self.next);
-        Ok(())
-    }
-}
+use crate::io::{Assigned, Batch, From, Partition, Positions, Sink};
 
 pub struct Lanes {
-    options: Options,
+    options: Arc<Options>,
     lanes: BTreeMap<Partition, Lane>,
+    /// Lanes whose state is being made up.
+    starting: JoinSet<(Partition, u64, Result<Lane>)>,
+    /// Who is told when it is; and which of several starts of one partition is the one that counts.
+    expected: BTreeMap<Partition, (u64, oneshot::Sender<From>)>,
+    starts: u64,
     uncommitted: Positions,
-    uncommitted_rows: usize,
-    /// Something came out since the last commit.
-    undurable: bool,
     saved_at: Instant,
     progress: Progress,
 }
 
 impl Lanes {
-    pub fn new(options: Options) -> Self {
+    pub fn new(options: Arc<Options>) -> Self {
         Self {
             options,
             lanes: BTreeMap::new(),
+            starting: JoinSet::new(),
+            expected: BTreeMap::new(),
+            starts: 0,
             uncommitted: Positions::new(),
-            uncommitted_rows: 0,
-            undurable: false,
             saved_at: Instant::now(),
             progress: Progress::default(),
         }
-    }
-
-    pub fn uncommitted_rows(&self) -> usize {
-        self.uncommitted_rows
     }
 
     pub fn progress(&self) -> Progress {
@@ -104,157 +46,119 @@ impl Lanes {
         Progress { series, ..self.progress.clone() }
     }
 
-    /// Finds where a partition goes on, restores its state, and answers.
-    pub fn assign(&mut self, assigned: Assigned) -> Result<()> {
+    /// Those that are ours.
+    pub fn partitions(&self) -> Vec<Partition> {
+        self.lanes.keys().cloned().collect()
+    }
+
+    /// Begins to make up the state of a partition.
+    pub fn assign(&mut self, assigned: Assigned) {
         let Assigned { partition, committed, fallback, low, start } = assigned;
-        let (lane, first) = match committed {
-            None => {
-                // A life before this one: its states are of other rows.
-                let state = self.options.state.as_ref();
-                state.map_or(Ok(()), |state| state.store.forget_above(&partition, Position(-1)))?;
-                (Lane::new(self.options.setup.clone(), fallback), fallback)
-            }
-            Some(committed) => self.resume(&partition, committed, low)?,
-        };
-        tracing::info!(%partition, first = first.0, resume = lane.silent_until.0, "partition assigned");
+        self.starts += 1;
+        let number = self.starts;
+        self.expected.insert(partition.clone(), (number, start));
+        let facts = Facts { partition: partition.clone(), committed, fallback, low };
+        let lane = start::lane(self.options.clone(), facts);
+        self.starting.spawn(async move { (partition, number, lane.await) });
+    }
+
+    pub fn is_starting(&self) -> bool {
+        !self.starting.is_empty()
+    }
+
+    /// Waits for the next lane whose state is made up, and has it read. Cancel-safe.
+    pub async fn started(&mut self) -> Result<()> {
+        let Some(joined) = self.starting.join_next().await else { return Ok(()) };
+        let (partition, number, lane) = joined.context("the start of a partition panicked")?;
+        if self.expected.get(&partition).is_none_or(|(expected, _)| *expected != number) {
+            // It was taken away meanwhile.
+            return Ok(());
+        }
+        let Some((_, start)) = self.expected.remove(&partition) else { return Ok(()) };
+        let lane = lane?;
+        let lineage = self.options.state.as_ref().map(|state| state.store.lineage().to_owned());
+        let note = lineage.map_or(String::new(), |lineage| Life { lineage, start: lane.start }.note());
+        tracing::info!(%partition, first = lane.next.0, resume = lane.silent_until.0, "partition assigned");
+        let from = From { position: lane.next, resume: lane.silent_until, note };
         self.lanes.insert(partition, lane);
         // The source may be gone already; then nobody reads the partition.
-        let _ = start.send(first);
+        let _ = start.send(from);
         Ok(())
     }
 
-    /// The lane of a partition with a commit, and where to read from.
-    fn resume(&self, partition: &Partition, committed: Position, low: Position) -> Result<(Lane, Position)> {
-        let mut lane = Lane::new(self.options.setup.clone(), committed);
-        let Some(State { store, on_change, .. }) = &self.options.state else {
-            tracing::warn!(%partition, position = committed.0, "no [state] is kept: series warm up anew");
-            return Ok((lane, committed));
-        };
-        store.forget_above(partition, committed)?;
-        let first = match store.newest(partition, committed)? {
-            Found::Snapshot(position, _) if position < low => {
-                bail!(
-                    "{partition}: the snapshot at {position} lies below {low}, the first position the broker still has: the \
-                     rows between them are lost; remove the partition's snapshots to start from what is left"
-                );
-            }
-            Found::Snapshot(position, state) => {
-                lane.forecaster
-                    .restore(&state)
-                    .with_context(|| format!("{partition}: the snapshot at {position}"))?;
-                lane.saved = Some(position);
-                position
-            }
-            Found::Foreign(differences) if *on_change == OnChange::Fail => bail!(
-                "{partition}: the kept state does not fit this pipeline: {}; go back, or set state.on_change = \"cold\"",
-                differences.join(", ")
-            ),
-            Found::Foreign(differences) => {
-                tracing::warn!(%partition, differences = differences.join(", "), "series start cold");
-                committed
-            }
-            Found::Nothing => match self.options.start {
-                Start::Earliest => low.min(committed),
-                Start::Latest => {
-                    tracing::warn!(%partition, position = committed.0, "there is no snapshot: series start cold");
-                    committed
-                }
-                Start::Fail => bail!(
-                    "{partition}: committed at {committed}, but there is no snapshot to go on from; \
-                     set start = \"earliest\" to rebuild it, or \"latest\" to go on cold"
-                ),
-            },
-        };
-        lane.next = first;
-        Ok((lane, first))
-    }
-
-    /// Pushes a batch through its partition's forecaster.
-    pub fn push(&mut self, batch: Batch) -> Output {
-        let Batch { partition, rows, malformed, origins, next } = batch;
+    /// Pushes a batch through its partition's forecaster, and hands what comes of it to the writer.
+    pub fn push<S: Sink + Send + 'static>(&mut self, batch: Batch, writer: &mut Writer<S>) {
         let setup = &self.options.setup;
-        // Inputs that are not assigned (files) start where they start.
-        let lane =
-            self.lanes.entry(partition.clone()).or_insert_with(|| Lane::new(setup.clone(), UNASSIGNED));
-        let live = lane.pass_silently(rows);
-        let Pushed { forecasts, refused, held, mut tally } = lane.forecaster.push(&live);
-        let origins = resolve(&mut lane.held, &held, origins);
-        let malformed = malformed.into_iter().filter(|message| message.offset >= lane.silent_until.0);
-        let mut rejects: Vec<Reject> = malformed
-            .map(|Malformed { offset, detail }| Reject { offset, reason: Refusal::Malformed, detail })
-            .collect();
-        for reject in &rejects {
-            tally.rows += 1;
-            tally.refuse(Refusal::Malformed);
-            tracing::debug!(%partition, offset = reject.offset, detail = reject.detail, "malformed");
-        }
-        rejects.extend(refused.iter().map(reject));
-        rejects.sort_by_key(|reject| reject.offset);
-        lane.next = next;
-        self.undurable = true;
+        let (partition, next) = (batch.partition.clone(), batch.next);
+        let lane = self.lanes.entry(partition.clone()).or_insert_with(|| Lane::unassigned(setup.clone()));
+        let (output, tally) = lane.push(batch);
         self.progress.tally.add(&tally);
         self.progress.reached = Some(next);
-        // A batch of nothing but skipped positions still moves on.
-        self.uncommitted_rows += live.num_rows().max(1);
         if next >= lane.silent_until {
-            self.uncommitted.insert(partition.clone(), next);
+            self.uncommitted.insert(partition, next);
         }
-        Output { partition, forecasts, rejects, origins }
+        // A batch of nothing but skipped positions still moves on.
+        writer.write(output, (tally.rows as usize).max(1));
     }
 
-    /// The input is over: writes what each partition still had to say, some ids at a time.
-    pub async fn finish(&mut self, sink: &mut impl Sink, ids_at_once: usize) -> Result<()> {
+    /// The input is over: hands over what each partition still had to say, some ids at a time.
+    pub async fn finish<S: Sink + Send + 'static>(
+        &mut self,
+        writer: &mut Writer<S>,
+        ids_at_once: usize,
+    ) -> Result<()> {
         for (partition, lane) in &mut self.lanes {
-            let Lane { forecaster, held: messages, .. } = lane;
-            for Pushed { forecasts, refused, held, tally } in forecaster.finish(ids_at_once) {
+            for (output, tally) in lane.finish(partition, ids_at_once) {
                 self.progress.tally.add(&tally);
-                self.undurable = true;
-                let rejects = refused.iter().map(reject).collect();
-                let origins = resolve(messages, &held, Origins::default());
-                sink.write(&Output { partition: partition.clone(), forecasts, rejects, origins }).await?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Makes everything written durable, then the positions it came from; then states are kept, if it is time.
-    pub async fn commit(&mut self, source: &mut impl Source, sink: &mut impl Sink) -> Result<()> {
-        if self.undurable {
-            sink.commit(&self.uncommitted).await?;
-            self.undurable = false;
-        }
-        if !self.uncommitted.is_empty() {
-            for (partition, position) in source.commit(&self.uncommitted).await? {
-                if let Some(lane) = self.lanes.get_mut(&partition) {
-                    lane.committed = Some(position);
+                let rows = output.forecasts.num_rows().max(1);
+                writer.write(output, rows);
+                if writer.kept() >= self.options.queue_rows {
+                    let durable = writer.flush(std::mem::take(&mut self.uncommitted)).await?;
+                    self.progress.committed.extend(durable);
                 }
-                self.progress.committed.insert(partition, position);
             }
-            self.uncommitted.clear();
-            self.uncommitted_rows = 0;
-        }
-        let every = self.options.state.as_ref().map(|state| state.every);
-        if every.is_some_and(|every| self.saved_at.elapsed() >= every) {
-            self.save_all()?;
         }
         Ok(())
     }
 
-    /// Keeps the state of every partition. Call it only when all that was pushed is committed.
+    /// The positions that were reached since they were last taken.
+    pub fn take_uncommitted(&mut self) -> Positions {
+        std::mem::take(&mut self.uncommitted)
+    }
+
+    /// Takes note of positions that are durable.
+    pub fn committed(&mut self, positions: Positions) {
+        for (partition, position) in positions {
+            if let Some(lane) = self.lanes.get_mut(&partition) {
+                lane.committed = Some(position);
+            }
+            self.progress.committed.insert(partition, position);
+        }
+    }
+
+    /// Keeps states, if it is time.
+    pub fn save(&mut self) -> Result<()> {
+        let every = self.options.state.as_ref().map(|state| state.every);
+        if every.is_some_and(|every| self.saved_at.elapsed() >= every) { self.save_all() } else { Ok(()) }
+    }
+
+    /// Keeps the state of every partition.
     pub fn save_all(&mut self) -> Result<()> {
         for (partition, lane) in &mut self.lanes {
-            lane.save(self.options.state.as_ref(), partition)?;
+            save(self.options.state.as_ref(), partition, lane)?;
         }
         self.saved_at = Instant::now();
         Ok(())
     }
 
-    /// Gives partitions up, their state kept for when they come back. Call it only when all that was pushed is committed.
+    /// Gives partitions up, their state kept for when they come back.
     pub fn drop(&mut self, partitions: &[Partition]) -> Result<()> {
         for partition in partitions {
-            if let Some(mut lane) = self.lanes.remove(partition) {
+            self.expected.remove(partition);
+            self.uncommitted.remove(partition);
+            if let Some(lane) = self.lanes.remove(partition) {
                 tracing::info!(%partition, position = lane.next.0, "partition given up");
-                lane.save(self.options.state.as_ref(), partition)?;
+                save(self.options.state.as_ref(), partition, &lane)?;
             }
         }
         Ok(())
@@ -266,22 +170,11 @@ impl Lanes {
     }
 }
 
-/// Follows the candidates through a push: `messages` are those that are held. Returns the origins with the messages of
-/// candidates from earlier batches that were decided on in this one.
-fn resolve(messages: &mut BTreeMap<i64, Record>, held: &[Held], origins: Origins) -> Origins {
-    let mut records = Vec::new();
-    for Held { before, after } in held {
-        let decided = before.and_then(|offset| messages.remove(&offset));
-        records.extend(decided.filter(|record| origins.at(record.offset).is_none()));
-        if let Some(record) = after.and_then(|offset| origins.at(offset)) {
-            messages.insert(record.offset, record.clone());
-        }
+fn save(state: Option<&State>, partition: &Partition, lane: &Lane) -> Result<()> {
+    let Some(State { store, .. }) = state else { return Ok(()) };
+    if lane.next < lane.silent_until {
+        // It is behind what is kept.
+        return Ok(());
     }
-    records.extend(origins.records);
-    records.sort_by_key(|record| record.offset);
-    Origins { records }
-}
-
-fn reject(refused: &Refused) -> Reject {
-    Reject { offset: refused.position, reason: refused.reason, detail: String::new() }
+    store.save(partition, lane.next, &lane.forecaster.snapshot())
 }

@@ -101,12 +101,14 @@ impl Forecaster {
         self.pushed(tally, unused)
     }
 
-    /// Takes rows whose forecasts are known already: the state afterwards is that of a push.
-    pub fn absorb(&mut self, rows: &RecordBatch) {
+    /// Takes rows whose forecasts are known already: the state afterwards is that of a push. Returns the candidates that
+    /// came and went.
+    pub fn absorb(&mut self, rows: &RecordBatch) -> Vec<Held> {
         let Self { histories, jobs, forecasts, .. } = self;
         let (mut tally, mut unused) = (Tally::default(), Unused::default());
         histories.push(rows, &mut tally, &mut unused, |closing| jobs.absorb(&closing, forecasts));
         jobs.run(forecasts);
+        unused.held
     }
 
     /// The input is over: closes what time alone held open, id by id in the order of their names, `ids` at a time.

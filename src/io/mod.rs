@@ -172,13 +172,29 @@ pub enum Event {
 pub struct Assigned {
     pub partition: Partition,
     /// Where the last commit says to go on; `None` when nothing was ever committed.
-    pub committed: Option<Position>,
+    pub committed: Option<Committed>,
     /// Where to start without a commit, by the source's declared policy.
     pub fallback: Position,
     /// First position that still exists.
     pub low: Position,
-    /// Answer: the first position to read.
-    pub start: oneshot::Sender<Position>,
+    /// Answer: where to start reading.
+    pub start: oneshot::Sender<From>,
+}
+
+/// A committed position, and the note that whoever committed it left there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Committed {
+    pub position: Position,
+    pub note: String,
+}
+
+/// Where to start reading a partition, and the note to leave with every position that is committed for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct From {
+    pub position: Position,
+    /// Below it all is done already: no position under it is committed any more.
+    pub resume: Position,
+    pub note: String,
 }
 
 /// An input of rows.
@@ -186,21 +202,53 @@ pub trait Source {
     /// The next event. Cancel-safe: dropping the future loses nothing.
     fn next(&mut self) -> impl Future<Output = Result<Event>> + Send;
 
-    /// Remembers that everything below these positions is done and durable. Returns which of them it took: a partition
-    /// that is no longer ours is left out.
-    fn commit(&mut self, reached: &Positions) -> impl Future<Output = Result<Positions>> + Send;
-
     /// Leaves the input in good order (a consumer leaves its group).
     fn close(&mut self) -> impl Future<Output = Result<()>> + Send;
 }
 
-/// An output of forecasts and rejects.
+/// An output of forecasts and rejects, which keeps the positions they came from.
 pub trait Sink {
-    fn write(&mut self, output: &Output) -> impl Future<Output = Result<()>> + Send;
+    /// Takes what came of a batch. It may stay in memory until the next commit.
+    fn write(&mut self, output: Output) -> impl Future<Output = Result<()>> + Send;
 
-    /// Makes everything written durable. Returns only then.
-    fn commit(&mut self, reached: &Positions) -> impl Future<Output = Result<()>> + Send;
+    /// Makes what was written durable together with the positions it came from. Returns the positions below which all is
+    /// durable and remembered now: a partition that is no longer ours is left out, and one whose file is still growing
+    /// may be behind.
+    fn commit(&mut self, reached: &Positions) -> impl Future<Output = Result<Positions>> + Send;
+
+    /// Drops what was written and not committed of partitions that are no longer ours: their next owner writes it.
+    fn forget(&mut self, partitions: &[Partition]) -> impl Future<Output = Result<()>> + Send;
 
     /// The input is over and all is committed: a file that waited for this gets its final name.
     fn finish(&mut self) -> impl Future<Output = Result<()>> + Send;
+}
+
+/// A sink that commits nothing itself: once its output is durable, the group it reads from is told. What is written
+/// between the two by a process that dies there is written again.
+pub struct AtLeastOnce<S> {
+    pub sink: S,
+    /// `None` for inputs that are read from their start each time.
+    pub group: Option<kafka::Group>,
+}
+
+impl<S: Sink + Send> Sink for AtLeastOnce<S> {
+    async fn write(&mut self, output: Output) -> Result<()> {
+        self.sink.write(output).await
+    }
+
+    async fn commit(&mut self, reached: &Positions) -> Result<Positions> {
+        let durable = self.sink.commit(reached).await?;
+        match &self.group {
+            Some(group) if !durable.is_empty() => group.commit(&durable).await,
+            _ => Ok(durable),
+        }
+    }
+
+    async fn forget(&mut self, partitions: &[Partition]) -> Result<()> {
+        self.sink.forget(partitions).await
+    }
+
+    async fn finish(&mut self) -> Result<()> {
+        self.sink.finish().await
+    }
 }

@@ -6,7 +6,7 @@ use std::io::{ErrorKind, Write};
 use anyhow::{Result, anyhow};
 
 use super::codec::RowWriter;
-use super::{Output, Positions, Sink};
+use super::{Output, Partition, Positions, Sink};
 
 /// One object a line. A line is durable once the reader has it, so a commit is a flush.
 pub struct NdjsonSink<W> {
@@ -26,7 +26,7 @@ impl<W: Write + Send> NdjsonSink<W> {
 }
 
 impl<W: Write + Send> Sink for NdjsonSink<W> {
-    async fn write(&mut self, output: &Output) -> Result<()> {
+    async fn write(&mut self, output: Output) -> Result<()> {
         let writer = RowWriter::new(&output.forecasts)?;
         self.lines.clear();
         for row in 0..output.forecasts.num_rows() {
@@ -36,8 +36,14 @@ impl<W: Write + Send> Sink for NdjsonSink<W> {
         self.out.write_all(&self.lines).map_err(explain)
     }
 
-    async fn commit(&mut self, _reached: &Positions) -> Result<()> {
-        self.flush()
+    async fn commit(&mut self, reached: &Positions) -> Result<Positions> {
+        self.flush()?;
+        Ok(reached.clone())
+    }
+
+    /// Nothing: a line is out once it is written.
+    async fn forget(&mut self, _partitions: &[Partition]) -> Result<()> {
+        Ok(())
     }
 
     async fn finish(&mut self) -> Result<()> {
@@ -77,7 +83,7 @@ mod tests {
     async fn a_forecast_is_a_line() {
         let mut bytes = Vec::new();
         let mut sink = NdjsonSink::new(&mut bytes);
-        sink.write(&output()).await.unwrap();
+        sink.write(output()).await.unwrap();
         sink.commit(&Positions::new()).await.unwrap();
         drop(sink);
         let expected = concat!(
@@ -95,7 +101,7 @@ mod tests {
     async fn a_reader_that_has_gone_is_a_clear_error() {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
-        let error = NdjsonSink::new(writer).write(&output()).await.unwrap_err();
+        let error = NdjsonSink::new(writer).write(output()).await.unwrap_err();
         assert!(error.to_string().contains("has ended"), "{error:#}");
     }
 }

@@ -123,6 +123,7 @@ fn runs_into_parquet_fill_a_folder() {
     let (topics, rows) = (Topics::new(3), readings(&["a", "b", "c", "d", "e"], 0..30));
     let tables = "[sink.parquet]\npath = \"out\"\n[state]\nstore = \"state\"\n";
     let place = Place::new(&format!("{}{tables}", between(&topics)));
+    place.change("\n[columns]", "delivery = \"at_least_once\"\n[columns]");
     for part in rows.chunks(75) {
         topics.send(part);
         place.run("run p.toml --until-end --to parquet").succeeds();
@@ -143,6 +144,34 @@ fn runs_into_parquet_fill_a_folder() {
     said.sort();
     assert_eq!(written, said);
     assert_eq!(said.len(), 5 * 27);
+}
+
+#[test]
+fn files_of_a_run_are_cut_at_multiples_of_positions_whoever_writes_them() {
+    let (topics, rows) = (Topics::new(1), readings(&["a", "b"], 0..60));
+    let tables = "[sink.parquet]\npath = \"out\"\npositions = 25\n[state]\nstore = \"state\"\n";
+    let place = Place::new(&format!("{}{tables}", between(&topics)));
+    for part in rows.chunks(35) {
+        topics.send(part);
+        place.run("run p.toml --until-end --to parquet").succeeds();
+    }
+    // 120 messages; the last 20 are not enough for a file.
+    let names: Vec<String> =
+        (0..4).map(|i| format!("{}-0-{:020}.parquet", topics.readings, 25 * i)).collect();
+    assert_eq!(place.files("out"), names);
+    let in_parts: Vec<Vec<u8>> =
+        names.iter().map(|name| fs::read(place.path("out").join(name)).unwrap()).collect();
+
+    // At once, from the beginning: the same files, byte for byte.
+    place.change(&topics.group, &broker::unique("group"));
+    place.change("\"out\"", "\"again\"");
+    place.run("run p.toml --until-end --to parquet").succeeds();
+    assert_eq!(place.files("again"), names);
+    for (name, bytes) in names.iter().zip(&in_parts) {
+        assert_eq!(&fs::read(place.path("again").join(name)).unwrap(), bytes, "{name}");
+    }
+    let written: usize = names.iter().map(|name| stored(&place.path("out").join(name)).len()).sum();
+    assert_eq!(written, 100 - 2 * 3, "every forecast of the first hundred messages");
 }
 
 #[test]

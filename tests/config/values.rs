@@ -139,8 +139,7 @@ fn client_properties_are_whole_names_and_texts() {
     refused_addition(
         "[sink.kafka]\nbrokers = \"b\"\ntopic = \"t\"\n[sink.kafka.client]\n\"transactional.id\" = \"x\"",
         &[
-            "12: \"transactional.id\" in [sink.kafka.client] is not for a pipeline to set: delivery is at least once, without \
-         transactions",
+            "12: \"transactional.id\" in [sink.kafka.client] is not for a pipeline to set: use the key \"instance\"",
         ],
     );
 }

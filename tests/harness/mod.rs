@@ -10,7 +10,7 @@ use arrow::array::{
     TimestampMicrosecondArray,
 };
 use arrow::datatypes::Float32Type;
-use tidecast::config::{Commit, Limits, Order, Start, TimeUnit};
+use tidecast::config::{Commit, Deleted, Limits, Order, Start, TimeUnit};
 use tidecast::drive::{Options, Progress, drive};
 use tidecast::forecaster::{Forecaster, Pushed, Setup};
 use tidecast::intervals::{Corrections, ErrorQuantiles, probabilities};
@@ -362,15 +362,21 @@ pub fn forecasts(rows: &RecordBatch) -> Vec<Forecast> {
     (0..view.len()).map(one).collect()
 }
 
+/// To drive without a state.
+pub fn options(setup: Arc<Setup>, commit: Commit, finish: bool) -> Options {
+    let (start, deleted) = (Start::Earliest, Deleted::Fail);
+    Options { setup, commit, state: None, start, deleted, queue_rows: 1000, finish }
+}
+
 /// Drives a source into memory, as `run --until-end` would, or with `finish` as `backfill`.
 pub async fn driven(source: &mut impl Source, setup: Arc<Setup>, finish: bool) -> (Progress, Vec<Output>) {
-    let mut sink = MemorySink::default();
     let commit = Commit { every: Duration::from_millis(20), rows: 100 };
-    let options = Options { setup, commit, state: None, start: Start::Earliest, finish };
-    let progress =
-        drive(source, &mut sink, options, std::future::pending(), |_| ()).await.expect("it runs to the end");
-    assert_eq!(sink.durable, sink.outputs.len(), "all that was written is committed");
-    (progress, sink.outputs)
+    let driven =
+        drive(source, MemorySink::default(), options(setup, commit, finish), std::future::pending(), |_| ());
+    let (progress, sink) = driven.await.expect("it runs to the end");
+    let kept = sink.kept();
+    assert_eq!(kept.durable, kept.outputs.len(), "all that was written is committed");
+    (progress, kept.outputs)
 }
 
 /// Writes observations as a user's Parquet file.

@@ -48,10 +48,10 @@ async fn a_restart_goes_on_at_the_commit() {
     let mut first = Reader::open(&config, Until::End).await.unwrap();
     within_a_minute(first.read_to_end()).await.unwrap();
     // Less than was read: what came of the rest was not durable yet.
-    first.source.commit(&at(&topic, 0, 1200)).await.unwrap();
-    first.source.commit(&at(&topic, 1, 3)).await.unwrap();
+    first.source.group().commit(&at(&topic, 0, 1200)).await.unwrap();
+    first.source.group().commit(&at(&topic, 1, 3)).await.unwrap();
     // Of a partition that is not ours: dropped, and no error.
-    first.source.commit(&at("another", 0, 7)).await.unwrap();
+    first.source.group().commit(&at("another", 0, 7)).await.unwrap();
     first.source.close().await.unwrap();
     assert!(first.source.next().await.is_err(), "a closed source has nothing more to say");
 
@@ -74,7 +74,8 @@ async fn nothing_is_read_before_the_driver_says_where() {
     assert_eq!((assigned.committed, assigned.fallback, assigned.low), (None, Position(0), Position(0)));
     let early = tokio::time::timeout(Duration::from_millis(300), reader.source.next()).await;
     assert!(early.is_err(), "{early:?}");
-    assigned.start.send(Position(4)).unwrap();
+    let from = From { position: Position(4), resume: Position(4), note: String::new() };
+    assigned.start.send(from).unwrap();
     within_a_minute(reader.read_to_end()).await.unwrap();
     assert_eq!(reader.values(0), (4..10).collect::<Vec<_>>());
 }
@@ -144,7 +145,7 @@ async fn what_retention_deleted_is_not_skipped_in_silence() {
     let config = reading(&topic);
     let mut reader = Reader::open(&config, Until::End).await.unwrap();
     within_a_minute(reader.read_to_end()).await.unwrap();
-    reader.source.commit(&at(&topic, 0, 3)).await.unwrap();
+    reader.source.group().commit(&at(&topic, 0, 3)).await.unwrap();
     reader.source.close().await.unwrap();
 
     let mut client = ClientConfig::new();

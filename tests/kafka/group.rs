@@ -68,16 +68,6 @@ async fn members_share_and_take_over() {
 }
 
 #[tokio::test]
-async fn so_they_do_under_an_eager_assignor() {
-    // The broker inside the process refuses the commits of members that are about to rejoin.
-    let Some(_) = broker::real() else { return };
-    let topic = broker::topic("input", 4).await;
-    let mut config = reading(&topic);
-    config.client.insert("partition.assignment.strategy".into(), "roundrobin".into());
-    within_a_minute(share(config)).await;
-}
-
-#[tokio::test]
 async fn so_they_do_when_the_broker_assigns() {
     let Some(_) = broker::real() else { return };
     let topic = broker::topic("input", 4).await;
@@ -104,7 +94,7 @@ async fn lost_partitions_are_revoked_and_come_back_at_the_commit() {
     within_a_minute(async {
         let mut reader = Reader::open(&config, Until::Stopped).await.unwrap();
         reader.read_rows(3).await.unwrap();
-        reader.source.commit(&at("input", 0, 1)).await.unwrap();
+        reader.source.group().commit(&at("input", 0, 1)).await.unwrap();
         mock.request_errors(RDKafkaApiKey::Heartbeat, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID]);
         while !reader.owned.is_empty() {
             // The commit within is for what is not ours any more: dropped, and no error.

@@ -54,7 +54,7 @@ fn output(ids: &[&str], horizon: usize) -> Output {
 async fn a_forecast_has_its_series_place_time_and_source() {
     let config = writing();
     let mut sink = KafkaSink::open(&broker::cluster(), &config, 5).await.unwrap();
-    sink.write(&output(&PLACES.map(|place| place.0), 2)).await.unwrap();
+    sink.write(output(&PLACES.map(|place| place.0), 2)).await.unwrap();
     within_a_minute(sink.commit(&Positions::new())).await.unwrap();
     let stored = broker::read_all(&config.topic);
     assert_eq!(stored.len(), PLACES.len());
@@ -82,7 +82,7 @@ async fn chosen_refusals_go_to_the_rejects_as_they_came() {
         reject(11, Refusal::Malformed),
         reject(12, Refusal::Duplicate),
     ];
-    sink.write(&output).await.unwrap();
+    sink.write(output).await.unwrap();
     within_a_minute(sink.commit(&Positions::new())).await.unwrap();
 
     let mut stored = broker::read_all(config.rejects.as_deref().unwrap());
@@ -106,16 +106,16 @@ async fn a_message_that_is_refused_names_topic_and_series() {
     // Refused by the client before it is sent.
     let config = writing();
     let mut sink = KafkaSink::open(&broker::cluster(), &config, 1).await.unwrap();
-    let error = sink.write(&output(&["huge"], 100_000)).await.unwrap_err().to_string();
+    let error = sink.write(output(&["huge"], 100_000)).await.unwrap_err().to_string();
     assert!(error.contains("`huge`") && error.contains(&config.topic) && error.contains("max"), "{error}");
     // Refused by the broker, found out at the commit.
     let mut config = writing();
     config.topic = broker::topic_with("small", 1, &[("max.message.bytes", "100")]).await;
     let mut sink = KafkaSink::open(&broker::cluster(), &config, 1).await.unwrap();
-    sink.write(&output(&["broad"], 50)).await.unwrap();
+    sink.write(output(&["broad"], 50)).await.unwrap();
     let error = within_a_minute(sink.commit(&Positions::new())).await.unwrap_err().to_string();
     assert!(error.contains("`broad`") && error.contains(&config.topic), "{error}");
-    assert!(sink.write(&output(&["next"], 1)).await.is_err(), "a sink that lost a message goes no further");
+    assert!(sink.write(output(&["next"], 1)).await.is_err(), "a sink that lost a message goes no further");
 }
 
 #[tokio::test]

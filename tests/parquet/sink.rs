@@ -24,7 +24,7 @@ async fn written(path: &Path, layout: Layout, counts: &[usize]) -> Vec<u8> {
     let file = sink.path().to_path_buf();
     let mut from = 0;
     for count in counts {
-        sink.write(&forecasts(from, *count)).await.unwrap();
+        sink.write(forecasts(from, *count)).await.unwrap();
         sink.commit(&Positions::new()).await.unwrap();
         assert!(!file.exists(), "nothing is under the final name before the end");
         from += count;
@@ -149,7 +149,7 @@ async fn an_unfinished_file_never_has_its_name() {
     let path = folder.path().join("deep/er/out.parquet");
     let mut sink = ParquetOutput::create(&path, Layout::Lists, &LEVELS, HOUR).unwrap();
     fs::write(&path, "the file of last time").unwrap();
-    sink.write(&forecasts(0, 20_000)).await.unwrap();
+    sink.write(forecasts(0, 20_000)).await.unwrap();
     assert!(partial_of(&path).exists());
     drop(sink);
     assert!(!partial_of(&path).exists());
@@ -158,7 +158,7 @@ async fn an_unfinished_file_never_has_its_name() {
     // A finished one replaces it, and a partial file that a killed process left.
     fs::write(partial_of(&path), "half").unwrap();
     let mut sink = ParquetOutput::create(&path, Layout::Lists, &LEVELS, HOUR).unwrap();
-    sink.write(&forecasts(0, 5)).await.unwrap();
+    sink.write(forecasts(0, 5)).await.unwrap();
     sink.finish().await.unwrap();
     assert!(fs::read(&path).unwrap().starts_with(b"PAR1"));
     says(&format!("{:#}", sink.finish().await.unwrap_err()), &["out.parquet", "is finished"]);
@@ -178,7 +178,7 @@ async fn what_cannot_be_written_is_said() {
         #[cfg(unix)]
         std::os::unix::fs::symlink("/dev/full", partial_of(&path)).unwrap();
         let mut sink = create(&path).unwrap();
-        sink.write(&forecasts(0, 10)).await.unwrap();
+        sink.write(forecasts(0, 10)).await.unwrap();
         let error = sink.finish().await.unwrap_err();
         says(&format!("{error:#}"), &["cannot write", "full.parquet.partial", "No space left"]);
         assert!(!path.exists() && !partial_of(&path).exists());

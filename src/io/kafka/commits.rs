@@ -5,7 +5,6 @@ use std::sync::mpsc::TryRecvError;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
-use rdkafka::Offset;
 use rdkafka::consumer::{CommitMode, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use tokio::sync::oneshot;
@@ -28,10 +27,10 @@ pub(super) struct Commit {
 
 impl Poller {
     /// Takes commands and carries the commits among them out.
-    pub(super) fn obey(&mut self) {
+    pub(super) fn obey(&mut self) -> Result<()> {
         loop {
-            match self.commands.try_recv() {
-                Ok(command) => self.accept(command),
+            match self.ends.commands.try_recv() {
+                Ok(command) => self.accept(command)?,
                 Err(TryRecvError::Empty) => break,
                 Err(TryRecvError::Disconnected) => {
                     self.is_closing = true;
@@ -40,9 +39,10 @@ impl Poller {
             }
         }
         self.commit();
+        Ok(())
     }
 
-    pub(super) fn accept(&mut self, command: Command) {
+    pub(super) fn accept(&mut self, command: Command) -> Result<()> {
         let now = Instant::now();
         match command {
             Command::Commit { reached, done } => {
@@ -53,8 +53,10 @@ impl Poller {
                     next_try: now,
                 });
             }
+            Command::Join => self.consumer.subscribe(&[&self.group.topic])?,
             Command::Close => self.is_closing = true,
         }
+        Ok(())
     }
 
     /// Commits in the order they came; one that has to wait holds up those behind it, so that no position goes back.
@@ -67,13 +69,13 @@ impl Poller {
             let result = self.commit_owned(&commit.reached);
             match result {
                 Err(error) if is_passing(&error) && now < commit.deadline && !self.is_closing => {
-                    tracing::debug!(group = self.group, "commit to be tried again: {error}");
+                    tracing::debug!(group = self.group.name(), "commit to be tried again: {error}");
                     commit.next_try = now + RETRY_EVERY;
                     return self.commits.push_front(commit);
                 }
                 Err(error) => {
                     let reached = describe(&commit.reached);
-                    let error = anyhow!(error).context(format!("group `{}` at {reached}", self.group));
+                    let error = anyhow!(error).context(format!("group `{}` at {reached}", self.group.name()));
                     // The driver may have dropped its side of the call.
                     let _ = commit.done.send(Err(error.context("the positions could not be committed")));
                 }
@@ -86,20 +88,11 @@ impl Poller {
 
     /// Commits what is still ours. What is not was given up or lost meanwhile; its new owner starts at the last commit.
     fn commit_owned(&self, reached: &Positions) -> Result<Positions, KafkaError> {
-        let mut committed = Positions::new();
-        let mut list = rdkafka::TopicPartitionList::new();
-        for (partition, position) in reached {
-            if partition.topic == self.topic && self.owned.contains_key(&partition.number) {
-                list.add_partition_offset(&self.topic, partition.number, Offset::Offset(position.0))?;
-                committed.insert(partition.clone(), *position);
-            } else {
-                tracing::info!(group = self.group, %partition, %position, "not committed: no longer ours");
-            }
-        }
-        if !committed.is_empty() {
+        let (list, ours) = self.group.ours(reached)?;
+        if !ours.is_empty() {
             self.consumer.commit(&list, CommitMode::Sync)?;
         }
-        Ok(committed)
+        Ok(ours)
     }
 }
 
@@ -121,6 +114,8 @@ pub(super) fn is_passing(error: &KafkaError) -> bool {
                 | RequestTimedOut
                 | OperationTimedOut
                 | AssignmentLost
+                | UnstableOffsetCommit
+                | AllBrokersDown
         )
     )
 }

@@ -4,9 +4,12 @@
 //! - `source`    the source as the driver sees it: events out, commits in
 //! - `poll`      the thread behind it, which owns the consumer
 //! - `rebalance` how partitions come and go on that thread
+//! - `group`     what is ours and under which generation, for those who commit
 //! - `commits`   positions on their way to the group's coordinator
 //! - `producer`  a producer whose every delivery is accounted for
-//! - `sink`      forecasts and rejects to topics
+//! - `outbox`    outputs as messages
+//! - `sink`      forecasts and rejects to topics, at least once
+//! - `transactions` the same with their positions, exactly once
 //! - `replay`    observations to a topic
 //! - `admin`     topics made where they are missing
 //! - `embedded`  the broker inside the process
@@ -18,16 +21,21 @@ mod admin;
 mod client;
 mod commits;
 mod embedded;
+mod group;
+mod outbox;
 mod poll;
 mod producer;
 mod rebalance;
 mod replay;
 mod sink;
 mod source;
+mod transactions;
 
 pub use admin::ensure_topic;
 pub use client::{Cluster, Report, check};
 pub use embedded::Embedded;
+pub use group::Group;
 pub use replay::Replay;
 pub use sink::KafkaSink;
 pub use source::{KafkaSource, Until};
+pub use transactions::KafkaTransactions;

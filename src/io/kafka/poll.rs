@@ -15,9 +15,10 @@ use rdkafka::{Message, Offset};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::commits::Commit;
-use super::rebalance::{Change, Member, Pending};
+use super::group::Group;
+use super::rebalance::{Arrival, Leaving, Member};
 use super::source::{Command, Load, Queue, Until};
-use crate::config::{self, Start};
+use crate::config::{self, Deleted, Start};
 use crate::io::codec::Codec;
 use crate::io::{Event, Partition, Record};
 
@@ -58,21 +59,27 @@ impl Phase {
     }
 }
 
+/// The thread's ends of what connects it with the source.
+pub(super) struct Ends {
+    pub events: UnboundedSender<Result<Event>>,
+    pub commands: Receiver<Command>,
+    pub queue: Arc<Queue>,
+}
+
 pub(super) struct Poller {
-    pub consumer: BaseConsumer<Member>,
-    pub topic: Arc<str>,
-    pub group: String,
+    pub consumer: Arc<BaseConsumer<Member>>,
+    pub group: Group,
     pub start: Start,
+    pub deleted: Deleted,
     until: Until,
     codec: Codec,
     pub owned: BTreeMap<i32, Owned>,
-    pub pending: Option<Pending>,
-    /// The change that librdkafka waits for an answer to.
-    pub unacknowledged: Option<Change>,
+    /// Partitions that are assigned and not read yet.
+    pub arriving: BTreeMap<i32, Arrival>,
+    /// Partitions that the coordinator wants back, while the driver finishes with them. librdkafka waits for the answer.
+    pub leaving: Option<Leaving>,
     pub commits: VecDeque<Commit>,
-    pub commands: Receiver<Command>,
-    events: UnboundedSender<Result<Event>>,
-    queue: Arc<Queue>,
+    pub ends: Ends,
     /// Since when the queue has been full.
     full_since: Option<Instant>,
     /// Whether there was an assignment, if only of nothing.
@@ -83,28 +90,25 @@ pub(super) struct Poller {
 
 impl Poller {
     pub fn new(
-        consumer: BaseConsumer<Member>,
+        consumer: Arc<BaseConsumer<Member>>,
+        group: Group,
         config: &config::KafkaSource,
         codec: Codec,
         until: Until,
-        events: UnboundedSender<Result<Event>>,
-        commands: Receiver<Command>,
-        queue: Arc<Queue>,
+        ends: Ends,
     ) -> Self {
         Self {
             consumer,
-            topic: config.topic.as_str().into(),
-            group: config.group.clone(),
+            group,
             start: config.start,
+            deleted: config.deleted,
             until,
             codec,
             owned: BTreeMap::new(),
-            pending: None,
-            unacknowledged: None,
+            arriving: BTreeMap::new(),
+            leaving: None,
             commits: VecDeque::new(),
-            commands,
-            events,
-            queue,
+            ends,
             full_since: None,
             has_joined: false,
             has_ended: false,
@@ -117,7 +121,7 @@ impl Poller {
         while !self.is_closing {
             if let Err(error) = self.turn() {
                 // Nobody listens where the source was dropped.
-                let _ = self.events.send(Err(error));
+                let _ = self.ends.events.send(Err(error));
                 break;
             }
         }
@@ -125,21 +129,18 @@ impl Poller {
     }
 
     fn turn(&mut self) -> Result<()> {
-        self.obey();
+        self.obey()?;
         self.rebalance()?;
         self.end();
         match self.has_room()? {
             true => self.read(),
-            false => {
-                self.rest();
-                Ok(())
-            }
+            false => self.rest(),
         }
     }
 
     /// Whether to poll. Pauses the partitions of a queue that stays full, and goes on with them when it has emptied.
     fn has_room(&mut self) -> Result<bool> {
-        let load = self.queue.load();
+        let load = self.ends.queue.load();
         if load.is_full() {
             let since = *self.full_since.get_or_insert_with(Instant::now);
             if since.elapsed() < PATIENCE {
@@ -156,12 +157,13 @@ impl Poller {
     }
 
     /// Waits a little, for a command if there is one.
-    fn rest(&mut self) {
-        match self.commands.recv_timeout(IDLE) {
-            Ok(command) => self.accept(command),
+    fn rest(&mut self) -> Result<()> {
+        match self.ends.commands.recv_timeout(IDLE) {
+            Ok(command) => self.accept(command)?,
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => self.is_closing = true,
         }
+        Ok(())
     }
 
     /// Polls until there is nothing more, or enough, and hands over what came, a batch a partition.
@@ -213,7 +215,7 @@ impl Poller {
 
     fn hand_over(&mut self, number: i32, records: Vec<Record>) {
         let partition = self.partition(number);
-        self.queue.add(Load::of(&records));
+        self.ends.queue.add(Load::of(&records));
         let batch = self.codec.batch(partition, records);
         self.tell(Event::Rows(batch));
     }
@@ -234,7 +236,8 @@ impl Poller {
 
     /// Says that the input is over, once, when all of it has been handed over.
     fn end(&mut self) {
-        let is_settled = self.has_joined && self.pending.is_none() && !self.consumer.context().has_changes();
+        let is_settled = self.has_joined && self.arriving.is_empty() && self.leaving.is_none();
+        let is_settled = is_settled && !self.consumer.context().has_changes();
         let is_over = self.owned.values().all(|owned| owned.phase == Phase::AtEnd);
         if self.until == Until::End && is_settled && is_over && !self.has_ended {
             self.has_ended = true;
@@ -269,18 +272,18 @@ impl Poller {
                 | PollExceeded
                 | Retry,
             ) if !matches!(error, KafkaError::MessageConsumptionFatal(_)) => {
-                tracing::warn!(group = self.group, "kafka: {error}; going on");
+                tracing::warn!(group = self.group.name(), "kafka: {error}; going on");
                 Ok(())
             }
             // At the start these are wrong settings; later, a handshake that a restarting broker broke off.
             Some(SSL | Authentication) if self.has_joined => {
-                tracing::warn!(group = self.group, "kafka: {error}; going on");
+                tracing::warn!(group = self.group.name(), "kafka: {error}; going on");
                 Ok(())
             }
             Some(AutoOffsetReset | OffsetOutOfRange) => self.explain_gap(),
             _ => {
                 let reason = self.consumer.context().last_failure().unwrap_or_default();
-                Err(anyhow!(error).context(format!("reading topic `{}`: {reason}", self.topic)))
+                Err(anyhow!(error).context(format!("reading topic `{}`: {reason}", self.group.topic)))
             }
         }
     }
@@ -290,21 +293,24 @@ impl Poller {
         for (number, owned) in &self.owned {
             let (low, high) = self
                 .consumer
-                .fetch_watermarks(&self.topic, *number, Duration::from_secs(10))
+                .fetch_watermarks(&self.group.topic, *number, Duration::from_secs(10))
                 .with_context(|| {
-                format!("{}: a position does not exist, asking for those that do", self.partition(*number))
-            })?;
+                    format!(
+                        "{}: a position does not exist, asking for those that do",
+                        self.partition(*number)
+                    )
+                })?;
             self.still_there(*number, owned.next, low, high)?;
         }
         let reason = self.consumer.context().last_failure().unwrap_or_default();
-        bail!("topic `{}`: a position does not exist: {reason}", self.topic)
+        bail!("topic `{}`: a position does not exist: {reason}", self.group.topic)
     }
 
     fn shift(&mut self, from: Phase, to: Phase) -> Result<()> {
         let numbers: Vec<i32> =
             self.owned.iter().filter(|(_, owned)| owned.phase == from).map(|(number, _)| *number).collect();
         if !numbers.is_empty() {
-            tracing::debug!(group = self.group, partitions = ?numbers, "{from:?} -> {to:?}");
+            tracing::debug!(group = self.group.name(), partitions = ?numbers, "{from:?} -> {to:?}");
         }
         numbers.into_iter().try_for_each(|number| self.hold(number, to))
     }
@@ -324,11 +330,11 @@ impl Poller {
     }
 
     pub fn partition(&self, number: i32) -> Partition {
-        Partition { topic: self.topic.clone(), number }
+        Partition { topic: self.group.topic.clone(), number }
     }
 
     pub fn tell(&mut self, event: Event) {
-        if self.events.send(Ok(event)).is_err() {
+        if self.ends.events.send(Ok(event)).is_err() {
             self.is_closing = true;
         }
     }

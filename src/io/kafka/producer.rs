@@ -1,8 +1,8 @@
 //! A producer whose every delivery is accounted for: what was handed to it has either arrived, or its failure is
 //! reported with the topic and the key. Waits for deliveries, never for a clock.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use anyhow::{Result, anyhow};
 use rdkafka::config::RDKafkaLogLevel;
@@ -40,13 +40,40 @@ pub(super) struct Outgoing<'a> {
 }
 
 pub(super) struct Producer {
-    inner: ThreadedProducer<Deliveries>,
+    /// Shared with the calls that block on it: one that hangs keeps it, and destroys it if it ever returns.
+    inner: Arc<ThreadedProducer<Deliveries>>,
     sent: u64,
 }
 
 impl Producer {
     pub fn new(cluster: &Cluster) -> Result<Self> {
-        Ok(Self { inner: cluster.client(&SETTINGS, Deliveries::default())?, sent: 0 })
+        Self::with(cluster, &[])
+    }
+
+    /// A producer with further settings.
+    pub fn with(cluster: &Cluster, settings: &[(&str, &str)]) -> Result<Self> {
+        let settings = [&SETTINGS, settings].concat();
+        Ok(Self { inner: Arc::new(cluster.client(&settings, Deliveries::default())?), sent: 0 })
+    }
+
+    /// The client, for calls that block.
+    pub fn client(&self) -> Arc<ThreadedProducer<Deliveries>> {
+        self.inner.clone()
+    }
+
+    /// The first message that did not arrive, if any.
+    pub fn failure(&self) -> Option<Failure> {
+        self.deliveries().failed.lock().expect("no holder panics").clone()
+    }
+
+    /// Forgets what has failed so far: it is sent again.
+    pub fn forgive(&self) {
+        *self.deliveries().failed.lock().expect("no holder panics") = None;
+    }
+
+    /// What the client last complained about.
+    pub fn last_complaint(&self) -> Option<String> {
+        self.deliveries().log.last_failure()
     }
 
     /// Hands a message over; waits while the queue is full. An earlier message that failed fails this call.
@@ -75,7 +102,10 @@ impl Producer {
                     self.deliveries().changed.notified().await;
                     self.deliveries().check()?;
                 }
-                Err((error, _)) => return Err(failure(message.topic, message.key, &error)),
+                Err((error, _)) => {
+                    return Err(anyhow!(error.clone())
+                        .context(Failure::of(message.topic, message.key, &error).reason));
+                }
             }
         }
     }
@@ -100,11 +130,11 @@ impl Producer {
 
 /// What became of the messages; written by the producer's own thread.
 #[derive(Default)]
-struct Deliveries {
+pub(super) struct Deliveries {
     log: Logged,
     /// Messages that arrived or failed.
     done: AtomicU64,
-    failed: Mutex<Option<String>>,
+    failed: Mutex<Option<Failure>>,
     /// Wakes the one who waits: there is one writer.
     changed: Notify,
 }
@@ -113,7 +143,7 @@ impl Deliveries {
     fn check(&self) -> Result<()> {
         match &*self.failed.lock().expect("no holder panics") {
             None => Ok(()),
-            Some(reason) => Err(anyhow!("{reason}")),
+            Some(failure) => Err(anyhow!("{}", failure.reason)),
         }
     }
 }
@@ -133,34 +163,52 @@ impl ProducerContext for Deliveries {
 
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
         if let Err((error, message)) = result {
-            let reason = failure(message.topic(), message.key(), error);
+            let failure = Failure::of(message.topic(), message.key(), error);
             let mut failed = self.failed.lock().expect("no holder panics");
-            failed.get_or_insert(reason.to_string());
+            // One that cannot be mended says more than one that was swept away with it.
+            if failed.as_ref().is_none_or(|earlier| failure.is_permanent && !earlier.is_permanent) {
+                *failed = Some(failure);
+            }
         }
         self.done.fetch_add(1, Ordering::Release);
         self.changed.notify_one();
     }
 }
 
-/// Names the topic and the series of a message that did not arrive, and what to do about it.
-fn failure(topic: &str, key: Option<&[u8]>, error: &KafkaError) -> anyhow::Error {
-    use RDKafkaErrorCode::*;
-    let key = key.map_or("no key".to_string(), |key| format!("series `{}`", String::from_utf8_lossy(key)));
-    let remedy = match error.rdkafka_error_code() {
-        Some(MessageSizeTooLarge | InvalidMessageSize) => {
-            "; raise the topic's `max.message.bytes` and `message.max.bytes` in `client`"
-        }
-        Some(UnknownTopicOrPartition | UnknownTopic | UnknownPartition) => {
-            "; the topic has gone since the start, create it again"
-        }
-        Some(TopicAuthorizationFailed | ClusterAuthorizationFailed) => {
-            "; this user needs the right to write to the topic"
-        }
-        Some(InvalidTimestamp) => {
-            "; the broker refuses the record's timestamp: see the topic's `message.timestamp.after.max.ms`"
-        }
-        Some(MessageTimedOut) => "; the broker did not take it within `message.timeout.ms`",
-        _ => "",
-    };
-    anyhow!("a message to topic `{topic}` ({key}) was not delivered: {error}{remedy}")
+/// Why a message did not arrive.
+#[derive(Clone, Debug)]
+pub(super) struct Failure {
+    /// Names the topic and the series, and what to do about it.
+    pub reason: String,
+    /// Sending it again would fail again.
+    pub is_permanent: bool,
+}
+
+impl Failure {
+    pub fn of(topic: &str, key: Option<&[u8]>, error: &KafkaError) -> Self {
+        use RDKafkaErrorCode::*;
+        let key =
+            key.map_or("no key".to_string(), |key| format!("series `{}`", String::from_utf8_lossy(key)));
+        let code = error.rdkafka_error_code();
+        let remedy = match code {
+            Some(MessageSizeTooLarge | InvalidMessageSize) => {
+                "; raise the topic's `max.message.bytes` and `message.max.bytes` in `client`"
+            }
+            Some(UnknownTopicOrPartition | UnknownTopic | UnknownPartition) => {
+                "; the topic has gone since the start, create it again"
+            }
+            Some(TopicAuthorizationFailed | ClusterAuthorizationFailed) => {
+                "; this user needs the right to write to the topic"
+            }
+            Some(InvalidTimestamp) => {
+                "; the broker refuses the record's timestamp: see the topic's `message.timestamp.after.max.ms`"
+            }
+            Some(MessageTimedOut) => "; the broker did not take it within `message.timeout.ms`",
+            _ => "",
+        };
+        let is_permanent = !remedy.is_empty() && code != Some(MessageTimedOut)
+            || matches!(code, Some(InvalidRecord | InvalidMessage | PolicyViolation | InvalidTopic));
+        let reason = format!("a message to topic `{topic}` ({key}) was not delivered: {error}{remedy}");
+        Self { reason, is_permanent }
+    }
 }

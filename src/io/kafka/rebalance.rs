@@ -1,14 +1,16 @@
-//! How partitions come and go. librdkafka hands over a change of the assignment and then waits, with all partitions of
-//! this consumer paused, until the new assignment is acknowledged. That gives the driver its say: where to start a
-//! partition, and the time to finish one that leaves. The thread goes on polling meanwhile, so that the group does not
-//! take this member for dead.
+//! How partitions come and go. What the coordinator assigns is acknowledged at once, with nothing in it, so that what this
+//! member reads already flows on; each new partition is added when it is known where it was committed and the driver has
+//! made up its state. What the coordinator wants back is given up when the driver is done with it, or has taken too long:
+//! the group waits for that, and so do all partitions of this member. The thread goes on polling meanwhile, so that the
+//! group does not take this member for dead.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtocol};
 use rdkafka::error::{KafkaError, KafkaResult};
@@ -18,17 +20,16 @@ use tokio::sync::oneshot;
 
 use super::client::Logged;
 use super::commits::is_passing;
+use super::group::Group;
 use super::poll::{Owned, Phase, Poller};
-use crate::config::Start;
-use crate::io::{Assigned, Event, Position};
+use crate::config::{Deleted, Start};
+use crate::io::{Assigned, Committed, Event, From, Position};
 
-/// The broker holds committed positions back while a transaction of the last owner is open, at most as long as that
-/// owner's `transaction.timeout.ms`; then comes the answer or the abort.
-const COMMITTED_TIMEOUT: Duration = Duration::from_secs(30);
 const WATERMARK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A broker restarts within a minute; after this it is an outage that someone should hear of.
 const ASKING_TIMEOUT: Duration = Duration::from_secs(60);
+const ASK_AGAIN: Duration = Duration::from_millis(200);
 
 /// How long a leaving partition may take to commit. The rest of the group stands still for it; what is not committed by
 /// then, the next owner does again.
@@ -36,32 +37,32 @@ const REVOKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A change as the group's coordinator wants it.
 #[derive(Clone)]
-pub(super) enum Change {
+enum Change {
     Assign(Vec<i32>),
     Revoke { partitions: Vec<i32>, lost: bool },
 }
 
-/// A change under way.
-pub(super) enum Pending {
-    /// The brokers are being asked where the partitions stand.
-    Ask {
-        partitions: Vec<i32>,
-        deadline: Instant,
-    },
-    Assign(BTreeMap<i32, Arrival>),
-    Revoke {
-        partitions: Vec<i32>,
-        done: oneshot::Receiver<()>,
-        deadline: Instant,
-    },
+/// A partition on its way to being read.
+pub(super) enum Arrival {
+    /// The brokers are asked where it stands.
+    Asked(Receiver<Result<Standing>>),
+    /// The driver is asked where to start.
+    Told { standing: Standing, start: oneshot::Receiver<From> },
 }
 
-/// A partition whose start the driver has to say.
-pub(super) struct Arrival {
+/// Where a partition stands.
+#[derive(Clone)]
+pub(super) struct Standing {
+    committed: Option<Committed>,
     low: i64,
     high: i64,
-    start: Option<oneshot::Receiver<Position>>,
-    position: Option<i64>,
+}
+
+/// Partitions that are to be given up.
+pub(super) struct Leaving {
+    partitions: Vec<i32>,
+    done: oneshot::Receiver<()>,
+    deadline: Instant,
 }
 
 /// The consumer's context: collects changes for the thread, which acts on them between two polls.
@@ -74,16 +75,12 @@ pub(super) struct Member {
 }
 
 impl Member {
-    pub fn next_change(&self) -> Option<Change> {
+    fn next_change(&self) -> Option<Change> {
         self.changes.lock().expect("no holder panics").pop_front()
     }
 
     pub fn has_changes(&self) -> bool {
         !self.changes.lock().expect("no holder panics").is_empty()
-    }
-
-    pub fn leave(&self) {
-        self.leaving.store(true, Ordering::Relaxed);
     }
 
     pub fn last_failure(&self) -> Option<String> {
@@ -110,8 +107,8 @@ impl ConsumerContext for Member {
     ) {
         let assign = kind == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
         if self.leaving.load(Ordering::Relaxed) {
-            let result = if assign { add(consumer, partitions) } else { remove(consumer, partitions) };
-            if let Err(error) = result {
+            // librdkafka takes any answer for an unassignment once it is closing.
+            if let Err(error) = give_up_all(consumer) {
                 tracing::warn!("leaving the consumer group: {error}");
             }
             return;
@@ -125,241 +122,219 @@ impl ConsumerContext for Member {
     }
 }
 
-/// Acknowledges partitions that came, each to be read from its offset.
-fn add(consumer: &BaseConsumer<Member>, partitions: &TopicPartitionList) -> KafkaResult<()> {
+fn give_up_all(consumer: &BaseConsumer<Member>) -> KafkaResult<()> {
     match consumer.rebalance_protocol() {
-        RebalanceProtocol::Cooperative => consumer.incremental_assign(partitions),
-        RebalanceProtocol::Eager | RebalanceProtocol::None => consumer.assign(partitions),
-    }
-}
-
-/// Acknowledges partitions that went.
-fn remove(consumer: &BaseConsumer<Member>, partitions: &TopicPartitionList) -> KafkaResult<()> {
-    match consumer.rebalance_protocol() {
-        RebalanceProtocol::Cooperative => consumer.incremental_unassign(partitions),
+        RebalanceProtocol::Cooperative => consumer.incremental_unassign(&consumer.assignment()?),
         RebalanceProtocol::Eager | RebalanceProtocol::None => consumer.unassign(),
     }
 }
 
 impl Poller {
-    /// Takes the change under way a step further, or starts the next.
+    /// Takes the changes under way a step further.
     pub(super) fn rebalance(&mut self) -> Result<()> {
-        match self.pending.take() {
-            Some(Pending::Ask { partitions, deadline }) => self.ask(partitions, deadline),
-            Some(Pending::Assign(arrivals)) => self.arrive(arrivals),
-            Some(Pending::Revoke { partitions, done, deadline }) => self.depart(partitions, done, deadline),
-            None => {
-                self.unacknowledged = self.consumer.context().next_change();
-                match self.unacknowledged.clone() {
-                    Some(Change::Assign(partitions)) => self.assigned(partitions),
-                    Some(Change::Revoke { partitions, lost }) => self.revoked(partitions, lost),
-                    None => Ok(()),
-                }
+        self.depart()?;
+        if self.leaving.is_none() {
+            match self.consumer.context().next_change() {
+                Some(Change::Assign(partitions)) => self.assigned(partitions)?,
+                Some(Change::Revoke { partitions, lost }) => self.revoked(partitions, lost)?,
+                None => {}
             }
         }
+        // While librdkafka waits for partitions to be given up, none is added.
+        if self.leaving.is_none() { self.arrive() } else { Ok(()) }
     }
 
-    /// Acknowledges the change under way: reads `partitions` from their offsets from now on, or no more.
-    fn acknowledge(&mut self, partitions: impl IntoIterator<Item = (i32, Offset)>) -> Result<()> {
-        let list = self.list(partitions)?;
-        match self.unacknowledged.take() {
-            Some(Change::Assign(_)) => add(&self.consumer, &list).context("taking partitions over"),
-            Some(Change::Revoke { .. }) => remove(&self.consumer, &list).context("giving partitions up"),
-            None => Ok(()),
-        }
-    }
-
-    /// Asks the driver where to start each partition.
+    /// Takes note of new partitions, and has the brokers asked about them.
     fn assigned(&mut self, partitions: Vec<i32>) -> Result<()> {
         self.has_joined = true;
+        self.consumer.incremental_assign(&TopicPartitionList::new()).context("taking partitions over")?;
         if self.has_ended {
             // Another member left; its share is not ours to read any more, and it is at its end for those who count.
-            return self.acknowledge(partitions.into_iter().map(|number| (number, Offset::End)));
+            return Ok(());
         }
-        self.ask(partitions, Instant::now() + ASKING_TIMEOUT)
+        let mut answers = BTreeMap::new();
+        for number in partitions {
+            let (answer, asked) = sync_channel(1);
+            self.arriving.insert(number, Arrival::Asked(asked));
+            answers.insert(number, answer);
+        }
+        let group = self.group.clone();
+        let ask = move || {
+            let numbers: Vec<i32> = answers.keys().copied().collect();
+            match ask(&group, &numbers) {
+                Ok(standings) => answers.into_iter().for_each(|(number, answer)| {
+                    // The partition may have been taken away meanwhile; then nobody listens.
+                    let _ = answer.send(Ok(standings[&number].clone()));
+                }),
+                Err(error) => answers.into_iter().for_each(|(_, answer)| {
+                    let _ = answer.send(Err(anyhow!("{error:#}")));
+                }),
+            }
+        };
+        std::thread::Builder::new().name("kafka-standing".into()).spawn(ask)?;
+        Ok(())
     }
 
-    /// Asks again while a broker that restarts, or a leader that moves, gives no answer.
-    fn ask(&mut self, partitions: Vec<i32>, deadline: Instant) -> Result<()> {
-        match self.find_starts(&partitions) {
-            Err(error)
-                if Instant::now() < deadline
-                    && error.downcast_ref::<KafkaError>().is_some_and(is_passing) =>
-            {
-                tracing::warn!("{error:#}; asking again");
-                self.pending = Some(Pending::Ask { partitions, deadline });
-                Ok(())
+    /// Takes what arrives a step further: asks the driver where to start what the brokers have answered about, and reads
+    /// what the driver has answered about.
+    fn arrive(&mut self) -> Result<()> {
+        let numbers: Vec<i32> = self.arriving.keys().copied().collect();
+        for number in numbers {
+            let Some(arrival) = self.arriving.remove(&number) else { continue };
+            match arrival {
+                Arrival::Asked(asked) => match asked.try_recv() {
+                    Ok(standing) => self.ask_driver(number, standing?)?,
+                    Err(TryRecvError::Empty) => drop(self.arriving.insert(number, Arrival::Asked(asked))),
+                    Err(TryRecvError::Disconnected) => {
+                        bail!("{}: asking where it stands came to nothing", self.partition(number))
+                    }
+                },
+                Arrival::Told { standing, mut start } => match start.try_recv() {
+                    Ok(from) => self.read_from(number, &standing, from)?,
+                    Err(oneshot::error::TryRecvError::Empty) => {
+                        self.arriving.insert(number, Arrival::Told { standing, start });
+                    }
+                    Err(oneshot::error::TryRecvError::Closed) => {
+                        bail!("{}: nobody said where to start", self.partition(number))
+                    }
+                },
             }
-            found => found,
         }
+        Ok(())
     }
 
-    /// Finds what there is to say of each partition, and asks the driver where to start.
-    fn find_starts(&mut self, partitions: &[i32]) -> Result<()> {
-        let committed = self.list(partitions.iter().map(|p| (*p, Offset::Invalid)))?;
-        let committed = self.consumer.committed_offsets(committed, COMMITTED_TIMEOUT);
-        let committed =
-            committed.with_context(|| format!("reading the positions of group {}", self.group))?;
-        let mut arrivals = BTreeMap::new();
-        let mut events = Vec::new();
-        for element in committed.elements() {
-            let partition = self.partition(element.partition());
-            element.error().with_context(|| format!("{partition}: reading the group's position"))?;
-            let committed = match element.offset() {
-                Offset::Offset(offset) => Some(offset),
-                _ => None,
-            };
-            let (low, high) = self
-                .consumer
-                .fetch_watermarks(&self.topic, partition.number, WATERMARK_TIMEOUT)
-                .with_context(|| format!("{partition}: asking for the first and last offset"))?;
-            if let Some(offset) = committed {
-                self.still_there(partition.number, offset, low, high)?;
+    fn ask_driver(&mut self, number: i32, mut standing: Standing) -> Result<()> {
+        let partition = self.partition(number);
+        if let Some(Committed { position, .. }) = standing.committed {
+            match self.still_there(number, position.0, standing.low, standing.high) {
+                Ok(()) => {}
+                Err(error) if self.deleted == Deleted::Cold && position.0 < standing.low => {
+                    tracing::warn!("{error:#}; series start cold there, as `deleted = \"cold\"` says");
+                    standing.committed = None;
+                }
+                Err(error) => return Err(error),
             }
-            let fallback = match self.start {
-                Start::Earliest => low,
-                Start::Latest => high,
-                Start::Fail if committed.is_some() => low,
-                Start::Fail => bail!(
-                    "{partition}: group `{}` has no committed position, and `start = \"fail\"`; say `start = \
-                     \"earliest\"` or `\"latest\"` for the first run",
-                    self.group
-                ),
-            };
-            let (answer, start) = oneshot::channel();
-            arrivals.insert(partition.number, Arrival { low, high, start: Some(start), position: None });
-            events.push(Event::Assigned(Assigned {
-                partition,
-                committed: committed.map(Position),
-                fallback: Position(fallback),
-                low: Position(low),
-                start: answer,
-            }));
         }
-        for event in events {
-            self.tell(event);
-        }
-        self.pending = Some(Pending::Assign(arrivals));
+        let fallback = match self.start {
+            Start::Earliest => standing.low,
+            Start::Latest => standing.high,
+            Start::Fail if standing.committed.is_some() => standing.low,
+            Start::Fail => bail!(
+                "{partition}: group `{}` has no committed position, and `start = \"fail\"`; say `start = \
+                 \"earliest\"` or `\"latest\"` for the first run",
+                self.group.name()
+            ),
+        };
+        let (answer, start) = oneshot::channel();
+        let event = Event::Assigned(Assigned {
+            partition,
+            committed: standing.committed.clone(),
+            fallback: Position(fallback),
+            low: Position(standing.low),
+            start: answer,
+        });
+        self.arriving.insert(number, Arrival::Told { standing, start });
+        self.tell(event);
+        Ok(())
+    }
+
+    fn read_from(&mut self, number: i32, standing: &Standing, from: From) -> Result<()> {
+        let From { position: Position(next), resume, note } = from;
+        self.still_there(number, next, standing.low, standing.high.max(next))?;
+        let list = self.list([(number, Offset::Offset(next))])?;
+        self.consumer.incremental_assign(&list).context("taking partitions over")?;
+        self.owned.insert(number, Owned { next, end: standing.high, phase: Phase::Reading });
+        self.group.owned.insert(number, resume, note);
         Ok(())
     }
 
     /// A committed position that retention has passed, or that a topic made anew has not reached, is never skipped over
     /// in silence.
     pub(super) fn still_there(&self, number: i32, position: i64, low: i64, high: i64) -> Result<()> {
-        let partition = self.partition(number);
+        let (partition, group) = (self.partition(number), self.group.name());
         if position < low {
             bail!(
-                "{partition}: group `{}` is to go on at {position}, but the topic's retention has deleted all below \
-                 {low}: {} messages are lost; reset the group's position to {low} to go on without them",
-                self.group,
+                "{partition}: group `{group}` is to go on at {position}, but the topic's retention has deleted all below \
+                 {low}: {} messages are lost; set `deleted = \"cold\"` to start without them, with series that know \
+                 nothing, or reset the group's position",
                 low - position
             );
         }
         if position > high {
             bail!(
-                "{partition}: group `{}` is to go on at {position}, but the partition ends at {high}: it was made \
-                 anew or cut off; reset the group's position, or use another `group`",
-                self.group
+                "{partition}: group `{group}` is to go on at {position}, but the partition ends at {high}: it was made \
+                 anew or cut off; reset the group's position, or use another `group`"
             );
-        }
-        Ok(())
-    }
-
-    /// Reads the partitions once the driver has said for each of them where to start.
-    fn arrive(&mut self, mut arrivals: BTreeMap<i32, Arrival>) -> Result<()> {
-        for (number, arrival) in &mut arrivals {
-            let Some(mut start) = arrival.start.take() else { continue };
-            match start.try_recv() {
-                Ok(position) => {
-                    self.still_there(*number, position.0, arrival.low, arrival.high.max(position.0))?;
-                    arrival.position = Some(position.0);
-                }
-                Err(oneshot::error::TryRecvError::Empty) => arrival.start = Some(start),
-                Err(oneshot::error::TryRecvError::Closed) => {
-                    bail!("{}: nobody said where to start", self.partition(*number))
-                }
-            }
-        }
-        let starts: Vec<(i32, i64)> =
-            arrivals.iter().filter_map(|(number, arrival)| Some((*number, arrival.position?))).collect();
-        if starts.len() < arrivals.len() {
-            self.pending = Some(Pending::Assign(arrivals));
-            return Ok(());
-        }
-        self.acknowledge(starts.iter().map(|(number, position)| (*number, Offset::Offset(*position))))?;
-        for (number, next) in starts {
-            let end = arrivals[&number].high;
-            self.owned.insert(number, Owned { next, end, phase: Phase::Reading });
         }
         Ok(())
     }
 
     /// Asks the driver to finish partitions that leave. Nothing more of them is read.
-    fn revoked(&mut self, mut partitions: Vec<i32>, lost: bool) -> Result<()> {
-        // Also those whose start was never acknowledged are ours to give back; they just need no farewell.
-        let all = partitions.clone();
-        partitions.retain(|number| self.owned.contains_key(number));
+    fn revoked(&mut self, partitions: Vec<i32>, lost: bool) -> Result<()> {
+        let mut known = Vec::new();
         for number in &partitions {
+            // One that the driver has not heard of needs no farewell.
+            let is_told = matches!(self.arriving.remove(number), Some(Arrival::Told { .. }));
+            if is_told || self.owned.contains_key(number) {
+                known.push(self.partition(*number));
+            }
             // A pause outlives the assignment: undo it, or the partition comes back mute.
             self.hold(*number, Phase::Leaving)?;
         }
-        if partitions.is_empty() {
-            return self.acknowledge(all.into_iter().map(|number| (number, Offset::Invalid)));
-        }
         let (answer, done) = oneshot::channel();
-        let leaving = partitions.iter().map(|number| self.partition(*number)).collect();
-        self.tell(Event::Revoked { partitions: leaving, done: answer });
+        if known.is_empty() {
+            // Nobody to wait for.
+            let _ = answer.send(());
+        } else {
+            self.tell(Event::Revoked { partitions: known, done: answer });
+        }
+        let mut deadline = Instant::now() + REVOKE_TIMEOUT;
         if lost {
             // Others have them already: a commit could only fail, so there is nothing to wait for.
             tracing::warn!(
-                group = self.group,
+                group = self.group.name(),
                 ?partitions,
                 "lost partitions: the group has taken this member for dead"
             );
-            return self.depart(all, done, Instant::now());
+            deadline = Instant::now();
         }
-        self.pending =
-            Some(Pending::Revoke { partitions: all, done, deadline: Instant::now() + REVOKE_TIMEOUT });
-        Ok(())
+        self.leaving = Some(Leaving { partitions, done, deadline });
+        self.depart()
     }
 
-    /// Gives the partitions up once the driver is done with them, or has taken too long.
-    fn depart(
-        &mut self,
-        partitions: Vec<i32>,
-        mut done: oneshot::Receiver<()>,
-        deadline: Instant,
-    ) -> Result<()> {
-        let late = Instant::now() >= deadline;
-        if done.try_recv() == Err(oneshot::error::TryRecvError::Empty) {
-            if !late {
-                self.pending = Some(Pending::Revoke { partitions, done, deadline });
+    /// Gives partitions up once the driver is done with them, or has taken too long.
+    fn depart(&mut self) -> Result<()> {
+        let Some(mut leaving) = self.leaving.take() else { return Ok(()) };
+        if leaving.done.try_recv() == Err(oneshot::error::TryRecvError::Empty) {
+            if Instant::now() < leaving.deadline {
+                self.leaving = Some(leaving);
                 return Ok(());
             }
             tracing::warn!(
-                group = self.group,
-                ?partitions,
+                group = self.group.name(),
+                partitions = ?leaving.partitions,
                 "gave up partitions before their last rows were committed"
             );
         }
-        for number in &partitions {
-            self.owned.remove(number);
+        let mut list = TopicPartitionList::new();
+        for number in leaving.partitions {
+            // Before it is acknowledged: whoever commits sees that it is not ours, or is refused for its old generation.
+            self.group.owned.remove(number);
+            if self.owned.remove(&number).is_some() {
+                list.add_partition(&self.group.topic, number);
+            }
         }
-        self.acknowledge(partitions.into_iter().map(|number| (number, Offset::Invalid)))
+        self.consumer.incremental_unassign(&list).context("giving partitions up")
     }
 
     /// Prepares for leaving the group: a change that is not acknowledged would hold that up for ever.
     pub(super) fn abandon(&mut self) {
-        self.consumer.context().leave();
-        if self.unacknowledged.is_none() {
-            self.unacknowledged = self.consumer.context().next_change();
-        }
-        let partitions = match &self.unacknowledged {
-            Some(Change::Assign(partitions) | Change::Revoke { partitions, .. }) => partitions.clone(),
-            None => return,
-        };
-        if let Err(error) = self.acknowledge(partitions.into_iter().map(|number| (number, Offset::End))) {
-            tracing::warn!(group = self.group, "leaving the consumer group: {error:#}");
+        let member = self.consumer.context();
+        member.leaving.store(true, Ordering::Relaxed);
+        let is_unanswered = self.leaving.take().is_some() || member.has_changes();
+        self.owned.keys().for_each(|number| self.group.owned.remove(*number));
+        if is_unanswered && let Err(error) = give_up_all(&self.consumer) {
+            tracing::warn!(group = self.group.name(), "leaving the consumer group: {error}");
         }
     }
 
@@ -369,8 +344,38 @@ impl Poller {
     ) -> Result<TopicPartitionList> {
         let mut list = TopicPartitionList::new();
         for (number, offset) in partitions {
-            list.add_partition_offset(&self.topic, number, offset)?;
+            list.add_partition_offset(&self.group.topic, number, offset)?;
         }
         Ok(list)
     }
+}
+
+/// Where partitions stand; asks again while a broker that restarts, or a leader that moves, gives no answer. Blocks.
+fn ask(group: &Group, partitions: &[i32]) -> Result<BTreeMap<i32, Standing>> {
+    let deadline = Instant::now() + ASKING_TIMEOUT;
+    loop {
+        match standings(group, partitions) {
+            Err(error)
+                if Instant::now() < deadline
+                    && error.downcast_ref::<KafkaError>().is_some_and(is_passing) =>
+            {
+                tracing::warn!("{error:#}; asking again");
+                std::thread::sleep(ASK_AGAIN);
+            }
+            found => return found,
+        }
+    }
+}
+
+fn standings(group: &Group, partitions: &[i32]) -> Result<BTreeMap<i32, Standing>> {
+    let committed = group.committed(partitions)?;
+    let consumer = group.consumer.upgrade().context("the kafka source has stopped")?;
+    let standing = |number: &i32| {
+        let (low, high) = consumer
+            .fetch_watermarks(&group.topic, *number, WATERMARK_TIMEOUT)
+            .with_context(|| format!("{}/{number}: asking for the first and last offset", group.topic))?;
+        let committed = committed.get(number).cloned().flatten();
+        Ok((*number, Standing { committed, low, high }))
+    };
+    partitions.iter().map(standing).collect()
 }

@@ -8,11 +8,12 @@ use std::sync::mpsc as blocking;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::BaseConsumer;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Cluster;
-use super::poll::Poller;
+use super::group::Group;
+use super::poll::{Ends, Poller};
 use super::rebalance::Member;
 use crate::config;
 use crate::io::codec::Codec;
@@ -38,23 +39,26 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 /// ascending by offset without repetition, nothing of it after its `Revoked`. Only committed transactions are read.
 pub struct KafkaSource {
     partitions: i32,
+    group: Group,
     events: mpsc::UnboundedReceiver<Result<Event>>,
     commands: blocking::Sender<Command>,
     queue: Arc<Queue>,
+    has_joined: bool,
     left: Option<oneshot::Receiver<()>>,
 }
 
 /// What the driver asks of the thread.
 pub(super) enum Command {
+    Join,
     Commit { reached: Positions, done: oneshot::Sender<Result<Positions>> },
     Close,
 }
 
 impl KafkaSource {
-    /// Joins the group. Partitions come as events.
+    /// Makes a member that joins the group with the first event it is asked for. Partitions come as events.
     ///
     /// # Errors
-    /// Within ten seconds, and before the group is joined, when no broker answers or the topic does not exist.
+    /// Within ten seconds, when no broker answers or the topic does not exist.
     pub async fn open(
         cluster: &Cluster,
         config: &config::KafkaSource,
@@ -70,16 +74,29 @@ impl KafkaSource {
         let (commands, command_receiver) = blocking::channel();
         let (left_sender, left) = oneshot::channel();
         let queue = Arc::new(Queue::default());
-        let consumer: BaseConsumer<Member> = cluster.client(&settings(cluster, config), Member::default())?;
-        consumer.subscribe(&[config.topic.as_str()])?;
-        let poller =
-            Poller::new(consumer, config, codec, until, event_sender, command_receiver, queue.clone());
+        let member = Member::default();
+        let consumer: Arc<BaseConsumer<Member>> =
+            Arc::new(cluster.client(&settings(cluster, config), member)?);
+        let group = Group {
+            name: config.group.clone(),
+            topic: config.topic.as_str().into(),
+            consumer: Arc::downgrade(&consumer),
+            owned: Arc::default(),
+            commands: commands.clone(),
+        };
+        let ends = Ends { events: event_sender, commands: command_receiver, queue: queue.clone() };
+        let poller = Poller::new(consumer, group.clone(), config, codec, until, ends);
         std::thread::Builder::new().name("kafka-source".into()).spawn(move || {
             poller.run();
             // Nobody waits any more where the source was dropped.
             let _ = left_sender.send(());
         })?;
-        Ok(Self { partitions, events, commands, queue, left: Some(left) })
+        Ok(Self { partitions, group, events, commands, queue, has_joined: false, left: Some(left) })
+    }
+
+    /// The group, for those who commit its positions.
+    pub fn group(&self) -> Group {
+        self.group.clone()
     }
 
     /// The partition count of the topic, as it was at the start.
@@ -114,6 +131,11 @@ fn settings<'a>(cluster: &Cluster, config: &'a config::KafkaSource) -> Vec<(&'a 
 
 impl Source for KafkaSource {
     async fn next(&mut self) -> Result<Event> {
+        if !self.has_joined {
+            self.has_joined = true;
+            // A thread that has stopped says why with its last event.
+            let _ = self.commands.send(Command::Join);
+        }
         match self.events.recv().await {
             Some(Ok(event)) => {
                 if let Event::Rows(batch) = &event {
@@ -126,15 +148,6 @@ impl Source for KafkaSource {
         }
     }
 
-    async fn commit(&mut self, reached: &Positions) -> Result<Positions> {
-        let (done, result) = oneshot::channel();
-        let command = Command::Commit { reached: reached.clone(), done };
-        if self.commands.send(command).is_err() {
-            bail!("the kafka source has stopped; its positions were not committed");
-        }
-        result.await.context("the kafka source has stopped; its positions were not committed")?
-    }
-
     async fn close(&mut self) -> Result<()> {
         let Some(left) = self.left.take() else { return Ok(()) };
         // A thread that has stopped by itself has left already.
@@ -143,6 +156,13 @@ impl Source for KafkaSource {
             Ok(_) => Ok(()),
             Err(_) => bail!("the consumer could not leave its group within {} s", CLOSE_TIMEOUT.as_secs()),
         }
+    }
+}
+
+impl Drop for KafkaSource {
+    /// The thread leaves the group by itself.
+    fn drop(&mut self) {
+        let _ = self.commands.send(Command::Close);
     }
 }
 

@@ -1,62 +1,122 @@
-//! Forecasts of a stream as a growing folder of Parquet files: every commit closes one file a partition. For inputs that
-//! do not end, where [`ParquetOutput`] would never be done.
+//! Forecasts of a stream as a growing folder of Parquet files. For inputs that do not end, where [`ParquetOutput`] would
+//! never be done.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
 use super::ParquetOutput;
-use crate::config::Layout;
-use crate::io::{Output, Partition, Positions, Sink};
+use crate::config::{self, Delivery, Layout};
+use crate::io::{Output, Partition, Position, Positions, Sink};
 use crate::table::positions;
 
-/// A folder with files `TOPIC-PARTITION-POSITION.parquet`, named by the position of the row that triggered the first
-/// forecast in it. A file is written aside and renamed when it is committed, before the positions are. After a crash in
-/// between the rows are read again; where the state is kept, they begin a file of the same name, which takes the place of
-/// the first.
+/// A folder with files `TOPIC-PARTITION-POSITION.parquet`, each with the forecasts that the messages from that position
+/// on have triggered. A file is written aside and renamed when it is whole; only then are its positions committed.
 ///
-/// For one process at a time: two that hand partitions to each other could write over each other's files.
+/// Exactly once: files are cut at fixed multiples of positions and nowhere else, so that one name has one content,
+/// whoever writes it, however often. A file that has not come to its end is written anew after a stop.
+///
+/// At least once: every commit closes the files, whatever is in them. A crash between the two leaves forecasts that the
+/// next run writes again, under the same name where the state is kept.
 pub struct ParquetParts {
     folder: PathBuf,
     layout: Layout,
     levels: Vec<f64>,
     /// Microseconds from one step of a forecast to the next.
     every: i64,
-    open: BTreeMap<Partition, ParquetOutput>,
+    /// Positions of a file, where files are cut at multiples.
+    cut: Option<i64>,
+    open: BTreeMap<Partition, Open>,
+}
+
+struct Open {
+    /// The first position that does not belong in it.
+    end: i64,
+    file: ParquetOutput,
 }
 
 impl ParquetParts {
     /// # Errors
     /// If the folder cannot be made.
-    pub fn create(folder: &Path, layout: Layout, levels: &[f64], every: i64) -> Result<Self> {
-        std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
-        Ok(Self { folder: folder.to_owned(), layout, levels: levels.to_vec(), every, open: BTreeMap::new() })
+    pub fn create(
+        config: &config::ParquetSink,
+        levels: &[f64],
+        every: i64,
+        delivery: Delivery,
+    ) -> Result<Self> {
+        let config::ParquetSink { path, layout, positions } = config;
+        std::fs::create_dir_all(path).with_context(|| format!("cannot create {}", path.display()))?;
+        let cut = match delivery {
+            Delivery::ExactlyOnce => Some(*positions as i64),
+            Delivery::AtLeastOnce => None,
+        };
+        let (folder, layout, levels) = (path.clone(), *layout, levels.to_vec());
+        Ok(Self { folder, layout, levels, every, cut, open: BTreeMap::new() })
     }
 
-    fn output(&self, partition: &Partition, first: i64) -> Result<ParquetOutput> {
-        let name =
-            format!("{}-{}-{first:020}.parquet", partition.topic.replace(['/', '\\'], "_"), partition.number);
-        ParquetOutput::create(&self.folder.join(name), self.layout, &self.levels, self.every)
+    /// A file for what is triggered from `first` on.
+    fn start(&self, partition: &Partition, first: i64) -> Result<Open> {
+        let (start, end) = match self.cut {
+            None => (first, i64::MAX),
+            Some(cut) => (first - first.rem_euclid(cut), first - first.rem_euclid(cut) + cut),
+        };
+        let topic = partition.topic.replace(['/', '\\'], "_");
+        let name = format!("{topic}-{}-{start:020}.parquet", partition.number);
+        let file = ParquetOutput::create(&self.folder.join(name), self.layout, &self.levels, self.every)?;
+        Ok(Open { end, file })
+    }
+
+    async fn close(&mut self, partition: &Partition) -> Result<()> {
+        match self.open.remove(partition) {
+            Some(mut open) => open.file.finish().await,
+            None => Ok(()),
+        }
     }
 }
 
 impl Sink for ParquetParts {
-    async fn write(&mut self, output: &Output) -> Result<()> {
-        let Some(first) = positions(&output.forecasts).first() else { return Ok(()) };
-        let mut file = match self.open.remove(&output.partition) {
-            Some(file) => file,
-            None => self.output(&output.partition, *first)?,
-        };
-        file.write(output).await?;
-        self.open.insert(output.partition.clone(), file);
+    async fn write(&mut self, output: Output) -> Result<()> {
+        let Output { partition, mut forecasts, .. } = output;
+        while let Some(first) = positions(&forecasts).first().copied() {
+            if self.open.get(&partition).is_some_and(|open| open.end <= first) {
+                self.close(&partition).await?;
+            }
+            let mut open = match self.open.remove(&partition) {
+                Some(open) => open,
+                None => self.start(&partition, first)?,
+            };
+            let rows = positions(&forecasts).partition_point(|position| *position < open.end);
+            let part = Output {
+                partition: partition.clone(),
+                forecasts: forecasts.slice(0, rows),
+                rejects: Vec::new(),
+                origins: Default::default(),
+            };
+            open.file.write(part).await?;
+            self.open.insert(partition.clone(), open);
+            forecasts = forecasts.slice(rows, forecasts.num_rows() - rows);
+        }
         Ok(())
     }
 
-    async fn commit(&mut self, _reached: &Positions) -> Result<()> {
-        while let Some((_, mut file)) = self.open.pop_first() {
-            file.finish().await?;
+    async fn commit(&mut self, reached: &Positions) -> Result<Positions> {
+        let mut durable = Positions::new();
+        for (partition, position) in reached {
+            let whole = self.cut.map_or(position.0, |cut| position.0 - position.0.rem_euclid(cut));
+            if self.open.get(partition).is_some_and(|open| self.cut.is_none() || open.end <= whole) {
+                self.close(partition).await?;
+            }
+            // Within the first file there is nothing to say yet.
+            if self.cut.is_none() || whole > 0 {
+                durable.insert(partition.clone(), Position(whole));
+            }
         }
+        Ok(durable)
+    }
+
+    async fn forget(&mut self, partitions: &[Partition]) -> Result<()> {
+        self.open.retain(|partition, _| !partitions.contains(partition));
         Ok(())
     }
 

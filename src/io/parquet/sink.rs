@@ -11,7 +11,7 @@ use tokio::task::spawn_blocking;
 
 use super::table::TableWriter;
 use crate::config::Layout;
-use crate::io::{Output, Positions, Sink};
+use crate::io::{Output, Partition, Positions, Sink};
 use crate::table::{Forecasts, forecast_schema, timestamp};
 
 /// Values of a row group. 4 MB are few enough to be held and encoded at once, and enough to compress well.
@@ -124,10 +124,10 @@ impl ParquetOutput {
 }
 
 impl Sink for ParquetOutput {
-    async fn write(&mut self, output: &Output) -> Result<()> {
+    async fn write(&mut self, output: Output) -> Result<()> {
         let rows = output.forecasts.num_rows();
         if rows > 0 {
-            self.pending.push(output.forecasts.clone());
+            self.pending.push(output.forecasts);
             self.pending_rows += rows;
         }
         loop {
@@ -140,7 +140,12 @@ impl Sink for ParquetOutput {
     }
 
     /// Nothing: see [`ParquetOutput`].
-    async fn commit(&mut self, _reached: &Positions) -> Result<()> {
+    async fn commit(&mut self, reached: &Positions) -> Result<Positions> {
+        Ok(reached.clone())
+    }
+
+    /// Nothing: files have one partition, which is never taken away.
+    async fn forget(&mut self, _partitions: &[Partition]) -> Result<()> {
         Ok(())
     }
 

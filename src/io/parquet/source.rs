@@ -14,7 +14,7 @@ use super::cast::Selection;
 use super::scan::{Plan, Range, Scan};
 use super::sort::{RUN_ROWS, Sorted};
 use crate::config::{Limits, Order, TimeUnit};
-use crate::io::{Batch, Event, Partition, Positions, Source};
+use crate::io::{Batch, Event, Partition, Source};
 use crate::table::Columns;
 
 /// Batches that are read ahead: one to be taken at any time, one being made. More would only hold more memory.
@@ -149,11 +149,6 @@ impl Source for ParquetInput {
             Some(Err(error)) => Err(error),
             None => Err(anyhow!("the reading of {} has stopped", self.plan.partition.topic)),
         }
-    }
-
-    /// Nothing: files are read from their start each time.
-    async fn commit(&mut self, reached: &Positions) -> Result<Positions> {
-        Ok(reached.clone())
     }
 
     async fn close(&mut self) -> Result<()> {

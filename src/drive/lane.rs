@@ -1,0 +1,123 @@
+//! A partition that is ours: its forecaster, where it stands, and what is still owed for it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+
+use crate::forecaster::{Forecaster, Held, Pushed, Refused, Setup};
+use crate::io::{Batch, Malformed, Origins, Output, Partition, Position, Record, Reject};
+use crate::series::{Refusal, Tally};
+use crate::table::positions;
+
+pub struct Lane {
+    pub forecaster: Forecaster,
+    /// The next row to push.
+    pub next: Position,
+    /// Rows below were written before: they are pushed to rebuild the state, and nothing of them is written or counted.
+    pub silent_until: Position,
+    /// Where the life of this state began.
+    pub start: Position,
+    /// Up to where all is durable.
+    pub committed: Option<Position>,
+    /// Messages of rows that are held as candidates, by offset: at most one an id.
+    pub held: BTreeMap<i64, Record>,
+}
+
+/// Below every position: nothing is silent.
+const UNASSIGNED: Position = Position(i64::MIN);
+
+impl Lane {
+    /// One that knows nothing, and is to be read from `start`.
+    pub fn new(setup: Arc<Setup>, start: Position) -> Self {
+        Self {
+            forecaster: Forecaster::new(setup),
+            next: start,
+            silent_until: start,
+            start,
+            committed: None,
+            held: BTreeMap::new(),
+        }
+    }
+
+    /// That of an input that is not assigned: it starts where it starts.
+    pub fn unassigned(setup: Arc<Setup>) -> Self {
+        Self::new(setup, UNASSIGNED)
+    }
+
+    /// Pushes a batch. What came of rows whose output was written before is left out, and not counted.
+    pub fn push(&mut self, batch: Batch) -> (Output, Tally) {
+        let Batch { partition, rows, malformed, origins, next } = batch;
+        let (silent, live) = self.parted(rows);
+        if silent.num_rows() > 0 {
+            let held = self.forecaster.absorb(&silent);
+            resolve(&mut self.held, &held, &origins);
+        }
+        let Pushed { forecasts, refused, held, mut tally } = self.forecaster.push(&live);
+        let earlier = resolve(&mut self.held, &held, &origins);
+        let malformed = malformed.into_iter().filter(|message| message.offset >= self.silent_until.0);
+        let mut rejects: Vec<Reject> = malformed
+            .map(|Malformed { offset, detail }| Reject { offset, reason: Refusal::Malformed, detail })
+            .collect();
+        for reject in &rejects {
+            tally.rows += 1;
+            tally.refuse(Refusal::Malformed);
+            tracing::debug!(%partition, offset = reject.offset, detail = reject.detail, "malformed");
+        }
+        rejects.extend(refused.iter().map(reject));
+        rejects.sort_by_key(|reject| reject.offset);
+        self.next = next;
+        (Output { partition, forecasts, rejects, origins: merged(earlier, origins) }, tally)
+    }
+
+    /// Rows whose output was written before, and the others.
+    fn parted(&self, rows: RecordBatch) -> (RecordBatch, RecordBatch) {
+        let silent = match self.silent_until {
+            UNASSIGNED => 0,
+            until => positions(&rows).partition_point(|position| *position < until.0),
+        };
+        (rows.slice(0, silent), rows.slice(silent, rows.num_rows() - silent))
+    }
+
+    /// The input is over: writes what the partition still had to say, some ids at a time.
+    pub fn finish(
+        &mut self,
+        partition: &Partition,
+        ids_at_once: usize,
+    ) -> impl Iterator<Item = (Output, Tally)> {
+        let Self { forecaster, held: messages, .. } = self;
+        let partition = partition.clone();
+        forecaster.finish(ids_at_once).map(move |Pushed { forecasts, refused, held, tally }| {
+            let rejects = refused.iter().map(reject).collect();
+            let records = resolve(messages, &held, &Origins::default());
+            (Output { partition: partition.clone(), forecasts, rejects, origins: Origins { records } }, tally)
+        })
+    }
+}
+
+/// Follows the candidates through a push: `messages` are those that are held. Returns the messages of candidates from
+/// earlier batches that were decided on in this one.
+fn resolve(messages: &mut BTreeMap<i64, Record>, held: &[Held], origins: &Origins) -> Vec<Record> {
+    let mut records = Vec::new();
+    for Held { before, after } in held {
+        let decided = before.and_then(|offset| messages.remove(&offset));
+        records.extend(decided.filter(|record| origins.at(record.offset).is_none()));
+        if let Some(record) = after.and_then(|offset| origins.at(offset)) {
+            messages.insert(record.offset, record.clone());
+        }
+    }
+    records
+}
+
+fn merged(mut records: Vec<Record>, origins: Origins) -> Origins {
+    if records.is_empty() {
+        return origins;
+    }
+    records.extend(origins.records);
+    records.sort_by_key(|record| record.offset);
+    Origins { records }
+}
+
+fn reject(refused: &Refused) -> Reject {
+    Reject { offset: refused.position, reason: refused.reason, detail: String::new() }
+}

@@ -1,0 +1,154 @@
+//! How a partition starts: from its committed position, the state that was kept for it, and what is declared for the case
+//! that the two do not fit.
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use tokio::task::spawn_blocking;
+
+use super::lane::Lane;
+use super::{Options, State};
+use crate::config::{Deleted, OnChange, Start};
+use crate::io::{Committed, Partition, Position};
+use crate::state::Found;
+
+/// What a committed position says of the state that goes with it: of which lineage, and from where on. It is committed
+/// as a note, so that the two cannot part.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Life {
+    pub lineage: String,
+    pub start: Position,
+}
+
+impl Life {
+    pub fn note(&self) -> String {
+        format!("tidecast {} {}", self.lineage, self.start)
+    }
+
+    /// `None` for a note that is none of ours: the position was set by other means.
+    pub fn of(note: &str) -> Option<Self> {
+        let mut words = note.split(' ');
+        let (ours, lineage, start) = (words.next()?, words.next()?, words.next()?);
+        let start = Position(start.parse().ok()?);
+        (ours == "tidecast" && words.next().is_none()).then(|| Self { lineage: lineage.to_owned(), start })
+    }
+}
+
+/// What is known of a partition that starts.
+pub struct Facts {
+    pub partition: Partition,
+    pub committed: Option<Committed>,
+    pub fallback: Position,
+    pub low: Position,
+}
+
+/// The lane of a partition: with the state that goes with its committed position, or as far below it as the rows that make
+/// up that state have to be read again.
+///
+/// # Errors
+/// If what is kept does not fit and nothing else is declared for it.
+pub async fn lane(options: Arc<Options>, facts: Facts) -> Result<Lane> {
+    spawn_blocking(move || find(&options, facts)).await.context("the start of a partition panicked")?
+}
+
+fn find(options: &Options, facts: Facts) -> Result<Lane> {
+    let Facts { partition, committed, fallback, low } = facts;
+    let cold = |position| Lane::new(options.setup.clone(), position);
+    let Some(Committed { position: committed, note }) = committed else {
+        if let Some(State { store, .. }) = &options.state {
+            // A life before this one: its states are of other rows.
+            store.forget(&partition)?;
+        }
+        return Ok(cold(fallback));
+    };
+    let Some(State { store, on_change, .. }) = &options.state else {
+        tracing::warn!(%partition, position = committed.0, "no [state] is kept: series warm up anew");
+        return Ok(cold(committed));
+    };
+    let life = Life::of(&note);
+    let is_own = life.as_ref().is_none_or(|life| life.lineage == store.lineage());
+    let start = life.as_ref().map(|life| life.start);
+    let mut lane = cold(committed);
+    lane.committed = Some(committed);
+    match store.newest(&partition, committed)? {
+        Found::Snapshot(position, _) if is_own && position < low => {
+            let what = format!("the rows from the snapshot at {position} on");
+            return deleted(options, &partition, &what, low, lane);
+        }
+        Found::Snapshot(position, state) if is_own => {
+            lane.forecaster
+                .restore(&state)
+                .with_context(|| format!("{partition}: the snapshot at {position}"))?;
+            lane.start = start.unwrap_or(position);
+            lane.next = position;
+        }
+        Found::Foreign(differences) => return changed(*on_change, &partition, &differences, lane),
+        Found::Snapshot(..) | Found::Nothing if !is_own => {
+            let life = life.map_or(String::new(), |life| life.lineage);
+            let differences =
+                [format!("its lineage is {}, the committed position is of {life}", store.lineage())];
+            return changed(*on_change, &partition, &differences, lane);
+        }
+        Found::Snapshot(..) | Found::Nothing => match (start, options.start) {
+            (Some(start), _) if start < low => {
+                let what = format!("the rows from {start} on, which its state is made of,");
+                return deleted(options, &partition, &what, low, lane);
+            }
+            (Some(start), _) => (lane.start, lane.next) = (start, start),
+            (None, Start::Earliest) => {
+                lane.next = low.min(committed);
+                lane.start = lane.next;
+            }
+            (None, Start::Latest) => {
+                tracing::warn!(%partition, position = committed.0, "there is no snapshot: series start cold");
+            }
+            (None, Start::Fail) => bail!(
+                "{partition}: committed at {committed}, but there is no snapshot to go on from; \
+                 set start = \"earliest\" to rebuild it, or \"latest\" to go on cold"
+            ),
+        },
+    }
+    Ok(lane)
+}
+
+/// Rows that the state needs are gone: `lane` is the one that starts without them.
+fn deleted(options: &Options, partition: &Partition, what: &str, low: Position, lane: Lane) -> Result<Lane> {
+    match options.deleted {
+        Deleted::Fail => bail!(
+            "{partition}: {what} are needed, and the topic's retention has deleted all below {low}; \
+             set `deleted = \"cold\"` to go on with series that know nothing"
+        ),
+        Deleted::Cold => {
+            tracing::warn!(%partition, "{what} are deleted below {low}: series start cold");
+            Ok(lane)
+        }
+    }
+}
+
+/// The state that is kept is of another pipeline: `lane` is the one that starts without it.
+fn changed(on_change: OnChange, partition: &Partition, differences: &[String], lane: Lane) -> Result<Lane> {
+    let differences = differences.join(", ");
+    match on_change {
+        OnChange::Fail => bail!(
+            "{partition}: the kept state does not fit this pipeline: {differences}; go back, or set state.on_change = \"cold\""
+        ),
+        OnChange::Cold => {
+            tracing::warn!(%partition, differences, "series start cold");
+            Ok(lane)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_life_is_read_back_and_nothing_else_is_taken_for_one() {
+        let life = Life { lineage: "0123456789ab".into(), start: Position(7) };
+        assert_eq!(Life::of(&life.note()), Some(life));
+        for other in ["", "tidecast", "tidecast x", "tidecast x y", "tidecast x 7 8", "another x 7"] {
+            assert_eq!(Life::of(other), None, "{other}");
+        }
+    }
+}

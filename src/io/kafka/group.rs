@@ -1,0 +1,124 @@
+//! The membership of a consumer group, as those see it who commit positions: what is ours now, with which note, and under
+//! which generation. The thread that owns the consumer keeps it; sinks hold clones.
+//!
+//! Positions go out through here and nowhere else: as commits of their own, or with a transaction.
+
+use std::collections::BTreeMap;
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail};
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerGroupMetadata};
+use rdkafka::error::KafkaError;
+use rdkafka::{Offset, TopicPartitionList};
+use tokio::sync::oneshot;
+
+use super::rebalance::Member;
+use super::source::Command;
+use crate::io::{Committed, Partition, Position, Positions};
+
+/// The broker holds committed positions back while a transaction of the last owner is open, at most as long as that
+/// owner's `transaction.timeout.ms`; then comes the answer or the abort.
+const COMMITTED_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Partitions that are ours, each with where we took it over and the note that goes with its positions.
+#[derive(Debug, Default)]
+pub(super) struct Owned(Mutex<BTreeMap<i32, (Position, String)>>);
+
+impl Owned {
+    pub fn insert(&self, number: i32, resume: Position, note: String) {
+        self.0.lock().expect("no holder panics").insert(number, (resume, note));
+    }
+
+    pub fn remove(&self, number: i32) {
+        self.0.lock().expect("no holder panics").remove(&number);
+    }
+
+    fn get(&self, number: i32) -> Option<(Position, String)> {
+        self.0.lock().expect("no holder panics").get(&number).cloned()
+    }
+}
+
+#[derive(Clone)]
+pub struct Group {
+    pub(super) name: String,
+    pub(super) topic: Arc<str>,
+    pub(super) consumer: Weak<BaseConsumer<Member>>,
+    pub(super) owned: Arc<Owned>,
+    pub(super) commands: Sender<Command>,
+}
+
+impl Group {
+    /// The group's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Remembers that everything below these positions is done and durable. Returns which of them it took: a partition
+    /// that is no longer ours is left out.
+    ///
+    /// # Errors
+    /// When the coordinator does not take them in half a minute, or the source has stopped.
+    pub async fn commit(&self, reached: &Positions) -> Result<Positions> {
+        const STOPPED: &str = "the kafka source has stopped; its positions were not committed";
+        let (done, result) = oneshot::channel();
+        if self.commands.send(Command::Commit { reached: reached.clone(), done }).is_err() {
+            bail!(STOPPED);
+        }
+        result.await.context(STOPPED)?
+    }
+
+    /// What of these positions is ours, as a list for the coordinator, and the same as positions.
+    pub(super) fn ours(&self, reached: &Positions) -> Result<(TopicPartitionList, Positions), KafkaError> {
+        let (mut list, mut ours) = (TopicPartitionList::new(), Positions::new());
+        for (partition, position) in reached {
+            let owned = if partition.topic == self.topic { self.owned.get(partition.number) } else { None };
+            let Some((resume, note)) = owned else {
+                tracing::info!(group = self.name, %partition, %position, "not committed: no longer ours");
+                continue;
+            };
+            if *position < resume {
+                // Of a file that had begun before us.
+                continue;
+            }
+            let mut element = list.add_partition(&self.topic, partition.number);
+            element.set_offset(Offset::Offset(position.0))?;
+            element.set_metadata(note);
+            ours.insert(partition.clone(), *position);
+        }
+        Ok((list, ours))
+    }
+
+    /// Under which generation we are a member: to be taken before [`Group::ours`] is asked. A partition that leaves in
+    /// between has made it stale, and the coordinator refuses it.
+    pub(super) fn membership(&self) -> Option<ConsumerGroupMetadata> {
+        self.consumer.upgrade()?.group_metadata()
+    }
+
+    /// The committed positions of partitions, those of transactions under way awaited. Blocks.
+    pub(super) fn committed(&self, partitions: &[i32]) -> Result<BTreeMap<i32, Option<Committed>>> {
+        let consumer = self.consumer.upgrade().context("the kafka source has stopped")?;
+        let mut list = TopicPartitionList::new();
+        for number in partitions {
+            list.add_partition(&self.topic, *number);
+        }
+        let committed = consumer.committed_offsets(list, COMMITTED_TIMEOUT);
+        let committed = committed.with_context(|| format!("reading the positions of group {}", self.name))?;
+        let mut found = BTreeMap::new();
+        for element in committed.elements() {
+            let partition = Partition { topic: self.topic.clone(), number: element.partition() };
+            element.error().map_err(|error| {
+                anyhow!(error).context(format!("{partition}: reading the group's position"))
+            })?;
+            let committed = match element.offset() {
+                Offset::Offset(offset) => {
+                    Some(Committed { position: Position(offset), note: element.metadata().to_owned() })
+                }
+                _ => None,
+            };
+            found.insert(partition.number, committed);
+        }
+        Ok(found)
+    }
+}
