@@ -19,7 +19,7 @@ mod files;
 mod learning;
 mod look;
 mod mistakes;
-mod program;
+pub mod program;
 mod python;
 mod stops;
 mod stream;
@@ -42,26 +42,26 @@ levels = [0.8]
 "#;
 
 /// A folder with `p.toml` and `model.safetensors`.
-struct Place {
+pub struct Place {
     folder: TempDir,
 }
 
 impl Place {
     /// A pipeline with these tables besides those that every pipeline has.
-    fn new(tables: &str) -> Self {
+    pub fn new(tables: &str) -> Self {
         let place = Self { folder: TempDir::new().unwrap() };
         fs::write(place.path("model.safetensors"), Case::default().model().to_bytes()).unwrap();
         fs::write(place.path("p.toml"), format!("{PIPELINE}{tables}")).unwrap();
         place
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
     /// Puts other text into the pipeline file.
     #[track_caller]
-    fn change(&self, from: &str, to: &str) {
+    pub fn change(&self, from: &str, to: &str) {
         let text = fs::read_to_string(self.path("p.toml")).unwrap();
         assert!(text.contains(from), "{text}");
         fs::write(self.path("p.toml"), text.replace(from, to)).unwrap();
@@ -72,7 +72,7 @@ impl Place {
     }
 
     /// Runs the program to its end; the words of the line are parted by spaces.
-    fn run(&self, line: &str) -> Outcome {
+    pub fn run(&self, line: &str) -> Outcome {
         self.start(line).finish()
     }
 
@@ -182,7 +182,7 @@ impl Topics {
     }
 }
 
-fn message(row: &Row) -> String {
+pub fn message(row: &Row) -> String {
     let Row { series, time, targets, .. } = row;
     format!(r#"{{"sensor":"{series}","time":{},"value":{}}}"#, time / 1_000_000, targets[0])
 }

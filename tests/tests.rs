@@ -17,5 +17,6 @@ mod parquet;
 mod properties;
 mod quantiles;
 mod semantics;
+mod soak;
 mod tidy;
 mod training;

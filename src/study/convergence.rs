@@ -114,7 +114,7 @@ impl Plan {
     pub fn full() -> Self {
         Self {
             shares: vec![0.0625, 0.25, 1.0],
-            rates: vec![0.25, 0.5, 1.0, 2.0, 4.0],
+            rates: vec![0.5, 1.0, 2.0, 4.0, 8.0, 16.0],
             epochs: 4,
             seeds: 5,
             ..Self::quick()

@@ -6,7 +6,7 @@
 //! A test that needs a real one asks for [`real`] and returns when there is none, which is said on standard error;
 //! `TIDECAST_REQUIRE_BROKER=1` makes that a failure.
 
-mod server;
+pub mod server;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;

@@ -2,10 +2,11 @@
 
 use std::error::Error;
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use rdkafka::config::ClientConfig;
@@ -16,55 +17,120 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 /// A broker is up within seconds on a machine at rest; the tests of others may run at the same time.
 const START_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// Runs the command it is given until its standard input closes, which is when the tests end, however they end; then
-/// kills it and removes the folder named first. (A background job of a shell does not hold the shell's input open.)
-const WATCH: &str =
-    r#"folder=$1; shift; "$@" & child=$!; cat >/dev/null; kill -9 $child; wait $child; rm -rf "$folder""#;
+/// Runs the command it is given, says its number, and waits until its own standard input closes, which is when the tests
+/// end, however they end; then kills it and removes the folder named first. (A background job of a shell does not hold the
+/// shell's input open.)
+const WATCH: &str = r#"folder=$1; shift; "$@" >>"$folder/log" 2>&1 & child=$!; echo $child; cat >/dev/null; kill -9 $child; wait $child; rm -rf "$folder""#;
+
+/// A node of a cluster: a process that is broker and controller.
+pub struct Node {
+    jars: PathBuf,
+    folder: PathBuf,
+    pub address: String,
+    /// The shell that watches over it, and the process itself.
+    running: Option<(Child, u32)>,
+}
+
+/// What is special about a cluster.
+#[derive(Clone, Default)]
+pub struct Wishes {
+    pub nodes: usize,
+    /// A second listener, which says of itself that it is at this port.
+    pub advertised: Option<u16>,
+}
 
 /// Starts a broker and returns its address; an error says what is missing on this machine.
 pub fn start() -> Result<String> {
+    let mut nodes = cluster(&Wishes { nodes: 1, advertised: None })?.0;
+    let node = nodes.pop().expect("one node");
+    let address = node.address.clone();
+    // It ends with the process.
+    std::mem::forget(node);
+    Ok(address)
+}
+
+/// Starts a cluster. The second listener of its only node, if one was wished for, is at the port returned.
+pub fn cluster(wishes: &Wishes) -> Result<(Vec<Node>, u16)> {
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
     let jars = jars()?;
     let target = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let folder = target.join(format!("kafka-{}", std::process::id()));
-    fs::create_dir_all(&folder)?;
-    let (broker, controller) = free_ports()?;
-    let properties = folder.join("server.properties");
-    fs::write(&properties, server_properties(&folder, broker, controller))?;
+    let ports = free_ports(2 * wishes.nodes + 1)?;
+    let (ports, second) = ports.split_at(2 * wishes.nodes);
+    let mut nodes = Vec::new();
+    for id in 1..=wishes.nodes {
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let folder = target.join(format!("kafka-{}-{count}", std::process::id()));
+        fs::create_dir_all(&folder)?;
+        let properties = folder.join("server.properties");
+        fs::write(&properties, server_properties(&folder, id, ports, wishes, second[0]))?;
+        let format = ["kafka.tools.StorageTool", "format", "-t", "VGlkZUNhc3RUZXN0LS0tMQ", "-c"];
+        let output = java(&jars).args(format).arg(&properties).output()?;
+        if !output.status.success() {
+            let why = String::from_utf8_lossy(&output.stderr).into_owned();
+            return Err(format!("formatting its storage failed: {why}").into());
+        }
+        let address = format!("127.0.0.1:{}", ports[2 * id - 2]);
+        nodes.push(Node { jars: jars.clone(), folder, address, running: None });
+    }
+    for node in &mut nodes {
+        node.start()?;
+    }
+    for node in &nodes {
+        node.wait();
+    }
+    Ok((nodes, second[0]))
+}
 
-    let format = ["kafka.tools.StorageTool", "format", "-t", "VGlkZUNhc3RUZXN0LS0tMQ", "-c"];
-    let output = java(&jars).args(format).arg(&properties).output()?;
-    if !output.status.success() {
-        return Err(
-            format!("formatting its storage failed: {}", String::from_utf8_lossy(&output.stderr)).into()
-        );
+impl Node {
+    /// Starts the process, on what it left behind.
+    pub fn start(&mut self) -> Result<()> {
+        let kafka = java(&self.jars);
+        let mut watch = Command::new("sh")
+            .args(["-c", WATCH, "sh"])
+            .arg(&self.folder)
+            .arg(kafka.get_program())
+            .args(kafka.get_args())
+            .arg("kafka.Kafka")
+            .arg(self.folder.join("server.properties"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let mut number = String::new();
+        BufReader::new(watch.stdout.take().ok_or("its output is piped")?).read_line(&mut number)?;
+        self.running = Some((watch, number.trim().parse()?));
+        Ok(())
     }
 
-    let log_path = folder.join("log");
-    let log = File::create(&log_path)?;
-    let kafka = java(&jars);
-    let mut watch = Command::new("sh")
-        .args(["-c", WATCH, "sh"])
-        .arg(&folder)
-        .arg(kafka.get_program())
-        .args(kafka.get_args())
-        .arg("kafka.Kafka")
-        .arg(&properties)
-        .stdin(Stdio::piped())
-        .stdout(log.try_clone()?)
-        .stderr(log)
-        .spawn()?;
-    // Held open until the process ends: it is what the shell watches.
-    std::mem::forget(watch.stdin.take());
-
-    let address = format!("127.0.0.1:{broker}");
-    let deadline = Instant::now() + START_TIMEOUT;
-    while !is_up(&address) {
-        if Instant::now() >= deadline {
-            let log = fs::read_to_string(&log_path).unwrap_or_default();
-            panic!("Kafka at {address} is not up after {} s; its log:\n{log}", START_TIMEOUT.as_secs());
+    /// Waits until it answers.
+    pub fn wait(&self) {
+        let deadline = Instant::now() + START_TIMEOUT;
+        while !is_up(&self.address) {
+            if Instant::now() >= deadline {
+                let log = fs::read_to_string(self.folder.join("log")).unwrap_or_default();
+                panic!(
+                    "Kafka at {} is not up after {} s; its log:\n{log}",
+                    self.address,
+                    START_TIMEOUT.as_secs()
+                );
+            }
         }
     }
-    Ok(address)
+
+    /// Kills it as a power cut would, but for what the disk has in its cache.
+    pub fn kill(&mut self) {
+        let Some((mut watch, process)) = self.running.take() else { return };
+        // First the shell: it would remove what is to be started again.
+        let _ = watch.kill();
+        let _ = watch.wait();
+        let _ = Command::new("kill").arg("-9").arg(process.to_string()).status();
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.kill();
+        let _ = fs::remove_dir_all(&self.folder);
+    }
 }
 
 fn is_up(address: &str) -> bool {
@@ -82,31 +148,57 @@ fn java(jars: &Path) -> Command {
     java
 }
 
-fn free_ports() -> Result<(u16, u16)> {
-    let (first, second) = (TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?);
-    Ok((first.local_addr()?.port(), second.local_addr()?.port()))
+fn free_ports(count: usize) -> Result<Vec<u16>> {
+    // All at once, so that no two are the same.
+    let held = (0..count).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<std::io::Result<Vec<_>>>()?;
+    Ok(held
+        .iter()
+        .map(TcpListener::local_addr)
+        .collect::<std::io::Result<Vec<_>>>()?
+        .iter()
+        .map(|a| a.port())
+        .collect())
 }
 
-fn server_properties(folder: &Path, broker: u16, controller: u16) -> String {
+/// The ports are broker and controller of one node after the other; `second` is that of the second listener.
+fn server_properties(folder: &Path, id: usize, ports: &[u16], wishes: &Wishes, second: u16) -> String {
+    let (broker, controller) = (ports[2 * id - 2], ports[2 * id - 1]);
+    let voter = |id: usize| format!("{id}@127.0.0.1:{}", ports[2 * id - 1]);
+    let voters: Vec<String> = (1..=wishes.nodes).map(voter).collect();
+    let copies = wishes.nodes;
+    let in_sync = if copies > 1 { 2 } else { 1 };
+    let (mut listeners, mut advertised) = (
+        format!("PLAINTEXT://127.0.0.1:{broker},CONTROLLER://127.0.0.1:{controller}"),
+        format!("PLAINTEXT://127.0.0.1:{broker}"),
+    );
+    if let Some(port) = wishes.advertised {
+        listeners += &format!(",SECOND://127.0.0.1:{second}");
+        advertised += &format!(",SECOND://127.0.0.1:{port}");
+    }
     format!(
         "process.roles=broker,controller
-node.id=1
-listeners=PLAINTEXT://127.0.0.1:{broker},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:{broker}
+node.id={id}
+listeners={listeners}
+advertised.listeners={advertised}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SECOND:PLAINTEXT
+inter.broker.listener.name=PLAINTEXT
 controller.listener.names=CONTROLLER
-controller.quorum.voters=1@127.0.0.1:{controller}
+controller.quorum.voters={}
 log.dirs={}
 auto.create.topics.enable=false
+default.replication.factor={copies}
+min.insync.replicas={in_sync}
 offsets.topic.num.partitions=1
-offsets.topic.replication.factor=1
+offsets.topic.replication.factor={copies}
 transaction.state.log.num.partitions=1
-transaction.state.log.replication.factor=1
-transaction.state.log.min.isr=1
+transaction.state.log.replication.factor={copies}
+transaction.state.log.min.isr={in_sync}
 share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 group.initial.rebalance.delay.ms=0
 log.retention.check.interval.ms=500
 ",
+        voters.join(","),
         folder.join("data").display()
     )
 }

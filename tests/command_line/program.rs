@@ -79,10 +79,15 @@ impl Running {
     }
 
     pub fn start_with(folder: &Path, line: &str, variables: &[(&str, &str)]) -> Self {
+        Self::start_for(LONGEST, folder, line, variables)
+    }
+
+    /// One that may take so long.
+    pub fn start_for(longest: Duration, folder: &Path, line: &str, variables: &[(&str, &str)]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_tidecast"))
             .args(line.split_whitespace())
-            .envs(variables.iter().copied())
             .env_remove("TIDECAST_LOG")
+            .envs(variables.iter().copied())
             .current_dir(folder)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -99,7 +104,7 @@ impl Running {
         let (watched, end) = channel();
         let pid = child.id();
         std::thread::spawn(move || {
-            if end.recv_timeout(LONGEST) == Err(RecvTimeoutError::Timeout) {
+            if end.recv_timeout(longest) == Err(RecvTimeoutError::Timeout) {
                 kill(pid, "KILL");
             }
         });
@@ -128,6 +133,19 @@ impl Running {
             last = self.stderr.recv().unwrap_or_else(|_| panic!("`{text}` never came: {}", self.stderr_read));
             self.stderr_read += &format!("{last}\n");
         }
+    }
+
+    /// What it has said on standard error so far.
+    pub fn said(&mut self) -> &str {
+        for line in self.stderr.try_iter() {
+            self.stderr_read += &format!("{line}\n");
+        }
+        &self.stderr_read
+    }
+
+    /// Whether it has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("a child can be asked").is_some()
     }
 
     /// Sends a signal: `TERM`, `INT` or `KILL`.
