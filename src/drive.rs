@@ -3,6 +3,7 @@
 //! Order of a commit: everything written is made durable first, then the positions it came from. So a crash repeats
 //! rows and loses none (at least once).
 
+mod budget;
 mod lanes;
 
 use std::future::Future;
@@ -10,7 +11,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use tokio::time::Instant;
 
 use crate::config::{Commit, OnChange, Start};
@@ -18,6 +19,7 @@ use crate::forecaster::Setup;
 use crate::io::{Event, Position, Positions, Sink, Source};
 use crate::series::Tally;
 use crate::state::Store;
+pub use budget::{Allowance, Budget, Counted, Overrun};
 use lanes::Lanes;
 
 /// How a pipeline is driven.
@@ -30,6 +32,8 @@ pub struct Options {
     pub start: Start,
     /// Whether the end of the input closes what time alone held open.
     pub finish: bool,
+    /// How many rows may be rejected; `None` is as many as come.
+    pub rejects: Option<Allowance>,
 }
 
 /// Where states are kept.
@@ -59,7 +63,8 @@ pub struct Progress {
 /// then is committed, except after a failure. `report` is called after every batch.
 ///
 /// # Errors
-/// Whatever source, sink or state store report. The committed positions then stand where the last commit put them.
+/// Whatever source, sink or state store report. The committed positions then stand where the last commit put them. And
+/// when more rows are rejected than is allowed: then all that was read is committed first.
 pub async fn drive(
     source: &mut impl Source,
     sink: &mut impl Sink,
@@ -87,6 +92,11 @@ pub async fn drive(
                     for piece in batch.pieces(rows_at_once) {
                         let output = lanes.push(piece);
                         sink.write(&output).await?;
+                    }
+                    if let Some(overrun) = lanes.overrun() {
+                        lanes.commit(source, sink).await?;
+                        lanes.save_all()?;
+                        bail!(overrun);
                     }
                     due.get_or_insert_with(|| Instant::now() + commit.every);
                     if lanes.uncommitted_rows() >= commit.rows {

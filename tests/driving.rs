@@ -30,7 +30,7 @@ fn batches(case: &Case) -> Vec<Batch> {
 
 fn options(case: &Case, rows: usize, finish: bool) -> Options {
     let commit = Commit { every: Duration::from_secs(3600), rows };
-    Options { setup: case.setup(), commit, state: None, start: Start::Earliest, finish }
+    Options { setup: case.setup(), commit, state: None, start: Start::Earliest, finish, rejects: None }
 }
 
 /// A sink that cannot make the n-th commit durable.

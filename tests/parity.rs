@@ -79,6 +79,7 @@ async fn through(cluster: &Cluster, rows: &[Row]) -> (Tally, String, String) {
         state: None,
         start: Start::Earliest,
         finish: false,
+        rejects: None,
     };
     let progress = drive(&mut source, &mut sink, options, std::future::pending(), |_| ()).await;
     (progress.expect("the run ends").tally, readings, forecasts)

@@ -9,7 +9,7 @@ use anyhow::{Result, bail};
 use super::{ends, prepare, report, stop};
 use crate::cli::{Backfill, Destination};
 use crate::config::{Commit, Order, Pipeline, Start};
-use crate::drive::{Options, drive};
+use crate::drive::{Allowance, Options, drive};
 use crate::io::parquet::{ParquetInput, ParquetOutput, Range};
 
 /// Nothing is read again after a stop, so commits only bound what a sink holds back.
@@ -41,8 +41,14 @@ pub async fn backfill(arguments: Backfill, quiet: bool) -> Result<()> {
         eprintln!("{} has no rows", path.display());
     }
     let bar = report::bar(source.total_rows() as u64, "rows", quiet);
-    let options =
-        Options { setup, commit: COMMIT, state: None, start: Start::Earliest, finish: !arguments.leave_open };
+    let options = Options {
+        setup,
+        commit: COMMIT,
+        state: None,
+        start: Start::Earliest,
+        finish: !arguments.leave_open,
+        rejects: Allowance::of(&pipeline),
+    };
     let lines = report::Lines::new(quiet);
     let driven = drive(&mut source, &mut sink, options, stop, |progress| {
         let reached = progress.reached.map_or(0, |position| position.0.max(0) as u64);

@@ -99,7 +99,14 @@ async fn consume(
     let mut source = KafkaSource::open(cluster, config, codec, Until::Stopped).await?;
     let sink = ends::kafka(pipeline, Some(broker), source.partitions()).await?;
     let mut sink = Shown { sink, board };
-    let options = Options { setup, commit: config.commit, state: None, start: config.start, finish: false };
+    let options = Options {
+        setup,
+        commit: config.commit,
+        state: None,
+        start: config.start,
+        finish: false,
+        rejects: None,
+    };
     let mut fed = Ok(());
     let stop = async { fed = over.await };
     let progress = drive(&mut source, &mut sink, options, stop, |_| ()).await?;

@@ -90,8 +90,14 @@ pub async fn evaluate(arguments: Evaluate, quiet: bool) -> Result<()> {
     let order = pipeline.parquet_source.as_ref().map_or(Order::File, |source| source.order);
     let mut source = ParquetInput::open(&path, columns, *time_unit, order, Range::default(), ids, limits)?;
     let bar = report::bar(source.total_rows() as u64, "rows forecast", quiet);
-    let options =
-        Options { setup: setup.clone(), commit: COMMIT, state: None, start: Start::Earliest, finish: true };
+    let options = Options {
+        setup: setup.clone(),
+        commit: COMMIT,
+        state: None,
+        start: Start::Earliest,
+        finish: true,
+        rejects: None,
+    };
     let stop = async move {
         if stopped.wait_for(|stopped| *stopped).await.is_err() {
             std::future::pending::<()>().await;

@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use super::{ends, prepare, report, stop};
 use crate::cli::{Destination, Run};
 use crate::config::{Commit, Pipeline};
-use crate::drive::{Options, State, drive};
+use crate::drive::{Allowance, Options, State, drive};
 use crate::forecaster::Setup;
 use crate::io::Source;
 use crate::io::codec::Codec;
@@ -40,7 +40,14 @@ pub async fn run(arguments: Run, quiet: bool) -> Result<()> {
     };
     let mut source = KafkaSource::open(&cluster, config, codec, until).await?;
     let commit = if matches!(sink, ends::AnySink::Parts(_)) { PARQUET_COMMIT } else { config.commit };
-    let options = Options { setup, commit, state, start: config.start, finish: false };
+    let options = Options {
+        setup,
+        commit,
+        state,
+        start: config.start,
+        finish: false,
+        rejects: Allowance::of(&pipeline),
+    };
     let mut lines = report::Lines::new(quiet);
     let driven = drive(&mut source, &mut sink, options, stop, |progress| lines.tell(progress)).await;
     if driven.is_err() {

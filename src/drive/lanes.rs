@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use arrow::array::RecordBatch;
 use tokio::time::Instant;
 
+use super::budget::Budgets;
 use super::{Options, Progress, State};
 use crate::config::{OnChange, Start};
 use crate::forecaster::{Forecaster, Held, Pushed, Refused, Setup};
@@ -80,11 +81,13 @@ pub struct Lanes {
     undurable: bool,
     saved_at: Instant,
     progress: Progress,
+    budgets: Budgets,
 }
 
 impl Lanes {
     pub fn new(options: Options) -> Self {
         Self {
+            budgets: Budgets::new(options.rejects.clone()),
             options,
             lanes: BTreeMap::new(),
             uncommitted: Positions::new(),
@@ -189,6 +192,7 @@ impl Lanes {
             tracing::debug!(%partition, offset = reject.offset, detail = reject.detail, "malformed");
         }
         rejects.extend(refused.iter().map(reject));
+        self.budgets.count(&partition, positions(&live), &rejects, &refused);
         rejects.sort_by_key(|reject| reject.offset);
         lane.next = next;
         self.undurable = true;
@@ -215,6 +219,11 @@ impl Lanes {
             }
         }
         Ok(())
+    }
+
+    /// What is to stop the pipeline, once all that was pushed is committed.
+    pub fn overrun(&mut self) -> Option<String> {
+        self.budgets.overrun()
     }
 
     /// Makes everything written durable, then the positions it came from; then states are kept, if it is time.
@@ -252,6 +261,7 @@ impl Lanes {
     /// Gives partitions up, their state kept for when they come back. Call it only when all that was pushed is committed.
     pub fn drop(&mut self, partitions: &[Partition]) -> Result<()> {
         for partition in partitions {
+            self.budgets.forget(partition);
             if let Some(mut lane) = self.lanes.remove(partition) {
                 tracing::info!(%partition, position = lane.next.0, "partition given up");
                 lane.save(self.options.state.as_ref(), partition)?;
