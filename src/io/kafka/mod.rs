@@ -8,6 +8,7 @@
 //! - `producer`  a producer whose every delivery is accounted for
 //! - `sink`      forecasts and rejects to topics
 //! - `replay`    observations to a topic
+//! - `rejects`   the rejects read and sent through again, as far as `marks` say
 //! - `admin`     topics made where they are missing
 //! - `embedded`  the broker inside the process
 //!
@@ -18,9 +19,11 @@ mod admin;
 mod client;
 mod commits;
 mod embedded;
+mod marks;
 mod poll;
 mod producer;
 mod rebalance;
+mod rejects;
 mod replay;
 mod sink;
 mod source;
@@ -28,6 +31,7 @@ mod source;
 pub use admin::ensure_topic;
 pub use client::{Cluster, Report, check};
 pub use embedded::Embedded;
+pub use rejects::{REPLAYS_MOST, Rejected, Rejects, Replayer};
 pub use replay::Replay;
 pub use sink::KafkaSink;
 pub use source::{KafkaSource, Until};

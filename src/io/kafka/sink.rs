@@ -16,7 +16,8 @@ use crate::table::Forecasts;
 /// header `source` = `topic/partition/offset` of it.
 ///
 /// A refused message goes to the rejects, where there is such a topic and its reason is among those chosen: its bytes
-/// as they were, and headers `reason`, `detail`, `topic`, `partition`, `offset`. The bytes are missing where the row was
+/// as they were, and headers `reason`, `detail`, `topic`, `partition`, `offset`, and `replays` where it was
+/// sent through again before. The bytes are missing where the row was
 /// held since before a restart; the headers say where they are.
 pub struct KafkaSink {
     producer: Producer,
@@ -92,19 +93,22 @@ impl KafkaSink {
                 payload: record.and_then(|record| record.payload.as_deref()),
                 timestamp: record.and_then(|record| record.timestamp),
             };
-            self.producer.send(message, reject_headers(&output.partition, reject)).await?;
+            let headers =
+                reject_headers(&output.partition, reject, record.map_or(0, |record| record.replays));
+            self.producer.send(message, headers).await?;
         }
         Ok(())
     }
 }
 
-fn reject_headers(partition: &Partition, reject: &Reject) -> OwnedHeaders {
-    OwnedHeaders::new_with_capacity(5)
+fn reject_headers(partition: &Partition, reject: &Reject, replays: u8) -> OwnedHeaders {
+    let headers = OwnedHeaders::new_with_capacity(6)
         .insert(header("reason", reject.reason.name()))
         .insert(header("detail", &reject.detail))
         .insert(header("topic", &partition.topic))
         .insert(header("partition", &partition.number.to_string()))
-        .insert(header("offset", &reject.offset.to_string()))
+        .insert(header("offset", &reject.offset.to_string()));
+    if replays > 0 { headers.insert(header("replays", &replays.to_string())) } else { headers }
 }
 
 fn header<'a>(key: &'a str, value: &'a str) -> Header<'a, &'a str> {
