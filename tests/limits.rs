@@ -1,9 +1,13 @@
 //! What happens where a limit strikes: which series gives way, which step closes early, how many rejects stop a pipeline.
 
+use std::time::Duration;
+
 use proptest::collection::vec;
 use proptest::prelude::*;
-use tidecast::config::Share;
-use tidecast::drive::{Allowance, Budget, Counted};
+use tidecast::config::{Commit, Share, Start};
+use tidecast::drive::{Allowance, Budget, Counted, Options, Progress, drive};
+use tidecast::io::memory::{MemorySink, MemorySource, Step};
+use tidecast::io::{Batch, Malformed, Origins, Partition, Position, Record};
 use tidecast::series::{Full, Refusal};
 
 use crate::harness::{Case, Row, SECOND, row};
@@ -81,6 +85,67 @@ fn the_offender_is_the_first_beyond_what_is_allowed() {
     assert_eq!((overrun.rejected, overrun.rows), (3, 200));
     assert_eq!(overrun.last, [bad(3), bad(201), bad(202)]);
     assert_eq!(overrun.last[0].to_string(), "offset 3 malformed (no 3)");
+}
+
+fn partition() -> Partition {
+    Partition { topic: "memory".into(), number: 0 }
+}
+
+/// Drives rows, each a batch of its own with its message, as `run --until-end` would; a row without a value is malformed.
+async fn driven(
+    case: &Case,
+    rows: &[Row],
+    rejects: Option<Allowance>,
+) -> (anyhow::Result<Progress>, MemorySource, MemorySink) {
+    let batch = |(i, row): (i64, &Row)| {
+        let is_good = !row.targets[0].is_nan();
+        let good = if is_good { std::slice::from_ref(row) } else { &[] };
+        let malformed = Malformed { offset: i, detail: "no value".into() };
+        Step::Rows(Batch {
+            partition: partition(),
+            rows: case.batch(i, good),
+            malformed: if is_good { vec![] } else { vec![malformed] },
+            origins: Origins {
+                records: vec![Record { offset: i, payload: Some(vec![i as u8]), ..Record::default() }],
+            },
+            next: Position(i + 1),
+        })
+    };
+    let mut source = MemorySource::new((0..).zip(rows).map(batch));
+    let mut sink = MemorySink::default();
+    let commit = Commit { every: Duration::from_secs(3600), rows: 10_000 };
+    let setup = case.setup();
+    let options = Options { setup, commit, state: None, start: Start::Earliest, finish: false, rejects };
+    let progress = drive(&mut source, &mut sink, options, std::future::pending(), |_| ()).await;
+    (progress, source, sink)
+}
+
+#[tokio::test]
+async fn the_candidate_of_a_series_that_gave_way_is_rejected_with_its_message() {
+    let rows = ["a", "b"].map(|id| row(id, 0, 1.0));
+    let (progress, _, sink) = driven(&evicting(1), &rows, None).await;
+    assert_eq!(progress.unwrap().tally.evictions, 1);
+    let output = sink.outputs.iter().find(|output| !output.rejects.is_empty()).expect("a reject");
+    assert_eq!((output.rejects[0].offset, output.rejects[0].reason), (0, Refusal::TooManySeries));
+    assert_eq!(output.origins.at(0).expect("its message").payload, Some(vec![0]));
+}
+
+#[tokio::test]
+async fn a_budget_that_is_overrun_stops_the_loop_when_all_is_committed() {
+    let mut rows = steps(&["a"], 0, 50);
+    [10, 20, 30, 40].into_iter().for_each(|i| rows[i].targets[0] = f64::NAN);
+    let allowance =
+        |reasons: &[Refusal]| Allowance { share: Share(20_000), over: 100, reasons: reasons.to_vec() };
+    let case = Case::default();
+    let (progress, source, sink) = driven(&case, &rows, Some(allowance(&[Refusal::Malformed]))).await;
+    let error = progress.unwrap_err().to_string();
+    let said = "memory/0: 3 of the last 31 rows were rejected, more than limits.rejects = \"2%\" of 100 allows; the latest: \
+                offset 10 malformed (no value), offset 20 malformed (no value), offset 30 malformed (no value); ";
+    assert!(error.starts_with(said), "{error}");
+    assert_eq!((source.committed[&partition()], sink.durable), (Position(31), sink.outputs.len()));
+    // Reasons that are only counted do not count here.
+    let (progress, _, _) = driven(&case, &rows, Some(allowance(&[Refusal::Late]))).await;
+    assert_eq!(progress.unwrap().tally.refused(Refusal::Malformed), 4);
 }
 
 proptest! {

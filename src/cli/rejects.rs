@@ -12,7 +12,7 @@ use clap::Args;
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:\n  tidecast rejects pipelines/sensors.toml\n  \
                         tidecast rejects pipelines/sensors.toml --json | jq -r .detail | sort | uniq -c\n  \
-                        tidecast rejects pipelines/sensors.toml --replay --reason too_many_series\n  \
+                        tidecast rejects pipelines/sensors.toml --replay --reason malformed\n  \
                         tidecast rejects pipelines/sensors.toml --replay --map \"jq -c '.value | fromjson | .time |= tonumber'\" --dry-run")]
 pub struct Rejects {
     /// Pipeline file

@@ -119,7 +119,7 @@ impl Work {
     fn some(&self, rejects: &mut Rejects, counts: &mut Counts) -> Result<Vec<Rejected>> {
         let (mut some, mut bytes) = (Vec::new(), 0);
         while some.len() < AT_ONCE && bytes < BYTES_AT_ONCE {
-            let Some(mut rejected) = rejects.next()? else { break };
+            let Some(mut rejected) = rejects.read()? else { break };
             if !self.reasons.contains(&rejected.reason) || rejects.is_done(&rejected) {
                 continue;
             }
@@ -148,7 +148,7 @@ impl Work {
 
     fn list(&self, rejects: &mut Rejects, arguments: &cli::Rejects) -> Result<()> {
         let mut found: BTreeMap<Refusal, (usize, Vec<Rejected>)> = BTreeMap::new();
-        while let Some(mut rejected) = rejects.next()? {
+        while let Some(mut rejected) = rejects.read()? {
             let is_over = !arguments.all && rejects.is_done(&rejected);
             if is_over || !self.reasons.contains(&rejected.reason) {
                 continue;

@@ -67,7 +67,7 @@ mod tests {
 
     #[test]
     fn the_longest_silent_is_that_of_the_least_position() {
-        let mut positions = vec![7, 3, 9, 1, 5];
+        let mut positions = [7, 3, 9, 1, 5];
         let mut silence = Silence::new(positions.iter().copied());
         for (next, i) in (10..).zip([3, 3, 0, 4, 1, 2, 2, 0, 1, 4, 3, 0]) {
             silence.heard(i);

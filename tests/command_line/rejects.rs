@@ -153,3 +153,57 @@ fn a_pipeline_without_a_rejects_topic_has_none() {
     place.change("[sink.kafka]", "[sink.kafka]\nbrokers = \"c\"\nrejects = \"no\"");
     place.run("rejects p.toml --replay").fails(&["on another cluster", "copy the topic to b"]);
 }
+
+/// A program that corrects nothing, and at its second start waits for a file.
+const WAITING: &str = "#!/bin/sh
+echo started >> starts
+if [ $(wc -l < starts) -eq 2 ]; then
+  echo it waits >&2
+  while [ ! -e go ]; do sleep 0.05; done
+fi
+sed 's/.*\"value\":\"\\(.*\\)\"}$/\\1/'
+";
+
+/// Rejects of two and a half transactions, and a replay of them that stands still before the second.
+fn standing_still() -> Option<(Topics, Place, Running)> {
+    broker::real()?;
+    let topics = Topics::new(2);
+    let bad: Vec<String> = (0..2500).map(|i| format!("bad {i}")).collect();
+    broker::produce(&topics.readings, None, bad.iter().map(|value| (value.as_str(), value.as_str())));
+    let place = Place::new(&between(&topics));
+    place.run(RUN).succeeds().says(&["malformed: 2500"]);
+    program(&place, "wait", WAITING);
+    let mut first = place.start("rejects p.toml --replay --map ./wait");
+    first.wait_for("it waits");
+    Some((topics, place, first))
+}
+
+/// That each of them was sent again once.
+#[track_caller]
+fn each_once(topics: &Topics) {
+    let stored = broker::read_all(&topics.readings);
+    let mut again: Vec<_> =
+        stored.into_iter().filter(|stored| !stored.headers.is_empty()).map(|stored| stored.value).collect();
+    assert_eq!(again.len(), 2500);
+    again.sort();
+    again.dedup();
+    assert_eq!(again.len(), 2500);
+}
+
+#[test]
+fn a_replay_that_is_killed_is_gone_on_with() {
+    let Some((topics, place, first)) = standing_still() else { return };
+    first.signal("KILL");
+    place.run("rejects p.toml --replay").succeeds().says(&["1500 sent"]);
+    fs::write(place.path("go"), "").unwrap();
+    each_once(&topics);
+}
+
+#[test]
+fn of_two_replays_at_once_the_second_sends_the_rest() {
+    let Some((topics, place, first)) = standing_still() else { return };
+    place.run("rejects p.toml --replay").succeeds().says(&["1500 sent"]);
+    fs::write(place.path("go"), "").unwrap();
+    first.finish().fails(&["was broken off; start it again"]);
+    each_once(&topics);
+}

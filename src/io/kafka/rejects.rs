@@ -89,7 +89,8 @@ impl Rejects {
             let number = element.partition();
             let (low, high) = consumer.fetch_watermarks(topic, number, ANSWER)?;
             let mut mark = match element.offset() {
-                Offset::Offset(offset) => Marks::read(offset, element.metadata()),
+                Offset::Offset(offset) if offset <= high => Marks::read(offset, element.metadata()),
+                // Nothing was sent yet; or the topic was made anew, and nothing of what lies in it now.
                 _ => Marks::new(low),
             };
             // What retention has deleted is done, one way or the other.
@@ -125,7 +126,7 @@ impl Rejects {
 
     /// The next reject; `None` at what was the end when it was opened. Messages that are none of this pipeline's rejects are
     /// passed over.
-    pub fn next(&mut self) -> Result<Option<Rejected>> {
+    pub fn read(&mut self) -> Result<Option<Rejected>> {
         while !self.unread.is_empty() {
             let (number, next, rejected) = match self.consumer.poll(ANSWER) {
                 None => bail!("topic `{}`: nothing came within {} s", self.topic, ANSWER.as_secs()),
