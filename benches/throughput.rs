@@ -129,7 +129,7 @@ fn forecaster(cell: CellKind) {
         levels: vec![],
         model: Arc::new(model(&pipeline, cell)),
         every_text: pipeline.every_text(),
-        series_limit: SERIES,
+        capacity: SERIES.into(),
     };
     let mut forecaster = Forecaster::new(Arc::new(setup));
     let batches: Vec<RecordBatch> = (0..STEPS).step_by(10).map(|step| batch(&pipeline, step)).collect();

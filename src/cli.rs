@@ -1,6 +1,7 @@
 //! The command line as types: what can be said, and in which words. No logic beyond reading a single value.
 
 mod adopt;
+mod rejects;
 mod study;
 
 use std::fmt;
@@ -12,6 +13,7 @@ use chrono::{DateTime, NaiveDate, NaiveTime};
 use clap::{Args, Parser, Subcommand};
 
 pub use adopt::Adopt;
+pub use rejects::Rejects;
 pub use study::{How, Study, StudyConvergence, StudyMemory, StudyOf};
 
 /// Streaming forecasts on Kafka and Parquet with recurrent networks.
@@ -43,6 +45,7 @@ pub enum Command {
     Adopt(Adopt),
     Evaluate(Evaluate),
     Replay(Replay),
+    Rejects(Rejects),
     Check(Check),
     Inspect(Inspect),
     Study(Study),
@@ -403,6 +406,8 @@ mod tests {
         refused("tidecast train p.toml --data d --out m --epochs 0", "1..=100000");
         refused("tidecast adopt p.toml --data d --out m", "--weights");
         refused("tidecast replay p.toml", "--from");
+        refused("tidecast rejects p.toml --map cat", "--replay");
+        refused("tidecast rejects p.toml --replay --all", "cannot be used with");
         refused("tidecast check p.toml -q -v", "cannot be used with");
         refused("tidecast forecast p.toml", "unrecognized subcommand");
     }

@@ -10,7 +10,7 @@ use crate::config::{Order, Pipeline};
 use crate::forecaster::{Histories, Unused};
 use crate::io::parquet::{ParquetInput, Range};
 use crate::model::DataSummary;
-use crate::series::{Refusal, Tally};
+use crate::series::{Capacity, Full, Refusal, Tally};
 use crate::table::{Columns, Observations};
 use crate::train::{History, Recorder};
 
@@ -30,9 +30,11 @@ pub fn read(pipeline: &Pipeline, path: &Path, mut report: impl FnMut(u64, u64)) 
     let order = pipeline.parquet_source.as_ref().map_or(Order::File, |source| source.order);
     let Pipeline { columns, rules, limits, train, .. } = pipeline;
     let input = ParquetInput::open(path, columns, pipeline.time_unit, order, Range::default(), None, limits)?;
+    // A place that is given to another id would mix their histories: what training has no room for it leaves out.
+    let capacity = Capacity { full: Full::Refuse, ..limits.capacity() };
     // Between two observed steps lies at most the longest gap.
     let keep = rules.grid.steps_in(rules.max_gap) as usize + 2;
-    let mut histories = Histories::new(columns.clone(), rules.clone(), keep, train.horizon, limits.series);
+    let mut histories = Histories::new(columns.clone(), rules.clone(), keep, train.horizon, capacity);
     let (mut recorder, mut tally, mut unused) = (Recorder::default(), Tally::default(), Unused::default());
     let mut fingerprint = Fingerprint::default();
     for batch in input.batches() {

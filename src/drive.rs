@@ -3,6 +3,7 @@
 //! The sink works beside it: while one commit is under way, the rows of the next are pulled and pushed already. State is
 //! never rewound: what is not known to be durable is kept by the sink and said again.
 
+mod budget;
 mod lane;
 mod lanes;
 mod start;
@@ -21,6 +22,7 @@ use crate::forecaster::Setup;
 use crate::io::{Event, Position, Positions, Sink, Source};
 use crate::series::Tally;
 use crate::state::Store;
+pub use budget::{Allowance, Budget, Counted, Overrun};
 use lanes::Lanes;
 pub use start::Life;
 use writer::Writer;
@@ -39,6 +41,8 @@ pub struct Options {
     pub deleted: Deleted,
     /// Whether the end of the input closes what time alone held open.
     pub finish: bool,
+    /// How many rows may be rejected; `None` is as many as come.
+    pub rejects: Option<Allowance>,
 }
 
 /// Where states are kept.
@@ -71,7 +75,8 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 /// then is committed, except after a failure. `report` is called after every batch. Returns how far it came, and the sink.
 ///
 /// # Errors
-/// Whatever source, sink or state store report. The committed positions then stand where the last commit put them.
+/// Whatever source, sink or state store report. The committed positions then stand where the last commit put them. And
+/// when more rows are rejected than is allowed: then all that was read is committed first.
 pub async fn drive<S: Sink + Send + 'static>(
     source: &mut impl Source,
     sink: S,
@@ -183,6 +188,11 @@ impl<S: Sink + Send + 'static> Line<S> {
             Event::Rows(batch) => {
                 for piece in batch.pieces(options.setup.rows_at_once()) {
                     lanes.push(piece, writer);
+                }
+                if let Some(overrun) = lanes.overrun() {
+                    writer.flush(lanes.take_uncommitted()).await?;
+                    lanes.save_all()?;
+                    bail!(overrun);
                 }
                 due.get_or_insert_with(|| Instant::now() + options.commit.every);
                 report(&lanes.progress());

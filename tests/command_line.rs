@@ -21,6 +21,7 @@ mod look;
 mod mistakes;
 pub mod program;
 mod python;
+mod rejects;
 mod stops;
 mod stream;
 mod studies;

@@ -114,7 +114,7 @@ async fn scores(driver: Driver, named: bool) -> (Arc<Model>, Score, f64) {
         levels: vec![],
         model: Arc::clone(&model),
         every_text: pipeline.every_text(),
-        series_limit: 10,
+        capacity: 10.into(),
     };
     let (_, outputs) = driven(&mut parquet(&path, &pipeline.columns), Arc::new(setup), true).await;
     let forecasts = outputs.iter().flat_map(|output| forecasts(&output.forecasts)).collect();

@@ -88,7 +88,7 @@ fn two_series_that_only_their_numbers_tell_apart_are_told_apart() {
         levels: vec![0.8],
         model: Arc::new(with),
         every_text: pipeline.every_text(),
-        series_limit: 10,
+        capacity: 10.into(),
     };
     let mut came = Came::default();
     // The first row of an id waits for a second one.

@@ -29,7 +29,7 @@ fn columns() -> Columns {
 }
 
 fn codec() -> Codec {
-    let limits = Limits { series: 1000, message_bytes: 10_000, id_bytes: 100 };
+    let limits = Limits { series: 1000, message_bytes: 10_000, id_bytes: 100, ..Limits::default() };
     Codec::new(Format::Json, &columns(), TimeUnit::Seconds, &limits)
 }
 

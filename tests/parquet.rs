@@ -86,7 +86,7 @@ fn at(path: &Path) -> Open<'_> {
 impl Open<'_> {
     fn open(&self) -> anyhow::Result<ParquetInput> {
         let series = self.series.map(|ids| ids.iter().map(|id| id.to_string()).collect::<BTreeSet<_>>());
-        let limits = Limits { series: 10, message_bytes: 1000, id_bytes: 20 };
+        let limits = Limits { series: 10, message_bytes: 1000, id_bytes: 20, ..Limits::default() };
         ParquetInput::open(self.path, &self.columns, self.unit, self.order, self.range, series, &limits)
     }
 

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use tidecast::forecaster::{Histories, OriginView, Predictor, Unused};
 use tidecast::intervals::restlessness;
 use tidecast::network::{CellKind, Decoder, StateKind};
-use tidecast::series::{Aggregate, Gaps, Scaling, Tally};
+use tidecast::series::{Aggregate, Full, Gaps, OPEN_STEPS, Scaling, Tally};
 use tidecast::train::{Along, History, Lane, Origin, Recorder, Windows, lanes, walk};
 
 use crate::harness::{Came, Case, Forecast, Row, SECOND};
@@ -35,7 +35,11 @@ fn cases() -> impl Strategy<Value = Case> {
             Scaling::WindowStandard,
         ]),
         1u32..3,
-        2usize..5,
+        (
+            1usize..5,
+            prop::sample::select(vec![Full::Refuse, Full::Evict]),
+            prop::sample::select(vec![1, 2, OPEN_STEPS]),
+        ),
         (
             prop::bool::ANY,
             prop::option::of(1usize..9),
@@ -54,7 +58,7 @@ fn cases() -> impl Strategy<Value = Case> {
                 decoder,
                 scaling,
                 every,
-                limit,
+                (limit, full, open_steps),
                 (memory, context, warm, segment, learned, embedding),
                 carried,
             ),
@@ -75,6 +79,8 @@ fn cases() -> impl Strategy<Value = Case> {
                 scaling,
                 every,
                 limit,
+                full,
+                open_steps,
                 memory,
                 context,
                 warm,
@@ -218,7 +224,7 @@ fn trained(case: &Case, rows: &[Row]) -> Vec<Forecast> {
     let model = case.model();
     let keep = case.rules.grid.steps_in(case.rules.max_gap) as usize + 2;
     let mut histories =
-        Histories::new(case.columns.clone(), case.rules.clone(), keep, case.horizon, case.limit);
+        Histories::new(case.columns.clone(), case.rules.clone(), keep, case.horizon, case.capacity());
     let (mut recorder, mut tally, mut unused) = (Recorder::default(), Tally::default(), Unused::default());
     let batch = case.batch(0, rows);
     histories.push(&batch, &mut tally, &mut unused, |closing| recorder.add(&case.rules, &closing));

@@ -76,7 +76,7 @@ fn scored(pipeline: &Pipeline, model: Model, rows: &[Row]) -> (f64, f64) {
         levels: pipeline.forecast.levels.clone(),
         model: Arc::new(model),
         every_text: pipeline.every_text(),
-        series_limit: 10,
+        capacity: 10.into(),
     };
     let mut came = Came::default();
     came.add(Forecaster::new(Arc::new(setup)).push(&case.batch(0, rows)));

@@ -34,8 +34,8 @@ fn soak(fault: &str, mut world: World, few: usize, mut strike: impl FnMut(&mut W
     let mut round = |world: &mut World| -> Round {
         world.begin();
         let within = u64::from(strike(world));
-        let takeover = world.wait_for_all_to_advance();
-        world.end(1, within, takeover)
+        world.wait_for_all_to_advance();
+        world.end(1, within)
     };
     let rounds: Vec<Round> = (0..rounds(few)).map(|_| round(&mut world)).collect();
     report(fault, &rounds);

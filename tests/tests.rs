@@ -10,6 +10,7 @@ mod evaluating;
 mod golden;
 mod harness;
 mod kafka;
+mod limits;
 mod models;
 mod nab;
 mod parity;

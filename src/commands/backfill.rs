@@ -9,7 +9,7 @@ use anyhow::{Result, bail};
 use super::{ends, prepare, report, stop};
 use crate::cli::{Backfill, Destination};
 use crate::config::{Commit, Deleted, Order, Pipeline, Start};
-use crate::drive::{Options, drive};
+use crate::drive::{Allowance, Options, drive};
 use crate::io::parquet::{ParquetInput, ParquetOutput, Range};
 
 /// Nothing is read again after a stop, so commits only bound what a sink holds back.
@@ -47,8 +47,9 @@ pub async fn backfill(arguments: Backfill, quiet: bool) -> Result<()> {
         state: None,
         start: Start::Earliest,
         deleted: Deleted::Fail,
-        queue_rows: ends::QUEUE_ROWS,
+        queue_rows: limits.queue_rows,
         finish: !arguments.leave_open,
+        rejects: Allowance::of(&pipeline),
     };
     let lines = report::Lines::new(quiet);
     let driven = drive(&mut source, sink, options, stop, |progress| {

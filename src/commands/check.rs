@@ -70,7 +70,7 @@ fn data(pipeline: &Pipeline, path: &std::path::Path) -> Result<Vec<String>> {
     let order = pipeline.parquet_source.as_ref().map(|source| source.order).unwrap_or_default();
     let input = ParquetInput::open(path, columns, *time_unit, order, Range::default(), None, limits)?;
     let mut histories =
-        Histories::new(columns.clone(), rules.clone(), 1, pipeline.train.horizon, limits.series);
+        Histories::new(columns.clone(), rules.clone(), 1, pipeline.train.horizon, limits.capacity());
     let (mut tally, mut unused) = (Tally::default(), Unused::default());
     for batch in input.batches() {
         histories.push(&batch?.rows, &mut tally, &mut unused, |_| ());

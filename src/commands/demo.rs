@@ -105,8 +105,9 @@ async fn consume(
         state: None,
         start: config.start,
         deleted: config.deleted,
-        queue_rows: ends::QUEUE_ROWS,
+        queue_rows: pipeline.limits.queue_rows,
         finish: false,
+        rejects: None,
     };
     let mut fed = Ok(());
     let stop = async { fed = over.await };

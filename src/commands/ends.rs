@@ -142,9 +142,6 @@ pub fn kafka_source(pipeline: &Pipeline) -> Result<&KafkaSource> {
     })
 }
 
-/// Rows whose output may wait for a sink.
-pub const QUEUE_ROWS: usize = 50_000;
-
 /// Partitions of a topic that we make ourselves: enough for a few instances to share.
 pub const PARTITIONS: i32 = 4;
 

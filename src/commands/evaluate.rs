@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use arrow::array::RecordBatch;
 use tokio::sync::{mpsc, watch};
 
-use super::{ends, prepare, report, stop, train};
+use super::{prepare, report, stop, train};
 use crate::cli::Evaluate;
 use crate::config::{Commit, Deleted, Order, Pipeline, Start};
 use crate::dataset::{self, Dataset};
@@ -98,8 +98,9 @@ pub async fn evaluate(arguments: Evaluate, quiet: bool) -> Result<()> {
         state: None,
         start: Start::Earliest,
         deleted: Deleted::Fail,
-        queue_rows: ends::QUEUE_ROWS,
+        queue_rows: limits.queue_rows,
         finish: true,
+        rejects: None,
     };
     let stop = async move {
         if stopped.wait_for(|stopped| *stopped).await.is_err() {

@@ -8,6 +8,7 @@ mod ends;
 mod evaluate;
 mod inspect;
 mod prepare;
+mod rejects;
 mod replay;
 mod report;
 mod run;
@@ -33,6 +34,7 @@ pub fn execute(cli: Cli) -> Result<()> {
         Command::Adopt(arguments) => adopt::adopt(&arguments, quiet),
         Command::Evaluate(arguments) => wait(evaluate::evaluate(arguments, quiet)),
         Command::Replay(arguments) => wait(replay::replay(arguments, quiet)),
+        Command::Rejects(arguments) => wait(rejects::rejects(arguments, quiet)),
         Command::Check(arguments) => wait(check::check(arguments)),
         Command::Study(arguments) => wait(study::study(arguments, quiet)),
         Command::Inspect(arguments) => inspect::inspect(&arguments),

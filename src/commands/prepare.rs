@@ -66,7 +66,7 @@ pub fn setup(pipeline: &Pipeline) -> Result<Arc<Setup>> {
         levels: pipeline.forecast.levels.clone(),
         model: Arc::new(model),
         every_text: pipeline.every_text(),
-        series_limit: pipeline.limits.series,
+        capacity: pipeline.limits.capacity(),
     }))
 }
 

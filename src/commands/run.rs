@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use super::{ends, prepare, report, stop};
 use crate::cli::{Destination, Run};
 use crate::config::{Commit, Pipeline};
-use crate::drive::{Options, State, drive};
+use crate::drive::{Allowance, Options, State, drive};
 use crate::forecaster::Setup;
 use crate::io::Source;
 use crate::io::codec::Codec;
@@ -46,8 +46,9 @@ pub async fn run(arguments: Run, quiet: bool) -> Result<()> {
         state,
         start: config.start,
         deleted: config.deleted,
-        queue_rows: ends::QUEUE_ROWS,
+        queue_rows: pipeline.limits.queue_rows,
         finish: false,
+        rejects: Allowance::of(&pipeline),
     };
     let mut lines = report::Lines::new(quiet);
     let driven = drive(&mut source, sink, options, stop, |progress| lines.tell(progress)).await;

@@ -14,7 +14,7 @@ use crate::series::Refusal;
 
 /// What goes to the rejects topic unless the file says otherwise: what a producer should hear of. The other refusals
 /// are ordinary in a stream that delivers some rows twice or late, and are only counted.
-const REJECTED: [Refusal; 3] = [Refusal::Malformed, Refusal::NotFinite, Refusal::TooFar];
+pub(super) const REJECTED: [Refusal; 3] = [Refusal::Malformed, Refusal::NotFinite, Refusal::TooFar];
 
 impl Checks<'_> {
     pub(super) fn kafka_source(&mut self, name: &str, spec: spec::KafkaSource) -> KafkaSource {

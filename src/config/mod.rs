@@ -5,6 +5,7 @@
 //! - `resolve`  `spec` to [`Pipeline`], with the checks of `checks`, `edges` and `recipe`
 //! - `problems` everything that is wrong, each with file and line, all of it at once
 //! - `plan`     the pipeline as text again, and which of its keys shape the state
+//! - `limits`   what a pipeline may take up, with the reasons
 //! - `client`   librdkafka's properties: what is ours, what is never printed
 //!
 //! Nothing here opens a connection or looks at data: that is for `check` to do with the result.
@@ -14,6 +15,7 @@ mod client;
 mod duration;
 mod edges;
 mod env;
+mod limits;
 mod load;
 mod parse;
 mod pipeline;
@@ -27,5 +29,6 @@ mod unknown;
 pub use client::{MASK, Masked, RESERVED, is_secret};
 pub use duration::{duration_text, parse_duration};
 pub use env::Env;
+pub use limits::{Limits, Share};
 pub use pipeline::*;
 pub use problems::{ConfigError, Problem};

@@ -5,7 +5,9 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::Limits;
 use super::client::Masked;
+use super::edges::REJECTED;
 use crate::network::StateKind;
 use crate::series::Rules;
 use crate::table::Columns;
@@ -38,6 +40,13 @@ pub enum Delivery {
     ExactlyOnce,
     /// No forecast is lost, some may be there twice.
     AtLeastOnce,
+}
+
+impl Pipeline {
+    /// The refusals that a producer should hear of: those that go to the rejects topic, or would if there were one.
+    pub fn rejected(&self) -> Vec<crate::series::Refusal> {
+        self.kafka_sink.as_ref().map_or(REJECTED.to_vec(), |sink| sink.rejected.clone())
+    }
 }
 
 /// What an integer in the time column counts.
@@ -219,22 +228,6 @@ pub enum OnChange {
     Fail,
     /// Go on from the committed positions without any history.
     Cold,
-}
-
-#[derive(Clone, Debug)]
-pub struct Limits {
-    /// Series a partition may hold.
-    pub series: usize,
-    /// Bytes of a message; a longer one is malformed.
-    pub message_bytes: usize,
-    /// Bytes of a series id; a longer one makes its row malformed.
-    pub id_bytes: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self { series: 1_000_000, message_bytes: 1 << 20, id_bytes: 256 }
-    }
 }
 
 /// The recipe of training.

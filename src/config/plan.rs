@@ -33,7 +33,8 @@ impl Pipeline {
     ///
     /// - all of `columns`, and the format of the messages: what a row says;
     /// - all of `grid`: which step a row falls into, when it closes, what fills a gap;
-    /// - all of `limits`: which rows are refused.
+    /// - of `limits` those that say which rows are refused and which series give way: not how much may wait, nor when to
+    ///   stop.
     ///
     /// They are not: `name` (but where there is no series column, it is the id of all rows), paths, brokers, topics,
     /// groups, clients, commits, sinks, `state`, `forecast`, which only reads the state, and `train`, whose result is the
@@ -59,6 +60,8 @@ impl Pipeline {
             ("grid.gaps", value(&rules.gaps)),
             ("grid.max_gap", duration_text(rules.max_gap)),
             ("limits.series", limits.series.to_string()),
+            ("limits.full", value(&limits.full)),
+            ("limits.open_steps", limits.open_steps.to_string()),
             ("limits.message_bytes", limits.message_bytes.to_string()),
             ("limits.id_bytes", limits.id_bytes.to_string()),
         ];
@@ -157,10 +160,7 @@ impl Pipeline {
             out.micros("every", micros(state.every));
             out.key("on_change", &state.on_change);
         }
-        out.table("limits");
-        out.key("series", &self.limits.series);
-        out.key("message_bytes", &self.limits.message_bytes);
-        out.key("id_bytes", &self.limits.id_bytes);
+        self.limits.plan(out);
     }
 
     fn plan_train(&self, out: &mut Text) {
@@ -210,7 +210,7 @@ fn broker_text(brokers: &Brokers) -> &str {
 }
 
 /// Durations come from whole microseconds in an i64, so this takes them back as they were.
-fn micros(duration: Duration) -> i64 {
+pub(super) fn micros(duration: Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
 
@@ -221,20 +221,25 @@ fn value(value: &(impl Serialize + ?Sized)) -> String {
 }
 
 /// A TOML text in the making.
-struct Text(String);
+pub(super) struct Text(String);
 
 impl Text {
-    fn line(&mut self, line: String) {
+    pub fn line(&mut self, line: String) {
         self.0.push_str(&line);
         self.0.push('\n');
     }
 
-    fn table(&mut self, name: &str) {
+    pub fn table(&mut self, name: &str) {
         self.line(format!("\n[{name}]"));
     }
 
     fn key(&mut self, key: &str, of: &(impl Serialize + ?Sized)) {
         self.line(format!("{key} = {}", value(of)));
+    }
+
+    /// A key with what it is there for.
+    pub fn because(&mut self, key: &str, of: &(impl Serialize + ?Sized), why: &str) {
+        self.line(format!("{key} = {} # {why}", value(of)));
     }
 
     fn micros(&mut self, key: &str, micros: i64) {

@@ -6,15 +6,13 @@ use super::checks::{Checks, DAY, MILLISECOND};
 use super::duration::duration_text;
 use super::problems::Problems;
 use super::spec::{self, Spec};
-use super::{ConfigError, Delivery, Forecast, Limits, Pipeline};
-use crate::series::{Grid, Rules};
+use super::{ConfigError, Delivery, Forecast, Pipeline};
+use crate::series::{Grid, OPEN_STEPS, Rules};
 use crate::table::{Columns, percent};
 
 /// Steps that one reading may close at once. A gap is filled step by step, each a step of the network: more of them
 /// would stall the stream at a single row.
 const FILLED_MAX: i64 = 100_000;
-/// Steps of an id that may be open at once; each keeps its rows' times in memory.
-const OPEN_MAX: i64 = 10_000;
 /// Interval levels; each adds two lists to every forecast.
 const LEVELS_MAX: usize = 16;
 /// Columns of each part; a table that is wider has its ids in its column names and wants to be long.
@@ -36,7 +34,7 @@ pub(super) fn resolve(file: &Path, spec: Spec, problems: Problems) -> Result<Pip
     let kafka_sink = spec.sink.kafka.map(|spec| checks.kafka_sink(kafka_source.as_ref(), spec));
     let parquet_sink = spec.sink.parquet.map(|spec| checks.parquet_sink(parquet_source.as_ref(), spec));
     let state = spec.state.map(|spec| checks.state(spec));
-    let limits = checks.limits(spec.limits);
+    let limits = checks.limits(state.as_ref(), spec.limits);
     if delivery == Delivery::ExactlyOnce
         && let (Some(source), Some(sink)) = (&kafka_source, &kafka_sink)
         && source.brokers != sink.brokers
@@ -146,8 +144,8 @@ impl Checks<'_> {
         let lateness = self.micros(
             "grid.lateness",
             spec.lateness.as_deref(),
-            0..=every.map_or(i64::MAX, |every| every.saturating_mul(OPEN_MAX)),
-            &format!("up to {OPEN_MAX} steps of {text} of a series can be open"),
+            0..=every.map_or(i64::MAX, |every| every.saturating_mul(OPEN_STEPS as i64)),
+            &format!("up to {OPEN_STEPS} steps of {text} of a series can be open"),
         );
         let longest = step.saturating_mul(FILLED_MAX).min(10 * 366 * DAY);
         let max_gap = self.micros(
@@ -207,32 +205,5 @@ impl Checks<'_> {
         }
         levels.sort_by(f64::total_cmp);
         levels
-    }
-
-    fn limits(&mut self, spec: spec::Limits) -> Limits {
-        let default = Limits::default();
-        Limits {
-            series: self.whole(
-                "limits.series",
-                spec.series,
-                default.series,
-                1..=100_000_000,
-                "every series of a partition has its state in memory",
-            ),
-            message_bytes: self.whole(
-                "limits.message_bytes",
-                spec.message_bytes,
-                default.message_bytes,
-                1..=1 << 30,
-                "a message is read whole",
-            ),
-            id_bytes: self.whole(
-                "limits.id_bytes",
-                spec.id_bytes,
-                default.id_bytes,
-                1..=1 << 16,
-                "every series keeps its id in memory",
-            ),
-        }
     }
 }

@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use super::{Deleted, Delivery, Format, Layout, OnChange, Order, Start, TimeUnit};
 use crate::network::{CellKind, Decoder, Loss, StateKind};
-use crate::series::{Aggregate, Calendar, Gaps, Refusal, Scaling};
+use crate::series::{Aggregate, Calendar, Full, Gaps, Refusal, Scaling};
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -128,6 +128,12 @@ pub(super) struct Limits {
     pub series: Option<i64>,
     pub message_bytes: Option<i64>,
     pub id_bytes: Option<i64>,
+    pub full: Option<Full>,
+    pub open_steps: Option<i64>,
+    pub queue_rows: Option<i64>,
+    pub snapshot_age: Option<String>,
+    pub rejects: Option<String>,
+    pub rejects_over: Option<i64>,
 }
 
 #[derive(Default, Deserialize)]

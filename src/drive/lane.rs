@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 
+use super::budget::Budgets;
 use crate::forecaster::{Forecaster, Held, Pushed, Refused, Setup};
 use crate::io::{Batch, Malformed, Origins, Output, Partition, Position, Record, Reject};
 use crate::series::{Refusal, Tally};
@@ -46,7 +47,7 @@ impl Lane {
     }
 
     /// Pushes a batch. What came of rows whose output was written before is left out, and not counted.
-    pub fn push(&mut self, batch: Batch) -> (Output, Tally) {
+    pub fn push(&mut self, batch: Batch, budgets: &mut Budgets) -> (Output, Tally) {
         let Batch { partition, rows, malformed, origins, next } = batch;
         let (silent, live) = self.parted(rows);
         if silent.num_rows() > 0 {
@@ -65,6 +66,7 @@ impl Lane {
             tracing::debug!(%partition, offset = reject.offset, detail = reject.detail, "malformed");
         }
         rejects.extend(refused.iter().map(reject));
+        budgets.count(&partition, positions(&live), &rejects, &refused);
         rejects.sort_by_key(|reject| reject.offset);
         self.next = next;
         (Output { partition, forecasts, rejects, origins: merged(earlier, origins) }, tally)

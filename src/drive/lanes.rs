@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::budget::Budgets;
 use super::lane::Lane;
 use super::start::{self, Facts, Life};
 use super::writer::Writer;
@@ -25,11 +26,13 @@ pub struct Lanes {
     uncommitted: Positions,
     saved_at: Instant,
     progress: Progress,
+    budgets: Budgets,
 }
 
 impl Lanes {
     pub fn new(options: Arc<Options>) -> Self {
         Self {
+            budgets: Budgets::new(options.rejects.clone()),
             options,
             lanes: BTreeMap::new(),
             starting: JoinSet::new(),
@@ -91,7 +94,7 @@ impl Lanes {
         let setup = &self.options.setup;
         let (partition, next) = (batch.partition.clone(), batch.next);
         let lane = self.lanes.entry(partition.clone()).or_insert_with(|| Lane::unassigned(setup.clone()));
-        let (output, tally) = lane.push(batch);
+        let (output, tally) = lane.push(batch, &mut self.budgets);
         self.progress.tally.add(&tally);
         self.progress.reached = Some(next);
         if next >= lane.silent_until {
@@ -119,6 +122,11 @@ impl Lanes {
             }
         }
         Ok(())
+    }
+
+    /// What is to stop the pipeline, once all that was pushed is committed.
+    pub fn overrun(&mut self) -> Option<String> {
+        self.budgets.overrun()
     }
 
     /// The positions that were reached since they were last taken.
@@ -154,6 +162,7 @@ impl Lanes {
     /// Gives partitions up, their state kept for when they come back.
     pub fn drop(&mut self, partitions: &[Partition]) -> Result<()> {
         for partition in partitions {
+            self.budgets.forget(partition);
             self.expected.remove(partition);
             self.uncommitted.remove(partition);
             if let Some(lane) = self.lanes.remove(partition) {

@@ -7,9 +7,11 @@ use std::sync::Arc;
 use arrow::array::{Array, AsArray, Float64Array, RecordBatch};
 use arrow::datatypes::Float64Type;
 
+use super::closing::{Closing, Entry, Happening, Sides};
+use super::silence::Silence;
 use crate::network::memory::{Memory, MemoryState};
 use crate::series::{
-    ClosedStep, Outcome, Refusal, Row, Rules, Running, Steps, Tally, Track, Verdict, Window,
+    Capacity, Full, Outcome, Refusal, Row, Rules, Running, Steps, Tally, Track, Verdict, Window,
 };
 use crate::table::{Columns, Observations};
 
@@ -29,39 +31,8 @@ pub struct History {
     pub steps: Steps,
     pub targets: Vec<Target>,
     pub covariates: Vec<Track>,
-    /// Position of the latest row that was used.
+    /// Position of the latest row that was used; of the first one while none was.
     pub position: i64,
-}
-
-/// A step that has just closed; the history holds it already.
-pub struct Closing<'a> {
-    /// Number of the id in this partition, by first appearance.
-    pub index: usize,
-    pub id: &'a Arc<str>,
-    /// Position of the row that closed the step.
-    pub position: i64,
-    pub step: i64,
-    pub targets: &'a [Target],
-    /// For each target, how the step went into its window.
-    pub entries: &'a [Entry],
-    pub covariates: &'a [Track],
-    /// The values of the covariates in this very step, NaN where there is none.
-    pub covariate_values: &'a [f64],
-    /// What is known of the coming horizon, `[known x horizon]`; empty if nothing was brought.
-    pub ahead: &'a [f64],
-    /// The id starts (again) with this step.
-    pub cold: bool,
-}
-
-/// How a closed step went into a target's window.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Entry {
-    /// The target was not observed in it.
-    Missing,
-    /// The window starts with it.
-    Started,
-    /// The window grew by so many steps, the last being this one.
-    Grew(i64),
 }
 
 /// The candidate of an id has changed: its position before and after, if there was and is one.
@@ -79,11 +50,22 @@ pub struct Unused {
     pub held: Vec<Held>,
 }
 
+impl Unused {
+    /// A candidate is given up with its id.
+    fn drop_candidate(&mut self, refused: Refused, tally: &mut Tally) {
+        tally.refuse(refused.reason);
+        self.refused.push(refused);
+        self.held.push(Held { before: Some(refused.position), after: None });
+    }
+}
+
 /// A refused row, by its position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refused {
     pub position: i64,
     pub reason: Refusal,
+    /// Position of the row that decided it: its own, or that of a later one where it was held as a candidate.
+    pub decided: i64,
 }
 
 /// The histories of all ids of one partition.
@@ -95,11 +77,12 @@ pub struct Histories {
     memory: Option<Memory>,
     /// Values a row brings for each input known ahead.
     horizon: usize,
-    /// Most ids; a row that would start one more is refused.
-    limit: usize,
+    capacity: Capacity,
     /// Only looked up, never walked: its order is of no consequence.
     index: HashMap<Arc<str>, usize>,
     histories: Vec<History>,
+    /// Who gives way next; made when somebody first has to.
+    silence: Option<Silence>,
     row: RowBuffers,
     entries: Vec<Entry>,
 }
@@ -113,16 +96,23 @@ struct RowBuffers {
 }
 
 impl Histories {
-    pub fn new(columns: Columns, rules: Rules, keep: usize, horizon: usize, limit: usize) -> Self {
+    pub fn new(
+        columns: Columns,
+        rules: Rules,
+        keep: usize,
+        horizon: usize,
+        capacity: impl Into<Capacity>,
+    ) -> Self {
         Self {
             columns: Arc::new(columns),
             rules,
             keep,
             memory: None,
             horizon,
-            limit,
+            capacity: capacity.into(),
             index: HashMap::new(),
             histories: Vec::new(),
+            silence: None,
             row: RowBuffers::default(),
             entries: Vec::new(),
         }
@@ -149,7 +139,7 @@ impl Histories {
         &self.histories
     }
 
-    /// Puts a history in place, for its id.
+    /// Adds a history, for its id.
     pub fn insert(&mut self, history: History) {
         self.index.insert(history.id.clone(), self.histories.len());
         self.histories.push(history);
@@ -163,6 +153,20 @@ impl Histories {
         unused: &mut Unused,
         mut on_step: impl FnMut(Closing<'_>),
     ) {
+        self.follow(rows, tally, unused, |happening| match happening {
+            Happening::Closed(closing) => on_step(closing),
+            Happening::Evicted(_) => {}
+        });
+    }
+
+    /// The same for one who keeps something beside each id and has to forget it with the id.
+    pub fn follow(
+        &mut self,
+        rows: &RecordBatch,
+        tally: &mut Tally,
+        unused: &mut Unused,
+        mut tell: impl FnMut(Happening<'_>),
+    ) {
         let columns = self.columns.clone();
         let observations = Observations::new(rows, &columns);
         for i in 0..observations.len() {
@@ -170,28 +174,29 @@ impl Histories {
             let position = observations.positions.value(i);
             let id = observations.series.map_or(columns.only_series.as_str(), |series| series.value(i));
             self.row.read(&observations, i, self.horizon);
-            let outcome = match self.index_of(id) {
+            let outcome = match self.index_of(id, position, tally, unused, &mut tell) {
                 Ok(index) => {
                     let before = self.candidate(index);
-                    let outcome = self.take(index, position, observations.times.value(i), &mut on_step);
+                    let outcome = self.take(index, position, observations.times.value(i), &mut tell);
                     let after = self.candidate(index);
                     if before != after {
                         unused.held.push(Held { before, after });
                     }
                     outcome
                 }
-                Err(reason) => Outcome { verdict: Verdict::Refused(reason), dropped: None, restarted: false },
+                Err(reason) => Outcome::of(Verdict::Refused(reason)),
             };
             let own = match outcome.verdict {
-                Verdict::Refused(reason) => Some(Refused { position, reason }),
+                Verdict::Refused(reason) => Some((position, reason)),
                 Verdict::Used | Verdict::Held => None,
             };
-            let dropped = outcome.dropped.map(|position| Refused { position, reason: Refusal::TooFar });
-            for refusal in [dropped, own].into_iter().flatten() {
-                tally.refuse(refusal.reason);
-                unused.refused.push(refusal);
+            let dropped = outcome.dropped.map(|position| (position, Refusal::TooFar));
+            for (refused, reason) in [dropped, own].into_iter().flatten() {
+                tally.refuse(reason);
+                unused.refused.push(Refused { position: refused, reason, decided: position });
             }
             tally.restarts += u64::from(outcome.restarted);
+            tally.early += outcome.early;
         }
     }
 
@@ -203,30 +208,49 @@ impl Histories {
         unused: &mut Unused,
         mut on_step: impl FnMut(Closing<'_>),
     ) {
+        let mut tell = |happening: Happening<'_>| match happening {
+            Happening::Closed(closing) => on_step(closing),
+            Happening::Evicted(_) => {}
+        };
         for &index in ids {
-            let (rules, keep, memory) = (&self.rules, self.keep, self.memory.as_ref());
-            let History { id, steps, targets, covariates, position } = &mut self.histories[index];
-            let candidate = steps.finish(rules, |closed| {
-                let entries = &mut self.entries;
-                let mut sides = Sides {
-                    rules,
-                    keep,
-                    memory,
-                    index,
-                    id,
-                    position: *position,
-                    targets,
-                    covariates,
-                    entries,
-                };
-                sides.close(closed, &mut on_step);
-            });
-            if let Some(position) = candidate {
-                tally.refuse(Refusal::TooFar);
-                unused.refused.push(Refused { position, reason: Refusal::TooFar });
-                unused.held.push(Held { before: Some(position), after: None });
+            let position = self.histories[index].position;
+            if let Some(candidate) = self.close(index, position, &mut tell) {
+                let refused = Refused { position: candidate, reason: Refusal::TooFar, decided: position };
+                unused.drop_candidate(refused, tally);
             }
         }
+    }
+
+    /// Closes what time alone holds open of an id, for the row at `position`. Returns the position of the candidate that it
+    /// held, and holds no more.
+    fn close(&mut self, index: usize, position: i64, tell: &mut impl FnMut(Happening<'_>)) -> Option<i64> {
+        let (rules, keep, memory) = (&self.rules, self.keep, self.memory.as_ref());
+        let History { id, steps, targets, covariates, .. } = &mut self.histories[index];
+        let entries = &mut self.entries;
+        let mut sides = Sides { rules, keep, memory, index, id, position, targets, covariates, entries };
+        steps.finish(rules, |closed| sides.close(closed, tell))
+    }
+
+    /// Makes room for one more id at the cost of the one that has been silent longest. Its rows are not lost: its last
+    /// steps close first. Returns the number that is free.
+    fn evict(
+        &mut self,
+        position: i64,
+        tally: &mut Tally,
+        unused: &mut Unused,
+        tell: &mut impl FnMut(Happening<'_>),
+    ) -> usize {
+        let histories = &self.histories;
+        let latest = || Silence::new(histories.iter().map(|history| history.position));
+        let index = self.silence.get_or_insert_with(latest).longest().expect("a full partition has ids");
+        if let Some(candidate) = self.close(index, position, tell) {
+            let refused = Refused { position: candidate, reason: Refusal::TooManySeries, decided: position };
+            unused.drop_candidate(refused, tally);
+        }
+        tell(Happening::Evicted(index));
+        tally.evictions += 1;
+        self.index.remove(&self.histories[index].id);
+        index
     }
 
     /// The numbers of all ids, by id.
@@ -236,24 +260,48 @@ impl Histories {
         order
     }
 
-    fn index_of(&mut self, id: &str) -> Result<usize, Refusal> {
+    /// The number of an id, which it gets with its first row, at `position`.
+    fn index_of(
+        &mut self,
+        id: &str,
+        position: i64,
+        tally: &mut Tally,
+        unused: &mut Unused,
+        tell: &mut impl FnMut(Happening<'_>),
+    ) -> Result<usize, Refusal> {
         if let Some(index) = self.index.get(id) {
             return Ok(*index);
         }
         if !self.row.targets.iter().any(|value| value.is_finite()) {
             return Err(Refusal::NotFinite);
         }
-        if self.histories.len() >= self.limit {
+        let is_full = self.histories.len() >= self.capacity.series;
+        if is_full && self.capacity.full == Full::Refuse {
             return Err(Refusal::TooManySeries);
         }
-        self.insert(History {
+        let history = History {
             id: id.into(),
             steps: Steps::default(),
             targets: vec![Target::default(); self.columns.targets.len()],
             covariates: vec![Track::default(); self.columns.covariates.len()],
-            position: 0,
-        });
-        Ok(self.histories.len() - 1)
+            position,
+        };
+        if !is_full {
+            self.insert(history);
+            return Ok(self.histories.len() - 1);
+        }
+        let index = self.evict(position, tally, unused, tell);
+        self.index.insert(history.id.clone(), index);
+        self.histories[index] = history;
+        self.heard(index);
+        Ok(index)
+    }
+
+    /// A row of an id was used, or is its first.
+    fn heard(&mut self, index: usize) {
+        if let Some(silence) = &mut self.silence {
+            silence.heard(index);
+        }
     }
 
     /// Position of the row that an id holds as its candidate.
@@ -266,7 +314,7 @@ impl Histories {
         index: usize,
         offset: i64,
         time: i64,
-        on_step: &mut impl FnMut(Closing<'_>),
+        tell: &mut impl FnMut(Happening<'_>),
     ) -> Outcome {
         let (rules, keep, memory) = (&self.rules, self.keep, self.memory.as_ref());
         let History { id, steps, targets, covariates, position } = &mut self.histories[index];
@@ -276,10 +324,11 @@ impl Histories {
         let mut sides =
             Sides { rules, keep, memory, index, id, position: offset, targets, covariates, entries };
         let newest = steps.newest;
-        let outcome = steps.push(rules, row, |closed| sides.close(closed, on_step));
+        let outcome = steps.push(rules, self.capacity.open_steps, row, |closed| sides.close(closed, tell));
         // A candidate may have been used even where the row itself was not.
         if outcome.verdict == Verdict::Used || steps.newest != newest {
             *position = offset;
+            self.heard(index);
         }
         outcome
     }
@@ -313,74 +362,4 @@ impl RowBuffers {
 /// Forecasts are f32: what has no f32 is as good as not finite.
 fn usable(value: &f64) -> bool {
     value.abs() <= f64::from(f32::MAX)
-}
-
-/// A history without its steps, while a step closes.
-struct Sides<'a> {
-    rules: &'a Rules,
-    keep: usize,
-    memory: Option<&'a Memory>,
-    index: usize,
-    id: &'a Arc<str>,
-    position: i64,
-    targets: &'a mut [Target],
-    covariates: &'a mut [Track],
-    entries: &'a mut Vec<Entry>,
-}
-
-impl Sides<'_> {
-    fn close(&mut self, closed: ClosedStep<'_>, on_step: &mut impl FnMut(Closing<'_>)) {
-        let Self { rules, keep, memory, .. } = *self;
-        let ClosedStep { step, cold, .. } = closed;
-        for (track, value) in self.covariates.iter_mut().zip(closed.covariates) {
-            if value.is_finite() {
-                track.push(rules, keep, step, *value, cold);
-            } else if cold {
-                *track = Track::default();
-            }
-        }
-        self.entries.clear();
-        for (target, value) in self.targets.iter_mut().zip(closed.targets) {
-            self.entries.push(if value.is_finite() {
-                target.running.add(*value);
-                let grew = target.window.push(rules, keep, step, *value, cold);
-                let entry = grew.map_or(Entry::Started, Entry::Grew);
-                if let Some(memory) = memory {
-                    remember(memory, target, entry, step, *value);
-                }
-                entry
-            } else {
-                if cold {
-                    target.window = Window::default();
-                }
-                Entry::Missing
-            });
-        }
-        on_step(Closing {
-            index: self.index,
-            id: self.id,
-            position: self.position,
-            step,
-            targets: self.targets,
-            entries: self.entries,
-            covariates: self.covariates,
-            covariate_values: closed.covariates,
-            ahead: closed.ahead,
-            cold,
-        });
-    }
-}
-
-/// The memory takes the step that the window has just taken.
-fn remember(memory: &Memory, target: &mut Target, entry: Entry, step: i64, value: f64) {
-    match entry {
-        Entry::Missing => {}
-        Entry::Started => memory.start(&mut target.memory, step, value),
-        Entry::Grew(steps) => {
-            let new = steps as usize;
-            let at_hand = target.window.len().min(memory.reach().max(1) + new);
-            let (values, _) = target.window.tail(at_hand).expect("no more than there are");
-            memory.follow(&mut target.memory, step, values, new);
-        }
-    }
 }

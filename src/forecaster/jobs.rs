@@ -93,6 +93,22 @@ impl Jobs {
         }
     }
 
+    /// Forgets all that is kept beside the id of this number; what it still had to say is said first.
+    pub fn forget(&mut self, index: usize, out: &mut ForecastBuilder) {
+        if let Some(own) = self.own.get_mut(index) {
+            own.clear();
+        }
+        let targets = self.setup.columns.targets.len();
+        let columns = index * targets..(index + 1) * targets;
+        let waits = |carried: &Carried| columns.clone().any(|column| carried.waits(column));
+        if self.carried.as_ref().is_some_and(waits) {
+            self.run(out);
+        }
+        if let Some(carried) = &mut self.carried {
+            columns.for_each(|column| carried.clear(column));
+        }
+    }
+
     /// What is carried takes the steps that the window has just taken, the last of which may wait.
     fn follow(&mut self, closing: &Closing<'_>, target: usize, out: &mut ForecastBuilder) {
         if self.carried.is_none() {

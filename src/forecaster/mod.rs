@@ -4,11 +4,13 @@
 
 mod anchors;
 mod carried;
+mod closing;
 mod features;
 mod histories;
 mod inputs;
 mod jobs;
 mod predictor;
+mod silence;
 mod snapshot;
 
 use std::sync::Arc;
@@ -17,14 +19,15 @@ use arrow::array::RecordBatch;
 
 pub use anchors::Anchors;
 pub use carried::Carried;
+pub use closing::{Closing, Entry, Happening};
 pub use features::write as write_features;
-pub use histories::{Closing, Entry, Held, Histories, History, Refused, Target, Unused};
+pub use histories::{Held, Histories, History, Refused, Target, Unused};
 pub use inputs::Inputs;
 pub use predictor::{OriginView, Predictor};
 pub use snapshot::RestoreError;
 
 use crate::model::Model;
-use crate::series::{Rules, Tally};
+use crate::series::{Capacity, Rules, Tally};
 use crate::table::{Columns, ForecastBuilder, ForecastStamp};
 use jobs::Jobs;
 
@@ -40,8 +43,8 @@ pub struct Setup {
     pub model: Arc<Model>,
     /// The grid's step as the user wrote it.
     pub every_text: String,
-    /// Most ids a partition may hold.
-    pub series_limit: usize,
+    /// How much a partition may hold.
+    pub capacity: Capacity,
 }
 
 /// Numbers of the forecasts of one push, at most: 64 MiB, and far below what a list column can hold.
@@ -85,7 +88,7 @@ impl Forecaster {
             setup.rules.clone(),
             description.keep(&setup.rules),
             description.horizon,
-            setup.series_limit,
+            setup.capacity,
         )
         .with_memory(setup.model.memory.as_ref().map(|part| part.memory.clone()));
         let stamp = ForecastStamp { every: setup.every_text.clone(), model: setup.model.hash.clone() };
@@ -97,7 +100,10 @@ impl Forecaster {
     pub fn push(&mut self, rows: &RecordBatch) -> Pushed {
         let Self { histories, jobs, forecasts, .. } = self;
         let (mut tally, mut unused) = (Tally::default(), Unused::default());
-        histories.push(rows, &mut tally, &mut unused, |closing| jobs.add(&closing, forecasts));
+        histories.follow(rows, &mut tally, &mut unused, |happening| match happening {
+            Happening::Closed(closing) => jobs.add(&closing, forecasts),
+            Happening::Evicted(index) => jobs.forget(index, forecasts),
+        });
         self.pushed(tally, unused)
     }
 
@@ -106,7 +112,10 @@ impl Forecaster {
     pub fn absorb(&mut self, rows: &RecordBatch) -> Vec<Held> {
         let Self { histories, jobs, forecasts, .. } = self;
         let (mut tally, mut unused) = (Tally::default(), Unused::default());
-        histories.push(rows, &mut tally, &mut unused, |closing| jobs.absorb(&closing, forecasts));
+        histories.follow(rows, &mut tally, &mut unused, |happening| match happening {
+            Happening::Closed(closing) => jobs.absorb(&closing, forecasts),
+            Happening::Evicted(index) => jobs.forget(index, forecasts),
+        });
         jobs.run(forecasts);
         unused.held
     }

@@ -67,6 +67,8 @@ pub struct Record {
     pub timestamp: Option<i64>,
     pub key: Option<Vec<u8>>,
     pub payload: Option<Vec<u8>>,
+    /// How often it was refused and sent through again.
+    pub replays: u8,
 }
 
 /// The messages that a batch, or what came of it, was made from, ascending by offset. Empty for inputs that are not messages.

@@ -1,6 +1,7 @@
 //! One id's history: event time on a grid, steps that close in order, gaps, windows, scales. Pure: a function of rows
 //! and their order. Knows no table, no network, no clock, no file; never fails on data, but counts what it refuses.
 
+mod capacity;
 mod cell;
 mod grid;
 mod inputs;
@@ -10,6 +11,7 @@ mod steps;
 mod track;
 mod window;
 
+pub use capacity::{Capacity, Full, OPEN_STEPS};
 pub use cell::Cell;
 pub use grid::Grid;
 pub use inputs::{Calendar, InputSpec, Reading, WindowView};

@@ -17,7 +17,7 @@ pub enum Refusal {
     TooFar,
     /// No target has a finite value.
     NotFinite,
-    /// Would start one series more than the limit allows.
+    /// Would start one series more than the limit allows, or was held as the candidate of one that gave way to another.
     TooManySeries,
 }
 
@@ -30,6 +30,11 @@ impl Refusal {
         Refusal::NotFinite,
         Refusal::TooManySeries,
     ];
+
+    /// The reason of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.name() == name)
+    }
 
     pub fn name(self) -> &'static str {
         match self {
@@ -56,6 +61,10 @@ pub struct Tally {
     pub forecasts: u64,
     /// Times a series started again cold after a gap longer than `max_gap`.
     pub restarts: u64,
+    /// Ids that were forgotten because another one needed their place.
+    pub evictions: u64,
+    /// Steps that closed before their time because too many were open.
+    pub early: u64,
     refused: [u64; Refusal::ALL.len()],
 }
 
@@ -76,6 +85,8 @@ impl Tally {
         self.rows += other.rows;
         self.forecasts += other.forecasts;
         self.restarts += other.restarts;
+        self.evictions += other.evictions;
+        self.early += other.early;
         for (mine, theirs) in self.refused.iter_mut().zip(other.refused) {
             *mine += theirs;
         }
@@ -90,6 +101,12 @@ impl fmt::Display for Tally {
         }
         if self.restarts > 0 {
             write!(f, ", {} restarts after a gap", self.restarts)?;
+        }
+        if self.evictions > 0 {
+            write!(f, ", {} evictions", self.evictions)?;
+        }
+        if self.early > 0 {
+            write!(f, ", {} steps closed early", self.early)?;
         }
         if self.refused_total() > 0 {
             write!(f, ", refused")?;

@@ -1,7 +1,8 @@
 //! The open steps of one id: which rows are used, which are refused, and when a step closes.
 //!
 //! - A step closes when `complete_after` of its rows have arrived, or when the id shows a row at or past the step's
-//!   end plus `lateness`. Steps close strictly in order: a complete step waits for the ones before it.
+//!   end plus `lateness`. Steps close strictly in order: a complete step waits for the ones before it. Where more are
+//!   open than there is room for, the oldest closes before its time.
 //! - A row that repeats the time of a row in an open step, or one of the last [`REMEMBERED_TIMES`] accepted times, is a
 //!   duplicate. Any other row for a closed step is late.
 //! - A row more than `max_gap` ahead of its id, and an id's very first row, is held as the one candidate. The next row
@@ -54,11 +55,13 @@ pub struct Outcome {
     pub dropped: Option<i64>,
     /// The id, known before, started again.
     pub restarted: bool,
+    /// Steps that closed before their time, for want of room.
+    pub early: u64,
 }
 
 impl Outcome {
-    fn of(verdict: Verdict) -> Self {
-        Self { verdict, dropped: None, restarted: false }
+    pub fn of(verdict: Verdict) -> Self {
+        Self { verdict, dropped: None, restarted: false, early: 0 }
     }
 }
 
@@ -156,8 +159,15 @@ impl PartialEq for Spare {
 }
 
 impl Steps {
-    /// Takes the next row of the id; every step that it closes goes to `on_close`, in order.
-    pub fn push(&mut self, rules: &Rules, row: Row<'_>, mut on_close: impl FnMut(ClosedStep<'_>)) -> Outcome {
+    /// Takes the next row of the id and leaves at most `most` steps open; every step that it closes goes to `on_close`, in
+    /// order.
+    pub fn push(
+        &mut self,
+        rules: &Rules,
+        most: usize,
+        row: Row<'_>,
+        mut on_close: impl FnMut(ClosedStep<'_>),
+    ) -> Outcome {
         if let Some(reason) = self.refusal(rules, &row) {
             return Outcome::of(Verdict::Refused(reason));
         }
@@ -167,16 +177,16 @@ impl Steps {
                 Some(first) if row.time > first.time && within(first.time, row.time, rules.max_gap) => {
                     let restarted = self.newest.is_some();
                     self.restart(rules, first.time, &mut on_close);
-                    self.accept(rules, first.row(), &mut on_close);
+                    let mut early = self.accept(rules, most, first.row(), &mut on_close);
                     // The candidate alone may have completed the step that both lie in.
                     let verdict = match self.refusal(rules, &row) {
                         Some(reason) => Verdict::Refused(reason),
                         None => {
-                            self.accept(rules, row, &mut on_close);
+                            early += self.accept(rules, most, row, &mut on_close);
                             Verdict::Used
                         }
                     };
-                    Outcome { restarted, ..Outcome::of(verdict) }
+                    Outcome { restarted, early, ..Outcome::of(verdict) }
                 }
                 other => {
                     self.candidate = Some(Box::new(Candidate::of(row)));
@@ -184,8 +194,9 @@ impl Steps {
                 }
             };
         }
-        self.accept(rules, row, &mut on_close);
-        Outcome { dropped: candidate.map(|candidate| candidate.offset), ..Outcome::of(Verdict::Used) }
+        let early = self.accept(rules, most, row, &mut on_close);
+        let dropped = candidate.map(|candidate| candidate.offset);
+        Outcome { dropped, early, ..Outcome::of(Verdict::Used) }
     }
 
     /// The input is over: closes what time alone held open. Returns the offset of a candidate that nobody agreed with.
@@ -226,7 +237,13 @@ impl Steps {
         self.cold = true;
     }
 
-    fn accept(&mut self, rules: &Rules, row: Row<'_>, on_close: &mut impl FnMut(ClosedStep<'_>)) {
+    fn accept(
+        &mut self,
+        rules: &Rules,
+        most: usize,
+        row: Row<'_>,
+        on_close: &mut impl FnMut(ClosedStep<'_>),
+    ) -> u64 {
         self.newest = Some(self.newest.map_or(row.time, |newest| newest.max(row.time)));
         if self.accepted.len() == REMEMBERED_TIMES {
             self.accepted.pop_front();
@@ -234,6 +251,14 @@ impl Steps {
         self.accepted.push_back(row.time);
         self.gather(rules, row);
         self.close_due(rules, on_close);
+        let mut early = 0;
+        while self.open.len() > most {
+            early += 1;
+            self.close_next(rules, on_close);
+            // Complete steps waited for this one.
+            self.close_due(rules, on_close);
+        }
+        early
     }
 
     fn gather(&mut self, rules: &Rules, row: Row<'_>) {
@@ -264,10 +289,16 @@ impl Steps {
     }
 
     fn close_all(&mut self, rules: &Rules, on_close: &mut impl FnMut(ClosedStep<'_>)) {
-        while let Some(front) = self.open.front() {
-            self.frontier = front.step + 1;
-            self.close_front(rules, on_close);
+        while !self.open.is_empty() {
+            self.close_next(rules, on_close);
         }
+    }
+
+    /// Closes the first open step, due or not.
+    fn close_next(&mut self, rules: &Rules, on_close: &mut impl FnMut(ClosedStep<'_>)) {
+        let Some(front) = self.open.front() else { return };
+        self.frontier = front.step + 1;
+        self.close_front(rules, on_close);
     }
 
     fn close_front(&mut self, rules: &Rules, on_close: &mut impl FnMut(ClosedStep<'_>)) {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use tidecast::config::{Brokers, OnChange, Start};
 use tidecast::network::{CellKind, Decoder, Loss};
-use tidecast::series::{Calendar, Refusal, Scaling};
+use tidecast::series::{Calendar, Full, Refusal, Scaling};
 
 use super::{LEAST, load, loaded, refused, refused_addition};
 
@@ -54,6 +54,8 @@ fn what_is_left_out_has_a_default() {
     assert_eq!((state.every.as_secs(), state.on_change), (30, OnChange::Fail));
     let limits = least.limits;
     assert_eq!((limits.series, limits.message_bytes, limits.id_bytes), (1_000_000, 1 << 20, 256));
+    assert_eq!((limits.full, limits.open_steps, limits.queue_rows), (Full::Refuse, 10_000, 50_000));
+    assert_eq!((limits.snapshot_age.as_secs(), limits.rejects, limits.rejects_over), (3600, None, 10_000));
     let train = least.train;
     assert_eq!((train.cell, train.decoder, train.loss), (Some(CellKind::Gru), Decoder::Direct, Loss::Mae));
     assert_eq!((train.hidden, train.layers, train.lookback, train.horizon), (32, 1, 24, 24));
@@ -189,6 +191,9 @@ path = "b"
 [state]
 store = "s"
 every = "90s"
+[limits]
+rejects = "0.25 %"
+full = "evict"
 [train]
 calendar = []
 clip = 2
@@ -200,6 +205,11 @@ clip = 2
     assert!(plan.contains("client = { \"debug\" = \"$${X}\", \"linger.ms\" = \"5\" }"), "{plan}");
     assert!(plan.contains("every = \"1m 30s\"\non_change = \"fail\"\n"), "{plan}");
     assert!(plan.contains("clip = 2.0\n"), "{plan}");
+    assert!(plan.contains("rejects = \"0.25%\" # more than 25 of 10000 rows stop the pipeline\n"), "{plan}");
+    assert!(
+        plan.contains("series = 1000000 # every series of a partition has its state in memory\n"),
+        "{plan}"
+    );
     let plain = loaded("[source.kafka]\nbrokers = \"b\"\ntopic = \"in\"").plan();
     assert!(plain.contains("\nclient = {}\n"), "{plain}");
 }
@@ -213,6 +223,13 @@ fn the_state_depends_on_rows_and_steps_and_not_on_places() {
     let pairs = late.state_keys().into_iter().zip(least.state_keys());
     let differ: Vec<_> = pairs.filter(|(a, b)| a != b).map(|(a, _)| a).collect();
     assert_eq!(differ, [("grid.lateness", "1s".to_string())]);
+    let queue =
+        loaded("[limits]\nqueue_rows = 1000\nsnapshot_age = \"5m\"\nrejects = \"1%\"\nrejects_over = 500");
+    assert_eq!(least.state_keys(), queue.state_keys());
+    let limits =
+        loaded("[limits]\nseries = 5\nfull = \"evict\"\nopen_steps = 3\nmessage_bytes = 9\nid_bytes = 9");
+    let pairs = limits.state_keys().into_iter().zip(least.state_keys());
+    assert_eq!(pairs.filter(|(a, b)| a != b).count(), 5);
 }
 
 #[test]
@@ -227,4 +244,28 @@ fn the_segment_leaves_a_moderate_number_of_recurrent_steps() {
     assert_eq!(of("lookback = 720\ndecoder = \"recursive\""), 1);
     assert_eq!(of("lookback = 720\nsegment = 24"), 24);
     assert!(loaded("[train]\nlookback = 720").plan().contains("\nsegment = 15\n"));
+}
+
+#[test]
+fn limits_have_bounds_and_reasons() {
+    refused_addition(
+        "[state]\nstore = \"s\"\nevery = \"10m\"\n[limits]\nopen_steps = 0\nqueue_rows = 10\nsnapshot_age = \"15m\"\nrejects = \"1\"\nrejects_over = 5",
+        &[
+            "12: \"open_steps\" in [limits] must be in 1..=10000, not 0: each open step of a series keeps its rows' times in \
+             memory; one more closes the oldest",
+            "13: \"queue_rows\" in [limits] must be in 1000..=10000000, not 10: rows read and not yet forecast, and output not \
+             yet committed, are in memory",
+            "14: \"snapshot_age\" in [limits] must be at least 20m, not `15m`: between two snapshots lies `state.every`, and \
+             one of them may fail",
+            "15: \"rejects\" in [limits] is `1`: it is a part of the rows, such as \"1%\", with at most four decimals",
+            "16: \"rejects_over\" in [limits] must be in 100..=10000000, not 5: it counts rows; over fewer than a hundred a \
+             percentage says little",
+        ],
+    );
+    for text in ["-1%", "101%", "1 per cent", "nan%", "0.00001%", "%"] {
+        assert!(load(&format!("{LEAST}[limits]\nrejects = \"{text}\"")).is_err(), "{text}");
+    }
+    let age =
+        |every: &str| loaded(&format!("[state]\nstore = \"s\"\nevery = \"{every}\"")).limits.snapshot_age;
+    assert_eq!((age("30s").as_secs(), age("1h").as_secs()), (3600, 36_000));
 }

@@ -24,7 +24,10 @@ use tidecast::model::{
 };
 use tidecast::network::memory::{Memory, Readout};
 use tidecast::network::{CellKind, Decoder, Network, Shape, StateKind};
-use tidecast::series::{Aggregate, Calendar, Gaps, Grid, InputSpec, Moments, Refusal, Rules, Scaling, Tally};
+use tidecast::series::{
+    Aggregate, Calendar, Capacity, Full, Gaps, Grid, InputSpec, Moments, OPEN_STEPS, Refusal, Rules, Scaling,
+    Tally,
+};
 use tidecast::table::{Columns, Forecasts};
 
 pub const SECOND: i64 = 1_000_000;
@@ -52,6 +55,8 @@ pub struct Case {
     pub horizon: usize,
     pub levels: Vec<f64>,
     pub limit: usize,
+    pub full: Full,
+    pub open_steps: usize,
 }
 
 impl Default for Case {
@@ -90,6 +95,8 @@ impl Default for Case {
             horizon: 2,
             levels: vec![0.8],
             limit: 1000,
+            full: Full::Refuse,
+            open_steps: OPEN_STEPS,
         }
     }
 }
@@ -224,8 +231,12 @@ impl Case {
             levels: self.levels.clone(),
             model: Arc::new(self.model()),
             every_text: "10s".into(),
-            series_limit: self.limit,
+            capacity: self.capacity(),
         })
+    }
+
+    pub fn capacity(&self) -> Capacity {
+        Capacity { series: self.limit, full: self.full, open_steps: self.open_steps }
     }
 
     pub fn forecaster(&self) -> Forecaster {
@@ -365,7 +376,7 @@ pub fn forecasts(rows: &RecordBatch) -> Vec<Forecast> {
 /// To drive without a state.
 pub fn options(setup: Arc<Setup>, commit: Commit, finish: bool) -> Options {
     let (start, deleted) = (Start::Earliest, Deleted::Fail);
-    Options { setup, commit, state: None, start, deleted, queue_rows: 1000, finish }
+    Options { setup, commit, state: None, start, deleted, queue_rows: 1000, finish, rejects: None }
 }
 
 /// Drives a source into memory, as `run --until-end` would, or with `finish` as `backfill`.

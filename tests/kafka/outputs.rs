@@ -40,6 +40,7 @@ fn output(ids: &[&str], horizon: usize) -> Output {
             timestamp: Some(1_700_000_000_000 + offset),
             key: Some(b"raw key".to_vec()),
             payload: Some(format!("raw {offset}").into_bytes()),
+            replays: 0,
         });
     }
     Output {

@@ -50,6 +50,9 @@ pub struct World {
     rejected: Vec<String>,
     read: [BTreeMap<i32, i64>; 2],
     random: u64,
+    /// When the fault struck, until the group has gone on.
+    struck: Option<Instant>,
+    takeover: Duration,
 }
 
 /// Sends steps until it is told to stop.
@@ -113,6 +116,8 @@ impl World {
             rejected: Vec::new(),
             read: Default::default(),
             random: 0x9E37_79B9_7F4A_7C15,
+            struck: None,
+            takeover: Duration::ZERO,
         }
     }
 
@@ -155,6 +160,7 @@ impl World {
         self.feed();
         self.wait_for_all_to_advance();
         std::thread::sleep(Duration::from_millis(self.random(1000)));
+        self.struck = Some(Instant::now());
     }
 
     fn feed(&mut self) {
@@ -193,7 +199,9 @@ impl World {
         config.set("group.id", &self.group).set("isolation.level", "read_uncommitted");
         let consumer: BaseConsumer = config.create().expect("a consumer");
         let mut list = TopicPartitionList::new();
-        (0..PARTITIONS).for_each(|number| drop(list.add_partition(&self.topics[0], number)));
+        for number in 0..PARTITIONS {
+            list.add_partition(&self.topics[0], number);
+        }
         let Ok(found) = consumer.committed_offsets(list, Duration::from_secs(5)) else {
             return BTreeMap::new();
         };
@@ -201,15 +209,17 @@ impl World {
         found.elements().iter().filter_map(|e| Some((e.partition(), offset(e.offset())?))).collect()
     }
 
-    /// Waits until the group has committed beyond where it stands now, in every partition; returns how long it took.
-    pub fn wait_for_all_to_advance(&self) -> Duration {
-        let (asked, before) = (Instant::now(), self.committed());
+    /// Waits until the group has committed beyond where it stands now, in every partition.
+    pub fn wait_for_all_to_advance(&mut self) {
+        let before = self.committed();
         let at = |positions: &BTreeMap<i32, i64>, number| positions.get(&number).copied().unwrap_or(0);
         self.until("every partition goes on", || {
             let now = self.committed();
             (0..PARTITIONS).all(|number| at(&now, number) > at(&before, number))
         });
-        asked.elapsed()
+        if let Some(struck) = self.struck.take() {
+            self.takeover = struck.elapsed();
+        }
     }
 
     fn until(&self, what: &str, mut is_so: impl FnMut() -> bool) {
@@ -222,7 +232,7 @@ impl World {
 
     /// Stops feeding, waits until all is done, and compares what a reader of committed records has seen since the last
     /// time.
-    pub fn end(&mut self, strikes: u64, within: u64, takeover: Duration) -> Round {
+    pub fn end(&mut self, strikes: u64, within: u64) -> Round {
         let feed = self.feed.take().expect("it is fed");
         feed.stop.store(true, Ordering::Relaxed);
         self.next_step = feed.thread.join().expect("the feed ends");
@@ -241,7 +251,7 @@ impl World {
         self.see();
         let mut comparison = Comparison::of(&self.expected, &self.seen);
         comparison.add_rejects(&self.damaged, &self.rejected);
-        Round { rows: sent.len(), strikes, within, takeover, comparison }
+        Round { rows: sent.len(), strikes, within, takeover: self.takeover, comparison }
     }
 
     fn ends(&self) -> BTreeMap<i32, i64> {

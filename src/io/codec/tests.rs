@@ -18,7 +18,7 @@ fn columns() -> Columns {
 }
 
 fn codec() -> Codec {
-    let limits = Limits { series: 10, message_bytes: 200, id_bytes: 8 };
+    let limits = Limits { series: 10, message_bytes: 200, id_bytes: 8, ..Limits::default() };
     Codec::new(Format::Json, &columns(), TimeUnit::Seconds, &limits)
 }
 
@@ -113,7 +113,7 @@ fn good_values_come_through_to_the_last_bit() {
 #[test]
 fn without_a_series_column_every_row_is_of_the_only_series() {
     let columns = Columns { series: None, ..columns() };
-    let limits = Limits { series: 1, message_bytes: 1000, id_bytes: 8 };
+    let limits = Limits { series: 1, message_bytes: 1000, id_bytes: 8, ..Limits::default() };
     let codec = Codec::new(Format::Json, &columns, TimeUnit::Milliseconds, &limits);
     let decoded = codec.decode(&[record(0, r#"{"t":5,"v":2}"#)]);
     let rows = Observations::new(&decoded.rows, &columns);

@@ -11,6 +11,7 @@
 //! - `sink`      forecasts and rejects to topics, at least once
 //! - `transactions` the same with their positions, exactly once
 //! - `replay`    observations to a topic
+//! - `rejects`   the rejects read and sent through again, as far as `marks` say
 //! - `admin`     topics made where they are missing
 //! - `embedded`  the broker inside the process
 //!
@@ -22,10 +23,12 @@ mod client;
 mod commits;
 mod embedded;
 mod group;
+mod marks;
 mod outbox;
 mod poll;
 mod producer;
 mod rebalance;
+mod rejects;
 mod replay;
 mod sink;
 mod source;
@@ -35,6 +38,7 @@ pub use admin::ensure_topic;
 pub use client::{Cluster, Report, check};
 pub use embedded::Embedded;
 pub use group::Group;
+pub use rejects::{REPLAYS_MOST, Rejected, Rejects, Replayer};
 pub use replay::Replay;
 pub use sink::KafkaSink;
 pub use source::{KafkaSource, Until};

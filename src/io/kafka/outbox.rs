@@ -18,8 +18,8 @@ use crate::table::Forecasts;
 /// header `source` = `topic/partition/offset` of it.
 ///
 /// A refused message goes to the rejects, where there is such a topic and its reason is among those chosen: its bytes
-/// as they were, and headers `reason`, `detail`, `topic`, `partition`, `offset`. The bytes are missing where the row was
-/// held since before a restart; the headers say where they are.
+/// as they were, and headers `reason`, `detail`, `topic`, `partition`, `offset`, and `replays` where it was sent through
+/// again before. The bytes are missing where the row was held since before a restart; the headers say where they are.
 #[derive(Debug)]
 pub(super) struct Topics {
     pub forecasts: Arc<str>,
@@ -57,8 +57,17 @@ struct Message {
     payload: Option<Bytes>,
     timestamp: Option<i64>,
     offset: i64,
-    /// Of a reject: the reason, and what exactly was wrong.
-    reject: Option<(Refusal, String)>,
+    /// Of a reject.
+    reject: Option<Why>,
+}
+
+#[derive(Clone, Debug)]
+struct Why {
+    reason: Refusal,
+    /// What exactly was wrong.
+    detail: String,
+    /// How often it was sent through again before.
+    replays: u8,
 }
 
 /// Messages in the order of their outputs.
@@ -129,7 +138,11 @@ impl Outbox {
             payload,
             timestamp: record.and_then(|record| record.timestamp),
             offset: reject.offset,
-            reject: Some((reject.reason, reject.detail.clone())),
+            reject: Some(Why {
+                reason: reject.reason,
+                detail: reject.detail.clone(),
+                replays: record.map_or(0, |record| record.replays),
+            }),
         });
     }
 
@@ -155,9 +168,9 @@ impl Outbox {
 }
 
 fn headers(Message { from, offset, reject, .. }: &Message) -> OwnedHeaders {
-    let all = match reject {
+    let mut all = match reject {
         None => vec![("source", format!("{from}/{offset}"))],
-        Some((reason, detail)) => vec![
+        Some(Why { reason, detail, .. }) => vec![
             ("reason", reason.name().to_owned()),
             ("detail", detail.clone()),
             ("topic", from.topic.to_string()),
@@ -165,6 +178,9 @@ fn headers(Message { from, offset, reject, .. }: &Message) -> OwnedHeaders {
             ("offset", offset.to_string()),
         ],
     };
+    if let Some(Why { replays: replays @ 1.., .. }) = reject {
+        all.push(("replays", replays.to_string()));
+    }
     let headers = OwnedHeaders::new_with_capacity(all.len());
     all.iter().fold(headers, |headers, (key, value)| headers.insert(Header { key, value: Some(value) }))
 }

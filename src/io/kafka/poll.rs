@@ -344,6 +344,7 @@ fn to_record(message: &BorrowedMessage<'_>) -> Record {
     Record {
         offset: message.offset(),
         timestamp: message.timestamp().to_millis(),
+        replays: super::rejects::replays(message),
         key: message.key().map(<[u8]>::to_vec),
         payload: message.payload().map(<[u8]>::to_vec),
     }

@@ -1,0 +1,245 @@
+//! `rejects`: what lies in the rejects topic, and how it is sent through again.
+
+mod map;
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, Result, bail};
+use serde_json::json;
+
+use super::{ends, stop};
+use crate::cli;
+use crate::config::{Brokers, KafkaSink, KafkaSource, Pipeline};
+use crate::io::kafka::{Cluster, REPLAYS_MOST, Rejected, Rejects, Replayer};
+use crate::series::Refusal;
+
+/// Messages of each reason that a listing shows.
+const SAMPLES: usize = 3;
+/// Characters of a message that a listing shows.
+const SHOWN: usize = 120;
+/// Messages, and bytes of them, that are sent in one transaction: a second of work, and far below its timeout.
+const AT_ONCE: usize = 1_000;
+const BYTES_AT_ONCE: usize = 16 << 20;
+
+pub async fn rejects(arguments: cli::Rejects, quiet: bool) -> Result<()> {
+    let stopped = stop::flag("what was sent is being committed")?;
+    // The clients wait by blocking.
+    tokio::task::spawn_blocking(move || Work::new(&arguments)?.run(&arguments, quiet, &stopped))
+        .await
+        .context("reading the rejects")?
+}
+
+struct Work {
+    source: KafkaSource,
+    sink: KafkaSink,
+    topic: String,
+    reasons: Vec<Refusal>,
+}
+
+impl Work {
+    fn new(arguments: &cli::Rejects) -> Result<Self> {
+        let pipeline = Pipeline::open(&arguments.pipeline)?;
+        let file = pipeline.file.display();
+        let source = ends::kafka_source(&pipeline)?.clone();
+        let Some((sink, topic)) =
+            pipeline.kafka_sink.clone().and_then(|sink| sink.rejects.clone().map(|topic| (sink, topic)))
+        else {
+            bail!(
+                "{file}: there is no rejects topic: refused messages are only counted; name one in [sink.kafka]"
+            );
+        };
+        if arguments.replay && source.brokers != sink.brokers {
+            bail!(
+                "{file}: the rejects are on another cluster than the source: a replay could not be exactly once; copy the \
+                 topic to {} first",
+                brokers(&source.brokers)
+            );
+        }
+        let mut reasons = Vec::new();
+        for name in &arguments.reason {
+            let known = Refusal::ALL.map(Refusal::name).join(", ");
+            reasons.push(
+                Refusal::named(name).with_context(|| format!("--reason {name}: it is one of {known}"))?,
+            );
+        }
+        if reasons.is_empty() {
+            reasons = Refusal::ALL.to_vec();
+        }
+        Ok(Self { source, sink, topic, reasons })
+    }
+
+    fn run(&self, arguments: &cli::Rejects, quiet: bool, stopped: &AtomicBool) -> Result<()> {
+        let Self { source, sink, topic, reasons } = self;
+        let reader = Cluster::new(&sink.brokers, None, &source.client)?;
+        if !arguments.replay {
+            let mut rejects = self.open(&reader, arguments.all)?;
+            return self.list(&mut rejects, arguments);
+        }
+        let writer = Cluster::new(&sink.brokers, None, &sink.client)?;
+        // First: what an earlier one left unfinished is settled before the positions are read.
+        let mut replayer = match arguments.dry_run {
+            true => None,
+            false => Some(Replayer::open(&writer, &source.group, reasons)?),
+        };
+        let mut rejects = self.open(&reader, false)?;
+        let mut counts = Counts::default();
+        while !stopped.load(Ordering::Relaxed) {
+            let some = self.some(&mut rejects, &mut counts)?;
+            let is_last = some.is_empty();
+            let messages = map::corrected(arguments.map.as_deref(), some, &mut counts)?;
+            match &mut replayer {
+                Some(replayer) => replayer.send(&mut rejects, &messages)?,
+                None => {
+                    for (rejected, value) in &messages {
+                        super::print(&format!("{}\n", line(rejected, Some(value), usize::MAX)))?;
+                    }
+                }
+            }
+            counts.sent += messages.len();
+            if is_last {
+                break;
+            }
+        }
+        if !quiet {
+            let verb = if arguments.dry_run { "would be sent" } else { "sent" };
+            eprintln!("{} {verb} from {topic} to {}{}", counts.sent, source.topic, counts.rest());
+        }
+        Ok(())
+    }
+
+    fn open(&self, cluster: &Cluster, all: bool) -> Result<Rejects> {
+        let Self { source, topic, reasons, .. } = self;
+        Rejects::open(cluster, [topic, &source.topic, &source.group], reasons, all)
+            .context("sink.kafka.rejects")
+    }
+
+    /// Some rejects to send, with all their bytes; none at the end.
+    fn some(&self, rejects: &mut Rejects, counts: &mut Counts) -> Result<Vec<Rejected>> {
+        let (mut some, mut bytes) = (Vec::new(), 0);
+        while some.len() < AT_ONCE && bytes < BYTES_AT_ONCE {
+            let Some(mut rejected) = rejects.read()? else { break };
+            if !self.reasons.contains(&rejected.reason) || rejects.is_done(&rejected) {
+                continue;
+            }
+            rejects.complete(&mut rejected)?;
+            if rejected.replays >= REPLAYS_MOST {
+                counts.given_up += 1;
+                tracing::warn!(
+                    "{}/{}: sent through {REPLAYS_MOST} times, given up",
+                    rejected.source,
+                    rejected.source_offset
+                );
+            } else if let Some(value) = &rejected.value {
+                bytes += value.len();
+                some.push(rejected);
+            } else {
+                counts.gone += 1;
+                tracing::warn!(
+                    "{}/{}: there are no bytes of it any more",
+                    rejected.source,
+                    rejected.source_offset
+                );
+            }
+        }
+        Ok(some)
+    }
+
+    fn list(&self, rejects: &mut Rejects, arguments: &cli::Rejects) -> Result<()> {
+        let mut found: BTreeMap<Refusal, (usize, Vec<Rejected>)> = BTreeMap::new();
+        while let Some(mut rejected) = rejects.read()? {
+            let is_over = !arguments.all && rejects.is_done(&rejected);
+            if is_over || !self.reasons.contains(&rejected.reason) {
+                continue;
+            }
+            if arguments.json {
+                rejects.complete(&mut rejected)?;
+                super::print(&format!("{}\n", line(&rejected, rejected.value.as_deref(), usize::MAX)))?;
+                continue;
+            }
+            let (count, samples) = found.entry(rejected.reason).or_default();
+            *count += 1;
+            if samples.len() < SAMPLES {
+                rejects.complete(&mut rejected)?;
+                samples.push(rejected);
+            }
+        }
+        if arguments.json {
+            return Ok(());
+        }
+        let total: usize = found.values().map(|(count, _)| count).sum();
+        let mut text = match arguments.all {
+            true => format!("{total} messages in {}\n", self.topic),
+            false => format!("{total} messages wait in {}\n", self.topic),
+        };
+        for (reason, (count, samples)) in &found {
+            let _ = writeln!(text, "{reason}: {count}");
+            for rejected in samples {
+                let Rejected { source, source_offset, detail, value, .. } = rejected;
+                let shown = value
+                    .as_deref()
+                    .map_or("(its bytes are gone)".to_string(), |value| beginning(value, SHOWN));
+                let detail = if detail.is_empty() { String::new() } else { format!(": {detail}") };
+                let _ = writeln!(text, "  {source} offset {source_offset}{detail}\n    {shown}");
+            }
+        }
+        super::print(&text)
+    }
+}
+
+/// What became of the rejects.
+#[derive(Default)]
+struct Counts {
+    sent: usize,
+    left_out: usize,
+    given_up: usize,
+    gone: usize,
+}
+
+impl Counts {
+    fn rest(&self) -> String {
+        let parts = [
+            (self.left_out, "left out by the program"),
+            (self.given_up, "given up, refused again and again"),
+            (self.gone, "without bytes"),
+        ];
+        parts
+            .iter()
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, what)| format!(", {count} {what}"))
+            .collect()
+    }
+}
+
+/// A reject as a line of JSON, its message or another one in its place.
+fn line(rejected: &Rejected, value: Option<&[u8]>, most: usize) -> String {
+    let text = |bytes: Option<&[u8]>| bytes.map(|bytes| beginning(bytes, most));
+    let Rejected { reason, detail, source, source_offset, key, .. } = rejected;
+    json!({
+        "reason": reason.name(),
+        "detail": detail,
+        "topic": *source.topic,
+        "partition": source.number,
+        "offset": source_offset,
+        "key": text(key.as_deref()),
+        "value": text(value),
+    })
+    .to_string()
+}
+
+/// Bytes as text, at most so many characters.
+fn beginning(bytes: &[u8], most: usize) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    match text.char_indices().nth(most) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.into_owned(),
+    }
+}
+
+fn brokers(brokers: &Brokers) -> &str {
+    match brokers {
+        Brokers::At(address) => address,
+        Brokers::Embedded => "the broker inside the process",
+    }
+}
