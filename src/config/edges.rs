@@ -9,6 +9,7 @@ use super::checks::{Checks, DAY, MILLISECOND, SECOND};
 use super::client::RESERVED;
 use super::problems::join;
 use super::spec;
+use super::token::{TOKEN_PROPERTY, TokenSource};
 use super::{Brokers, Commit, KafkaSink, KafkaSource, ParquetSink, ParquetSource, StateStore};
 use crate::series::Refusal;
 
@@ -103,13 +104,40 @@ impl Checks<'_> {
     fn client(&mut self, path: &str, spec: spec::Client) -> BTreeMap<String, String> {
         let mut client = BTreeMap::new();
         self.flatten(path, "", spec, &mut client);
-        for property in client.keys() {
+        for (property, value) in &client {
             let place = format!("{path}.{property}");
+            if value.contains('\0') {
+                self.problems.value(&place, "holds a character of code 0, which librdkafka does not take");
+            }
             if let Some((_, instead)) = RESERVED.iter().find(|(reserved, _)| reserved == property) {
                 self.problems.value(&place, format!("is not for a pipeline to set: {instead}"));
             }
         }
+        self.token(path, &mut client);
         client
+    }
+
+    /// Where the token of OAUTHBEARER comes from, the path of a file taken from the pipeline's folder.
+    fn token(&mut self, path: &str, client: &mut BTreeMap<String, String>) {
+        let is = |property: &str, value: &str| {
+            client.get(property).is_some_and(|given| given.eq_ignore_ascii_case(value))
+        };
+        if is("sasl.oauthbearer.method", "oidc") {
+            let text = "cannot be `oidc`, which is not built in: let a helper fetch the token into a file";
+            self.problems.value(&format!("{path}.sasl.oauthbearer.method"), text);
+        }
+        let wants = is("sasl.mechanism", "OAUTHBEARER") || is("sasl.mechanisms", "OAUTHBEARER");
+        match client.get_mut(TOKEN_PROPERTY) {
+            Some(given) => match TokenSource::parse(given) {
+                Ok(source) => *given = source.under(self.folder).to_string(),
+                Err(why) => self.problems.value(&format!("{path}.{TOKEN_PROPERTY}"), why),
+            },
+            None if wants => self.problems.missing(
+                &format!("{path}.{TOKEN_PROPERTY}"),
+                "where the token comes from, such as \"token_file=PATH\"",
+            ),
+            None => {}
+        }
     }
 
     /// `{sasl: {mechanism: x}}` as `sasl.mechanism: x`.

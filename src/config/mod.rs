@@ -6,6 +6,7 @@
 //! - `problems` everything that is wrong, each with file and line, all of it at once
 //! - `plan`     the pipeline as text again, and which of its keys shape the state
 //! - `client`   librdkafka's properties: what is ours, what is never printed
+//! - `token`    where the token of OAUTHBEARER comes from
 //!
 //! Nothing here opens a connection or looks at data: that is for `check` to do with the result.
 
@@ -22,6 +23,7 @@ mod problems;
 mod recipe;
 mod resolve;
 mod spec;
+mod token;
 mod unknown;
 
 pub use client::{MASK, Masked, RESERVED, is_secret};
@@ -29,3 +31,4 @@ pub use duration::{duration_text, parse_duration};
 pub use env::Env;
 pub use pipeline::*;
 pub use problems::{ConfigError, Problem};
+pub use token::{TOKEN_PROPERTY, TokenFrom, TokenSource};
