@@ -21,6 +21,8 @@ mod look;
 mod mistakes;
 mod program;
 mod python;
+mod secrets;
+mod security;
 mod stops;
 mod stream;
 mod studies;

@@ -81,8 +81,8 @@ impl Running {
     pub fn start_with(folder: &Path, line: &str, variables: &[(&str, &str)]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_tidecast"))
             .args(line.split_whitespace())
-            .envs(variables.iter().copied())
             .env_remove("TIDECAST_LOG")
+            .envs(variables.iter().copied())
             .current_dir(folder)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

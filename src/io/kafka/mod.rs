@@ -1,6 +1,9 @@
 //! Kafka: the consumer, the producer, and a broker inside the process. The only place that knows rdkafka.
 //!
 //! - `client`    settings, logs, and what can be asked of a cluster before any work starts
+//! - `hidden`    secrets, kept out of the log
+//! - `oauth`     tokens for clusters that want them
+//! - `refusal`   what a cluster that turns us away means, and where to look
 //! - `source`    the source as the driver sees it: events out, commits in
 //! - `poll`      the thread behind it, which owns the consumer
 //! - `rebalance` how partitions come and go on that thread
@@ -18,9 +21,12 @@ mod admin;
 mod client;
 mod commits;
 mod embedded;
+mod hidden;
+mod oauth;
 mod poll;
 mod producer;
 mod rebalance;
+mod refusal;
 mod replay;
 mod sink;
 mod source;
