@@ -10,6 +10,7 @@ mod inputs;
 mod jobs;
 mod predictor;
 mod snapshot;
+mod sound;
 
 use std::sync::Arc;
 
