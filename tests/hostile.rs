@@ -111,7 +111,7 @@ fn messages() {
         let records: Vec<Record> = (0..4).map(record).collect();
         let decoded = codec.decode(&records);
         assert_eq!(decoded.rows.num_rows() + decoded.malformed.len(), records.len());
-        Observations::new(&decoded.rows, &case.columns).len() > 0
+        !Observations::new(&decoded.rows, &case.columns).is_empty()
     });
 }
 

@@ -148,7 +148,7 @@ fn a_token_that_is_missing_or_of_the_past_is_named() {
     };
     let said = |config: &str, words: &[&str]| turned_away(secure, &secure.token, &with(config), words);
     said("token_file=none", &["token file none cannot be read", "`sasl.oauthbearer.config`"]);
-    said("token_file=old", &["token file old ended 3600 s ago", "renewed"]);
+    said("token_file=old", &["token file old ended 36", "renewed"]);
     said("token_env=TIDECAST_NO_TOKEN", &["`TIDECAST_NO_TOKEN` is not set"]);
     said("token_file=wrong, lifetime=5m", &["turns us away", "\"sasl.oauthbearer.config\""]);
 }
