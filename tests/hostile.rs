@@ -16,8 +16,9 @@ use tidecast::config::{Format, Limits, Pipeline, TimeUnit};
 use tidecast::forecaster::{Forecaster, Setup};
 use tidecast::io::codec::Codec;
 use tidecast::io::{Partition, Position, Record};
-use tidecast::model::Model;
+use tidecast::model::{Description, Model};
 use tidecast::network::StateKind;
+use tidecast::series::Rules;
 use tidecast::state::{Found, Lineage, Store};
 use tidecast::table::Observations;
 
@@ -207,15 +208,22 @@ fn models() {
             }
         };
         let Ok(model) = Model::from_bytes(&file) else { return false };
-        // What it says of itself is as before: then it forecasts, whatever its numbers are.
-        if let Some(i) = models.iter().position(|sound| sound.description == model.description) {
+        // A pipeline that agrees with what it says of its rows, as the program sees to: then it forecasts.
+        if let Some(case) = cases.iter().find(|case| agree(case, &model)) {
             let levels = if model.errors.is_some() { vec![0.8] } else { vec![] };
             let model = Arc::new(model);
-            let mut forecaster = Forecaster::new(Arc::new(Setup { model, levels, ..setup(&cases[i]) }));
-            forecaster.push(&cases[i].batch(0, &rows));
+            let mut forecaster = Forecaster::new(Arc::new(Setup { model, levels, ..setup(case) }));
+            forecaster.push(&case.batch(0, &rows));
         }
         true
     });
+}
+
+fn agree(case: &Case, model: &Model) -> bool {
+    let Description { rules, targets, covariates, known_ahead, .. } = &model.description;
+    let columns = [&case.columns.targets, &case.columns.covariates, &case.columns.known_ahead];
+    columns == [targets, covariates, known_ahead]
+        && case.rules == Rules { max_gap: case.rules.max_gap, ..rules.clone() }
 }
 
 fn setup(case: &Case) -> Setup {

@@ -4,7 +4,7 @@
 use std::io::{Read, Seek, SeekFrom};
 
 use anyhow::{Context, Result, bail, ensure};
-use arrow::ipc::{Block, MessageHeader, root_as_footer, root_as_message};
+use arrow::ipc::{Block, Field, MessageHeader, Type, root_as_footer, root_as_message};
 
 /// Bytes of what a file says of itself and of each of its batches: a thousand times an ordinary one.
 const SAYS_MAX: u64 = 16 << 20;
@@ -31,15 +31,32 @@ pub fn check(file: &mut (impl Read + Seek)) -> Result<()> {
     let footer = root_as_footer(&footer).ok().context("its footer is damaged")?;
     // We write none, and their reading has more ways to go wrong.
     ensure!(footer.dictionaries().is_none_or(|blocks| blocks.is_empty()), "it has dictionaries");
-    ensure!(footer.schema().is_some(), "it has no schema");
+    let fields = footer.schema().and_then(|schema| schema.fields()).context("it has no columns")?;
+    let mut widths = Vec::new();
+    fields.iter().try_for_each(|field| buffers_of(&field, &mut widths))?;
     for block in footer.recordBatches().into_iter().flatten() {
-        check_batch(file, block, end - 10 - length)?;
+        check_batch(file, block, end - 10 - length, &widths)?;
     }
     Ok(())
 }
 
+/// Bytes of an element of each buffer of a column, in the order of a batch: marks of what is missing, offsets, values.
+fn buffers_of(field: &Field<'_>, widths: &mut Vec<u64>) -> Result<()> {
+    match field.type_type() {
+        // Their values are copied into place, whatever they are.
+        Type::Int | Type::FloatingPoint | Type::Bool | Type::Timestamp => widths.extend([1, 1]),
+        Type::Utf8 | Type::Binary => widths.extend([1, 4, 1]),
+        Type::LargeUtf8 | Type::LargeBinary => widths.extend([1, 8, 1]),
+        Type::List => widths.extend([1, 4]),
+        Type::LargeList => widths.extend([1, 8]),
+        other => bail!("it has a column of type {other:?}, which no table of ours has"),
+    }
+    // The depth of a footer is bounded by its reading.
+    field.children().into_iter().flatten().try_for_each(|child| buffers_of(&child, widths))
+}
+
 /// Whether a batch lies below `end`, and its buffers in the batch.
-fn check_batch(file: &mut (impl Read + Seek), block: &Block, end: u64) -> Result<()> {
+fn check_batch(file: &mut (impl Read + Seek), block: &Block, end: u64, widths: &[u64]) -> Result<()> {
     let of = |number: i64| u64::try_from(number).ok().filter(|number| *number <= end);
     let place = (of(block.offset()), of(i64::from(block.metaDataLength())), of(block.bodyLength()));
     let (Some(offset), Some(says), Some(body)) = place else { bail!("a batch lies outside of it") };
@@ -52,9 +69,19 @@ fn check_batch(file: &mut (impl Read + Seek), block: &Block, end: u64) -> Result
     let message = root_as_message(message.unwrap_or_default()).ok().context("a batch is damaged")?;
     ensure!(message.header_type() == MessageHeader::RecordBatch, "a batch is none");
     let batch = message.header_as_record_batch().context("a batch is none")?;
-    for buffer in batch.buffers().into_iter().flatten() {
-        let last = of(buffer.offset()).zip(of(buffer.length())).map(|(offset, length)| offset + length);
-        ensure!(last.is_some_and(|last| last <= body), "a column lies outside of its batch");
+    let buffers = batch.buffers().context("a batch has no columns")?;
+    ensure!(
+        buffers.len() == widths.len(),
+        "a batch has {} buffers, its columns {}",
+        buffers.len(),
+        widths.len()
+    );
+    for (buffer, width) in buffers.iter().zip(widths) {
+        let place = of(buffer.offset()).zip(of(buffer.length()));
+        ensure!(
+            place.is_some_and(|(from, length)| from + length <= body && from % 8 == 0 && length % width == 0),
+            "a column lies outside of its batch"
+        );
     }
     // A row takes a bit at the least, so more are not there.
     let is_count = |count: i64| of(count).is_some_and(|count| count / 8 <= body);
