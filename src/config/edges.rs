@@ -54,8 +54,15 @@ impl Checks<'_> {
     }
 
     pub(super) fn kafka_sink(&mut self, source: Option<&KafkaSource>, spec: spec::KafkaSink) -> KafkaSink {
+        let mut client = self.client("sink.kafka.client", spec.client);
         let brokers = match (spec.brokers, source) {
-            (None, Some(source)) => source.brokers.clone(),
+            (None, Some(source)) => {
+                // What opens the cluster to the source opens it to the sink.
+                for (property, value) in source.client.iter().filter(|(property, _)| is_key(property)) {
+                    client.entry(property.clone()).or_insert_with(|| value.clone());
+                }
+                source.brokers.clone()
+            }
             (given, _) => {
                 let why = "there is no [source.kafka] to take them from";
                 let text = self.required("sink.kafka.brokers", given, why);
@@ -85,7 +92,7 @@ impl Checks<'_> {
         let mut rejected = spec.rejected.unwrap_or_else(|| REJECTED.to_vec());
         rejected.sort();
         rejected.dedup();
-        KafkaSink { brokers, topic, rejects, rejected, client: self.client("sink.kafka.client", spec.client) }
+        KafkaSink { brokers, topic, rejects, rejected, client }
     }
 
     /// `host:port[,host:port...]` or `embedded`.
@@ -208,6 +215,11 @@ impl Checks<'_> {
             on_change: spec.on_change.unwrap_or_default(),
         }
     }
+}
+
+/// Whether a property is part of how a cluster is opened.
+fn is_key(property: &str) -> bool {
+    ["security.", "sasl.", "ssl.", "enable.ssl."].iter().any(|start| property.starts_with(start))
 }
 
 fn is_broker(piece: &str) -> bool {

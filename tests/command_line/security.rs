@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::*;
 use crate::broker::secure::{PASSWORD, Secure, secure, token};
 
-/// A pipeline between two topics of the cluster with locks, whose source and sink have the same settings.
+/// A pipeline between two topics of the cluster with locks, whose sink is opened as its source is.
 struct Locked {
     place: Place,
     readings: String,
@@ -27,7 +27,6 @@ impl Locked {
             client = {{ {client} }}
             [sink.kafka]
             topic = "{forecasts}"
-            client = {{ {client} }}
             "#
         ));
         fs::write(place.path("password"), format!("{PASSWORD}\n")).unwrap();

@@ -146,6 +146,20 @@ fn client_properties_are_whole_names_and_texts() {
 }
 
 #[test]
+fn a_sink_without_brokers_opens_the_source_s_cluster_as_the_source_does() {
+    let source = "[source.kafka]\nbrokers = \"b\"\ntopic = \"in\"\n\
+                  client = { \"security.protocol\" = \"SSL\", \"ssl.key.pem\" = \"a\", \"fetch.max.bytes\" = 1 }\n";
+    let sink = |more: &str| {
+        loaded(&format!("{source}[sink.kafka]\ntopic = \"out\"\n{more}")).kafka_sink.unwrap().client
+    };
+    let texts = |client: std::collections::BTreeMap<String, String>| format!("{client:?}");
+    assert_eq!(texts(sink("")), r#"{"security.protocol": "SSL", "ssl.key.pem": "a"}"#);
+    let own = "client = { \"ssl.key.pem\" = \"b\" }";
+    assert_eq!(texts(sink(own)), r#"{"security.protocol": "SSL", "ssl.key.pem": "b"}"#);
+    assert_eq!(texts(sink("brokers = \"other\"")), "{}");
+}
+
+#[test]
 fn the_source_of_a_token_is_checked_and_its_file_found_from_the_pipeline() {
     let with =
         |client: &str| format!("[sink.kafka]\nbrokers = \"b\"\ntopic = \"t\"\nclient = {{ {client} }}");
