@@ -15,7 +15,7 @@ use arrow::ipc::reader::FileReader;
 use arrow::ipc::writer::FileWriter;
 use sha2::{Digest, Sha256};
 
-use crate::io::{Partition, Position};
+use crate::io::{Partition, Position, ipc};
 
 /// Version of the file. A reader knows only its own.
 const FORMAT: &str = "2";
@@ -206,7 +206,8 @@ fn read(path: &Path) -> Result<(RecordBatch, HashMap<String, String>)> {
     let damaged = || {
         format!("cannot read the snapshot {}: remove it to rebuild the state from the topic", path.display())
     };
-    let file = File::open(path).with_context(damaged)?;
+    let mut file = File::open(path).with_context(damaged)?;
+    ipc::check(&mut file).with_context(damaged)?;
     let mut reader = FileReader::try_new(BufReader::new(file), None).with_context(damaged)?;
     let metadata = reader.custom_metadata().clone();
     let state = reader.next().ok_or_else(|| anyhow!("it holds no state")).with_context(damaged)?;

@@ -22,6 +22,8 @@ mod mistakes;
 pub mod program;
 mod python;
 mod rejects;
+mod secrets;
+mod security;
 mod stops;
 mod stream;
 mod studies;

@@ -9,6 +9,7 @@ mod embedding;
 mod evaluating;
 mod golden;
 mod harness;
+mod hostile;
 mod kafka;
 mod limits;
 mod models;

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Context, Result, bail};
 use indicatif::ProgressBar;
 
-use super::{inspect, report, stop, training_page};
+use super::{inspect, prepare, report, stop, training_page};
 use crate::cli::Train;
 use crate::config::Pipeline;
 use crate::dataset::{self, Dataset};
@@ -29,7 +29,7 @@ pub async fn train(arguments: Train, quiet: bool) -> Result<()> {
     let read = history(&pipeline, &arguments.data, quiet)?;
     let bar = report::bar(0, "minibatches", quiet);
     let mut epochs = Vec::new();
-    let checkpoint = fs::read(&kept).ok();
+    let checkpoint = prepare::bytes(&kept).ok();
     let mut unkept = false;
     let learned = resume(&pipeline, &read.history, read.summary, checkpoint.as_deref(), |progress| {
         match progress {

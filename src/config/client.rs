@@ -5,7 +5,7 @@ use std::fmt;
 
 /// Properties that the promises of the stream stand on: a pipeline may not set them. Beside each, what it may do
 /// instead, or why.
-pub const RESERVED: [(&str, &str); 14] = [
+pub const RESERVED: [(&str, &str); 15] = [
     ("bootstrap.servers", "use the key \"brokers\""),
     ("metadata.broker.list", "use the key \"brokers\""),
     ("group.id", "use the key \"group\""),
@@ -20,18 +20,91 @@ pub const RESERVED: [(&str, &str); 14] = [
     ("group.instance.id", "use the keys \"instance\" and \"static_member\""),
     ("transactional.id", "use the key \"instance\""),
     ("enable.idempotence", "a retry must not write a second time"),
+    ("enable.sasl.oauthbearer.unsecure.jwt", "tokens come from \"sasl.oauthbearer.config\""),
 ];
 
 /// What stands in place of a secret.
 pub const MASK: &str = "***";
 
-/// Whether the value of a librdkafka property must never be printed. Rather one too many than one too few: a path to a
-/// key is masked as well as the key.
-pub fn is_secret(property: &str) -> bool {
-    const PARTS: [&str; 8] =
-        ["password", "passphrase", "secret", "token", "credential", "key", "sasl.jaas", "oauthbearer"];
-    let property = property.to_lowercase();
-    PARTS.iter().any(|part| property.contains(part))
+/// Properties that may be printed whatever they hold: who and where a client is.
+const NAMES: [&str; 5] =
+    ["client.id", "client.rack", "group.instance.id", "sasl.username", "ssl.ca.location"];
+
+/// Endings of properties that are numbers.
+const NUMBERS: [&str; 6] = [".ms", ".bytes", ".kbytes", ".messages", ".retries", ".max"];
+
+/// Properties that are words of closed sets, and the words; whatever else they hold was meant for another property.
+const WORDED: [&str; 12] = [
+    "acks",
+    "compression.codec",
+    "compression.type",
+    "debug",
+    "enable.ssl.certificate.verification",
+    "group.protocol",
+    "request.required.acks",
+    "sasl.mechanism",
+    "sasl.mechanisms",
+    "sasl.oauthbearer.method",
+    "security.protocol",
+    "ssl.endpoint.identification.algorithm",
+];
+const WORDS: [&str; 46] = [
+    "0",
+    "1",
+    "-1",
+    "all",
+    "true",
+    "false",
+    "none",
+    "gzip",
+    "snappy",
+    "lz4",
+    "zstd",
+    "classic",
+    "consumer",
+    "plain",
+    "scram-sha-256",
+    "scram-sha-512",
+    "oauthbearer",
+    "gssapi",
+    "default",
+    "oidc",
+    "plaintext",
+    "ssl",
+    "sasl_plaintext",
+    "sasl_ssl",
+    "https",
+    "generic",
+    "broker",
+    "topic",
+    "metadata",
+    "feature",
+    "queue",
+    "msg",
+    "protocol",
+    "cgrp",
+    "security",
+    "fetch",
+    "interceptor",
+    "plugin",
+    "admin",
+    "eos",
+    "mock",
+    "assignor",
+    "conf",
+    "telemetry",
+    "acks",
+    "",
+];
+
+/// Whether the value of a librdkafka property must never be printed: it may be a secret, unless the property is known
+/// and the value is of its kind. So neither a mistyped property nor a secret in a wrong place shows one.
+pub fn is_secret(property: &str, value: &str) -> bool {
+    let is_number =
+        || NUMBERS.iter().any(|ending| property.ends_with(ending)) && value.parse::<f64>().is_ok();
+    let is_word = |word: &str| WORDS.contains(&word.trim().to_lowercase().as_str());
+    let is_worded = || WORDED.contains(&property) && value.split(',').all(is_word);
+    !(NAMES.contains(&property) || is_number() || is_worded())
 }
 
 /// Client properties as they may be printed.
@@ -42,7 +115,7 @@ impl<'a> Masked<'a> {
     pub fn iter(&self) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a> {
         self.0
             .iter()
-            .map(|(name, value)| (name.as_str(), if is_secret(name) { MASK } else { value.as_str() }))
+            .map(|(name, value)| (name.as_str(), if is_secret(name, value) { MASK } else { value.as_str() }))
     }
 }
 
@@ -57,14 +130,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn secrets_are_known_by_their_names() {
-        for property in
-            ["sasl.password", "ssl.key.pem", "SASL.OAuthBearer.Client.Secret", "ssl.keystore.password"]
-        {
-            assert!(is_secret(property), "{property}");
+    fn only_what_is_known_to_be_no_secret_is_shown() {
+        for property in [
+            "sasl.password",
+            "ssl.key.pem",
+            "sasl.oauthbearer.client.secret",
+            "sasl.pasword",
+            "fetch.max.bytes",
+        ] {
+            assert!(is_secret(property, "hunter2"), "{property}");
         }
-        for property in ["security.protocol", "sasl.username", "fetch.max.bytes", "ssl.ca.location"] {
-            assert!(!is_secret(property), "{property}");
+        for (property, value) in [
+            ("security.protocol", "SASL_SSL"),
+            ("sasl.username", "me"),
+            ("fetch.max.bytes", "1000"),
+            ("ssl.ca.location", "/etc/ca.pem"),
+            ("debug", "broker, security"),
+        ] {
+            assert!(!is_secret(property, value), "{property}");
         }
+        assert!(is_secret("security.protocol", "hunter2") && is_secret("sasl.password", "1234"));
     }
 }

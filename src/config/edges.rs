@@ -9,6 +9,7 @@ use super::checks::{Checks, DAY, MILLISECOND, SECOND};
 use super::client::RESERVED;
 use super::problems::join;
 use super::spec;
+use super::token::{TOKEN_PROPERTY, TokenSource};
 use super::{Brokers, Commit, KafkaSink, KafkaSource, ParquetSink, ParquetSource, StateStore};
 use crate::series::Refusal;
 
@@ -56,8 +57,15 @@ impl Checks<'_> {
     }
 
     pub(super) fn kafka_sink(&mut self, source: Option<&KafkaSource>, spec: spec::KafkaSink) -> KafkaSink {
+        let mut client = self.client("sink.kafka.client", spec.client);
         let brokers = match (spec.brokers, source) {
-            (None, Some(source)) => source.brokers.clone(),
+            (None, Some(source)) => {
+                // What opens the cluster to the source opens it to the sink.
+                for (property, value) in source.client.iter().filter(|(property, _)| is_key(property)) {
+                    client.entry(property.clone()).or_insert_with(|| value.clone());
+                }
+                source.brokers.clone()
+            }
             (given, _) => {
                 let why = "there is no [source.kafka] to take them from";
                 let text = self.required("sink.kafka.brokers", given, why);
@@ -87,7 +95,7 @@ impl Checks<'_> {
         let mut rejected = spec.rejected.unwrap_or_else(|| REJECTED.to_vec());
         rejected.sort();
         rejected.dedup();
-        KafkaSink { brokers, topic, rejects, rejected, client: self.client("sink.kafka.client", spec.client) }
+        KafkaSink { brokers, topic, rejects, rejected, client }
     }
 
     /// `host:port[,host:port...]` or `embedded`.
@@ -106,13 +114,40 @@ impl Checks<'_> {
     fn client(&mut self, path: &str, spec: spec::Client) -> BTreeMap<String, String> {
         let mut client = BTreeMap::new();
         self.flatten(path, "", spec, &mut client);
-        for property in client.keys() {
+        for (property, value) in &client {
             let place = format!("{path}.{property}");
+            if value.contains('\0') {
+                self.problems.value(&place, "holds a character of code 0, which librdkafka does not take");
+            }
             if let Some((_, instead)) = RESERVED.iter().find(|(reserved, _)| reserved == property) {
                 self.problems.value(&place, format!("is not for a pipeline to set: {instead}"));
             }
         }
+        self.token(path, &mut client);
         client
+    }
+
+    /// Where the token of OAUTHBEARER comes from, the path of a file taken from the pipeline's folder.
+    fn token(&mut self, path: &str, client: &mut BTreeMap<String, String>) {
+        let is = |property: &str, value: &str| {
+            client.get(property).is_some_and(|given| given.eq_ignore_ascii_case(value))
+        };
+        if is("sasl.oauthbearer.method", "oidc") {
+            let text = "cannot be `oidc`, which is not built in: let a helper fetch the token into a file";
+            self.problems.value(&format!("{path}.sasl.oauthbearer.method"), text);
+        }
+        let wants = is("sasl.mechanism", "OAUTHBEARER") || is("sasl.mechanisms", "OAUTHBEARER");
+        match client.get_mut(TOKEN_PROPERTY) {
+            Some(given) => match TokenSource::parse(given) {
+                Ok(source) => *given = source.under(self.folder).to_string(),
+                Err(why) => self.problems.value(&format!("{path}.{TOKEN_PROPERTY}"), why),
+            },
+            None if wants => self.problems.missing(
+                &format!("{path}.{TOKEN_PROPERTY}"),
+                "where the token comes from, such as \"token_file=PATH\"",
+            ),
+            None => {}
+        }
     }
 
     /// `{sasl: {mechanism: x}}` as `sasl.mechanism: x`.
@@ -195,6 +230,11 @@ impl Checks<'_> {
 /// The name of this machine, or of this container.
 fn host() -> String {
     gethostname::gethostname().to_string_lossy().into_owned()
+}
+
+/// Whether a property is part of how a cluster is opened.
+fn is_key(property: &str) -> bool {
+    ["security.", "sasl.", "ssl.", "enable.ssl."].iter().any(|start| property.starts_with(start))
 }
 
 fn is_broker(piece: &str) -> bool {

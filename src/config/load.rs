@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::path::Path;
 
-use super::env::Env;
+use super::env::{Env, Outside};
 use super::parse::parse;
 use super::resolve::resolve;
 use super::{ConfigError, Pipeline};
@@ -35,9 +35,11 @@ impl Pipeline {
         }
     }
 
-    /// The pipeline that `text`, said to be that of `file`, describes. Touches no file.
+    /// The pipeline that `text`, said to be that of `file`, describes. Touches no file but
+    /// those it takes values from.
     pub fn from_text(file: &Path, text: &str, env: &Env<'_>) -> Result<Self, ConfigError> {
-        match parse(text, env) {
+        let outside = Outside { env, folder: file.parent().unwrap_or(Path::new("")) };
+        match parse(text, &outside) {
             Ok((spec, problems)) => resolve(file, spec, problems),
             Err(problems) => Err(problems.into_error(file)),
         }

@@ -7,6 +7,7 @@
 //! - `plan`     the pipeline as text again, and which of its keys shape the state
 //! - `limits`   what a pipeline may take up, with the reasons
 //! - `client`   librdkafka's properties: what is ours, what is never printed
+//! - `token`    where the token of OAUTHBEARER comes from
 //!
 //! Nothing here opens a connection or looks at data: that is for `check` to do with the result.
 
@@ -24,6 +25,7 @@ mod problems;
 mod recipe;
 mod resolve;
 mod spec;
+mod token;
 mod unknown;
 
 pub use client::{MASK, Masked, RESERVED, is_secret};
@@ -32,3 +34,4 @@ pub use env::Env;
 pub use limits::{Limits, Share};
 pub use pipeline::*;
 pub use problems::{ConfigError, Problem};
+pub use token::{TOKEN_PROPERTY, TokenFrom, TokenSource};

@@ -7,13 +7,13 @@ use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, Deserializer};
 
-use super::env::{Env, substitute};
+use super::env::Outside;
 use super::problems::{Lines, Problems, join};
 use super::spec::Spec;
 use super::unknown::{is_table, nearest, remove_unknown};
 
 /// What could be read of `text`, and what was wrong with the rest; only problems where it is not TOML.
-pub(super) fn parse(text: &str, env: &Env<'_>) -> Result<(Spec, Problems), Problems> {
+pub(super) fn parse(text: &str, outside: &Outside<'_>) -> Result<(Spec, Problems), Problems> {
     let (root, errors) = DeTable::parse_recoverable(text);
     let mut lines = Lines::new(text);
     if !errors.is_empty() {
@@ -29,7 +29,7 @@ pub(super) fn parse(text: &str, env: &Env<'_>) -> Result<(Spec, Problems), Probl
     let mut root = root.into_inner();
     lines.learn(&root, "");
     let mut problems = Problems::new(lines);
-    substitute(&mut root, "", env, &mut problems);
+    outside.substitute(&mut root, "", &mut problems);
     remove_unknown(&mut root, &mut problems);
     let spec = typed(root, span, &mut problems);
     Ok((spec, problems))

@@ -50,11 +50,20 @@ pub(super) struct Problems {
     found: Vec<Problem>,
     /// Places already complained about: what is missing below them is no news.
     bad: BTreeSet<String>,
+    /// Place, value that came from outside, and what stands for it in the file.
+    hidden: Vec<(String, String, String)>,
 }
 
 impl Problems {
     pub fn new(lines: Lines) -> Self {
-        Self { lines, found: Vec::new(), bad: BTreeSet::new() }
+        Self { lines, found: Vec::new(), bad: BTreeSet::new(), hidden: Vec::new() }
+    }
+
+    /// From here on what is said of `path` shows `written`, as the file does, in the place of `value`.
+    pub fn hide(&mut self, path: &str, value: &str, written: &str) {
+        if !value.is_empty() {
+            self.hidden.push((path.to_string(), value.to_string(), written.to_string()));
+        }
     }
 
     /// Complains about the value at `path`: `"every" in [grid] TEXT`.
@@ -66,6 +75,8 @@ impl Problems {
     /// Complains in free words about the place `path`. One complaint a place: the second follows from the first.
     pub fn at(&mut self, path: &str, text: String) {
         let line = self.lines.of(path);
+        let hidden = self.hidden.iter().filter(|(place, ..)| place.starts_with(path));
+        let text = hidden.fold(text, |text, (_, value, written)| text.replace(value, written));
         if self.bad.insert(path.to_string()) {
             self.push(line, &text);
         }

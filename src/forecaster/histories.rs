@@ -135,6 +135,15 @@ impl Histories {
         self.keep
     }
 
+    /// Numbers that a row brings of what is known ahead, if it brings any.
+    pub fn ahead(&self) -> usize {
+        self.columns.known_ahead.len() * self.horizon
+    }
+
+    pub fn holds(&self, id: &str) -> bool {
+        self.index.contains_key(id)
+    }
+
     pub fn all(&self) -> &[History] {
         &self.histories
     }

@@ -12,6 +12,7 @@ mod jobs;
 mod predictor;
 mod silence;
 mod snapshot;
+mod sound;
 
 use std::sync::Arc;
 

@@ -20,7 +20,7 @@ use arrow::array::{
 };
 use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema};
 
-use super::{Carried, Histories, History, Target};
+use super::{Carried, Histories, History, Target, sound};
 use crate::network::memory::{Memory, MemoryState};
 use crate::series::{Candidate, Cell, OpenStep, Running, Steps, Track, Window};
 use crate::table::Columns;
@@ -187,6 +187,9 @@ pub fn into(
         let numbers = histories.memory().map_or(0, Memory::numbers);
         let torn = |Torn(part)| RestoreError::Row { id: series.value(row).to_owned(), part };
         let mut states = read(cursors, columns, numbers, &mut history).map_err(torn)?;
+        if let Some(part) = sound::contradiction(&history, histories) {
+            return Err(torn(Torn(part)));
+        }
         if let Some(carried) = &mut carried {
             for target in 0..columns.targets.len() {
                 let numbers = states.reals(carried.numbers()).map_err(torn)?;
@@ -269,7 +272,7 @@ fn read(
         let (last, length) = (windows.whole()?, windows.count()?);
         let marks = windows.wholes(length.div_ceil(64))?;
         let observed = (0..length).map(|i| marks[i / 64] >> (i % 64) & 1 == 1).collect();
-        let count = windows.whole()? as u64;
+        let count = windows.count()? as u64;
         let [mean, squares, low, high] = [windows.real()?, windows.real()?, windows.real()?, windows.real()?];
         let running = Running { count, mean, squares, low, high };
         let window = Window::restored(last, windows.reals(length)?, observed);

@@ -4,6 +4,7 @@
 //! - `kafka/`    the consumer, the producer, and a broker inside the process (the only place that knows rdkafka)
 //! - `parquet/`  reading and writing files (with `dataset`, the only places that know polars)
 //! - `codec/`    messages to rows and forecasts to messages
+//! - `ipc`      whether an Arrow file of unknown origin is of one piece
 //! - `ndjson`    forecasts as lines on standard output
 //! - `memory`    a source and a sink for tests
 //!
@@ -22,6 +23,7 @@ use crate::series::Refusal;
 use crate::table::positions;
 
 pub mod codec;
+pub mod ipc;
 pub mod kafka;
 pub mod memory;
 pub mod ndjson;

@@ -23,7 +23,7 @@ impl Cell {
             Aggregate::Min | Aggregate::Max | Aggregate::Last => {}
         }
         self.latest = if first { time } else { self.latest.max(time) };
-        self.count += 1;
+        self.count = self.count.saturating_add(1);
     }
 
     /// The step's value, NaN when nothing was observed.

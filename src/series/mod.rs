@@ -17,7 +17,9 @@ pub use grid::Grid;
 pub use inputs::{Calendar, InputSpec, Reading, WindowView};
 pub use refusal::{Refusal, Tally};
 pub use scale::{Moments, Running, Scale, Scaling, moments};
-pub use steps::{Candidate, ClosedStep, OpenStep, Outcome, Row, Steps, Verdict};
+pub use steps::{
+    Candidate, ClosedStep, OpenStep, Outcome, REMEMBERED_TIMES, Row, Steps, TIMES_PER_STEP, Verdict,
+};
 pub use track::Track;
 pub use window::Window;
 

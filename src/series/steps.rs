@@ -105,7 +105,7 @@ impl OpenStep {
     }
 
     fn add(&mut self, rules: &Rules, row: Row<'_>) {
-        self.rows += 1;
+        self.rows = self.rows.saturating_add(1);
         if self.times.len() < TIMES_PER_STEP {
             self.times.push(row.time);
         }

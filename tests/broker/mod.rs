@@ -6,6 +6,7 @@
 //! A test that needs a real one asks for [`real`] and returns when there is none, which is said on standard error;
 //! `TIDECAST_REQUIRE_BROKER=1` makes that a failure.
 
+pub mod secure;
 pub mod server;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -120,7 +121,17 @@ pub fn produce<'a>(
     partition: Option<i32>,
     messages: impl IntoIterator<Item = (&'a str, &'a str)>,
 ) {
-    let mut config = client(&any());
+    produce_at(&any(), topic, partition, messages);
+}
+
+/// The same to a topic of another broker.
+pub fn produce_at<'a>(
+    address: &str,
+    topic: &str,
+    partition: Option<i32>,
+    messages: impl IntoIterator<Item = (&'a str, &'a str)>,
+) {
+    let mut config = client(address);
     config.set("partitioner", "murmur2_random").set("linger.ms", "1");
     let producer: BaseProducer = config.create().expect("a producer");
     for (key, value) in messages {

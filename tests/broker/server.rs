@@ -12,15 +12,15 @@ use std::time::{Duration, Instant};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
-type Result<T> = std::result::Result<T, Box<dyn Error>>;
+pub(super) type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 /// A broker is up within seconds on a machine at rest; the tests of others may run at the same time.
-const START_TIMEOUT: Duration = Duration::from_secs(120);
+pub(super) const START_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Runs the command it is given, says its number, and waits until its own standard input closes, which is when the tests
 /// end, however they end; then kills it and removes the folder named first. (A background job of a shell does not hold the
 /// shell's input open.)
-const WATCH: &str = r#"folder=$1; shift; "$@" >>"$folder/log" 2>&1 & child=$!; echo $child; cat >/dev/null; kill -9 $child; wait $child; rm -rf "$folder""#;
+pub(super) const WATCH: &str = r#"folder=$1; shift; "$@" >>"$folder/log" 2>&1 & child=$!; echo $child; cat >/dev/null; kill -9 $child; wait $child; rm -rf "$folder""#;
 
 /// A node of a cluster: a process that is broker and controller.
 pub struct Node {
@@ -133,14 +133,14 @@ impl Drop for Node {
     }
 }
 
-fn is_up(address: &str) -> bool {
+pub(super) fn is_up(address: &str) -> bool {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", address);
     let consumer: BaseConsumer = config.create().expect("a client");
     consumer.fetch_metadata(None, Duration::from_secs(1)).is_ok_and(|metadata| !metadata.brokers().is_empty())
 }
 
-fn java(jars: &Path) -> Command {
+pub(super) fn java(jars: &Path) -> Command {
     let mut java = Command::new("java");
     // Small and quick to start, for minutes of little load.
     java.args(["-Xms64m", "-Xmx384m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]);
@@ -204,7 +204,7 @@ log.retention.check.interval.ms=500
 }
 
 /// The folder with Kafka's jars: fetched once, and again when `pom.xml` changes.
-fn jars() -> Result<PathBuf> {
+pub(super) fn jars() -> Result<PathBuf> {
     let home = Path::new(env!("CARGO_TARGET_TMPDIR")).join("kafka");
     fs::create_dir_all(&home)?;
     // Two test processes at once: the second waits and finds the work done.

@@ -147,6 +147,46 @@ fn client_properties_are_whole_names_and_texts() {
 }
 
 #[test]
+fn a_sink_without_brokers_opens_the_source_s_cluster_as_the_source_does() {
+    let source = "[source.kafka]\nbrokers = \"b\"\ntopic = \"in\"\n\
+                  client = { \"security.protocol\" = \"SSL\", \"ssl.key.pem\" = \"a\", \"fetch.max.bytes\" = 1 }\n";
+    let sink = |more: &str| {
+        loaded(&format!("{source}[sink.kafka]\ntopic = \"out\"\n{more}")).kafka_sink.unwrap().client
+    };
+    let texts = |client: std::collections::BTreeMap<String, String>| format!("{client:?}");
+    assert_eq!(texts(sink("")), r#"{"security.protocol": "SSL", "ssl.key.pem": "a"}"#);
+    let own = "client = { \"ssl.key.pem\" = \"b\" }";
+    assert_eq!(texts(sink(own)), r#"{"security.protocol": "SSL", "ssl.key.pem": "b"}"#);
+    assert_eq!(texts(sink("brokers = \"other\"")), "{}");
+}
+
+#[test]
+fn the_source_of_a_token_is_checked_and_its_file_found_from_the_pipeline() {
+    let with =
+        |client: &str| format!("[sink.kafka]\nbrokers = \"b\"\ntopic = \"t\"\nclient = {{ {client} }}");
+    let mechanism = r#""sasl.mechanism" = "oauthbearer""#;
+    let token = r#""sasl.oauthbearer.config" = "token_file=run/token""#;
+    let client = loaded(&with(&format!("{mechanism}, {token}"))).kafka_sink.unwrap().client;
+    assert_eq!(client["sasl.oauthbearer.config"], "token_file=/p/run/token");
+    refused_addition(
+        &with(mechanism),
+        &[
+            "11: missing key \"sasl.oauthbearer.config\" in [sink.kafka.client]: where the token comes from, such as \"token_file=PATH\"",
+        ],
+    );
+    let oidc = r#""sasl.oauthbearer.method" = "oidc", "sasl.oauthbearer.config" = "scope=x""#;
+    refused_addition(
+        &with(oidc),
+        &[
+            "11: \"sasl.oauthbearer.config\" in [sink.kafka.client] must be \"token_file=PATH\" or \"token_env=NAME\", and, for a \
+             token without an end of its own, \", lifetime=5m\" behind it",
+            "11: \"sasl.oauthbearer.method\" in [sink.kafka.client] cannot be `oidc`, which is not built in: let a helper fetch the \
+             token into a file",
+        ],
+    );
+}
+
+#[test]
 fn secrets_are_never_printed() {
     let pipeline = loaded(SECRETIVE);
     for printed in [format!("{pipeline:?}"), format!("{pipeline:#?}"), pipeline.plan()] {
@@ -165,6 +205,9 @@ fn secrets_are_never_printed() {
         "[source]\nkafka = \"hunter2\"",
         "[source.kafka]\n\"sasl.password\" = \"hunter2\"",
         "[source.kafka]\ngroup = { password = \"hunter2\" }",
+        "[source.kafka]\nformat = \"${PASSWORD}\"",
+        "[source.kafka]\nbrokers = \"b ${PASSWORD}\"\ntopic = \"${PASSWORD} ${PASSWORD}\"",
+        "[source.kafka]\nbrokers = \"b\"\ntopic = \"in\"\ncommit = { every = \"${PASSWORD}\" }",
     ];
     for wrong in wrong {
         let error = load(&format!("{LEAST}{wrong}")).unwrap_err();
@@ -179,7 +222,7 @@ levels = [0.5]
 [source.kafka]
 brokers = "embedded"
 topic = "in"
-client = { "debug" = "$${X}", "linger.ms" = 5 }
+client = { "client.id" = "$${X}", "linger.ms" = 5 }
 [source.parquet]
 path = "a"
 [sink.kafka]
@@ -202,7 +245,7 @@ clip = 2
     let again = load(&plan).unwrap_or_else(|error| panic!("{error}\n{plan}"));
     assert_eq!(again.plan(), plan);
     assert!(plan.contains("rejected = [\"malformed\", \"late\"]\nclient = {"), "{plan}");
-    assert!(plan.contains("client = { \"debug\" = \"$${X}\", \"linger.ms\" = \"5\" }"), "{plan}");
+    assert!(plan.contains("client = { \"client.id\" = \"$${X}\", \"linger.ms\" = \"5\" }"), "{plan}");
     assert!(plan.contains("every = \"1m 30s\"\non_change = \"fail\"\n"), "{plan}");
     assert!(plan.contains("clip = 2.0\n"), "{plan}");
     assert!(plan.contains("rejects = \"0.25%\" # more than 25 of 10000 rows stop the pipeline\n"), "{plan}");

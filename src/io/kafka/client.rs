@@ -4,21 +4,26 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use rdkafka::ClientContext;
+use rdkafka::client::OAuthToken;
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::metadata::Metadata;
 use rdkafka::types::RDKafkaRespErr;
 
-use super::Embedded;
-use crate::config::{Brokers, KafkaSink, KafkaSource};
+use super::oauth::{self, Native};
+use super::{Embedded, hidden, refusal};
+use crate::config::{Brokers, KafkaSink, KafkaSource, TOKEN_PROPERTY};
 
 /// A broker that is there answers within milliseconds; one that resolves but drops packets must not hold up the error
 /// for longer than a person waits.
 const METADATA_TIMEOUT: Duration = Duration::from_secs(6);
+/// Of the first question; doubled with each, so that a far broker, too, is waited for long enough.
+const FIRST_PATIENCE: Duration = Duration::from_millis(400);
 
 /// What we set ourselves because a promise stands on it: giving it in `client` is an error, not a silent override.
 const OURS: [&str; 7] = [
@@ -50,6 +55,7 @@ impl Cluster {
         if let Some(name) = properties.keys().find(|name| OURS.contains(&name.as_str())) {
             bail!("client property `{name}` cannot be set: what a pipeline promises stands on it");
         }
+        hidden::hide(properties);
         let (bootstrap, embedded) = match (brokers, embedded) {
             (Brokers::At(address), _) => (address.clone(), None),
             (Brokers::Embedded, Some(embedded)) => (embedded.bootstrap_servers(), Some(embedded.clone())),
@@ -69,10 +75,14 @@ impl Cluster {
     pub(super) fn client<C, T>(&self, settings: &[(&str, &str)], context: C) -> Result<T>
     where
         C: ClientContext,
-        T: FromClientConfigAndContext<C>,
+        T: FromClientConfigAndContext<C> + Native,
     {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", &self.bootstrap).set("client.id", "tidecast");
+        if self.is("security.protocol", &["ssl", "sasl_ssl"]) {
+            // The OpenSSL that is built in looks where it was built; this looks where systems keep their authorities.
+            config.set("ssl.ca.location", "probe");
+        }
         for (name, value) in settings {
             config.set(*name, *value);
         }
@@ -84,11 +94,25 @@ impl Cluster {
             true => RDKafkaLogLevel::Debug,
             false => RDKafkaLogLevel::Info,
         });
-        config.create_with_context(context).map_err(|error| match error {
+        let client: T = config.create_with_context(context).map_err(|error| match error {
             // Its own text would print the value, which may be a password.
-            KafkaError::ClientConfig(_, reason, name, _) => anyhow!("client property `{name}`: {reason}"),
-            other => anyhow!(other).context("the kafka client refuses its settings (see `client`)"),
-        })
+            KafkaError::ClientConfig(_, reason, name, _) => {
+                anyhow!("client property `{name}`: {}", hidden::masked(&reason))
+            }
+            other => anyhow!(
+                "the kafka client refuses its settings (see `client`): {}",
+                refusal::explained(&hidden::masked(&other.to_string()))
+            ),
+        })?;
+        if self.is("sasl.mechanism", &["oauthbearer"]) || self.is("sasl.mechanisms", &["oauthbearer"]) {
+            oauth::give(&client, self.property(TOKEN_PROPERTY))?;
+        }
+        Ok(client)
+    }
+
+    /// Whether a property is one of these words, which librdkafka compares without case.
+    fn is(&self, property: &str, words: &[&str]) -> bool {
+        self.property(property).is_some_and(|value| words.iter().any(|word| value.eq_ignore_ascii_case(word)))
     }
 
     pub(super) fn embedded(&self) -> Option<&Embedded> {
@@ -136,12 +160,11 @@ struct Asker<'a> {
 impl<'a> Asker<'a> {
     fn new(cluster: &'a Cluster) -> Result<Self> {
         let settings = [("allow.auto.create.topics", "false")];
-        Ok(Self { cluster, consumer: cluster.client(&settings, Logged::default())? })
+        Ok(Self { cluster, consumer: cluster.client(&settings, Logged::quiet())? })
     }
 
     fn partitions(&self, topic: &str) -> Result<Option<i32>> {
-        let metadata = self.consumer.fetch_metadata(Some(topic), METADATA_TIMEOUT);
-        let metadata = metadata.map_err(|error| self.unreachable(error))?;
+        let metadata = self.metadata(topic)?;
         let found = metadata.topics().iter().find(|found| found.name() == topic);
         let found =
             found.with_context(|| format!("{} answered about another topic", self.cluster.bootstrap))?;
@@ -155,27 +178,45 @@ impl<'a> Asker<'a> {
                 RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART
                 | RDKafkaRespErr::RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC,
             ) => Ok(None),
+            Some(RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED) => {
+                bail!("topic `{topic}` at {}: {}", self.cluster.bootstrap, refusal::NO_RIGHT)
+            }
             Some(other) => {
                 bail!("topic `{topic}` at {}: {}", self.cluster.bootstrap, RDKafkaErrorCode::from(other))
             }
         }
     }
 
-    fn unreachable(&self, error: KafkaError) -> anyhow::Error {
-        // The reason is in the log, which is served by polling.
-        for _ in 0..20 {
-            if self.consumer.context().last_failure().is_some() {
-                break;
+    /// Asks with ever more patience: a client goes on trying what cannot succeed, and its reasons are only served
+    /// between the questions.
+    fn metadata(&self, topic: &str) -> Result<Metadata> {
+        let deadline = Instant::now() + METADATA_TIMEOUT;
+        let mut patience = FIRST_PATIENCE;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let error = match self.consumer.fetch_metadata(Some(topic), patience.min(left)) {
+                Ok(metadata) => return Ok(metadata),
+                Err(error) => error,
+            };
+            for _ in 0..20 {
+                self.consumer.poll(Duration::from_millis(5));
             }
-            self.consumer.poll(Duration::from_millis(5));
+            let log = self.consumer.context();
+            let address = &self.cluster.bootstrap;
+            if let Some(reason) = log.refusal() {
+                bail!("kafka at {address} turns us away: {}", refusal::explained(&reason));
+            }
+            patience *= 2;
+            if deadline <= Instant::now() {
+                let reason = log.last_failure().unwrap_or_else(|| error.to_string());
+                bail!(
+                    "no kafka broker answers at {address} within {} s ({}); check that it runs, that `brokers` is its \
+                     address as seen from here, and that `client` has the security settings it wants",
+                    METADATA_TIMEOUT.as_secs(),
+                    refusal::explained(&reason),
+                );
+            }
         }
-        let reason = self.consumer.context().last_failure().unwrap_or_else(|| error.to_string());
-        anyhow!(
-            "no kafka broker answers at {} within {} s ({reason}); check that it runs, that `brokers` is its address \
-             as seen from here, and that `client` has the security settings it wants",
-            self.cluster.bootstrap,
-            METADATA_TIMEOUT.as_secs(),
-        )
     }
 
     fn missing(&self, topic: &str) -> anyhow::Error {
@@ -245,43 +286,77 @@ pub fn check(source: Option<&KafkaSource>, sink: Option<&KafkaSink>) -> Result<R
 #[derive(Default)]
 pub(super) struct Logged {
     last_failure: Mutex<Option<String>>,
+    refusal: Mutex<Option<String>>,
+    /// What fails is told in an error, so that its lines are for the curious.
+    is_quiet: bool,
 }
 
 impl Logged {
+    fn quiet() -> Self {
+        Self { is_quiet: true, ..Self::default() }
+    }
+
     pub(super) fn last_failure(&self) -> Option<String> {
         self.last_failure.lock().expect("no holder panics").clone()
     }
 
+    /// Why the cluster turned us away, which trying again does not change. To be asked at the start: later it may be a
+    /// handshake that a restarting broker broke off.
+    pub(super) fn refusal(&self) -> Option<String> {
+        self.refusal.lock().expect("no holder panics").clone()
+    }
+
     fn keep(&self, reason: &str) {
-        *self.last_failure.lock().expect("no holder panics") = Some(reason.to_string());
+        let mut last = self.last_failure.lock().expect("no holder panics");
+        // To one that asks, what names a setting says more than what follows from it.
+        let says_more = |last: &String| refusal::is_known(last) && !refusal::is_known(reason);
+        if !(self.is_quiet && last.as_ref().is_some_and(says_more)) {
+            *last = Some(reason.to_string());
+        }
     }
 }
 
 impl ClientContext for Logged {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, config: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
+        oauth::token(config)
+    }
+
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        use RDKafkaLogLevel::*;
+        let line = hidden::masked(line);
+        // "[thrd:name]: name: what happened": the thread is of no use to anyone else.
+        let reason = line.rsplit_once("]: ").map_or(&*line, |(_, rest)| rest);
         match level {
-            RDKafkaLogLevel::Emerg
-            | RDKafkaLogLevel::Alert
-            | RDKafkaLogLevel::Critical
-            | RDKafkaLogLevel::Error => {
-                // "[thrd:name]: name: what happened": the thread is of no use to anyone else.
-                self.keep(line.rsplit_once("]: ").map_or(line, |(_, rest)| rest));
+            Emerg | Alert | Critical | Error => self.keep(reason),
+            // A broker that hangs up is no error to the client, which tries again; to one that asks it may be the reason.
+            Warning | Notice | Info if self.is_quiet && facility == "FAIL" => self.keep(reason),
+            _ => {}
+        }
+        match level {
+            Emerg | Alert | Critical | Error | Warning if !self.is_quiet => {
                 tracing::warn!(target: "tidecast::kafka", "{facility} {line}");
             }
-            RDKafkaLogLevel::Warning => tracing::warn!(target: "tidecast::kafka", "{facility} {line}"),
-            RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => {
-                tracing::info!(target: "tidecast::kafka", "{facility} {line}");
-            }
-            RDKafkaLogLevel::Debug => tracing::debug!(target: "tidecast::kafka", "{facility} {line}"),
+            Debug => tracing::debug!(target: "tidecast::kafka", "{facility} {line}"),
+            _ => tracing::info!(target: "tidecast::kafka", "{facility} {line}"),
         }
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        // The end of a partition is news, not a failure.
-        if error.rdkafka_error_code() != Some(RDKafkaErrorCode::PartitionEOF) {
-            self.keep(reason);
-            tracing::debug!(target: "tidecast::kafka", "{error}: {reason}");
+        let reason = &hidden::masked(reason);
+        match error.rdkafka_error_code() {
+            // The end of a partition is news, not a failure.
+            Some(RDKafkaErrorCode::PartitionEOF) => return,
+            // That all are down follows from what was said of each.
+            Some(RDKafkaErrorCode::AllBrokersDown) if self.last_failure().is_some() => {}
+            Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SSL) => {
+                *self.refusal.lock().expect("no holder panics") = Some(reason.to_string());
+                self.keep(reason);
+            }
+            _ => self.keep(reason),
         }
+        tracing::debug!(target: "tidecast::kafka", "{error}: {reason}");
     }
 }
 

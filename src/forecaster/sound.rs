@@ -1,0 +1,63 @@
+//! Whether the state of an id could have come of rows. A snapshot is a file like any other: what it says is held against
+//! what every state keeps to, so that no number in it can break the line later.
+
+use super::{Histories, History};
+use crate::series::{REMEMBERED_TIMES, TIMES_PER_STEP};
+
+/// No step lies farther from the epoch: times are microseconds in 64 bits, and a step has a thousand of them at the least; twice that, so that rounding does not matter.
+/// Differences of steps fit 64 bits with room to spare.
+const STEP_MAX: i64 = i64::MAX / 500;
+
+/// The part of the state that contradicts itself or another, if one does. `histories` are those that it is to join.
+pub fn contradiction(history: &History, histories: &Histories) -> Option<&'static str> {
+    let History { id, steps, targets, covariates, .. } = history;
+    let is_step = |step: i64| (-STEP_MAX..=STEP_MAX).contains(&step);
+    // Before the first accepted row nothing has closed.
+    let has_begun = steps.newest.is_some();
+    let has_closed = |step: i64| has_begun && is_step(step) && step < steps.frontier;
+    let ahead = histories.ahead();
+    let is_ahead = |values: &[f64]| values.is_empty() || values.len() == ahead;
+    if histories.holds(id) {
+        return Some("series");
+    }
+    if !is_step(steps.frontier) {
+        return Some("frontier");
+    }
+    if steps.accepted.len() > REMEMBERED_TIMES {
+        return Some("accepted");
+    }
+    if steps.candidate.as_ref().is_some_and(|candidate| !is_ahead(&candidate.ahead)) {
+        return Some("candidate");
+    }
+    let rises = steps.open.iter().zip(steps.open.iter().skip(1)).all(|(a, b)| a.step < b.step);
+    let is_open = steps.open.iter().all(|open| {
+        let is_step = is_step(open.step) && open.step >= steps.frontier;
+        is_step && open.times.len() <= TIMES_PER_STEP && is_ahead(&open.ahead)
+    });
+    if !rises || !is_open || !(has_begun || steps.open.is_empty()) {
+        return Some("open");
+    }
+    for target in targets {
+        let (window, memory) = (&target.window, &target.memory);
+        let values = window.tail(window.len()).map_or(&[][..], |(values, _)| values);
+        // As many readings as microseconds are more than there can be.
+        let is_counted = target.running.count <= i64::MAX as u64;
+        let is_window = values.is_empty() || has_closed(window.last);
+        if !is_window || !is_counted || values.iter().any(|value| !value.is_finite()) {
+            return Some("windows");
+        }
+        // A memory follows the window from its first value on, and outlives it.
+        let follows = match memory.last {
+            Some((step, _)) => has_closed(step) && (values.is_empty() || step == window.last),
+            None => values.is_empty() || histories.memory().is_none(),
+        };
+        if !follows {
+            return Some("memory");
+        }
+    }
+    let is_track = |last: i64, length: usize| length == 0 || has_closed(last);
+    if !covariates.iter().all(|track| is_track(track.last, track.tail(usize::MAX).len())) {
+        return Some("tracks");
+    }
+    None
+}

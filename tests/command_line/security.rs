@@ -1,0 +1,173 @@
+//! Clusters with locks: TLS, passwords and tokens that open them, and what is said where they do not.
+
+use std::time::{Duration, Instant};
+
+use super::*;
+use crate::broker::secure::{PASSWORD, Secure, secure, token};
+
+/// A pipeline between two topics of the cluster with locks, whose sink is opened as its source is.
+struct Locked {
+    place: Place,
+    readings: String,
+    forecasts: String,
+}
+
+impl Locked {
+    fn new(secure: &Secure, brokers: &str, client: &str) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let topic = |name| runtime.block_on(secure.topic(name));
+        let (readings, forecasts) = (topic("readings"), topic("forecasts"));
+        let group = broker::unique("group");
+        let place = Place::new(&format!(
+            r#"
+            [source.kafka]
+            brokers = "{brokers}"
+            topic = "{readings}"
+            group = "{group}"
+            client = {{ {client} }}
+            [sink.kafka]
+            topic = "{forecasts}"
+            "#
+        ));
+        fs::write(place.path("password"), format!("{PASSWORD}\n")).unwrap();
+        fs::write(place.path("wrong"), "not-the-password").unwrap();
+        fs::write(place.path("token"), token(true)).unwrap();
+        fs::write(place.path("old"), token(false)).unwrap();
+        Self { place, readings, forecasts }
+    }
+}
+
+/// Settings for a listener with TLS: the authority, and what else.
+fn tls(secure: &Secure, more: &str) -> String {
+    let authority = secure.authority.display();
+    format!(r#""security.protocol" = "SASL_SSL", "ssl.ca.location" = "{authority}", {more}"#)
+}
+
+fn login(mechanism: &str, user: &str, password: &str) -> String {
+    format!(r#""sasl.mechanism" = "{mechanism}", "sasl.username" = "{user}", "sasl.password" = "{password}""#)
+}
+
+const TOKEN: &str = r#""sasl.mechanism" = "OAUTHBEARER", "sasl.oauthbearer.config" = "token_file=token""#;
+
+#[test]
+fn the_right_password_or_token_opens_a_cluster() {
+    let Some(secure) = secure() else { return };
+    let file = "${file:password}";
+    let settings = [
+        (&secure.password, tls(secure, &login("SCRAM-SHA-512", "tide", file))),
+        (&secure.password, tls(secure, &login("SCRAM-SHA-256", "tide", file))),
+        (&secure.password, tls(secure, &login("PLAIN", "tide", file))),
+        (&secure.token, tls(secure, TOKEN)),
+    ];
+    let running: Vec<(Locked, Running)> = settings
+        .into_iter()
+        .map(|(brokers, client)| {
+            // Its log at its most talkative, to be looked through for the password.
+            let locked = Locked::new(secure, brokers, &format!("{client}, \"debug\" = \"all\""));
+            let messages: Vec<String> = readings(&["a"], 0..6).iter().map(message).collect();
+            let messages = messages.iter().map(|message| ("a", message.as_str()));
+            broker::produce_at(&secure.open, &locked.readings, None, messages);
+            let line = "run p.toml --until-end";
+            let running = Running::start_with(locked.place.folder.path(), line, &[("TIDECAST_LOG", "trace")]);
+            (locked, running)
+        })
+        .collect();
+    for (locked, running) in running {
+        let outcome = running.finish().succeeds().says(&["tidecast::kafka", "SASL"]);
+        assert!(!outcome.stderr.contains(PASSWORD) && !outcome.stderr.contains(&token(true)[..40]));
+        let stored = broker::read_all_at(&secure.open, &locked.forecasts);
+        assert_eq!(stored.len(), 3, "{stored:#?}");
+    }
+}
+
+/// That `check --connect` and `run` end with these words within ten seconds, and show no password.
+#[track_caller]
+fn turned_away(secure: &Secure, brokers: &str, client: &str, words: &[&str]) {
+    let locked = Locked::new(secure, brokers, client);
+    let started = Instant::now();
+    let running = ["check p.toml --connect", "run p.toml"].map(|line| locked.place.start(line));
+    for outcome in running.map(Running::finish) {
+        let outcome = outcome.fails(words);
+        assert!(!format!("{outcome:?}").contains(PASSWORD), "{outcome:#?}");
+        let errors =
+            outcome.stderr.lines().filter(|line| line.contains("WARN") || line.starts_with("error: "));
+        assert_eq!(errors.count(), 1, "{outcome:#?}");
+    }
+    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+}
+
+#[test]
+fn a_wrong_password_or_user_is_named() {
+    let Some(secure) = secure() else { return };
+    for (user, password) in [("tide", "${file:wrong}"), ("nobody", "${file:password}")] {
+        for mechanism in ["SCRAM-SHA-512", "PLAIN"] {
+            let client = tls(secure, &login(mechanism, user, password));
+            turned_away(secure, &secure.password, &client, &["turns us away", "\"sasl.password\""]);
+        }
+    }
+    let client = tls(secure, &login("SCRAM-SHA-512", "tide", "${file:password}"));
+    turned_away(secure, &secure.token, &client, &["turns us away", "look at \"sasl.mechanism\""]);
+}
+
+#[test]
+fn a_certificate_of_an_unknown_authority_is_named() {
+    let Some(secure) = secure() else { return };
+    let other = secure.other_authority.display();
+    let login = login("PLAIN", "tide", "${file:password}");
+    let (protocol, words) = (r#""security.protocol" = "SASL_SSL""#, ["turns us away", "\"ssl.ca.location\""]);
+    let client = format!(r#"{protocol}, "ssl.ca.location" = "{other}", {login}"#);
+    turned_away(secure, &secure.password, &client, &words);
+    turned_away(secure, &secure.password, &format!("{protocol}, {login}"), &words);
+    let client = format!(r#"{protocol}, "ssl.ca.location" = "/nowhere.pem", {login}"#);
+    turned_away(secure, &secure.password, &client, &["\"ssl.ca.location\" in `client` has to be a file"]);
+}
+
+#[test]
+fn the_wrong_protocol_for_a_port_is_named() {
+    let Some(secure) = secure() else { return };
+    let words = ["look at \"security.protocol\" in `client`"];
+    turned_away(secure, &secure.tls, "", &words);
+    turned_away(secure, &secure.password, r#""security.protocol" = "SSL""#, &["client"]);
+    turned_away(secure, &secure.open, r#""security.protocol" = "SSL""#, &words);
+    let plain = login("PLAIN", "tide", "${file:password}");
+    turned_away(
+        secure,
+        &secure.open,
+        &format!(r#""security.protocol" = "SASL_PLAINTEXT", {plain}"#),
+        &["client"],
+    );
+}
+
+#[test]
+fn a_token_that_is_missing_or_of_the_past_is_named() {
+    let Some(secure) = secure() else { return };
+    let with = |config: &str| {
+        let mechanism = r#""sasl.mechanism" = "OAUTHBEARER""#;
+        tls(secure, &format!(r#"{mechanism}, "sasl.oauthbearer.config" = "{config}""#))
+    };
+    let said = |config: &str, words: &[&str]| turned_away(secure, &secure.token, &with(config), words);
+    said("token_file=none", &["token file none cannot be read", "`sasl.oauthbearer.config`"]);
+    said("token_file=old", &["token file old ended 36", "renewed"]);
+    said("token_env=TIDECAST_NO_TOKEN", &["`TIDECAST_NO_TOKEN` is not set"]);
+    said("token_file=wrong, lifetime=5m", &["turns us away", "\"sasl.oauthbearer.config\""]);
+}
+
+#[test]
+fn a_user_without_rights_is_told_which() {
+    let Some(secure) = secure() else { return };
+    let client = tls(secure, &login("SCRAM-SHA-512", "stranger", "${file:password}"));
+    turned_away(secure, &secure.password, &client, &["topic `readings", "this user has no right to it"]);
+}
+
+#[test]
+fn authorities_of_the_system_are_found() {
+    let Some(secure) = secure() else { return };
+    if !Path::new("/etc/ssl/certs/ca-certificates.crt").exists() {
+        return eprintln!("SKIPPED: no authorities where Debian has them");
+    }
+    let login = login("PLAIN", "tide", "${file:password}");
+    let client = format!(r#""security.protocol" = "SASL_SSL", "debug" = "security", {login}"#);
+    let locked = Locked::new(secure, &secure.password, &client);
+    let outcome = locked.place.run("check p.toml --connect -vv");
+    outcome.fails(&["/etc/ssl/certs/ca-certificates.crt"]);
+}
