@@ -82,7 +82,7 @@ pub async fn drive(
                 due = None;
             }
             event = source.next() => match event? {
-                Event::Assigned(assigned) => lanes.assign(assigned)?,
+                Event::Assigned(assigned) => lanes.assign(assigned).await?,
                 Event::Rows(batch) => {
                     for piece in batch.pieces(rows_at_once) {
                         let output = lanes.push(piece);
@@ -98,7 +98,7 @@ pub async fn drive(
                 Event::Revoked { partitions, done } => {
                     lanes.commit(source, sink).await?;
                     due = None;
-                    lanes.drop(&partitions)?;
+                    lanes.drop(&partitions).await?;
                     // The source may have given up waiting; then the partitions are gone either way.
                     let _ = done.send(());
                 }
@@ -110,7 +110,7 @@ pub async fn drive(
         lanes.finish(sink, rows_at_once).await?;
     }
     lanes.commit(source, sink).await?;
-    lanes.save_all()?;
+    lanes.save_all().await?;
     if !stopped {
         // What was broken off is not the end: a file that needs one is not put in place.
         sink.finish().await?;

@@ -17,5 +17,6 @@ mod parquet;
 mod properties;
 mod quantiles;
 mod semantics;
+mod snapshots;
 mod tidy;
 mod training;

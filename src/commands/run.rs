@@ -58,6 +58,6 @@ fn state(pipeline: &Pipeline, setup: &Setup) -> Result<Option<State>> {
     let group =
         pipeline.kafka_source.iter().map(|source| ("source.kafka.group".to_owned(), source.group.clone()));
     let keys = keys.chain(group).collect();
-    let store = Store::open(&config.path, Lineage::new(keys, &setup.model.hash))?;
+    let store = Store::open(&config.place, Lineage::new(keys, &setup.model.hash))?;
     Ok(Some(State { store, every: config.every, on_change: config.on_change }))
 }

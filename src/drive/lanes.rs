@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use arrow::array::RecordBatch;
 use tokio::time::Instant;
 
@@ -27,6 +27,8 @@ struct Lane {
     /// Up to where the source took a commit.
     committed: Option<Position>,
     saved: Option<Position>,
+    /// Where the life began whose state this is.
+    start: Position,
     /// Messages of rows that are held as candidates, by offset: at most one an id. After a restart those from before it
     /// are missing.
     held: BTreeMap<i64, Record>,
@@ -43,6 +45,7 @@ impl Lane {
             silent_until: start,
             committed: None,
             saved: None,
+            start,
             held: BTreeMap::new(),
         }
     }
@@ -60,12 +63,13 @@ impl Lane {
     }
 
     /// Keeps the state, unless it is not that of the committed position or is kept already.
-    fn save(&mut self, state: Option<&State>, partition: &Partition) -> Result<()> {
+    async fn save(&mut self, state: Option<&State>, partition: &Partition) -> Result<()> {
         let Some(State { store, .. }) = state else { return Ok(()) };
         if self.committed != Some(self.next) || self.saved == Some(self.next) {
             return Ok(());
         }
-        store.save(partition, self.next, &self.forecaster.snapshot())?;
+        store.save(partition, self.start, self.next, self.forecaster.snapshot_batches()).await?;
+        store.prune(partition, self.start, self.next).await?;
         self.saved = Some(self.next);
         Ok(())
     }
@@ -105,16 +109,17 @@ impl Lanes {
     }
 
     /// Finds where a partition goes on, restores its state, and answers.
-    pub fn assign(&mut self, assigned: Assigned) -> Result<()> {
+    pub async fn assign(&mut self, assigned: Assigned) -> Result<()> {
         let Assigned { partition, committed, fallback, low, start } = assigned;
         let (lane, first) = match committed {
             None => {
                 // A life before this one: its states are of other rows.
-                let state = self.options.state.as_ref();
-                state.map_or(Ok(()), |state| state.store.forget_above(&partition, Position(-1)))?;
+                if let Some(state) = &self.options.state {
+                    state.store.forget(&partition).await?;
+                }
                 (Lane::new(self.options.setup.clone(), fallback), fallback)
             }
-            Some(committed) => self.resume(&partition, committed, low)?,
+            Some(committed) => self.resume(&partition, committed, low).await?,
         };
         tracing::info!(%partition, first = first.0, resume = lane.silent_until.0, "partition assigned");
         self.lanes.insert(partition, lane);
@@ -124,25 +129,30 @@ impl Lanes {
     }
 
     /// The lane of a partition with a commit, and where to read from.
-    fn resume(&self, partition: &Partition, committed: Position, low: Position) -> Result<(Lane, Position)> {
+    async fn resume(
+        &self,
+        partition: &Partition,
+        committed: Position,
+        low: Position,
+    ) -> Result<(Lane, Position)> {
         let mut lane = Lane::new(self.options.setup.clone(), committed);
         let Some(State { store, on_change, .. }) = &self.options.state else {
             tracing::warn!(%partition, position = committed.0, "no [state] is kept: series warm up anew");
             return Ok((lane, committed));
         };
-        store.forget_above(partition, committed)?;
-        let first = match store.newest(partition, committed)? {
-            Found::Snapshot(position, _) if position < low => {
+        let fresh = || Forecaster::new(self.options.setup.clone());
+        let add = |forecaster: &mut Forecaster, batch: &RecordBatch| Ok(forecaster.restore_more(batch)?);
+        let first = match store.newest(partition, None, committed, fresh, add).await? {
+            Found::Snapshot { position, .. } if position < low => {
                 bail!(
                     "{partition}: the snapshot at {position} lies below {low}, the first position the broker still has: the \
                      rows between them are lost; remove the partition's snapshots to start from what is left"
                 );
             }
-            Found::Snapshot(position, state) => {
-                lane.forecaster
-                    .restore(&state)
-                    .with_context(|| format!("{partition}: the snapshot at {position}"))?;
+            Found::Snapshot { position, start, state } => {
+                lane.forecaster = state;
                 lane.saved = Some(position);
+                lane.start = start;
                 position
             }
             Found::Foreign(differences) if *on_change == OnChange::Fail => bail!(
@@ -166,6 +176,9 @@ impl Lanes {
             },
         };
         lane.next = first;
+        if lane.saved.is_none() {
+            lane.start = first;
+        }
         Ok((lane, first))
     }
 
@@ -235,26 +248,26 @@ impl Lanes {
         }
         let every = self.options.state.as_ref().map(|state| state.every);
         if every.is_some_and(|every| self.saved_at.elapsed() >= every) {
-            self.save_all()?;
+            self.save_all().await?;
         }
         Ok(())
     }
 
     /// Keeps the state of every partition. Call it only when all that was pushed is committed.
-    pub fn save_all(&mut self) -> Result<()> {
+    pub async fn save_all(&mut self) -> Result<()> {
         for (partition, lane) in &mut self.lanes {
-            lane.save(self.options.state.as_ref(), partition)?;
+            lane.save(self.options.state.as_ref(), partition).await?;
         }
         self.saved_at = Instant::now();
         Ok(())
     }
 
     /// Gives partitions up, their state kept for when they come back. Call it only when all that was pushed is committed.
-    pub fn drop(&mut self, partitions: &[Partition]) -> Result<()> {
+    pub async fn drop(&mut self, partitions: &[Partition]) -> Result<()> {
         for partition in partitions {
             if let Some(mut lane) = self.lanes.remove(partition) {
                 tracing::info!(%partition, position = lane.next.0, "partition given up");
-                lane.save(self.options.state.as_ref(), partition)?;
+                lane.save(self.options.state.as_ref(), partition).await?;
             }
         }
         Ok(())

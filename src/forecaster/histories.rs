@@ -53,6 +53,25 @@ pub struct Closing<'a> {
     pub cold: bool,
 }
 
+/// Who follows what becomes of histories.
+pub trait Follower {
+    /// The history of this number is about to change, or to make room for another id's.
+    fn touch(&mut self, index: usize, history: &History);
+
+    fn close(&mut self, closing: Closing<'_>);
+}
+
+/// Follows closings alone.
+struct Closings<F>(F);
+
+impl<F: FnMut(Closing<'_>)> Follower for Closings<F> {
+    fn touch(&mut self, _: usize, _: &History) {}
+
+    fn close(&mut self, closing: Closing<'_>) {
+        (self.0)(closing);
+    }
+}
+
 /// How a closed step went into a target's window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Entry {
@@ -149,6 +168,11 @@ impl Histories {
         &self.histories
     }
 
+    /// Whether there is a history of this id.
+    pub fn has(&self, id: &str) -> bool {
+        self.index.contains_key(id)
+    }
+
     /// Puts a history in place, for its id.
     pub fn insert(&mut self, history: History) {
         self.index.insert(history.id.clone(), self.histories.len());
@@ -161,7 +185,18 @@ impl Histories {
         rows: &RecordBatch,
         tally: &mut Tally,
         unused: &mut Unused,
-        mut on_step: impl FnMut(Closing<'_>),
+        on_step: impl FnMut(Closing<'_>),
+    ) {
+        self.push_for(rows, tally, unused, &mut Closings(on_step));
+    }
+
+    /// Takes rows in order for a follower.
+    pub fn push_for(
+        &mut self,
+        rows: &RecordBatch,
+        tally: &mut Tally,
+        unused: &mut Unused,
+        follower: &mut impl Follower,
     ) {
         let columns = self.columns.clone();
         let observations = Observations::new(rows, &columns);
@@ -173,7 +208,8 @@ impl Histories {
             let outcome = match self.index_of(id) {
                 Ok(index) => {
                     let before = self.candidate(index);
-                    let outcome = self.take(index, position, observations.times.value(i), &mut on_step);
+                    follower.touch(index, &self.histories[index]);
+                    let outcome = self.take(index, position, observations.times.value(i), follower);
                     let after = self.candidate(index);
                     if before != after {
                         unused.held.push(Held { before, after });
@@ -201,9 +237,21 @@ impl Histories {
         ids: &[usize],
         tally: &mut Tally,
         unused: &mut Unused,
-        mut on_step: impl FnMut(Closing<'_>),
+        on_step: impl FnMut(Closing<'_>),
+    ) {
+        self.finish_for(ids, tally, unused, &mut Closings(on_step));
+    }
+
+    /// The same for a follower.
+    pub fn finish_for(
+        &mut self,
+        ids: &[usize],
+        tally: &mut Tally,
+        unused: &mut Unused,
+        follower: &mut impl Follower,
     ) {
         for &index in ids {
+            follower.touch(index, &self.histories[index]);
             let (rules, keep, memory) = (&self.rules, self.keep, self.memory.as_ref());
             let History { id, steps, targets, covariates, position } = &mut self.histories[index];
             let candidate = steps.finish(rules, |closed| {
@@ -219,7 +267,7 @@ impl Histories {
                     covariates,
                     entries,
                 };
-                sides.close(closed, &mut on_step);
+                sides.close(closed, follower);
             });
             if let Some(position) = candidate {
                 tally.refuse(Refusal::TooFar);
@@ -261,13 +309,7 @@ impl Histories {
         self.histories[index].steps.candidate.as_ref().map(|candidate| candidate.offset)
     }
 
-    fn take(
-        &mut self,
-        index: usize,
-        offset: i64,
-        time: i64,
-        on_step: &mut impl FnMut(Closing<'_>),
-    ) -> Outcome {
+    fn take(&mut self, index: usize, offset: i64, time: i64, follower: &mut impl Follower) -> Outcome {
         let (rules, keep, memory) = (&self.rules, self.keep, self.memory.as_ref());
         let History { id, steps, targets, covariates, position } = &mut self.histories[index];
         let RowBuffers { targets: values, covariates: covariate_values, ahead } = &self.row;
@@ -276,7 +318,7 @@ impl Histories {
         let mut sides =
             Sides { rules, keep, memory, index, id, position: offset, targets, covariates, entries };
         let newest = steps.newest;
-        let outcome = steps.push(rules, row, |closed| sides.close(closed, on_step));
+        let outcome = steps.push(rules, row, |closed| sides.close(closed, follower));
         // A candidate may have been used even where the row itself was not.
         if outcome.verdict == Verdict::Used || steps.newest != newest {
             *position = offset;
@@ -329,7 +371,7 @@ struct Sides<'a> {
 }
 
 impl Sides<'_> {
-    fn close(&mut self, closed: ClosedStep<'_>, on_step: &mut impl FnMut(Closing<'_>)) {
+    fn close(&mut self, closed: ClosedStep<'_>, follower: &mut impl Follower) {
         let Self { rules, keep, memory, .. } = *self;
         let ClosedStep { step, cold, .. } = closed;
         for (track, value) in self.covariates.iter_mut().zip(closed.covariates) {
@@ -356,7 +398,7 @@ impl Sides<'_> {
                 Entry::Missing
             });
         }
-        on_step(Closing {
+        follower.close(Closing {
             index: self.index,
             id: self.id,
             position: self.position,

@@ -3,12 +3,14 @@
 //! however they are cut into batches.
 
 mod anchors;
+mod capture;
 mod carried;
 mod features;
 mod histories;
 mod inputs;
 mod jobs;
 mod predictor;
+mod restore;
 mod snapshot;
 
 use std::sync::Arc;
@@ -16,16 +18,18 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 
 pub use anchors::Anchors;
+pub use capture::{ASIDE_BYTES, BATCH_IDS, Captured};
 pub use carried::Carried;
 pub use features::write as write_features;
-pub use histories::{Closing, Entry, Held, Histories, History, Refused, Target, Unused};
+pub use histories::{Closing, Entry, Follower, Held, Histories, History, Refused, Target, Unused};
 pub use inputs::Inputs;
 pub use predictor::{OriginView, Predictor};
-pub use snapshot::RestoreError;
+pub use restore::RestoreError;
 
 use crate::model::Model;
 use crate::series::{Rules, Tally};
 use crate::table::{Columns, ForecastBuilder, ForecastStamp};
+use capture::Capture;
 use jobs::Jobs;
 
 /// All that partitions of one pipeline share.
@@ -75,6 +79,33 @@ pub struct Forecaster {
     histories: Histories,
     jobs: Jobs,
     forecasts: ForecastBuilder,
+    capture: Option<Capture>,
+}
+
+/// Who follows a push: forecasts are issued, or only what is carried goes on; ids that a capture has not taken yet are put
+/// aside before they change.
+struct Following<'a> {
+    jobs: &'a mut Jobs,
+    forecasts: &'a mut ForecastBuilder,
+    capture: &'a mut Option<Capture>,
+    keep: usize,
+    silent: bool,
+}
+
+impl Follower for Following<'_> {
+    fn touch(&mut self, index: usize, history: &History) {
+        if let Some(capture) = self.capture {
+            // What waits in the jobs was touched before, and all that waited before the capture was taken.
+            capture.touch(index, history, self.keep, self.jobs.carried());
+        }
+    }
+
+    fn close(&mut self, closing: Closing<'_>) {
+        match self.silent {
+            true => self.jobs.absorb(&closing, self.forecasts),
+            false => self.jobs.add(&closing, self.forecasts),
+        }
+    }
 }
 
 impl Forecaster {
@@ -90,23 +121,23 @@ impl Forecaster {
         .with_memory(setup.model.memory.as_ref().map(|part| part.memory.clone()));
         let stamp = ForecastStamp { every: setup.every_text.clone(), model: setup.model.hash.clone() };
         let forecasts = ForecastBuilder::new(&setup.levels, stamp);
-        Self { jobs: Jobs::new(setup.clone()), setup, histories, forecasts }
+        Self { jobs: Jobs::new(setup.clone()), setup, histories, forecasts, capture: None }
     }
 
     /// Takes rows, by `table::Columns::schema`, in order.
     pub fn push(&mut self, rows: &RecordBatch) -> Pushed {
-        let Self { histories, jobs, forecasts, .. } = self;
-        let (mut tally, mut unused) = (Tally::default(), Unused::default());
-        histories.push(rows, &mut tally, &mut unused, |closing| jobs.add(&closing, forecasts));
+        let (tally, unused) = self.follow(false, |histories, tally, unused, following| {
+            histories.push_for(rows, tally, unused, following);
+        });
         self.pushed(tally, unused)
     }
 
     /// Takes rows whose forecasts are known already: the state afterwards is that of a push.
     pub fn absorb(&mut self, rows: &RecordBatch) {
-        let Self { histories, jobs, forecasts, .. } = self;
-        let (mut tally, mut unused) = (Tally::default(), Unused::default());
-        histories.push(rows, &mut tally, &mut unused, |closing| jobs.absorb(&closing, forecasts));
-        jobs.run(forecasts);
+        self.follow(true, |histories, tally, unused, following| {
+            histories.push_for(rows, tally, unused, following);
+        });
+        self.jobs.run(&mut self.forecasts);
     }
 
     /// The input is over: closes what time alone held open, id by id in the order of their names, `ids` at a time.
@@ -117,11 +148,24 @@ impl Forecaster {
             if some.is_empty() {
                 return None;
             }
-            let Self { histories, jobs, forecasts, .. } = self;
-            let (mut tally, mut unused) = (Tally::default(), Unused::default());
-            histories.finish(&some, &mut tally, &mut unused, |closing| jobs.add(&closing, forecasts));
+            let (tally, unused) = self.follow(false, |histories, tally, unused, following| {
+                histories.finish_for(&some, tally, unused, following);
+            });
             Some(self.pushed(tally, unused))
         })
+    }
+
+    fn follow(
+        &mut self,
+        silent: bool,
+        go: impl FnOnce(&mut Histories, &mut Tally, &mut Unused, &mut Following<'_>),
+    ) -> (Tally, Unused) {
+        let Self { histories, jobs, forecasts, capture, .. } = self;
+        let (mut tally, mut unused) = (Tally::default(), Unused::default());
+        let keep = histories.keep();
+        let mut following = Following { jobs, forecasts, capture, keep, silent };
+        go(histories, &mut tally, &mut unused, &mut following);
+        (tally, unused)
     }
 
     fn pushed(&mut self, mut tally: Tally, Unused { refused, held }: Unused) -> Pushed {
@@ -145,9 +189,61 @@ impl Forecaster {
         self.histories.all().iter().filter(warm).count()
     }
 
-    /// Every series' state, a row an id, ordered by id: equal states give equal batches.
+    /// Every series' state, a row an id, in the order in which they first came: equal states give equal batches.
     pub fn snapshot(&self) -> RecordBatch {
-        snapshot::of(&self.histories, self.jobs.carried())
+        let mut rows = snapshot::Rows::default();
+        let mut state = snapshot::IdState::default();
+        for (index, history) in self.histories.all().iter().enumerate() {
+            state.fill(history, self.histories.keep(), index, self.jobs.carried());
+            rows.add(&state);
+        }
+        rows.finish()
+    }
+
+    /// The same in batches of [`BATCH_IDS`] ids, each made when it is asked for.
+    pub fn snapshot_batches(&mut self) -> impl Iterator<Item = RecordBatch> {
+        self.begin_capture(ASIDE_BYTES);
+        std::iter::from_fn(move || {
+            loop {
+                match self.capture(BATCH_IDS) {
+                    Captured::More => {}
+                    Captured::Batch(batch) => return Some(batch),
+                    Captured::Done => return None,
+                }
+            }
+        })
+    }
+
+    /// From now on [`Forecaster::capture`] gives the state of this very moment, whatever is pushed in between; one that was
+    /// under way is dropped. Ids that change before they are taken are copied aside, in about `aside` bytes ([`ASIDE_BYTES`])
+    /// and what one more push touches.
+    pub fn begin_capture(&mut self, aside: usize) {
+        self.capture = Some(Capture::new(&self.histories, aside));
+    }
+
+    /// Takes up to `ids` more of what [`Forecaster::begin_capture`] began. Without that, there is nothing left.
+    pub fn capture(&mut self, ids: usize) -> Captured {
+        let Some(capture) = &mut self.capture else { return Captured::Done };
+        let captured = capture.take(ids, &self.histories, self.jobs.carried());
+        if matches!(captured, Captured::Done) {
+            self.capture = None;
+        }
+        captured
+    }
+
+    /// Whether a capture is under way.
+    pub fn captures(&self) -> bool {
+        self.capture.is_some()
+    }
+
+    /// Whether so much is put aside that the capture has to go on before more rows come: memory before latency.
+    pub fn must_capture(&self) -> bool {
+        self.capture.as_ref().is_some_and(Capture::is_full)
+    }
+
+    /// Drops a capture that is under way.
+    pub fn end_capture(&mut self) {
+        self.capture = None;
     }
 
     /// Puts back a snapshot, in place of all state.
@@ -156,9 +252,17 @@ impl Forecaster {
     /// If the columns are not those of a snapshot of this pipeline's columns, or a row contradicts itself.
     pub fn restore(&mut self, snapshot: &RecordBatch) -> Result<(), RestoreError> {
         let mut fresh = Self::new(self.setup.clone());
-        let carried = fresh.jobs.carried_mut();
-        snapshot::into(snapshot, &self.setup.columns, &mut fresh.histories, carried)?;
+        fresh.restore_more(snapshot)?;
         *self = fresh;
         Ok(())
+    }
+
+    /// Adds the next batch of a snapshot to one that is fresh but for the batches before. After an error it is of no use.
+    ///
+    /// # Errors
+    /// As [`Forecaster::restore`]'s; and if an id is there already, or there are more than may be.
+    pub fn restore_more(&mut self, batch: &RecordBatch) -> Result<(), RestoreError> {
+        let Self { setup, histories, jobs, .. } = self;
+        restore::into(batch, &setup.columns, setup.series_limit, histories, jobs.carried_mut())
     }
 }
