@@ -8,19 +8,24 @@
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use arrow::array::RecordBatch;
-use arrow::buffer::Buffer;
 use arrow::datatypes::Schema;
-use arrow::ipc::reader::{StreamDecoder, read_footer_length};
-use arrow::ipc::root_as_footer;
+use arrow::error::ArrowError;
+use arrow::ipc::convert::try_schema_from_ipc_buffer;
+use arrow::ipc::reader::{FileDecoder, read_footer_length};
 use arrow::ipc::writer::FileWriter;
+use arrow::ipc::{Block, MetadataVersion, root_as_footer};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::lineage::FORMAT;
 use super::{Partition, Position};
+
+/// Bytes that an Arrow file begins with.
+const MAGIC: usize = 6;
 
 const HEAD: &str = "tidecast";
 const FRAMES: &str = "tidecast.frames";
@@ -154,37 +159,40 @@ pub fn footer(bytes: &[u8], start: u64) -> Result<Footer> {
 }
 
 /// Frames back into batches.
-#[derive(Default)]
-pub struct Decoder(StreamDecoder);
+pub struct Decoder(FileDecoder);
 
 impl Decoder {
-    /// The first frame: what the snapshot is of.
-    pub fn head(&mut self, frame: Vec<u8>, check: &str) -> Result<Head> {
-        // Behind the magic comes padding, and then a stream.
-        let padding = frame.iter().skip(6).take_while(|byte| **byte == 0).count();
-        ensure!(self.decode(frame, check, 6 + padding)?.is_none(), "it begins with a batch");
-        let schema = self.0.schema().context("it has no schema")?;
+    /// Reads the first frame: what the snapshot is of.
+    pub fn new(frame: &[u8], check: &str) -> Result<(Self, Head)> {
+        whole(frame, check)?;
+        // Behind the magic comes padding, and then the schema.
+        let padding = frame.iter().skip(MAGIC).take_while(|byte| **byte == 0).count();
+        let schema = frame.get(MAGIC + padding..).context("a frame is too short")?;
+        let schema = caught(|| try_schema_from_ipc_buffer(schema))?;
         let head = schema.metadata().get(HEAD).context("it does not say what it is of")?;
-        Ok(serde_json::from_str(head)?)
+        let head = serde_json::from_str(head)?;
+        Ok((Self(FileDecoder::new(Arc::new(schema), MetadataVersion::V5)), head))
     }
 
     /// A frame behind it.
-    pub fn batch(&mut self, frame: Vec<u8>, check: &str) -> Result<RecordBatch> {
-        self.decode(frame, check, 0)?.context("a batch is missing")
+    pub fn batch(&self, frame: Vec<u8>, check: &str) -> Result<RecordBatch> {
+        whole(&frame, check)?;
+        let length = frame.get(4..8).and_then(|bytes| <[u8; 4]>::try_from(bytes).ok());
+        let length = length.and_then(|bytes| i32::from_le_bytes(bytes).checked_add(8));
+        let fits = |length: &i32| *length > 8 && *length as usize <= frame.len();
+        let length = length.filter(fits).context("a frame is too short")?;
+        let block = Block::new(0, length, frame.len() as i64 - i64::from(length));
+        caught(|| self.0.read_record_batch(&block, &frame.into()))?.context("a batch is missing")
     }
+}
 
-    fn decode(&mut self, frame: Vec<u8>, check: &str, from: usize) -> Result<Option<RecordBatch>> {
-        ensure!(check == hex(&digest(&frame)), "its contents are damaged: a digest does not fit");
-        ensure!(from <= frame.len(), "a frame is too short");
-        let mut buffer = Buffer::from(frame);
-        buffer.advance(from);
-        // A digest is no signature: bytes that somebody made may break what the decoder takes for granted.
-        match catch_unwind(AssertUnwindSafe(|| self.0.decode(&mut buffer))) {
-            Ok(decoded) => {
-                ensure!(buffer.is_empty(), "a frame holds more than one batch");
-                Ok(decoded?)
-            }
-            Err(_) => bail!("its contents contradict themselves"),
-        }
-    }
+fn whole(frame: &[u8], check: &str) -> Result<()> {
+    ensure!(check == hex(&digest(frame)), "its contents are damaged: a digest does not fit");
+    Ok(())
+}
+
+/// A digest is no signature: bytes that somebody made may break what Arrow's decoder takes for granted.
+fn caught<T>(decode: impl FnOnce() -> Result<T, ArrowError>) -> Result<T> {
+    let decoded = catch_unwind(AssertUnwindSafe(decode));
+    Ok(decoded.map_err(|_| anyhow!("its contents contradict themselves"))??)
 }

@@ -70,8 +70,7 @@ impl Snapshot {
         let mut frames = list.frames.into_iter();
         let (length, check) = frames.next().ok_or_else(|| Unread::Damaged("it is empty".to_owned()))?;
         let first = store.get_range(path, 0..length).await?;
-        let mut decoder = Decoder::default();
-        let head = decoder.head(first.into(), &check).map_err(damaged)?;
+        let (decoder, head) = Decoder::new(&first, &check).map_err(damaged)?;
         if head.format != FORMAT {
             return Err(Unread::Format { format: head.format.to_string(), lineage: head.lineage });
         }

@@ -44,14 +44,20 @@ struct Shared {
     busy: AtomicBool,
     /// The store failed under the one that is under way.
     broken: AtomicBool,
-    /// Somebody waits for room: no pace now.
-    hurry: Notify,
+    /// Rows or the end wait for what is under way: no pace now.
+    hurry: AtomicBool,
+    hurried: Notify,
 }
 
 impl Shared {
     fn good<T>(&self, see: impl FnOnce(&mut BTreeMap<Partition, Good>) -> T) -> T {
         // What is in there is whole after every statement.
         see(&mut self.good.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn hurry(&self, hurry: bool) {
+        self.hurry.store(hurry, Ordering::Release);
+        self.hurried.notify_one();
     }
 }
 
@@ -127,6 +133,7 @@ impl Saver {
         self.begun = Some(now);
         self.due.insert(partition.clone(), now + self.pace.every);
         self.saving = Some(partition.clone());
+        self.shared.hurry(false);
         self.shared.broken.store(false, Ordering::Release);
         self.shared.busy.store(true, Ordering::Release);
         self.send(Work::Begin { partition: partition.clone(), start, position }).await;
@@ -144,9 +151,7 @@ impl Saver {
 
     /// The next batch, at once if there is room. Where rows wait for it, `hurry`: then it waits for the store alone.
     pub async fn put(&mut self, batch: RecordBatch, hurry: bool) {
-        if hurry {
-            self.shared.hurry.notify_one();
-        }
+        self.shared.hurry(hurry);
         self.send(Work::Batch(batch)).await;
     }
 
@@ -159,7 +164,7 @@ impl Saver {
     /// Drops the snapshot that is under way.
     pub async fn abandon(&mut self) {
         if self.saving.take().is_some() {
-            self.shared.hurry.notify_one();
+            self.shared.hurry(true);
             self.send(Work::Abandon).await;
         }
     }
@@ -177,7 +182,7 @@ impl Saver {
 
     /// Waits for the end of what is under way; a snapshot without its end is dropped.
     pub async fn close(self) {
-        self.shared.hurry.notify_one();
+        self.shared.hurry(true);
         drop(self.work);
         // It does not panic; if it did, there would be nothing to wait for.
         let _ = self.task.await;
@@ -213,7 +218,7 @@ async fn run(store: Arc<Store>, mut queue: mpsc::Receiver<Work>, shared: Arc<Sha
             Work::Batch(batch) => {
                 let Some(under_way) = &mut current else { continue };
                 match under_way.writer.batch(&batch).await {
-                    Ok(bytes) => pace(under_way, bytes, bytes_per_second, &shared.hurry).await,
+                    Ok(bytes) => pace(under_way, bytes, bytes_per_second, &shared).await,
                     Err(error) => {
                         warn(under_way, &error);
                         shared.broken.store(true, Ordering::Release);
@@ -236,19 +241,22 @@ async fn run(store: Arc<Store>, mut queue: mpsc::Receiver<Work>, shared: Arc<Sha
     drop_unfinished(current).await;
 }
 
-/// Waits until the bytes written are no more than the pace allows; not at all where rows wait.
-async fn pace(current: &mut Current, bytes: u64, bytes_per_second: u64, hurry: &Notify) {
+/// Waits until the bytes written are no more than the pace allows, or until somebody is in a hurry.
+async fn pace(current: &mut Current, bytes: u64, bytes_per_second: u64, shared: &Shared) {
     let (since, before) = current.paced;
     let written = before + bytes;
     current.paced = (since, written);
     let until = since + Duration::from_secs_f64(written as f64 / bytes_per_second as f64);
-    if until <= Instant::now() {
-        return;
-    }
-    tokio::select! {
-        () = sleep_until(until) => {}
-        // What was written in a hurry is not waited for later.
-        () = hurry.notified() => current.paced = (Instant::now(), 0),
+    while Instant::now() < until {
+        if shared.hurry.load(Ordering::Acquire) {
+            // What was written in a hurry is not waited for later.
+            current.paced = (Instant::now(), 0);
+            return;
+        }
+        tokio::select! {
+            () = sleep_until(until) => {}
+            () = shared.hurried.notified() => {}
+        }
     }
 }
 

@@ -38,7 +38,9 @@ fn answer(mut stream: &TcpStream, objects: &Objects) -> std::io::Result<()> {
         let Some((name, value)) = line.trim().split_once(": ") else { break };
         match name.to_lowercase().as_str() {
             "content-length" => length = value.parse().unwrap(),
-            "range" => range = value.strip_prefix("bytes=").and_then(|range| range.split_once('-')).map(parse),
+            "range" => {
+                range = value.strip_prefix("bytes=").and_then(|range| range.split_once('-')).map(parse)
+            }
             _ => {}
         }
     }

@@ -85,6 +85,11 @@ fn whole() -> &'static (Vec<u8>, RecordBatch, Case) {
     })
 }
 
+fn wide(case: &Case) -> tidecast::table::Columns {
+    let targets = vec!["t".to_owned(), "h".to_owned()];
+    tidecast::table::Columns { targets, ..case.columns.clone() }
+}
+
 #[test]
 fn a_state_that_contradicts_itself_is_refused() {
     let case = Case { limit: 100, ..Case::default() };
@@ -94,6 +99,6 @@ fn a_state_that_contradicts_itself_is_refused() {
     assert!(matches!(forecaster.restore_more(&batch), Err(RestoreError::Twice(id)) if id == "s0"));
     let few = Case { limit: 2, ..Case::default() };
     assert!(matches!(few.forecaster().restore(&batch), Err(RestoreError::TooMany(2))));
-    let other = Case { memory: !case.memory, ..case };
-    assert!(matches!(other.forecaster().restore(&batch), Err(RestoreError::Row { part: "memory", .. })));
+    let wide = Case { columns: wide(&case), ..case };
+    assert!(matches!(wide.forecaster().restore(&batch), Err(RestoreError::Row { .. })));
 }
