@@ -236,12 +236,14 @@ pub struct Check {
     pub connect: bool,
 }
 
-/// Print what a model file says of itself: network, inputs, recipe, scores
+/// Print what a model or a snapshot says of itself: network, recipe and scores; or position, lineage and ids
 #[derive(Args, Debug)]
-#[command(after_help = "Example:\n  tidecast inspect pipelines/sensors/model.safetensors")]
+#[command(after_help = "Examples:\n  tidecast inspect pipelines/sensors/model.safetensors\n  \
+                        tidecast inspect 'state/sensors/sensor-readings@0@00000000000000120000-0123456789ab-\
+                        00000000000000000000.arrow'")]
 pub struct Inspect {
-    /// Model file
-    pub model: PathBuf,
+    /// Model file, or snapshot of a state folder
+    pub file: PathBuf,
 }
 
 /// How fast event time passes.

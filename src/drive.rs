@@ -4,6 +4,8 @@
 //! never rewound: what is not known to be durable is kept by the sink and said again.
 
 mod budget;
+mod held;
+mod keep;
 mod lane;
 mod lanes;
 mod start;
@@ -48,8 +50,12 @@ pub struct Options {
 /// Where states are kept.
 #[derive(Debug)]
 pub struct State {
-    pub store: Store,
+    pub store: Arc<Store>,
+    /// From one snapshot of a partition to the next.
     pub every: Duration,
+    pub bytes_per_second: u64,
+    /// After so long without a good snapshot of a partition the pipeline stops.
+    pub age_most: Duration,
     pub on_change: OnChange,
 }
 
@@ -129,13 +135,13 @@ impl<S: Sink + Send + 'static> Line<S> {
         let backlog = self.writer.backlog();
         let stopped = loop {
             self.begin_commit();
-            let (has_room, deadline) = (self.has_room(), self.due);
+            self.lanes.keep().await?;
+            let (has_room, deadline, keep_at) = (self.has_room(), self.due, self.lanes.keep_at());
             tokio::select! {
                 biased;
                 () = &mut stop => break true,
                 positions = self.writer.committed() => {
                     self.lanes.committed(positions?);
-                    self.lanes.save()?;
                 }
                 started = self.lanes.started(), if self.lanes.is_starting() => started?,
                 () = sleep_until(deadline), if deadline.is_some() && !self.writer.is_committing() => {}
@@ -145,6 +151,7 @@ impl<S: Sink + Send + 'static> Line<S> {
                         break false;
                     }
                 }
+                () = sleep_until(keep_at) => {}
             }
         };
         if !stopped && self.options.finish {
@@ -160,7 +167,7 @@ impl<S: Sink + Send + 'static> Line<S> {
                 STOP_TIMEOUT.as_secs()
             ),
         }
-        self.lanes.save_all()?;
+        self.lanes.keep_all().await?;
         Ok(stopped)
     }
 
@@ -187,11 +194,11 @@ impl<S: Sink + Send + 'static> Line<S> {
             Event::Assigned(assigned) => lanes.assign(assigned),
             Event::Rows(batch) => {
                 for piece in batch.pieces(options.setup.rows_at_once()) {
-                    lanes.push(piece, writer);
+                    lanes.push(piece, writer).await?;
                 }
                 if let Some(overrun) = lanes.overrun() {
                     writer.flush(lanes.take_uncommitted()).await?;
-                    lanes.save_all()?;
+                    lanes.keep_all().await?;
                     bail!(overrun);
                 }
                 due.get_or_insert_with(|| Instant::now() + options.commit.every);
@@ -202,7 +209,7 @@ impl<S: Sink + Send + 'static> Line<S> {
                 lanes.committed(durable);
                 *due = None;
                 writer.forget(partitions.clone()).await?;
-                lanes.drop(&partitions)?;
+                lanes.drop(&partitions).await;
                 // The source may have given up waiting; then the partitions are gone either way.
                 let _ = done.send(());
             }

@@ -14,6 +14,7 @@ use crate::harness::{Case, Row, row};
 use program::{Outcome, Running};
 
 mod adopting;
+mod bucket;
 mod evaluate;
 mod files;
 mod learning;

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use arrow::array::{Array, ArrayRef, AsArray, Float64Array, Int64Array, LargeListArray, RecordBatch};
 use arrow::compute::{concat_batches, take_record_batch};
 use arrow::datatypes::{Float64Type, Int64Type};
-use tidecast::config::{Format, Limits, Pipeline, TimeUnit};
+use tidecast::config::{Format, Limits, Pipeline, Place, TimeUnit};
 use tidecast::forecaster::{Forecaster, Setup};
 use tidecast::io::codec::Codec;
 use tidecast::io::{Partition, Position, Record};
@@ -354,7 +354,8 @@ fn snapshots() {
     let folder = tempfile::tempdir().unwrap();
     let lineage = || Lineage::new(vec![("key".to_owned(), "value".to_owned())], "model");
     let partition = |number| Partition { topic: "t".into(), number };
-    let store = Store::open(folder.path(), lineage()).unwrap();
+    let store = Store::open(&Place::Folder(folder.path().to_owned()), lineage()).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let states = states();
     let file = |number: usize| {
         let entries = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path());
@@ -364,15 +365,21 @@ fn snapshots() {
     };
     let mut seeds = Vec::new();
     for (number, (_, state)) in states.iter().enumerate() {
-        store.save(&partition(number as i32), Position(7), state).unwrap();
+        let saved = store.save(&partition(number as i32), Position(0), Position(7), [state.clone()]);
+        runtime.block_on(saved).unwrap();
         seeds.push(std::fs::read(file(number)).unwrap());
     }
     let files: Vec<_> = (0..states.len()).map(file).collect();
     bombard("snapshots", |random| {
         let which = random.below(states.len());
         std::fs::write(&files[which], damaged(random, &seeds, &[])).unwrap();
-        match store.newest(&partition(which as i32), Position(9)) {
-            Ok(Found::Snapshot(_, state)) => accepts(&states[which].0, &state),
+        let add = |state: &mut Vec<RecordBatch>, batch: &RecordBatch| {
+            state.push(batch.clone());
+            Ok(())
+        };
+        let found = store.newest(&partition(which as i32), None, Position(9), Vec::new, add);
+        match runtime.block_on(found) {
+            Ok(Found::Snapshot { state, .. }) => state.iter().all(|batch| accepts(&states[which].0, batch)),
             _ => false,
         }
     });

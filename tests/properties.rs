@@ -10,7 +10,7 @@ use tidecast::train::{Along, History, Lane, Origin, Recorder, Windows, lanes, wa
 
 use crate::harness::{Came, Case, Forecast, Row, SECOND};
 
-fn cases() -> impl Strategy<Value = Case> {
+pub fn cases() -> impl Strategy<Value = Case> {
     let rules = (
         prop::sample::select(vec![
             Aggregate::Mean,
@@ -107,7 +107,7 @@ fn cases() -> impl Strategy<Value = Case> {
 }
 
 /// Rows of a few series, mostly moving on, at times late, repeated, far ahead or empty.
-fn rows() -> impl Strategy<Value = Vec<Row>> {
+pub fn rows() -> impl Strategy<Value = Vec<Row>> {
     let value = || prop_oneof![9 => -50.0..50.0f64, 1 => Just(f64::NAN)];
     let ahead = prop::option::weighted(0.5, vec(value(), 0..3));
     let jump = prop_oneof![12 => 1i64..15, 2 => -40i64..1, 1 => 15i64..200, 1 => Just(1_000_000i64)];

@@ -19,6 +19,7 @@ mod parquet;
 mod properties;
 mod quantiles;
 mod semantics;
+mod snapshots;
 mod soak;
 mod tidy;
 mod training;

@@ -18,7 +18,7 @@ const MAY_IMPORT: [(&str, &[&str]); 18] = [
     ("evaluate", &["evaluate", "train", "table", "series", "network", "model"]),
     ("config", &["config", "series", "network", "table", "intervals"]),
     ("io", &["io", "table", "config", "series"]),
-    ("state", &["io"]),
+    ("state", &["io", "config"]),
     ("drive", &["drive", "config", "forecaster", "io", "series", "state", "table"]),
     ("dataset", &["dataset", "io", "config", "forecaster", "model", "series", "table", "train"]),
     ("report", &["report"]),
@@ -29,11 +29,12 @@ const MAY_IMPORT: [(&str, &[&str]); 18] = [
 ];
 
 /// Crates that live in one part only.
-const LIVES_IN: [(&str, &[&str]); 6] = [
+const LIVES_IN: [(&str, &[&str]); 7] = [
     ("rdkafka", &["src/io/kafka/"]),
     ("polars", &["src/io/parquet/", "src/dataset"]),
     ("nalgebra", &["src/network/"]),
     ("clap", &["src/cli.rs", "src/cli/", "src/main.rs"]),
+    ("object_store", &["src/state/"]),
     ("plotters", &["src/report/"]),
     ("indicatif", &["src/commands/"]),
 ];

@@ -37,7 +37,7 @@ pub fn execute(cli: Cli) -> Result<()> {
         Command::Rejects(arguments) => wait(rejects::rejects(arguments, quiet)),
         Command::Check(arguments) => wait(check::check(arguments)),
         Command::Study(arguments) => wait(study::study(arguments, quiet)),
-        Command::Inspect(arguments) => inspect::inspect(&arguments),
+        Command::Inspect(arguments) => wait(inspect::inspect(arguments)),
     }
 }
 

@@ -1,5 +1,6 @@
 //! `run`: the long-lived consumer, from the pipeline's topic to its sink.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
@@ -67,6 +68,12 @@ fn state(pipeline: &Pipeline, setup: &Setup) -> Result<Option<State>> {
     let group =
         pipeline.kafka_source.iter().map(|source| ("source.kafka.group".to_owned(), source.group.clone()));
     let keys = keys.chain(group).collect();
-    let store = Store::open(&config.path, Lineage::new(keys, &setup.model.hash))?;
-    Ok(Some(State { store, every: config.every, on_change: config.on_change }))
+    let store = Store::open(&config.place, Lineage::new(keys, &setup.model.hash))?;
+    Ok(Some(State {
+        store: Arc::new(store),
+        every: config.every,
+        bytes_per_second: config.bytes_per_second,
+        age_most: pipeline.limits.snapshot_age,
+        on_change: config.on_change,
+    }))
 }

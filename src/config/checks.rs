@@ -4,6 +4,7 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::Place;
 use super::duration::{duration_text, micros};
 use super::problems::Problems;
 
@@ -113,8 +114,31 @@ impl Checks<'_> {
         micros.map_or(default, |micros| Duration::from_micros(micros.unsigned_abs()))
     }
 
+    /// A folder of this machine, or one in a bucket.
+    pub fn place(&mut self, path: &str, text: &str) -> Place {
+        let Some((scheme @ ("s3" | "gs" | "az"), rest)) = scheme_of(text) else {
+            return Place::Folder(self.path(path, text, "`file:`, `s3:`, `gs:`, `az:` and plain paths"));
+        };
+        let bucket = rest.strip_prefix("//").and_then(|rest| rest.split('/').next()).unwrap_or_default();
+        if bucket.is_empty() {
+            self.problems.value(path, format!("names no bucket: write `{scheme}://BUCKET/FOLDER`"));
+        }
+        // What stands there might be secret: it is not repeated.
+        if rest.contains(['@', '?', '#']) {
+            self.problems.value(
+                path,
+                format!("holds more than `{scheme}://BUCKET/FOLDER`: credentials come from the environment"),
+            );
+        }
+        Place::Url(text.to_owned())
+    }
+
     /// A path of this machine, joined to the folder of the file.
     pub fn local(&mut self, path: &str, text: &str) -> PathBuf {
+        self.path(path, text, "`file:` and plain paths")
+    }
+
+    fn path(&mut self, path: &str, text: &str, supported: &str) -> PathBuf {
         let name = match scheme_of(text) {
             Some(("file", rest)) => match rest.strip_prefix("//") {
                 Some(absolute) if absolute.starts_with('/') => absolute,
@@ -128,12 +152,8 @@ impl Checks<'_> {
                 None => rest,
             },
             Some((scheme, _)) => {
-                self.problems.value(
-                    path,
-                    format!(
-                        "is `{text}`: `{scheme}:` is not supported yet; only `file:` and plain paths are"
-                    ),
-                );
+                self.problems
+                    .value(path, format!("is `{text}`: `{scheme}:` is not supported; only {supported} are"));
                 text
             }
             None => text,

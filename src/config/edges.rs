@@ -17,6 +17,10 @@ use crate::series::Refusal;
 /// are ordinary in a stream that delivers some rows twice or late, and are only counted.
 pub(super) const REJECTED: [Refusal; 3] = [Refusal::Malformed, Refusal::NotFinite, Refusal::TooFar];
 
+/// Half of what the plainest disks of clouds write (125 MiB/s), so that the other half is left to whoever shares it. A million
+/// series of 2 KB are done in half a minute.
+const BYTES_PER_SECOND: usize = 64 << 20;
+
 impl Checks<'_> {
     pub(super) fn kafka_source(&mut self, name: &str, spec: spec::KafkaSource) -> KafkaSource {
         let brokers = self.required(
@@ -211,10 +215,10 @@ impl Checks<'_> {
         let store = self.required(
             "state.store",
             spec.store,
-            "the folder of the snapshots, such as \"file:state/NAME\"",
+            "the folder of the snapshots, such as \"file:state/NAME\" or \"s3://BUCKET/NAME\"",
         );
         StateStore {
-            path: self.local("state.store", &store),
+            place: self.place("state.store", &store),
             every: self.duration(
                 "state.every",
                 spec.every.as_deref(),
@@ -222,6 +226,13 @@ impl Checks<'_> {
                 SECOND..=DAY,
                 "each snapshot holds all series, and a restart reads back what came since the last one",
             ),
+            bytes_per_second: self.whole(
+                "state.bytes_per_second",
+                spec.bytes_per_second,
+                BYTES_PER_SECOND,
+                1 << 16..=1 << 40,
+                "slower, and a snapshot is never done; the disk or the network is the limit",
+            ) as u64,
             on_change: spec.on_change.unwrap_or_default(),
         }
     }

@@ -213,10 +213,29 @@ pub enum Layout {
 
 #[derive(Clone, Debug)]
 pub struct StateStore {
-    /// Folder of the snapshots.
-    pub path: PathBuf,
+    pub place: Place,
     pub every: Duration,
+    /// Snapshots are written no faster than this.
+    pub bytes_per_second: u64,
     pub on_change: OnChange,
+}
+
+/// Where snapshots lie.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A folder of this machine, joined to the pipeline's folder.
+    Folder(PathBuf),
+    /// `s3://`, `gs://` or `az://`, a bucket, and a folder in it. The credentials are the environment's.
+    Url(String),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Folder(path) => path.display().fmt(f),
+            Self::Url(url) => f.write_str(url),
+        }
+    }
 }
 
 /// What to do with the state when the model, or the configuration that shaped it, is another one than before.

@@ -156,8 +156,9 @@ impl Pipeline {
         }
         if let Some(state) = &self.state {
             out.table("state");
-            out.path("store", &state.path);
+            out.key("store", &state.place.to_string());
             out.micros("every", micros(state.every));
+            out.key("bytes_per_second", &state.bytes_per_second);
             out.key("on_change", &state.on_change);
         }
         self.limits.plan(out);

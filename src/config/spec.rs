@@ -119,6 +119,7 @@ pub(super) struct ParquetSink {
 pub(super) struct State {
     pub store: Option<String>,
     pub every: Option<String>,
+    pub bytes_per_second: Option<i64>,
     pub on_change: Option<OnChange>,
 }
 

@@ -21,6 +21,8 @@ pub struct Lane {
     pub start: Position,
     /// Up to where all is durable.
     pub committed: Option<Position>,
+    /// Of the snapshot that it came from.
+    pub saved: Option<Position>,
     /// Messages of rows that are held as candidates, by offset: at most one an id.
     pub held: BTreeMap<i64, Record>,
 }
@@ -37,6 +39,7 @@ impl Lane {
             silent_until: start,
             start,
             committed: None,
+            saved: None,
             held: BTreeMap::new(),
         }
     }

@@ -9,10 +9,11 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::budget::Budgets;
+use super::keep::Keeper;
 use super::lane::Lane;
 use super::start::{self, Facts, Life};
 use super::writer::Writer;
-use super::{Options, Progress, State};
+use super::{Options, Progress};
 use crate::io::{Assigned, Batch, From, Partition, Positions, Sink};
 
 pub struct Lanes {
@@ -24,7 +25,7 @@ pub struct Lanes {
     expected: BTreeMap<Partition, (u64, oneshot::Sender<From>)>,
     starts: u64,
     uncommitted: Positions,
-    saved_at: Instant,
+    keeper: Option<Keeper>,
     progress: Progress,
     budgets: Budgets,
 }
@@ -33,13 +34,13 @@ impl Lanes {
     pub fn new(options: Arc<Options>) -> Self {
         Self {
             budgets: Budgets::new(options.rejects.clone()),
+            keeper: options.state.as_ref().map(Keeper::new),
             options,
             lanes: BTreeMap::new(),
             starting: JoinSet::new(),
             expected: BTreeMap::new(),
             starts: 0,
             uncommitted: Positions::new(),
-            saved_at: Instant::now(),
             progress: Progress::default(),
         }
     }
@@ -81,6 +82,9 @@ impl Lanes {
         let lane = lane?;
         let lineage = self.options.state.as_ref().map(|state| state.store.lineage().to_owned());
         let note = lineage.map_or(String::new(), |lineage| Life { lineage, start: lane.start }.note());
+        if let Some(keeper) = &mut self.keeper {
+            keeper.add(&partition, lane.saved);
+        }
         tracing::info!(%partition, first = lane.next.0, resume = lane.silent_until.0, "partition assigned");
         let from = From { position: lane.next, resume: lane.silent_until, note };
         self.lanes.insert(partition, lane);
@@ -90,10 +94,17 @@ impl Lanes {
     }
 
     /// Pushes a batch through its partition's forecaster, and hands what comes of it to the writer.
-    pub fn push<S: Sink + Send + 'static>(&mut self, batch: Batch, writer: &mut Writer<S>) {
+    pub async fn push<S: Sink + Send + 'static>(
+        &mut self,
+        batch: Batch,
+        writer: &mut Writer<S>,
+    ) -> Result<()> {
         let setup = &self.options.setup;
         let (partition, next) = (batch.partition.clone(), batch.next);
         let lane = self.lanes.entry(partition.clone()).or_insert_with(|| Lane::unassigned(setup.clone()));
+        if let Some(keeper) = &mut self.keeper {
+            keeper.make_room(lane).await?;
+        }
         let (output, tally) = lane.push(batch, &mut self.budgets);
         self.progress.tally.add(&tally);
         self.progress.reached = Some(next);
@@ -102,6 +113,7 @@ impl Lanes {
         }
         // A batch of nothing but skipped positions still moves on.
         writer.write(output, (tally.rows as usize).max(1));
+        Ok(())
     }
 
     /// The input is over: hands over what each partition still had to say, some ids at a time.
@@ -144,46 +156,44 @@ impl Lanes {
         }
     }
 
-    /// Keeps states, if it is time.
-    pub fn save(&mut self) -> Result<()> {
-        let every = self.options.state.as_ref().map(|state| state.every);
-        if every.is_some_and(|every| self.saved_at.elapsed() >= every) { self.save_all() } else { Ok(()) }
+    /// When there is next something to keep.
+    pub fn keep_at(&self) -> Option<Instant> {
+        self.keeper.as_ref().and_then(Keeper::due)
     }
 
-    /// Keeps the state of every partition.
-    pub fn save_all(&mut self) -> Result<()> {
-        for (partition, lane) in &mut self.lanes {
-            save(self.options.state.as_ref(), partition, lane)?;
+    /// Keeps states, as far as it is time.
+    pub async fn keep(&mut self) -> Result<()> {
+        match &mut self.keeper {
+            Some(keeper) => keeper.go_on(&mut self.lanes).await,
+            None => Ok(()),
         }
-        self.saved_at = Instant::now();
-        Ok(())
     }
 
-    /// Gives partitions up, their state kept for when they come back.
-    pub fn drop(&mut self, partitions: &[Partition]) -> Result<()> {
+    /// Keeps the state of every partition, at the end.
+    pub async fn keep_all(&mut self) -> Result<()> {
+        match self.keeper.take() {
+            Some(keeper) => keeper.keep_all(&mut self.lanes).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Gives partitions up. Who has them next starts from their newest snapshot.
+    pub async fn drop(&mut self, partitions: &[Partition]) {
         for partition in partitions {
             self.budgets.forget(partition);
             self.expected.remove(partition);
             self.uncommitted.remove(partition);
+            if let Some(keeper) = &mut self.keeper {
+                keeper.remove(partition).await;
+            }
             if let Some(lane) = self.lanes.remove(partition) {
                 tracing::info!(%partition, position = lane.next.0, "partition given up");
-                save(self.options.state.as_ref(), partition, &lane)?;
             }
         }
-        Ok(())
     }
 
     /// Counts which series can forecast; walks over all of them.
     pub fn count_warm(&mut self) {
         self.progress.warm = self.lanes.values().map(|lane| lane.forecaster.warm()).sum();
     }
-}
-
-fn save(state: Option<&State>, partition: &Partition, lane: &Lane) -> Result<()> {
-    let Some(State { store, .. }) = state else { return Ok(()) };
-    if lane.next < lane.silent_until {
-        // It is behind what is kept.
-        return Ok(());
-    }
-    store.save(partition, lane.next, &lane.forecaster.snapshot())
 }

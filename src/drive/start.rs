@@ -3,12 +3,14 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
-use tokio::task::spawn_blocking;
+use anyhow::{Result, bail};
+use arrow::array::RecordBatch;
 
+use super::held::{self, Messages};
 use super::lane::Lane;
 use super::{Options, State};
 use crate::config::{Deleted, OnChange, Start};
+use crate::forecaster::Forecaster;
 use crate::io::{Committed, Partition, Position};
 use crate::state::Found;
 
@@ -48,51 +50,49 @@ pub struct Facts {
 /// # Errors
 /// If what is kept does not fit and nothing else is declared for it.
 pub async fn lane(options: Arc<Options>, facts: Facts) -> Result<Lane> {
-    spawn_blocking(move || find(&options, facts)).await.context("the start of a partition panicked")?
-}
-
-fn find(options: &Options, facts: Facts) -> Result<Lane> {
     let Facts { partition, committed, fallback, low } = facts;
     let cold = |position| Lane::new(options.setup.clone(), position);
     let Some(Committed { position: committed, note }) = committed else {
         if let Some(State { store, .. }) = &options.state {
             // A life before this one: its states are of other rows.
-            store.forget(&partition)?;
+            store.forget(&partition).await?;
         }
         return Ok(cold(fallback));
     };
+    let mut lane = cold(committed);
+    lane.committed = Some(committed);
     let Some(State { store, on_change, .. }) = &options.state else {
         tracing::warn!(%partition, position = committed.0, "no [state] is kept: series warm up anew");
-        return Ok(cold(committed));
+        return Ok(lane);
     };
     let life = Life::of(&note);
     let is_own = life.as_ref().is_none_or(|life| life.lineage == store.lineage());
-    let start = life.as_ref().map(|life| life.start);
-    let mut lane = cold(committed);
-    lane.committed = Some(committed);
-    match store.newest(&partition, committed)? {
-        Found::Snapshot(position, _) if is_own && position < low => {
+    let start = life.as_ref().filter(|_| is_own).map(|life| life.start);
+    let fresh = || (Forecaster::new(options.setup.clone()), Messages::new());
+    let add = |(forecaster, held): &mut (Forecaster, Messages), batch: &RecordBatch| {
+        held.extend(held::messages(batch));
+        Ok(forecaster.restore_more(batch)?)
+    };
+    match store.newest(&partition, start, committed, fresh, add).await? {
+        Found::Snapshot { position, .. } if is_own && position < low => {
             let what = format!("the rows from the snapshot at {position} on");
-            return deleted(options, &partition, &what, low, lane);
+            return deleted(&options, &partition, &what, low, lane);
         }
-        Found::Snapshot(position, state) if is_own => {
-            lane.forecaster
-                .restore(&state)
-                .with_context(|| format!("{partition}: the snapshot at {position}"))?;
-            lane.start = start.unwrap_or(position);
-            lane.next = position;
+        Found::Snapshot { position, start, state } if is_own => {
+            (lane.forecaster, lane.held) = state;
+            (lane.start, lane.next, lane.saved) = (start, position, Some(position));
         }
         Found::Foreign(differences) => return changed(*on_change, &partition, &differences, lane),
-        Found::Snapshot(..) | Found::Nothing if !is_own => {
+        Found::Snapshot { .. } | Found::Nothing if !is_own => {
             let life = life.map_or(String::new(), |life| life.lineage);
             let differences =
                 [format!("its lineage is {}, the committed position is of {life}", store.lineage())];
             return changed(*on_change, &partition, &differences, lane);
         }
-        Found::Snapshot(..) | Found::Nothing => match (start, options.start) {
+        Found::Snapshot { .. } | Found::Nothing => match (start, options.start) {
             (Some(start), _) if start < low => {
                 let what = format!("the rows from {start} on, which its state is made of,");
-                return deleted(options, &partition, &what, low, lane);
+                return deleted(&options, &partition, &what, low, lane);
             }
             (Some(start), _) => (lane.start, lane.next) = (start, start),
             (None, Start::Earliest) => {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::histories::Target;
+use super::histories::{History, Target};
 use crate::network::memory::Memory;
 use crate::series::{ClosedStep, Rules, Track, Window};
 
@@ -28,6 +28,8 @@ pub struct Closing<'a> {
 
 /// What rows bring about, in their order.
 pub enum Happening<'a> {
+    /// The id of this number is about to change: this is how it is before.
+    Touched(usize, &'a History),
     Closed(Closing<'a>),
     /// The id of this number is forgotten, after its last steps have closed: the next one to have the number is another.
     Evicted(usize),

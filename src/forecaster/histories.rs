@@ -162,9 +162,10 @@ impl Histories {
         unused: &mut Unused,
         mut on_step: impl FnMut(Closing<'_>),
     ) {
-        self.follow(rows, tally, unused, |happening| match happening {
-            Happening::Closed(closing) => on_step(closing),
-            Happening::Evicted(_) => {}
+        self.follow(rows, tally, unused, |happening| {
+            if let Happening::Closed(closing) = happening {
+                on_step(closing);
+            }
         });
     }
 
@@ -186,6 +187,7 @@ impl Histories {
             let outcome = match self.index_of(id, position, tally, unused, &mut tell) {
                 Ok(index) => {
                     let before = self.candidate(index);
+                    tell(Happening::Touched(index, &self.histories[index]));
                     let outcome = self.take(index, position, observations.times.value(i), &mut tell);
                     let after = self.candidate(index);
                     if before != after {
@@ -217,10 +219,21 @@ impl Histories {
         unused: &mut Unused,
         mut on_step: impl FnMut(Closing<'_>),
     ) {
-        let mut tell = |happening: Happening<'_>| match happening {
-            Happening::Closed(closing) => on_step(closing),
-            Happening::Evicted(_) => {}
-        };
+        self.follow_end(ids, tally, unused, |happening| {
+            if let Happening::Closed(closing) = happening {
+                on_step(closing);
+            }
+        });
+    }
+
+    /// The same for one who keeps something beside each id.
+    pub fn follow_end(
+        &mut self,
+        ids: &[usize],
+        tally: &mut Tally,
+        unused: &mut Unused,
+        mut tell: impl FnMut(Happening<'_>),
+    ) {
         for &index in ids {
             let position = self.histories[index].position;
             if let Some(candidate) = self.close(index, position, &mut tell) {
@@ -233,6 +246,7 @@ impl Histories {
     /// Closes what time alone holds open of an id, for the row at `position`. Returns the position of the candidate that it
     /// held, and holds no more.
     fn close(&mut self, index: usize, position: i64, tell: &mut impl FnMut(Happening<'_>)) -> Option<i64> {
+        tell(Happening::Touched(index, &self.histories[index]));
         let (rules, keep, memory) = (&self.rules, self.keep, self.memory.as_ref());
         let History { id, steps, targets, covariates, .. } = &mut self.histories[index];
         let entries = &mut self.entries;

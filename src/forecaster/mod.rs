@@ -3,6 +3,7 @@
 //! however they are cut into batches.
 
 mod anchors;
+mod capture;
 mod carried;
 mod closing;
 mod features;
@@ -10,6 +11,7 @@ mod histories;
 mod inputs;
 mod jobs;
 mod predictor;
+mod restore;
 mod silence;
 mod snapshot;
 mod sound;
@@ -19,17 +21,19 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 
 pub use anchors::Anchors;
+pub use capture::{ASIDE_BYTES, BATCH_IDS, Captured};
 pub use carried::Carried;
 pub use closing::{Closing, Entry, Happening};
 pub use features::write as write_features;
 pub use histories::{Held, Histories, History, Refused, Target, Unused};
 pub use inputs::Inputs;
 pub use predictor::{OriginView, Predictor};
-pub use snapshot::RestoreError;
+pub use restore::RestoreError;
 
 use crate::model::Model;
 use crate::series::{Capacity, Rules, Tally};
 use crate::table::{Columns, ForecastBuilder, ForecastStamp};
+use capture::Capture;
 use jobs::Jobs;
 
 /// All that partitions of one pipeline share.
@@ -79,6 +83,33 @@ pub struct Forecaster {
     histories: Histories,
     jobs: Jobs,
     forecasts: ForecastBuilder,
+    capture: Option<Capture>,
+}
+
+/// Who follows a push: forecasts are issued, or only what is carried goes on; ids that a capture has not taken yet are put
+/// aside before they change.
+struct Following<'a> {
+    jobs: &'a mut Jobs,
+    forecasts: &'a mut ForecastBuilder,
+    capture: &'a mut Option<Capture>,
+    keep: usize,
+    silent: bool,
+}
+
+impl Following<'_> {
+    fn heed(&mut self, happening: Happening<'_>) {
+        match happening {
+            Happening::Touched(index, history) => {
+                if let Some(capture) = self.capture {
+                    // What waits in the jobs was touched before, and all that waited before the capture was taken.
+                    capture.touch(index, history, self.keep, self.jobs.carried());
+                }
+            }
+            Happening::Closed(closing) if self.silent => self.jobs.absorb(&closing, self.forecasts),
+            Happening::Closed(closing) => self.jobs.add(&closing, self.forecasts),
+            Happening::Evicted(index) => self.jobs.forget(index, self.forecasts),
+        }
+    }
 }
 
 impl Forecaster {
@@ -94,16 +125,13 @@ impl Forecaster {
         .with_memory(setup.model.memory.as_ref().map(|part| part.memory.clone()));
         let stamp = ForecastStamp { every: setup.every_text.clone(), model: setup.model.hash.clone() };
         let forecasts = ForecastBuilder::new(&setup.levels, stamp);
-        Self { jobs: Jobs::new(setup.clone()), setup, histories, forecasts }
+        Self { jobs: Jobs::new(setup.clone()), setup, histories, forecasts, capture: None }
     }
 
     /// Takes rows, by `table::Columns::schema`, in order.
     pub fn push(&mut self, rows: &RecordBatch) -> Pushed {
-        let Self { histories, jobs, forecasts, .. } = self;
-        let (mut tally, mut unused) = (Tally::default(), Unused::default());
-        histories.follow(rows, &mut tally, &mut unused, |happening| match happening {
-            Happening::Closed(closing) => jobs.add(&closing, forecasts),
-            Happening::Evicted(index) => jobs.forget(index, forecasts),
+        let (tally, unused) = self.follow(false, |histories, tally, unused, following| {
+            histories.follow(rows, tally, unused, |happening| following.heed(happening));
         });
         self.pushed(tally, unused)
     }
@@ -111,13 +139,10 @@ impl Forecaster {
     /// Takes rows whose forecasts are known already: the state afterwards is that of a push. Returns the candidates that
     /// came and went.
     pub fn absorb(&mut self, rows: &RecordBatch) -> Vec<Held> {
-        let Self { histories, jobs, forecasts, .. } = self;
-        let (mut tally, mut unused) = (Tally::default(), Unused::default());
-        histories.follow(rows, &mut tally, &mut unused, |happening| match happening {
-            Happening::Closed(closing) => jobs.absorb(&closing, forecasts),
-            Happening::Evicted(index) => jobs.forget(index, forecasts),
+        let (_, unused) = self.follow(true, |histories, tally, unused, following| {
+            histories.follow(rows, tally, unused, |happening| following.heed(happening));
         });
-        jobs.run(forecasts);
+        self.jobs.run(&mut self.forecasts);
         unused.held
     }
 
@@ -129,11 +154,24 @@ impl Forecaster {
             if some.is_empty() {
                 return None;
             }
-            let Self { histories, jobs, forecasts, .. } = self;
-            let (mut tally, mut unused) = (Tally::default(), Unused::default());
-            histories.finish(&some, &mut tally, &mut unused, |closing| jobs.add(&closing, forecasts));
+            let (tally, unused) = self.follow(false, |histories, tally, unused, following| {
+                histories.follow_end(&some, tally, unused, |happening| following.heed(happening));
+            });
             Some(self.pushed(tally, unused))
         })
+    }
+
+    fn follow(
+        &mut self,
+        silent: bool,
+        go: impl FnOnce(&mut Histories, &mut Tally, &mut Unused, &mut Following<'_>),
+    ) -> (Tally, Unused) {
+        let Self { histories, jobs, forecasts, capture, .. } = self;
+        let (mut tally, mut unused) = (Tally::default(), Unused::default());
+        let keep = histories.keep();
+        let mut following = Following { jobs, forecasts, capture, keep, silent };
+        go(histories, &mut tally, &mut unused, &mut following);
+        (tally, unused)
     }
 
     fn pushed(&mut self, mut tally: Tally, Unused { refused, held }: Unused) -> Pushed {
@@ -157,9 +195,61 @@ impl Forecaster {
         self.histories.all().iter().filter(warm).count()
     }
 
-    /// Every series' state, a row an id, ordered by id: equal states give equal batches.
+    /// Every series' state, a row an id, in the order in which they first came: equal states give equal batches.
     pub fn snapshot(&self) -> RecordBatch {
-        snapshot::of(&self.histories, self.jobs.carried())
+        let mut rows = snapshot::Rows::default();
+        let mut state = snapshot::IdState::default();
+        for (index, history) in self.histories.all().iter().enumerate() {
+            state.fill(history, self.histories.keep(), index, self.jobs.carried());
+            rows.add(&state);
+        }
+        rows.finish()
+    }
+
+    /// The same in batches of [`BATCH_IDS`] ids, each made when it is asked for.
+    pub fn snapshot_batches(&mut self) -> impl Iterator<Item = RecordBatch> {
+        self.begin_capture(ASIDE_BYTES);
+        std::iter::from_fn(move || {
+            loop {
+                match self.capture(BATCH_IDS) {
+                    Captured::More => {}
+                    Captured::Batch(batch) => return Some(batch),
+                    Captured::Done => return None,
+                }
+            }
+        })
+    }
+
+    /// From now on [`Forecaster::capture`] gives the state of this very moment, whatever is pushed in between; one that was
+    /// under way is dropped. Ids that change before they are taken are copied aside, in about `aside` bytes ([`ASIDE_BYTES`])
+    /// and what one more push touches.
+    pub fn begin_capture(&mut self, aside: usize) {
+        self.capture = Some(Capture::new(&self.histories, aside));
+    }
+
+    /// Takes up to `ids` more of what [`Forecaster::begin_capture`] began. Without that, there is nothing left.
+    pub fn capture(&mut self, ids: usize) -> Captured {
+        let Some(capture) = &mut self.capture else { return Captured::Done };
+        let captured = capture.take(ids, &self.histories, self.jobs.carried());
+        if matches!(captured, Captured::Done) {
+            self.capture = None;
+        }
+        captured
+    }
+
+    /// Whether a capture is under way.
+    pub fn captures(&self) -> bool {
+        self.capture.is_some()
+    }
+
+    /// Whether so much is put aside that the capture has to go on before more rows come: memory before latency.
+    pub fn must_capture(&self) -> bool {
+        self.capture.as_ref().is_some_and(Capture::is_full)
+    }
+
+    /// Drops a capture that is under way.
+    pub fn end_capture(&mut self) {
+        self.capture = None;
     }
 
     /// Puts back a snapshot, in place of all state.
@@ -168,9 +258,17 @@ impl Forecaster {
     /// If the columns are not those of a snapshot of this pipeline's columns, or a row contradicts itself.
     pub fn restore(&mut self, snapshot: &RecordBatch) -> Result<(), RestoreError> {
         let mut fresh = Self::new(self.setup.clone());
-        let carried = fresh.jobs.carried_mut();
-        snapshot::into(snapshot, &self.setup.columns, &mut fresh.histories, carried)?;
+        fresh.restore_more(snapshot)?;
         *self = fresh;
         Ok(())
+    }
+
+    /// Adds the next batch of a snapshot to one that is fresh but for the batches before. After an error it is of no use.
+    ///
+    /// # Errors
+    /// As [`Forecaster::restore`]'s; and if an id is there already, or there are more than may be.
+    pub fn restore_more(&mut self, batch: &RecordBatch) -> Result<(), RestoreError> {
+        let Self { setup, histories, jobs, .. } = self;
+        restore::into(batch, &setup.columns, setup.capacity.series, histories, jobs.carried_mut())
     }
 }

@@ -69,6 +69,28 @@ fn inspect_tells_network_data_and_scores() {
 }
 
 #[test]
+fn inspect_tells_what_a_snapshot_is_of() {
+    let (topics, rows) = (Topics::new(1), readings(&["a", "b", "c", "d", "e", "f"], 0..20));
+    topics.send(&rows);
+    let place = Place::new(&format!("{}\n[state]\nstore = \"state\"\n", between(&topics)));
+    place.run("run p.toml --to - --until-end").succeeds();
+    let name = place.files("state").pop().unwrap();
+    let outcome = place.run(&format!("inspect state/{name}")).succeeds();
+    let of = format!("of {}/0, format 3", topics.readings);
+    let ids = "\"a\", \"b\", \"c\", \"d\", \"e\", ...";
+    for text in [&of, "120: all rows from 0", "at 114 to 119", ids, "grid.every = 10s", "bytes", "an id"] {
+        assert!(outcome.stdout.contains(text), "`{text}` is not in {outcome:#?}");
+    }
+    let mut bytes = fs::read(place.path(&format!("state/{name}"))).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(place.path("x.arrow"), bytes).unwrap();
+    let wrong = ["x.arrow is of no use: remove it", "its contents are damaged"];
+    place.run("inspect x.arrow").fails(&wrong);
+    place.run("inspect y.arrow").fails(&["cannot read y.arrow"]);
+}
+
+#[test]
 fn the_demo_forecasts_by_itself() {
     let outcome = Place::new("").run("demo --for 5s --speed max").succeeds();
     assert!(outcome.stdout.contains("a broker inside this process: 127.0.0.1:"), "{outcome:#?}");

@@ -131,7 +131,8 @@ fn everything_that_is_missing_is_said() {
              for a broker inside this process",
             "8: missing key \"topic\" in [source.kafka]: the topic with the readings",
             "9: missing key \"path\" in [sink.parquet]: the file or folder for the forecasts",
-            "10: missing key \"store\" in [state]: the folder of the snapshots, such as \"file:state/NAME\"",
+            "10: missing key \"store\" in [state]: the folder of the snapshots, such as \"file:state/NAME\" or \
+             \"s3://BUCKET/NAME\"",
         ],
     );
     refused_addition(

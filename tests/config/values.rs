@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use tidecast::config::{Brokers, OnChange, Start};
+use tidecast::config::{Brokers, OnChange, Place, Start};
 use tidecast::network::{CellKind, Decoder, Loss};
 use tidecast::series::{Calendar, Full, Refusal, Scaling};
 
@@ -14,20 +14,40 @@ fn paths_are_relative_to_the_file_and_of_this_machine() {
         "[state]\nstore = \"file:state/x\"\n[source.parquet]\npath = \"../data/*.parquet\"\n[sink.parquet]\npath = \"/out\"",
     );
     assert_eq!(pipeline.forecast.model, Path::new("/p/m.safetensors"));
-    assert_eq!(pipeline.state.unwrap().path, Path::new("/p/state/x"));
+    assert_eq!(pipeline.state.unwrap().place, Place::Folder("/p/state/x".into()));
     assert_eq!(pipeline.parquet_source.unwrap().path, Path::new("/p/../data/*.parquet"));
     assert_eq!(pipeline.parquet_sink.unwrap().path, Path::new("/out"));
-    assert_eq!(loaded("[state]\nstore = \"file:///var/x\"").state.unwrap().path, Path::new("/var/x"));
+    for (store, place) in [
+        ("file:///var/x", Place::Folder("/var/x".into())),
+        ("x/y", Place::Folder("/p/x/y".into())),
+        ("s3://bucket/x", Place::Url("s3://bucket/x".into())),
+        ("az://bucket", Place::Url("az://bucket".into())),
+    ] {
+        assert_eq!(loaded(&format!("[state]\nstore = \"{store}\"")).state.unwrap().place, place);
+    }
     refused_addition(
-        "[state]\nstore = \"s3://bucket/x\"\n[source.parquet]\npath = \"a\"\n[sink.parquet]\npath = \"a\"",
+        "[state]\nstore = \"hdfs://bucket/x\"\n[source.parquet]\npath = \"a\"\n[sink.parquet]\npath = \"a\"",
         &[
-            "9: \"store\" in [state] is `s3://bucket/x`: `s3:` is not supported yet; only `file:` and plain paths are",
+            "9: \"store\" in [state] is `hdfs://bucket/x`: `hdfs:` is not supported; only `file:`, `s3:`, `gs:`, \
+             `az:` and plain paths are",
             "13: \"path\" in [sink.parquet] is the path of the source: the readings would be overwritten",
         ],
     );
     refused_addition(
         "[state]\nstore = \"file://host/x\"",
         &["9: \"store\" in [state] names a host: `file://host/x`; write `file:FOLDER` or `file:///FOLDER`"],
+    );
+    refused_addition(
+        "[state]\nstore = \"gs:folder\"",
+        &["9: \"store\" in [state] names no bucket: write `gs://BUCKET/FOLDER`"],
+    );
+    refused_addition(
+        "[state]\nstore = \"s3://key:secret@bucket/x\"\nbytes_per_second = 10",
+        &[
+            "9: \"store\" in [state] holds more than `s3://BUCKET/FOLDER`: credentials come from the environment",
+            "10: \"bytes_per_second\" in [state] must be in 65536..=1099511627776, not 10: slower, and a snapshot is \
+             never done; the disk or the network is the limit",
+        ],
     );
 }
 
@@ -246,7 +266,10 @@ clip = 2
     assert_eq!(again.plan(), plan);
     assert!(plan.contains("rejected = [\"malformed\", \"late\"]\nclient = {"), "{plan}");
     assert!(plan.contains("client = { \"client.id\" = \"$${X}\", \"linger.ms\" = \"5\" }"), "{plan}");
-    assert!(plan.contains("every = \"1m 30s\"\non_change = \"fail\"\n"), "{plan}");
+    assert!(
+        plan.contains("every = \"1m 30s\"\nbytes_per_second = 67108864\non_change = \"fail\"\n"),
+        "{plan}"
+    );
     assert!(plan.contains("clip = 2.0\n"), "{plan}");
     assert!(plan.contains("rejects = \"0.25%\" # more than 25 of 10000 rows stop the pipeline\n"), "{plan}");
     assert!(

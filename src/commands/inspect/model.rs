@@ -1,19 +1,10 @@
-//! `inspect`: what a model file says of itself.
+//! What a model file says of itself.
 
 use std::fmt::Write;
 
-use anyhow::Result;
-
-use super::prepare;
-use crate::cli::Inspect;
 use crate::config::duration_text;
 use crate::model::{CellsPart, Model, Score};
 use crate::network::StateKind;
-
-pub fn inspect(arguments: &Inspect) -> Result<()> {
-    let model = prepare::model(&arguments.model)?;
-    super::print(&text(&model))
-}
 
 /// The model for a reader.
 pub fn text(model: &Model) -> String {

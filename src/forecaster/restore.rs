@@ -1,0 +1,229 @@
+//! A snapshot's rows back into histories. What they say is not to be trusted: a file may be damaged, or made by somebody.
+
+use arrow::array::{Array, ArrayRef, AsArray, LargeListArray, RecordBatch};
+use arrow::datatypes::{ArrowPrimitiveType, DataType, Float64Type, Int64Type};
+
+use super::snapshot::{PARTS, values_of};
+use super::{Carried, Histories, History, Target, sound};
+use crate::network::memory::{Memory, MemoryState};
+use crate::series::{Candidate, Cell, OpenStep, Running, Steps, Track, Window};
+use crate::table::Columns;
+
+/// Why a snapshot could not be put back.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreError {
+    #[error("the snapshot has no column {0:?} of the right type")]
+    Column(String),
+    #[error("the snapshot's state of series {id:?} contradicts itself in {part:?}")]
+    Row { id: String, part: &'static str },
+    #[error("the snapshot has series {0:?} twice")]
+    Twice(String),
+    #[error("the snapshot has more series than a partition may hold: {0}")]
+    TooMany(usize),
+}
+
+/// The largest number of a step: microseconds in steps of a millisecond, the shortest there are. Within it no
+/// difference of two steps overflows.
+const STEP_MAX: i64 = i64::MAX / 1000;
+
+/// Adds the ids of a snapshot, or of a batch of it, behind those that are there.
+pub fn into(
+    snapshot: &RecordBatch,
+    columns: &Columns,
+    limit: usize,
+    histories: &mut Histories,
+    mut carried: Option<&mut Carried>,
+) -> Result<(), RestoreError> {
+    let column =
+        |name: &str| snapshot.column_by_name(name).ok_or_else(|| RestoreError::Column(name.to_owned()));
+    let whole = |name: &str| {
+        let found = column(name)?.as_primitive_opt::<Int64Type>();
+        found.ok_or_else(|| RestoreError::Column(name.to_owned()))
+    };
+    let series =
+        column("series")?.as_string_opt::<i32>().ok_or_else(|| RestoreError::Column("series".into()))?;
+    let cold = column("cold")?.as_boolean_opt().ok_or_else(|| RestoreError::Column("cold".into()))?;
+    let (positions, newest, frontiers) = (whole("position")?, whole("newest")?, whole("frontier")?);
+    let mut parts = Vec::new();
+    for name in PARTS {
+        let (values, name) = (values_of(name), name.to_owned());
+        parts.push((
+            list(column(&name)?, &DataType::Int64, name)?,
+            list(column(&values)?, &DataType::Float64, values)?,
+        ));
+    }
+    let numbers = histories.memory().map_or(0, Memory::numbers);
+    for row in 0..snapshot.num_rows() {
+        let id = series.value(row);
+        let torn = |Torn(part)| RestoreError::Row { id: id.to_owned(), part };
+        let cursors: [Cursor<'_>; 7] = std::array::from_fn(|part| {
+            let (whole, real) = parts[part];
+            let (whole, real) = (of_row::<Int64Type>(whole, row), of_row::<Float64Type>(real, row));
+            Cursor { whole, real, part: PARTS[part] }
+        });
+        if histories.holds(id) {
+            return Err(RestoreError::Twice(id.to_owned()));
+        }
+        if histories.all().len() >= limit {
+            return Err(RestoreError::TooMany(limit));
+        }
+        let mut history = History {
+            id: id.into(),
+            position: positions.value(row),
+            steps: Steps::default(),
+            targets: Vec::new(),
+            covariates: Vec::new(),
+        };
+        history.steps.newest = newest.is_valid(row).then(|| newest.value(row));
+        history.steps.frontier = in_range(frontiers.value(row), "frontier").map_err(torn)?;
+        history.steps.cold = cold.value(row);
+        let mut states = read(cursors, columns, numbers, &mut history).map_err(torn)?;
+        if let Some(part) = sound::contradiction(&history, histories) {
+            return Err(torn(Torn(part)));
+        }
+        if let Some(carried) = &mut carried {
+            for target in 0..columns.targets.len() {
+                let numbers = states.reals(carried.numbers()).map_err(torn)?;
+                let numbers: Vec<f32> = numbers.iter().map(|number| *number as f32).collect();
+                carried.set_column(histories.all().len() * columns.targets.len() + target, &numbers);
+            }
+        }
+        states.end().map_err(torn)?;
+        histories.insert(history);
+    }
+    Ok(())
+}
+
+fn list<'a>(column: &'a ArrayRef, of: &DataType, name: String) -> Result<&'a LargeListArray, RestoreError> {
+    let found = column.as_list_opt::<i64>().filter(|list| list.value_type() == *of && list.null_count() == 0);
+    found.ok_or(RestoreError::Column(name))
+}
+
+/// The numbers of a row, without a new array for each.
+fn of_row<T: ArrowPrimitiveType>(list: &LargeListArray, row: usize) -> &[T::Native] {
+    let offsets = list.value_offsets();
+    let values = list.values().as_primitive::<T>().values();
+    values.get(offsets[row] as usize..offsets[row + 1] as usize).unwrap_or_default()
+}
+
+/// The part whose numbers are too few, too many or impossible.
+struct Torn(&'static str);
+
+/// What is left of one id's numbers of one part.
+struct Cursor<'a> {
+    whole: &'a [i64],
+    real: &'a [f64],
+    part: &'static str,
+}
+
+impl<'a> Cursor<'a> {
+    fn whole(&mut self) -> Result<i64, Torn> {
+        Ok(self.wholes(1)?[0])
+    }
+
+    fn wholes(&mut self, count: usize) -> Result<&'a [i64], Torn> {
+        let (taken, rest) = self.whole.split_at_checked(count).ok_or(Torn(self.part))?;
+        self.whole = rest;
+        Ok(taken)
+    }
+
+    fn count(&mut self) -> Result<usize, Torn> {
+        usize::try_from(self.whole()?).map_err(|_| Torn(self.part))
+    }
+
+    fn narrow(&mut self) -> Result<u32, Torn> {
+        u32::try_from(self.whole()?).map_err(|_| Torn(self.part))
+    }
+
+    fn step(&mut self) -> Result<i64, Torn> {
+        in_range(self.whole()?, self.part)
+    }
+
+    fn real(&mut self) -> Result<f64, Torn> {
+        Ok(self.reals(1)?[0])
+    }
+
+    fn reals(&mut self, count: usize) -> Result<&'a [f64], Torn> {
+        let (taken, rest) = self.real.split_at_checked(count).ok_or(Torn(self.part))?;
+        self.real = rest;
+        Ok(taken)
+    }
+
+    fn end(&self) -> Result<(), Torn> {
+        if self.whole.is_empty() && self.real.is_empty() { Ok(()) } else { Err(Torn(self.part)) }
+    }
+}
+
+fn in_range(step: i64, part: &'static str) -> Result<i64, Torn> {
+    if (-STEP_MAX..=STEP_MAX).contains(&step) { Ok(step) } else { Err(Torn(part)) }
+}
+
+/// Reads all parts but the last, which it gives back.
+fn read<'a>(
+    cursors: [Cursor<'a>; 7],
+    columns: &Columns,
+    numbers: usize,
+    history: &mut History,
+) -> Result<Cursor<'a>, Torn> {
+    let [mut accepted, mut candidate, mut open, mut windows, mut tracks, mut memory, carried] = cursors;
+    let (targets, covariates) = (columns.targets.len(), columns.covariates.len());
+    history.steps.accepted = accepted.wholes(accepted.whole.len())?.to_vec().into();
+    if !candidate.whole.is_empty() {
+        let (offset, time) = (candidate.whole()?, candidate.whole()?);
+        let (targets, covariates) =
+            (candidate.reals(targets)?.to_vec(), candidate.reals(covariates)?.to_vec());
+        let ahead = candidate.reals(candidate.real.len())?.to_vec();
+        history.steps.candidate = Some(Box::new(Candidate { offset, time, targets, covariates, ahead }));
+    }
+    while !open.whole.is_empty() {
+        let step = open_step(&mut open, targets, covariates)?;
+        history.steps.open.push_back(step);
+    }
+    if !history.steps.open.iter().is_sorted_by(|a, b| a.step < b.step) {
+        return Err(Torn(open.part));
+    }
+    for _ in 0..targets {
+        let (last, length) = (windows.step()?, windows.count()?);
+        let marks = windows.wholes(length.div_ceil(64))?;
+        let count = windows.count()? as u64;
+        let [mean, squares, low, high] = [windows.real()?, windows.real()?, windows.real()?, windows.real()?];
+        let running = Running { count, mean, squares, low, high };
+        let values = windows.reals(length)?.to_vec();
+        let observed = (0..length).map(|i| marks[i / 64] >> (i % 64) & 1 == 1).collect();
+        let window = Window::restored(last, values, observed);
+        history.targets.push(Target { window, running, memory: remembered(&mut memory, numbers)? });
+    }
+    for _ in 0..covariates {
+        let (last, length) = (tracks.step()?, tracks.count()?);
+        history.covariates.push(Track::restored(last, tracks.reals(length)?.to_vec()));
+    }
+    [accepted, candidate, open, windows, tracks, memory].iter().try_for_each(Cursor::end)?;
+    Ok(carried)
+}
+
+/// What is remembered of a target: as many numbers as the memory has, or nothing yet.
+fn remembered(memory: &mut Cursor<'_>, numbers: usize) -> Result<MemoryState, Torn> {
+    match memory.count()? {
+        0 => Ok(MemoryState::default()),
+        count if count == numbers => {
+            let last = Some((memory.step()?, memory.real()?));
+            Ok(MemoryState { last, numbers: memory.reals(numbers)?.to_vec() })
+        }
+        _ => Err(Torn(memory.part)),
+    }
+}
+
+fn open_step(open: &mut Cursor<'_>, targets: usize, covariates: usize) -> Result<OpenStep, Torn> {
+    let (step, rows, times) = (open.step()?, open.narrow()?, open.count()?);
+    let times = open.wholes(times)?.to_vec();
+    let mut cells = Vec::new();
+    for _ in 0..targets + covariates {
+        cells.push(Cell { count: open.narrow()?, latest: open.whole()?, value: 0.0 });
+    }
+    let (ahead_time, ahead) = (open.whole()?, open.count()?);
+    for cell in &mut cells {
+        cell.value = open.real()?;
+    }
+    let ahead = open.reals(ahead)?.to_vec();
+    Ok(OpenStep { step, rows, times, cells, targets, ahead, ahead_time, ..OpenStep::default() })
+}

@@ -1,0 +1,268 @@
+//! Snapshots: every series' state of one partition after all rows below a position, kept where a pipeline's file says.
+//!
+//! - `lineage` what a state is a function of besides the rows
+//! - `place`   a local folder, or a bucket of S3, Google Cloud Storage or Azure
+//! - `name`    what a snapshot is called
+//! - `file`    its bytes: an Arrow IPC file that any Arrow reader opens, with a digest of every batch
+//! - `write`, `read`   the file to and from the store, a batch at a time
+//! - `saver`   writing in the background, paced
+//!
+//! A snapshot of a partition at a position is a function of its lineage, its start and the rows from there to the position.
+//! So two processes that write the same one write the same bytes, and nobody has to be fenced. It may lie above the
+//! committed position: then it is of no use yet, and stays.
+
+mod file;
+mod lineage;
+mod name;
+mod place;
+mod read;
+mod saver;
+mod write;
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use arrow::array::RecordBatch;
+use object_store::path::Path;
+use object_store::{Error, ObjectStore, ObjectStoreExt};
+
+pub use file::Head;
+pub use lineage::{FORMAT, Lineage};
+pub use read::{Snapshot, Unread};
+pub use saver::{Pace, Saver};
+pub use write::Writer;
+
+use crate::config::Place;
+use crate::io::{Partition, Position};
+use name::Name;
+use place::Opened;
+
+/// Opens a snapshot by its file.
+///
+/// # Errors
+/// If it is not one that this program reads.
+pub async fn open_file(file: &std::path::Path) -> Result<Snapshot, Unread> {
+    let store: Arc<dyn ObjectStore> = Arc::new(object_store::local::LocalFileSystem::new());
+    let path = Path::from_filesystem_path(file).map_err(Error::from)?;
+    Snapshot::open(&store, &path).await
+}
+
+/// Snapshots kept of a partition at or below its committed position: the newest, and one in case that it is damaged.
+const KEPT: usize = 2;
+
+/// What there is to start a partition from.
+#[derive(Debug)]
+pub enum Found<T> {
+    /// The state after all rows below the position, of a life that began at `start`.
+    Snapshot {
+        position: Position,
+        start: Position,
+        state: T,
+    },
+    /// Only snapshots of another lineage; what differs.
+    Foreign(Vec<String>),
+    Nothing,
+}
+
+/// Snapshots of one lineage, beside those of others.
+#[derive(Debug)]
+pub struct Store {
+    opened: Opened,
+    lineage: Lineage,
+}
+
+impl Store {
+    /// # Errors
+    /// If a local folder cannot be made, or what a cloud needs is not in the environment.
+    pub fn open(place: &Place, lineage: Lineage) -> Result<Self> {
+        let opened = place::open(place).with_context(|| format!("cannot open the state store {place}"))?;
+        Ok(Self { opened, lineage })
+    }
+
+    /// Snapshots in any object store.
+    pub fn within(store: Arc<dyn ObjectStore>, lineage: Lineage) -> Self {
+        Self {
+            opened: Opened { store, folder: Path::default(), text: "memory:".to_owned(), local: None },
+            lineage,
+        }
+    }
+
+    /// The hash of its lineage.
+    pub fn lineage(&self) -> &str {
+        self.lineage.hash()
+    }
+
+    /// A snapshot in the making. Nothing is there under its name before it is finished.
+    pub fn writer(&self, partition: &Partition, start: Position, position: Position) -> Writer {
+        let name = Name { position, lineage: self.lineage.hash().to_owned(), start: Some(start) };
+        let name = name.of(partition);
+        let head = Head::new(partition, start, position, self.lineage.keys());
+        let place = self.opened.say(&name);
+        Writer::new(self.opened.store.clone(), self.opened.folder.clone().join(name), place, head)
+    }
+
+    /// Writes the state of `partition` at `position`. Nothing is removed: see [`Store::prune`].
+    pub async fn save(
+        &self,
+        partition: &Partition,
+        start: Position,
+        position: Position,
+        batches: impl IntoIterator<Item = RecordBatch>,
+    ) -> Result<()> {
+        let mut writer = self.writer(partition, start, position);
+        for batch in batches {
+            writer.batch(&batch).await?;
+        }
+        writer.finish().await
+    }
+
+    /// The newest state of `partition` at or below `committed`, of the life that began at `start` if that is known: batch
+    /// by batch `add`ed to a `fresh` one. One that is damaged, or that `add` refuses, is passed over with a warning for the
+    /// one before it.
+    ///
+    /// # Errors
+    /// If the store cannot be read: it names the place.
+    pub async fn newest<T>(
+        &self,
+        partition: &Partition,
+        start: Option<Position>,
+        committed: Position,
+        fresh: impl Fn() -> T,
+        mut add: impl FnMut(&mut T, &RecordBatch) -> Result<()>,
+    ) -> Result<Found<T>> {
+        let mut names = self.list(partition).await?;
+        names.retain(|name| name.position <= committed);
+        let own = |name: &&Name| name.lineage == self.lineage.hash();
+        let fits = |name: &&Name| start.is_none() || name.start == start;
+        for name in names.iter().rev().filter(own).filter(fits) {
+            let mut state = fresh();
+            match self.read(partition, name, |batch| add(&mut state, batch)).await {
+                Ok(Head { start, .. }) => {
+                    return Ok(Found::Snapshot { position: name.position, start: Position(start), state });
+                }
+                Err(error) => self.pass_over(partition, name, error)?,
+            }
+        }
+        if names.iter().any(|name| own(&name)) {
+            // Of our lineage there are only those of another life, or damaged ones.
+            return Ok(Found::Nothing);
+        }
+        for name in names.iter().rev() {
+            let snapshot = Snapshot::open(&self.opened.store, &self.path(partition, name)).await;
+            let keys = match snapshot {
+                Ok(snapshot) => snapshot.head.lineage,
+                Err(Unread::Format { lineage, .. }) => lineage,
+                Err(error) => {
+                    self.pass_over(partition, name, error)?;
+                    continue;
+                }
+            };
+            return Ok(Found::Foreign(self.lineage.differences(&keys)));
+        }
+        Ok(Found::Nothing)
+    }
+
+    async fn read(
+        &self,
+        partition: &Partition,
+        name: &Name,
+        mut add: impl FnMut(&RecordBatch) -> Result<()>,
+    ) -> Result<Head, Unread> {
+        let mut snapshot = Snapshot::open(&self.opened.store, &self.path(partition, name)).await?;
+        let Head { position, start, .. } = snapshot.head;
+        if (Position(position), Some(Position(start))) != (name.position, name.start)
+            || snapshot.head.partition() != *partition
+        {
+            return Err(Unread::Damaged(format!(
+                "it says that it is of {} at {position} from {start}: it was renamed",
+                snapshot.head.partition()
+            )));
+        }
+        while let Some(batch) = snapshot.next().await? {
+            add(&batch).map_err(|error| Unread::Damaged(format!("{error:#}")))?;
+        }
+        Ok(snapshot.head)
+    }
+
+    /// A snapshot that is of no use is no reason to stop; a store that does not answer is.
+    fn pass_over(&self, partition: &Partition, name: &Name, error: Unread) -> Result<()> {
+        let place = self.opened.say(&name.of(partition));
+        match error {
+            Unread::Store(error) if !matches!(error, Error::NotFound { .. }) => {
+                Err(error).with_context(|| format!("cannot read the snapshot {place}"))
+            }
+            error => {
+                tracing::warn!(
+                    %partition,
+                    position = name.position.0,
+                    "the snapshot {place} is of no use ({error}): the one before it has to do; remove it"
+                );
+                Ok(())
+            }
+        }
+    }
+
+    /// Removes the oldest states of `partition` of the life that began at `start`. The two newest at or below the committed
+    /// position stay, and so do all above it.
+    pub async fn prune(&self, partition: &Partition, start: Position, committed: Position) -> Result<()> {
+        let names = self.list(partition).await?;
+        let own = names.iter().filter(|name| name.lineage == self.lineage.hash());
+        let below = own.filter(|name| name.start == Some(start) && name.position <= committed);
+        for name in below.rev().skip(KEPT) {
+            self.remove(partition, name).await?;
+        }
+        place::sweep(&self.opened, |name| {
+            Name::parse(partition, name).is_some_and(|name| name.lineage == self.lineage.hash())
+        });
+        Ok(())
+    }
+
+    /// Removes all states of `partition` of this lineage: it starts anew, without a commit.
+    pub async fn forget(&self, partition: &Partition) -> Result<()> {
+        for name in self.list(partition).await?.iter().filter(|name| name.lineage == self.lineage.hash()) {
+            tracing::warn!(%partition, position = name.position.0, "a snapshot of a life before is removed");
+            self.remove(partition, name).await?;
+        }
+        Ok(())
+    }
+
+    /// Positions of the states of `partition` of this lineage, and where their lives began, ascending.
+    pub async fn positions(&self, partition: &Partition) -> Result<Vec<(Position, Option<Position>)>> {
+        let names = self.list(partition).await?;
+        let own = names.into_iter().filter(|name| name.lineage == self.lineage.hash());
+        Ok(own.map(|name| (name.position, name.start)).collect())
+    }
+
+    /// All snapshots of a partition, of any lineage, ascending by position.
+    async fn list(&self, partition: &Partition) -> Result<Vec<Name>> {
+        let listed = self.opened.store.list_with_delimiter(Some(&self.opened.folder)).await;
+        let objects = match listed {
+            Ok(listed) => listed.objects,
+            // A folder that somebody took away is one without snapshots; it comes back with the next one.
+            Err(Error::NotFound { .. }) => Vec::new(),
+            Err(error) => {
+                return Err(error)
+                    .with_context(|| format!("cannot list the snapshots in {}", self.opened.text));
+            }
+        };
+        let names = objects.iter().filter_map(|object| object.location.filename());
+        let mut names: Vec<Name> = names.filter_map(|name| Name::parse(partition, name)).collect();
+        names.sort();
+        Ok(names)
+    }
+
+    async fn remove(&self, partition: &Partition, name: &Name) -> Result<()> {
+        match self.opened.store.delete(&self.path(partition, name)).await {
+            // Another instance was faster.
+            Ok(()) | Err(Error::NotFound { .. }) => Ok(()),
+            Err(error) => {
+                let place = self.opened.say(&name.of(partition));
+                Err(error).with_context(|| format!("cannot remove the snapshot {place}"))
+            }
+        }
+    }
+
+    fn path(&self, partition: &Partition, name: &Name) -> Path {
+        self.opened.folder.clone().join(name.of(partition))
+    }
+}

@@ -1,0 +1,104 @@
+//! Damaged snapshots: noticed, named, passed over; never a panic.
+
+use std::path::PathBuf;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use tidecast::forecaster::RestoreError;
+
+use super::*;
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    files
+}
+
+#[tokio::test]
+async fn a_damaged_one_is_passed_over_for_the_one_before_it() {
+    let (folder, case) = (tempfile::tempdir().unwrap(), Case { limit: 100, ..Case::default() });
+    let store = store(folder.path());
+    let mut state = filled(&case, 50, 3);
+    for at in [10, 20, 30] {
+        save(&store, 0, at, &mut state).await;
+    }
+    let [first, second, third]: [PathBuf; 3] = files(folder.path()).try_into().unwrap();
+    let mut bytes = std::fs::read(&third).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&third, bytes).unwrap();
+    assert_eq!(position(&found(&store, &case, Some(0), 30).await.unwrap()), Some(20));
+    // Another one's bytes are whole, and not what the name says.
+    std::fs::copy(&first, &second).unwrap();
+    assert_eq!(position(&found(&store, &case, Some(0), 30).await.unwrap()), Some(10));
+    std::fs::write(&first, "").unwrap();
+    assert_eq!(position(&found(&store, &case, Some(0), 30).await.unwrap()), None);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: rounds(), failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_bytes_give_the_state_or_an_error(
+        flips in vec((any::<prop::sample::Index>(), 1u8..=255), 0..4), cut in prop::option::of(any::<prop::sample::Index>()),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let (bytes, expected, case) = whole();
+        let mut damaged = bytes.clone();
+        flips.iter().for_each(|(at, bits)| damaged[at.index(bytes.len())] ^= bits);
+        if let Some(cut) = cut {
+            damaged.truncate(cut.index(bytes.len()));
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("x.arrow");
+        std::fs::write(&file, &damaged).unwrap();
+        let mut forecaster = case.forecaster();
+        let restored = runtime.block_on(async {
+            let mut snapshot = tidecast::state::open_file(&file).await?;
+            while let Some(batch) = snapshot.next().await? {
+                forecaster.restore_more(&batch)?;
+            }
+            anyhow::Ok(())
+        });
+        // What other readers go by may be damaged without a harm to us.
+        match restored {
+            Ok(()) => prop_assert_eq!(&forecaster.snapshot(), expected),
+            Err(error) => prop_assert!(!damaged.starts_with(bytes), "{error:#}"),
+        }
+    }
+}
+
+fn rounds() -> u32 {
+    std::env::var("TIDECAST_FUZZ").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(256)
+}
+
+/// A file, its state and the case it is of.
+fn whole() -> &'static (Vec<u8>, RecordBatch, Case) {
+    static WHOLE: std::sync::OnceLock<(Vec<u8>, RecordBatch, Case)> = std::sync::OnceLock::new();
+    WHOLE.get_or_init(|| {
+        let folder = tempfile::tempdir().unwrap();
+        let case = Case::default();
+        let mut state = filled(&case, 3, 5);
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(save(&store(folder.path()), 0, 15, &mut state));
+        (std::fs::read(&files(folder.path())[0]).unwrap(), state.snapshot(), case)
+    })
+}
+
+fn wide(case: &Case) -> tidecast::table::Columns {
+    let targets = vec!["t".to_owned(), "h".to_owned()];
+    tidecast::table::Columns { targets, ..case.columns.clone() }
+}
+
+#[test]
+fn a_state_that_contradicts_itself_is_refused() {
+    let case = Case { limit: 100, ..Case::default() };
+    let batch = filled(&case, 3, 5).snapshot();
+    let mut forecaster = case.forecaster();
+    forecaster.restore_more(&batch).unwrap();
+    assert!(matches!(forecaster.restore_more(&batch), Err(RestoreError::Twice(id)) if id == "s0"));
+    let few = Case { limit: 2, ..Case::default() };
+    assert!(matches!(few.forecaster().restore(&batch), Err(RestoreError::TooMany(2))));
+    let wide = Case { columns: wide(&case), ..case };
+    assert!(matches!(wide.forecaster().restore(&batch), Err(RestoreError::Row { .. })));
+}
