@@ -22,7 +22,7 @@
 //! | [`table`] | schemas and column names: typed views in, builders out | arrow |
 //! | [`forecaster`] | rows to forecasts for one partition; the only place where series meet network | the above |
 //! | [`io`] | Kafka, Parquet, codecs, memory | table, tokio, rdkafka, polars |
-//! | [`state`] | snapshots on disk | io, arrow |
+//! | [`state`] | snapshots, in a folder or a bucket | io, config, arrow, object_store |
 //! | [`drive`] | the only loop: pull, push, write, commit, stop | io, forecaster, state |
 //! | [`train`] | learning from history | forecaster, model, config, threads |
 //! | [`evaluate`] | forecasts against what came, beside baselines | train, table, series, network, model, threads |
