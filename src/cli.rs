@@ -1,6 +1,7 @@
 //! The command line as types: what can be said, and in which words. No logic beyond reading a single value.
 
 mod adopt;
+mod bootstrap;
 mod rejects;
 mod study;
 
@@ -13,6 +14,7 @@ use chrono::{DateTime, NaiveDate, NaiveTime};
 use clap::{Args, Parser, Subcommand};
 
 pub use adopt::Adopt;
+pub use bootstrap::Bootstrap;
 pub use rejects::Rejects;
 pub use study::{How, Study, StudyConvergence, StudyMemory, StudyOf};
 
@@ -43,6 +45,7 @@ pub enum Command {
     Backfill(Backfill),
     Train(Train),
     Adopt(Adopt),
+    Bootstrap(Bootstrap),
     Evaluate(Evaluate),
     Replay(Replay),
     Rejects(Rejects),

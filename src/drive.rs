@@ -9,6 +9,7 @@ mod keep;
 mod lane;
 mod lanes;
 mod start;
+mod warm;
 mod writer;
 
 use std::future::Future;
@@ -19,7 +20,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use tokio::time::Instant;
 
-use crate::config::{Commit, Deleted, OnChange, Start};
+use crate::config::{Commit, Deleted, Start};
 use crate::forecaster::Setup;
 use crate::io::{Event, Position, Positions, Sink, Source};
 use crate::series::Tally;
@@ -27,6 +28,7 @@ use crate::state::Store;
 pub use budget::{Allowance, Budget, Counted, Overrun};
 use lanes::Lanes;
 pub use start::Life;
+pub use warm::History;
 use writer::Writer;
 
 /// How a pipeline is driven.
@@ -57,6 +59,19 @@ pub struct State {
     /// After so long without a good snapshot of a partition the pipeline stops.
     pub age_most: Duration,
     pub on_change: OnChange,
+}
+
+/// What to do where the state is another pipeline's.
+#[derive(Debug)]
+pub enum OnChange {
+    /// Stop and name what differs.
+    Fail,
+    /// Go on without any history.
+    Cold,
+    /// Read the topic again from where the source says.
+    Replay,
+    /// Learn the past of a topic with so many partitions from files.
+    Warm { history: History, partitions: i32 },
 }
 
 /// How far it has come.

@@ -29,6 +29,7 @@ mod stops;
 mod stream;
 mod studies;
 mod table;
+mod warm;
 
 /// The pipeline that goes with `Case::default()`.
 const PIPELINE: &str = r#"

@@ -365,7 +365,8 @@ fn snapshots() {
     };
     let mut seeds = Vec::new();
     for (number, (_, state)) in states.iter().enumerate() {
-        let saved = store.save(&partition(number as i32), Position(0), Position(7), [state.clone()]);
+        let partition = partition(number as i32);
+        let saved = store.save(&partition, Position(0), Position(7), [state.clone()]);
         runtime.block_on(saved).unwrap();
         seeds.push(std::fs::read(file(number)).unwrap());
     }
@@ -377,7 +378,8 @@ fn snapshots() {
             state.push(batch.clone());
             Ok(())
         };
-        let found = store.newest(&partition(which as i32), None, Position(9), Vec::new, add);
+        let partition = partition(which as i32);
+        let found = store.newest(&partition, None, Position(9), Vec::new, add);
         match runtime.block_on(found) {
             Ok(Found::Snapshot { state, .. }) => state.iter().all(|batch| accepts(&states[which].0, batch)),
             _ => false,

@@ -53,6 +53,8 @@ fn source(brokers: &str, topic: &str) -> config::KafkaSource {
         deleted: Deleted::Fail,
         instance: "one".into(),
         static_member: false,
+        rewind: None,
+        queue_rows: 50_000,
         client: BTreeMap::new(),
         commit: Commit { every: Duration::from_millis(50), rows: 500 },
     }

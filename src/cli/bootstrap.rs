@@ -12,7 +12,9 @@ use super::Time;
 /// topic (each series where the topic's producer places it) and commits where `run` begins to read. Only for a group that
 /// has committed nothing yet, and has no members.
 #[derive(Args, Debug)]
-#[command(after_help = "Example:\n  tidecast bootstrap pipelines/sensors.toml --from 'history/*.parquet' --at 2026-01-01")]
+#[command(
+    after_help = "Example:\n  tidecast bootstrap pipelines/sensors.toml --from 'history/*.parquet' --at 2026-01-01"
+)]
 pub struct Bootstrap {
     /// Pipeline file
     pub pipeline: PathBuf,

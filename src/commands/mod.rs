@@ -2,6 +2,7 @@
 
 mod adopt;
 mod backfill;
+mod bootstrap;
 mod check;
 mod demo;
 mod ends;
@@ -30,6 +31,7 @@ pub fn execute(cli: Cli) -> Result<()> {
         Command::Demo(arguments) => wait(demo::demo(arguments, quiet)),
         Command::Run(arguments) => wait(run::run(arguments, quiet)),
         Command::Backfill(arguments) => wait(backfill::backfill(arguments, quiet)),
+        Command::Bootstrap(arguments) => wait(bootstrap::bootstrap(arguments, quiet)),
         Command::Train(arguments) => wait(train::train(arguments, quiet)),
         Command::Adopt(arguments) => adopt::adopt(&arguments, quiet),
         Command::Evaluate(arguments) => wait(evaluate::evaluate(arguments, quiet)),

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
-use super::{ends, prepare, report, stop};
+use super::{bootstrap, ends, prepare, report, stop};
 use crate::cli::{Destination, Run};
-use crate::config::{Commit, Pipeline};
-use crate::drive::{Allowance, Options, State, drive};
+use crate::config::{self, Commit, Pipeline};
+use crate::drive::{Allowance, OnChange, Options, State, drive};
 use crate::forecaster::Setup;
 use crate::io::Source;
 use crate::io::codec::Codec;
@@ -24,7 +24,6 @@ pub async fn run(arguments: Run, quiet: bool) -> Result<()> {
     let setup = prepare::setup(&pipeline)?;
     let config = ends::kafka_source(&pipeline)?;
     let to = ends::destination(&pipeline, arguments.to, Destination::Kafka)?;
-    let state = state(&pipeline, &setup)?;
     let embedded = ends::embedded(&config.brokers, &config.topic)?;
     let cluster = Cluster::new(&config.brokers, embedded.as_ref(), &config.client)?;
     let codec = Codec::new(config.format, &pipeline.columns, pipeline.time_unit, &pipeline.limits);
@@ -32,6 +31,7 @@ pub async fn run(arguments: Run, quiet: bool) -> Result<()> {
     let mut source = KafkaSource::open(&cluster, config, codec, until).await?;
     // Before the group is joined: the sink may fail, and the group would wait for this member.
     let (partitions, group) = (source.partitions(), source.group());
+    let state = state(&pipeline, &setup, partitions)?;
     let sink = match to {
         Destination::Kafka => ends::kafka(&pipeline, embedded.as_ref(), partitions, Some(group)).await?,
         Destination::Parquet => ends::parts(&pipeline, group)?,
@@ -61,19 +61,32 @@ pub async fn run(arguments: Run, quiet: bool) -> Result<()> {
     Ok(())
 }
 
-fn state(pipeline: &Pipeline, setup: &Setup) -> Result<Option<State>> {
+/// Where the pipeline's states are kept.
+pub fn store(pipeline: &Pipeline, setup: &Setup) -> Result<Option<Arc<Store>>> {
     let Some(config) = &pipeline.state else { return Ok(None) };
     let keys = pipeline.state_keys().into_iter().map(|(key, value)| (key.to_owned(), value));
     // Two groups over one topic are two lives: they started at different positions.
     let group =
         pipeline.kafka_source.iter().map(|source| ("source.kafka.group".to_owned(), source.group.clone()));
     let keys = keys.chain(group).collect();
-    let store = Store::open(&config.place, Lineage::new(keys, &setup.model.hash))?;
+    Ok(Some(Arc::new(Store::open(&config.place, Lineage::new(keys, &setup.model.hash))?)))
+}
+
+fn state(pipeline: &Pipeline, setup: &Setup, partitions: i32) -> Result<Option<State>> {
+    let (Some(config), Some(store)) = (&pipeline.state, store(pipeline, setup)?) else { return Ok(None) };
+    let on_change = match &config.on_change {
+        config::OnChange::Fail => OnChange::Fail,
+        config::OnChange::Cold => OnChange::Cold,
+        config::OnChange::Replay(_) => OnChange::Replay,
+        config::OnChange::Warm(path) => {
+            OnChange::Warm { history: bootstrap::history(pipeline, path, None), partitions }
+        }
+    };
     Ok(Some(State {
-        store: Arc::new(store),
+        store,
         every: config.every,
         bytes_per_second: config.bytes_per_second,
         age_most: pipeline.limits.snapshot_age,
-        on_change: config.on_change,
+        on_change,
     }))
 }

@@ -10,7 +10,9 @@ use super::client::RESERVED;
 use super::problems::join;
 use super::spec;
 use super::token::{TOKEN_PROPERTY, TokenSource};
-use super::{Brokers, Commit, KafkaSink, KafkaSource, ParquetSink, ParquetSource, StateStore};
+use super::{
+    Brokers, Commit, KafkaSink, KafkaSource, Limits, OnChange, ParquetSink, ParquetSource, StateStore,
+};
 use crate::series::Refusal;
 
 /// What goes to the rejects topic unless the file says otherwise: what a producer should hear of. The other refusals
@@ -40,6 +42,8 @@ impl Checks<'_> {
             deleted: spec.deleted.unwrap_or_default(),
             instance: self.filled("source.kafka.instance", spec.instance.unwrap_or_else(host)),
             static_member: spec.static_member.unwrap_or(false),
+            rewind: None,
+            queue_rows: Limits::default().queue_rows,
             client: self.client("source.kafka.client", spec.client),
             commit: Commit {
                 every: self.duration(
@@ -233,7 +237,47 @@ impl Checks<'_> {
                 1 << 16..=1 << 40,
                 "slower, and a snapshot is never done; the disk or the network is the limit",
             ) as u64,
-            on_change: spec.on_change.unwrap_or_default(),
+            on_change: self.on_change(spec.on_change, spec.replay, spec.warm),
+        }
+    }
+
+    fn on_change(
+        &mut self,
+        said: Option<spec::OnChange>,
+        replay: Option<String>,
+        warm: Option<String>,
+    ) -> OnChange {
+        for (given, key, wanted) in [
+            (replay.is_some(), "replay", matches!(said, Some(spec::OnChange::Replay))),
+            (warm.is_some(), "warm", matches!(said, Some(spec::OnChange::Warm))),
+        ] {
+            if given && !wanted {
+                self.problems
+                    .value(&format!("state.{key}"), format!("is of no use without on_change = \"{key}\""));
+            }
+        }
+        match said {
+            None | Some(spec::OnChange::Fail) => OnChange::Fail,
+            Some(spec::OnChange::Cold) => OnChange::Cold,
+            Some(spec::OnChange::Replay) => {
+                if replay.is_none() {
+                    self.problems
+                        .missing("state.replay", "how much of the topic is read again, such as \"14d\"");
+                }
+                let why = "all of it is read before the first forecast";
+                let default = Duration::from_secs(14 * 86_400);
+                OnChange::Replay(self.duration(
+                    "state.replay",
+                    replay.as_deref(),
+                    default,
+                    SECOND..=3660 * DAY,
+                    why,
+                ))
+            }
+            Some(spec::OnChange::Warm) => {
+                let path = self.required("state.warm", warm, "the Parquet files with the past");
+                OnChange::Warm(self.local("state.warm", &path))
+            }
         }
     }
 }

@@ -86,6 +86,10 @@ pub struct KafkaSource {
     pub instance: String,
     /// Whether a restart of this instance takes its partitions back without the others noticing.
     pub static_member: bool,
+    /// How much of the topic is read again after a change of the pipeline, where [state] says so.
+    pub rewind: Option<Duration>,
+    /// Messages that are read ahead at most.
+    pub queue_rows: usize,
     /// librdkafka properties, as given. May hold secrets: print it as [`Masked`] only.
     pub client: BTreeMap<String, String>,
     pub commit: Commit,
@@ -93,12 +97,14 @@ pub struct KafkaSource {
 
 impl fmt::Debug for KafkaSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { brokers, topic, group, format, start, deleted, instance, static_member, client, commit } =
-            self;
+        let Self { brokers, topic, group, format, start, deleted, instance, static_member, .. } = self;
+        let Self { rewind, queue_rows, client, commit, .. } = self;
         let mut out = f.debug_struct("KafkaSource");
         out.field("brokers", brokers).field("topic", topic).field("group", group).field("format", format);
         out.field("start", start).field("deleted", deleted).field("instance", instance);
         out.field("static_member", static_member)
+            .field("rewind", rewind)
+            .field("queue_rows", queue_rows)
             .field("client", &Masked(client))
             .field("commit", commit)
             .finish()
@@ -239,14 +245,17 @@ impl fmt::Display for Place {
 }
 
 /// What to do with the state when the model, or the configuration that shaped it, is another one than before.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum OnChange {
     /// Stop and name the key that differs.
     #[default]
     Fail,
     /// Go on from the committed positions without any history.
     Cold,
+    /// Read again what came in this time up to the committed positions, silently.
+    Replay(Duration),
+    /// Learn the past from these Parquet files, silently.
+    Warm(PathBuf),
 }
 
 /// The recipe of training.

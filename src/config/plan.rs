@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::client::Masked;
 use super::duration::duration_text;
-use super::{Brokers, KafkaSink, KafkaSource, Pipeline};
+use super::{Brokers, KafkaSink, KafkaSource, OnChange, Pipeline};
 
 impl Pipeline {
     /// The plan: a pipeline file with every default filled in and every secret masked.
@@ -115,6 +115,8 @@ impl Pipeline {
             deleted,
             instance,
             static_member,
+            rewind: _,
+            queue_rows: _,
             client,
             commit,
         }) = &self.kafka_source
@@ -159,7 +161,18 @@ impl Pipeline {
             out.key("store", &state.place.to_string());
             out.micros("every", micros(state.every));
             out.key("bytes_per_second", &state.bytes_per_second);
-            out.key("on_change", &state.on_change);
+            match &state.on_change {
+                OnChange::Fail => out.key("on_change", "fail"),
+                OnChange::Cold => out.key("on_change", "cold"),
+                OnChange::Replay(time) => {
+                    out.key("on_change", "replay");
+                    out.micros("replay", micros(*time));
+                }
+                OnChange::Warm(path) => {
+                    out.key("on_change", "warm");
+                    out.path("warm", path);
+                }
+            }
         }
         self.limits.plan(out);
     }

@@ -6,7 +6,7 @@ use super::checks::{Checks, DAY, MILLISECOND};
 use super::duration::duration_text;
 use super::problems::Problems;
 use super::spec::{self, Spec};
-use super::{ConfigError, Delivery, Forecast, Pipeline};
+use super::{Brokers, ConfigError, Delivery, Forecast, OnChange, Pipeline, StateStore};
 use crate::series::{Grid, OPEN_STEPS, Rules};
 use crate::table::{Columns, percent};
 
@@ -29,12 +29,23 @@ pub(super) fn resolve(file: &Path, spec: Spec, problems: Problems) -> Result<Pip
     let columns = checks.columns(&name, spec.columns);
     let rules = checks.rules(spec.grid);
     let forecast = checks.forecast(spec.forecast);
-    let kafka_source = spec.source.kafka.map(|spec| checks.kafka_source(&name, spec));
+    let mut kafka_source = spec.source.kafka.map(|spec| checks.kafka_source(&name, spec));
     let parquet_source = spec.source.parquet.map(|spec| checks.parquet_source(spec));
     let kafka_sink = spec.sink.kafka.map(|spec| checks.kafka_sink(kafka_source.as_ref(), spec));
     let parquet_sink = spec.sink.parquet.map(|spec| checks.parquet_sink(parquet_source.as_ref(), spec));
-    let state = spec.state.map(|spec| checks.state(spec));
+    // What a live pipeline promises stands on its state: it is kept unless there is nothing to go on from.
+    let is_live = kafka_source.as_ref().is_some_and(|source| source.brokers != Brokers::Embedded);
+    let kept = || spec::State { store: Some(format!("file:state/{name}")), ..spec::State::default() };
+    let state = spec.state.or_else(|| is_live.then(kept)).map(|spec| checks.state(spec));
+    if let (Some(source), Some(StateStore { on_change: OnChange::Replay(time), .. })) =
+        (&mut kafka_source, &state)
+    {
+        source.rewind = Some(*time);
+    }
     let limits = checks.limits(state.as_ref(), spec.limits);
+    if let Some(source) = &mut kafka_source {
+        source.queue_rows = limits.queue_rows;
+    }
     if delivery == Delivery::ExactlyOnce
         && let (Some(source), Some(sink)) = (&kafka_source, &kafka_sink)
         && source.brokers != sink.brokers

@@ -3,7 +3,7 @@
 
 use serde::Deserialize;
 
-use super::{Deleted, Delivery, Format, Layout, OnChange, Order, Start, TimeUnit};
+use super::{Deleted, Delivery, Format, Layout, Order, Start, TimeUnit};
 use crate::network::{CellKind, Decoder, Loss, StateKind};
 use crate::series::{Aggregate, Calendar, Full, Gaps, Refusal, Scaling};
 
@@ -121,6 +121,18 @@ pub(super) struct State {
     pub every: Option<String>,
     pub bytes_per_second: Option<i64>,
     pub on_change: Option<OnChange>,
+    pub replay: Option<String>,
+    pub warm: Option<String>,
+}
+
+/// What to do when the state is another pipeline's; how far or with what is said by the key of the same name.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum OnChange {
+    Fail,
+    Cold,
+    Replay,
+    Warm,
 }
 
 #[derive(Default, Deserialize)]

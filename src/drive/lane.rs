@@ -19,6 +19,8 @@ pub struct Lane {
     pub silent_until: Position,
     /// Where the life of this state began.
     pub start: Position,
+    /// It began with what a history had told it.
+    pub warm: bool,
     /// Up to where all is durable.
     pub committed: Option<Position>,
     /// Of the snapshot that it came from.
@@ -38,6 +40,7 @@ impl Lane {
             next: start,
             silent_until: start,
             start,
+            warm: false,
             committed: None,
             saved: None,
             held: BTreeMap::new(),

@@ -57,11 +57,11 @@ impl Lanes {
 
     /// Begins to make up the state of a partition.
     pub fn assign(&mut self, assigned: Assigned) {
-        let Assigned { partition, committed, fallback, low, start } = assigned;
+        let Assigned { partition, committed, fallback, low, rewound, start } = assigned;
         self.starts += 1;
         let number = self.starts;
         self.expected.insert(partition.clone(), (number, start));
-        let facts = Facts { partition: partition.clone(), committed, fallback, low };
+        let facts = Facts { partition: partition.clone(), committed, fallback, low, rewound };
         let lane = start::lane(self.options.clone(), facts);
         self.starting.spawn(async move { (partition, number, lane.await) });
     }
@@ -81,7 +81,10 @@ impl Lanes {
         let Some((_, start)) = self.expected.remove(&partition) else { return Ok(()) };
         let lane = lane?;
         let lineage = self.options.state.as_ref().map(|state| state.store.lineage().to_owned());
-        let note = lineage.map_or(String::new(), |lineage| Life { lineage, start: lane.start }.note());
+        let note = lineage.map_or(String::new(), |lineage| {
+            let (start, warm) = (lane.start, lane.warm);
+            Life { lineage, start, warm }.note()
+        });
         if let Some(keeper) = &mut self.keeper {
             keeper.add(&partition, lane.saved);
         }

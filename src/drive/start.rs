@@ -3,13 +3,14 @@
 
 use std::sync::Arc;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use arrow::array::RecordBatch;
+use tokio::task::spawn_blocking;
 
 use super::held::{self, Messages};
 use super::lane::Lane;
-use super::{Options, State};
-use crate::config::{Deleted, OnChange, Start};
+use super::{OnChange, Options, State};
+use crate::config::{Deleted, Start};
 use crate::forecaster::Forecaster;
 use crate::io::{Committed, Partition, Position};
 use crate::state::Found;
@@ -20,11 +21,14 @@ use crate::state::Found;
 pub struct Life {
     pub lineage: String,
     pub start: Position,
+    /// It began with what a history had told it, which the topic cannot tell again.
+    pub warm: bool,
 }
 
 impl Life {
     pub fn note(&self) -> String {
-        format!("tidecast {} {}", self.lineage, self.start)
+        let warm = if self.warm { " warm" } else { "" };
+        format!("tidecast {} {}{warm}", self.lineage, self.start)
     }
 
     /// `None` for a note that is none of ours: the position was set by other means.
@@ -32,7 +36,13 @@ impl Life {
         let mut words = note.split(' ');
         let (ours, lineage, start) = (words.next()?, words.next()?, words.next()?);
         let start = Position(start.parse().ok()?);
-        (ours == "tidecast" && words.next().is_none()).then(|| Self { lineage: lineage.to_owned(), start })
+        let warm = match words.next() {
+            None => false,
+            Some("warm") => true,
+            Some(_) => return None,
+        };
+        let is_ours = ours == "tidecast" && words.next().is_none();
+        is_ours.then(|| Self { lineage: lineage.to_owned(), start, warm })
     }
 }
 
@@ -42,6 +52,8 @@ pub struct Facts {
     pub committed: Option<Committed>,
     pub fallback: Position,
     pub low: Position,
+    /// The first position of what is to be read again after a change.
+    pub rewound: Option<Position>,
 }
 
 /// The lane of a partition: with the state that goes with its committed position, or as far below it as the rows that make
@@ -50,7 +62,7 @@ pub struct Facts {
 /// # Errors
 /// If what is kept does not fit and nothing else is declared for it.
 pub async fn lane(options: Arc<Options>, facts: Facts) -> Result<Lane> {
-    let Facts { partition, committed, fallback, low } = facts;
+    let Facts { partition, committed, fallback, low, rewound } = facts;
     let cold = |position| Lane::new(options.setup.clone(), position);
     let Some(Committed { position: committed, note }) = committed else {
         if let Some(State { store, .. }) = &options.state {
@@ -61,12 +73,13 @@ pub async fn lane(options: Arc<Options>, facts: Facts) -> Result<Lane> {
     };
     let mut lane = cold(committed);
     lane.committed = Some(committed);
-    let Some(State { store, on_change, .. }) = &options.state else {
+    let Some(State { store, .. }) = &options.state else {
         tracing::warn!(%partition, position = committed.0, "no [state] is kept: series warm up anew");
         return Ok(lane);
     };
     let life = Life::of(&note);
     let is_own = life.as_ref().is_none_or(|life| life.lineage == store.lineage());
+    let is_warm = life.as_ref().is_some_and(|life| life.warm);
     let start = life.as_ref().filter(|_| is_own).map(|life| life.start);
     let fresh = || (Forecaster::new(options.setup.clone()), Messages::new());
     let add = |(forecaster, held): &mut (Forecaster, Messages), batch: &RecordBatch| {
@@ -81,13 +94,20 @@ pub async fn lane(options: Arc<Options>, facts: Facts) -> Result<Lane> {
         Found::Snapshot { position, start, state } if is_own => {
             (lane.forecaster, lane.held) = state;
             (lane.start, lane.next, lane.saved) = (start, position, Some(position));
+            lane.warm = is_warm;
         }
-        Found::Foreign(differences) => return changed(*on_change, &partition, &differences, lane),
+        Found::Foreign(differences) => {
+            return changed(&options, &partition, &differences, rewound, lane).await;
+        }
         Found::Snapshot { .. } | Found::Nothing if !is_own => {
             let life = life.map_or(String::new(), |life| life.lineage);
             let differences =
                 [format!("its lineage is {}, the committed position is of {life}", store.lineage())];
-            return changed(*on_change, &partition, &differences, lane);
+            return changed(&options, &partition, &differences, rewound, lane).await;
+        }
+        Found::Snapshot { .. } | Found::Nothing if is_warm => {
+            let differences = ["it began with a history, and no snapshot of it is left".to_owned()];
+            return changed(&options, &partition, &differences, rewound, lane).await;
         }
         Found::Snapshot { .. } | Found::Nothing => match (start, options.start) {
             (Some(start), _) if start < low => {
@@ -126,17 +146,41 @@ fn deleted(options: &Options, partition: &Partition, what: &str, low: Position, 
 }
 
 /// The state that is kept is of another pipeline: `lane` is the one that starts without it.
-fn changed(on_change: OnChange, partition: &Partition, differences: &[String], lane: Lane) -> Result<Lane> {
+async fn changed(
+    options: &Options,
+    partition: &Partition,
+    differences: &[String],
+    rewound: Option<Position>,
+    mut lane: Lane,
+) -> Result<Lane> {
     let differences = differences.join(", ");
+    let Some(State { store, on_change, .. }) = &options.state else { return Ok(lane) };
     match on_change {
         OnChange::Fail => bail!(
-            "{partition}: the kept state does not fit this pipeline: {differences}; go back, or set state.on_change = \"cold\""
+            "{partition}: the kept state does not fit this pipeline: {differences}; go back, or set state.on_change = \"cold\", \
+             or \"replay\" or \"warm\" to read the past again"
         ),
-        OnChange::Cold => {
-            tracing::warn!(%partition, differences, "series start cold");
-            Ok(lane)
+        OnChange::Cold => tracing::warn!(%partition, differences, "series start cold"),
+        OnChange::Replay => {
+            lane.next = rewound.unwrap_or(lane.next).min(lane.next);
+            lane.start = lane.next;
+            tracing::warn!(%partition, differences, from = lane.next.0, "the topic is read again to make up the state");
+        }
+        OnChange::Warm { history, partitions } => {
+            tracing::warn!(%partition, differences, "the state is made up from {}", history.path.display());
+            let (setup, history, partitions) = (options.setup.clone(), history.clone(), *partitions);
+            let wanted = [(partition.number, lane.next)].into();
+            let states = spawn_blocking(move || history.push(&setup, partitions, &wanted, |_, _| ()));
+            for (_, state) in states.await.context("reading the history panicked")?? {
+                lane.forecaster = state;
+            }
+            lane.warm = true;
+            // From here on the topic alone could not make it up again.
+            store.save(partition, lane.start, lane.next, lane.forecaster.snapshot_batches()).await?;
+            lane.saved = Some(lane.next);
         }
     }
+    Ok(lane)
 }
 
 #[cfg(test)]
@@ -145,8 +189,10 @@ mod tests {
 
     #[test]
     fn a_life_is_read_back_and_nothing_else_is_taken_for_one() {
-        let life = Life { lineage: "0123456789ab".into(), start: Position(7) };
-        assert_eq!(Life::of(&life.note()), Some(life));
+        for warm in [false, true] {
+            let life = Life { lineage: "0123456789ab".into(), start: Position(7), warm };
+            assert_eq!(Life::of(&life.note()), Some(life));
+        }
         for other in ["", "tidecast", "tidecast x", "tidecast x y", "tidecast x 7 8", "another x 7"] {
             assert_eq!(Life::of(other), None, "{other}");
         }

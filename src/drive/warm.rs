@@ -41,15 +41,8 @@ impl History {
         mut report: impl FnMut(u64, u64),
     ) -> Result<BTreeMap<i32, Forecaster>> {
         let range = Range { since: None, until: self.until };
-        let input = ParquetInput::open(
-            &self.path,
-            &setup.columns,
-            self.unit,
-            self.order,
-            range,
-            None,
-            &self.limits,
-        )?;
+        let input =
+            ParquetInput::open(&self.path, &setup.columns, self.unit, self.order, range, None, &self.limits)?;
         let total = input.total_rows();
         let mut states: BTreeMap<i32, Forecaster> =
             wanted.keys().map(|number| (*number, Forecaster::new(setup.clone()))).collect();

@@ -4,7 +4,6 @@
 //! - `kafka/`    the consumer, the producer, and a broker inside the process (the only place that knows rdkafka)
 //! - `parquet/`  reading and writing files (with `dataset`, the only places that know polars)
 //! - `codec/`    messages to rows and forecasts to messages
-//! - `ipc`      whether an Arrow file of unknown origin is of one piece
 //! - `ndjson`    forecasts as lines on standard output
 //! - `memory`    a source and a sink for tests
 //!
@@ -23,7 +22,6 @@ use crate::series::Refusal;
 use crate::table::positions;
 
 pub mod codec;
-pub mod ipc;
 pub mod kafka;
 pub mod memory;
 pub mod ndjson;
@@ -181,6 +179,8 @@ pub struct Assigned {
     pub fallback: Position,
     /// First position that still exists.
     pub low: Position,
+    /// The first position of what the source would read again after a change, where that is declared.
+    pub rewound: Option<Position>,
     /// Answer: where to start reading.
     pub start: oneshot::Sender<From>,
 }

@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::lineage::FORMAT;
+use super::sane::Widths;
 use super::{Partition, Position};
 
 /// Bytes that an Arrow file begins with.
@@ -159,7 +160,10 @@ pub fn footer(bytes: &[u8], start: u64) -> Result<Footer> {
 }
 
 /// Frames back into batches.
-pub struct Decoder(FileDecoder);
+pub struct Decoder {
+    decoder: FileDecoder,
+    widths: Widths,
+}
 
 impl Decoder {
     /// Reads the first frame: what the snapshot is of.
@@ -171,7 +175,8 @@ impl Decoder {
         let schema = caught(|| try_schema_from_ipc_buffer(schema))?;
         let head = schema.metadata().get(HEAD).context("it does not say what it is of")?;
         let head = serde_json::from_str(head)?;
-        Ok((Self(FileDecoder::new(Arc::new(schema), MetadataVersion::V5)), head))
+        let widths = Widths::of(&schema)?;
+        Ok((Self { decoder: FileDecoder::new(Arc::new(schema), MetadataVersion::V5), widths }, head))
     }
 
     /// A frame behind it.
@@ -181,8 +186,10 @@ impl Decoder {
         let length = length.and_then(|bytes| i32::from_le_bytes(bytes).checked_add(8));
         let fits = |length: &i32| *length > 8 && *length as usize <= frame.len();
         let length = length.filter(fits).context("a frame is too short")?;
-        let block = Block::new(0, length, frame.len() as i64 - i64::from(length));
-        caught(|| self.0.read_record_batch(&block, &frame.into()))?.context("a batch is missing")
+        let body = frame.len() - length as usize;
+        self.widths.check(&frame[..length as usize], body as u64)?;
+        let block = Block::new(0, length, body as i64);
+        caught(|| self.decoder.read_record_batch(&block, &frame.into()))?.context("a batch is missing")
     }
 }
 

@@ -4,6 +4,7 @@
 //! - `place`   a local folder, or a bucket of S3, Google Cloud Storage or Azure
 //! - `name`    what a snapshot is called
 //! - `file`    its bytes: an Arrow IPC file that any Arrow reader opens, with a digest of every batch
+//! - `sane`    whether what a batch says of itself can be
 //! - `write`, `read`   the file to and from the store, a batch at a time
 //! - `saver`   writing in the background, paced
 //!
@@ -16,6 +17,7 @@ mod lineage;
 mod name;
 mod place;
 mod read;
+mod sane;
 mod saver;
 mod write;
 

@@ -60,7 +60,7 @@ fn a_file_that_is_no_model_is_named() {
             place.run(command).fails(&["model.safetensors is not a model of tidecast", why]);
         }
     }
-    place.run("inspect missing.safetensors").fails(&["cannot read the model missing.safetensors"]);
+    place.run("inspect missing.safetensors").fails(&["cannot read missing.safetensors"]);
 }
 
 #[test]

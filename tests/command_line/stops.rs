@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use super::*;
 
-const RUN: &str = "run p.toml --to -";
+pub const RUN: &str = "run p.toml --to -";
 /// A snapshot at each end, and none before.
-const STATE: &str = "\n[state]\nstore = \"state\"\nevery = \"1h\"\n";
-const IDS: [&str; 4] = ["a", "b", "c", "d"];
+pub const STATE: &str = "\n[state]\nstore = \"state\"\nevery = \"1h\"\n";
+pub const IDS: [&str; 4] = ["a", "b", "c", "d"];
 
 /// A pipe holds 64 KiB, some four hundred lines: a run whose lines nobody takes stands still long before its end.
 const STEPS: i64 = 3000;

@@ -171,7 +171,10 @@ fn a_sink_without_brokers_opens_the_source_s_cluster_as_the_source_does() {
     let source = "[source.kafka]\nbrokers = \"b\"\ntopic = \"in\"\n\
                   client = { \"security.protocol\" = \"SSL\", \"ssl.key.pem\" = \"a\", \"fetch.max.bytes\" = 1 }\n";
     let sink = |more: &str| {
-        loaded(&format!("{source}[sink.kafka]\ntopic = \"out\"\n{more}")).kafka_sink.unwrap().client
+        // A transaction spans one cluster.
+        let text =
+            format!("delivery = \"at_least_once\"\n{LEAST}{source}[sink.kafka]\ntopic = \"out\"\n{more}");
+        load(&text).unwrap().kafka_sink.unwrap().client
     };
     let texts = |client: std::collections::BTreeMap<String, String>| format!("{client:?}");
     assert_eq!(texts(sink("")), r#"{"security.protocol": "SSL", "ssl.key.pem": "a"}"#);

@@ -47,6 +47,8 @@ pub struct Group {
     pub(super) consumer: Weak<BaseConsumer<Member>>,
     pub(super) owned: Arc<Owned>,
     pub(super) commands: Sender<Command>,
+    /// How far back to look for where to read again after a change.
+    pub(super) rewind: Option<Duration>,
 }
 
 impl Group {

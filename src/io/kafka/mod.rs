@@ -7,6 +7,7 @@
 //! - `source`    the source as the driver sees it: events out, commits in
 //! - `poll`      the thread behind it, which owns the consumer
 //! - `rebalance` how partitions come and go on that thread
+//! - `founding`  a group before its first member
 //! - `group`     what is ours and under which generation, for those who commit
 //! - `commits`   positions on their way to the group's coordinator
 //! - `producer`  a producer whose every delivery is accounted for
@@ -26,6 +27,7 @@ mod admin;
 mod client;
 mod commits;
 mod embedded;
+mod founding;
 mod group;
 mod hidden;
 mod marks;
@@ -45,6 +47,7 @@ mod transactions;
 pub use admin::ensure_topic;
 pub use client::{Cluster, Report, check};
 pub use embedded::Embedded;
+pub use founding::Founding;
 pub use group::Group;
 pub use partitioner::partition_of;
 pub use rejects::{REPLAYS_MOST, Rejected, Rejects, Replayer};

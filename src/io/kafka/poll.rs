@@ -71,6 +71,7 @@ pub(super) struct Poller {
     pub group: Group,
     pub start: Start,
     pub deleted: Deleted,
+    queue_rows: usize,
     until: Until,
     codec: Codec,
     pub owned: BTreeMap<i32, Owned>,
@@ -102,6 +103,7 @@ impl Poller {
             group,
             start: config.start,
             deleted: config.deleted,
+            queue_rows: config.queue_rows,
             until,
             codec,
             owned: BTreeMap::new(),
@@ -141,13 +143,13 @@ impl Poller {
     /// Whether to poll. Pauses the partitions of a queue that stays full, and goes on with them when it has emptied.
     fn has_room(&mut self) -> Result<bool> {
         let load = self.ends.queue.load();
-        if load.is_full() {
+        if load.is_full(self.queue_rows) {
             let since = *self.full_since.get_or_insert_with(Instant::now);
             if since.elapsed() < PATIENCE {
                 return Ok(false);
             }
             self.shift(Phase::Reading, Phase::Held)?;
-        } else if load.is_half_empty() {
+        } else if load.is_half_empty(self.queue_rows) {
             self.full_since = None;
             self.shift(Phase::Held, Phase::Reading)?;
         } else if !self.owned.values().any(|owned| owned.phase == Phase::Held) {
@@ -171,7 +173,7 @@ impl Poller {
         let mut batches: BTreeMap<i32, Vec<Record>> = BTreeMap::new();
         let mut taken = Load::default();
         let mut timeout = IDLE;
-        while taken.messages < ROUND_MESSAGES && !taken.is_full() {
+        while taken.messages < ROUND_MESSAGES && !taken.is_full(self.queue_rows) {
             let (number, record) = match self.consumer.poll(timeout) {
                 None => break,
                 Some(Ok(message)) => (message.partition(), to_record(&message)),

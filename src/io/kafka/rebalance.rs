@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use rdkafka::client::OAuthToken;
@@ -57,6 +57,8 @@ pub(super) struct Standing {
     committed: Option<Committed>,
     low: i64,
     high: i64,
+    /// The first record of the time that is read again after a change.
+    rewound: Option<i64>,
 }
 
 /// Partitions that are to be given up.
@@ -238,6 +240,7 @@ impl Poller {
             committed: standing.committed.clone(),
             fallback: Position(fallback),
             low: Position(standing.low),
+            rewound: standing.rewound.map(Position),
             start: answer,
         });
         self.arriving.insert(number, Arrival::Told { standing, start });
@@ -377,12 +380,35 @@ fn ask(group: &Group, partitions: &[i32]) -> Result<BTreeMap<i32, Standing>> {
 fn standings(group: &Group, partitions: &[i32]) -> Result<BTreeMap<i32, Standing>> {
     let committed = group.committed(partitions)?;
     let consumer = group.consumer.upgrade().context("the kafka source has stopped")?;
+    let rewound = match group.rewind {
+        Some(time) => rewound(group, &consumer, partitions, time)?,
+        None => BTreeMap::new(),
+    };
     let standing = |number: &i32| {
         let (low, high) = consumer
             .fetch_watermarks(&group.topic, *number, WATERMARK_TIMEOUT)
             .with_context(|| format!("{}/{number}: asking for the first and last offset", group.topic))?;
         let committed = committed.get(number).cloned().flatten();
-        Ok((*number, Standing { committed, low, high }))
+        let rewound = rewound.get(number).copied().flatten();
+        Ok((*number, Standing { committed, low, high, rewound }))
     };
     partitions.iter().map(standing).collect()
+}
+
+/// The first record of each partition that is no older than this; `None` where all are.
+fn rewound(
+    group: &Group,
+    consumer: &BaseConsumer<Member>,
+    partitions: &[i32],
+    time: Duration,
+) -> Result<BTreeMap<i32, Option<i64>>> {
+    let since = (SystemTime::now() - time).duration_since(UNIX_EPOCH).unwrap_or_default();
+    let mut list = TopicPartitionList::new();
+    for number in partitions {
+        list.add_partition_offset(&group.topic, *number, Offset::Offset(since.as_millis() as i64))?;
+    }
+    let found = consumer.offsets_for_times(list, WATERMARK_TIMEOUT);
+    let found = found.with_context(|| format!("topic `{}`: asking for offsets by time", group.topic))?;
+    let offset = |offset| if let Offset::Offset(offset) = offset { Some(offset) } else { None };
+    Ok(found.elements().iter().map(|element| (element.partition(), offset(element.offset()))).collect())
 }

@@ -83,6 +83,7 @@ impl KafkaSource {
             consumer: Arc::downgrade(&consumer),
             owned: Arc::default(),
             commands: commands.clone(),
+            rewind: config.rewind,
         };
         let ends = Ends { events: event_sender, commands: command_receiver, queue: queue.clone() };
         let poller = Poller::new(consumer, group.clone(), config, codec, until, ends);
@@ -121,6 +122,9 @@ fn settings<'a>(cluster: &Cluster, config: &'a config::KafkaSource) -> Vec<(&'a 
     // The embedded broker takes as long as a session for every change of a group; nobody is far away there.
     if cluster.embedded().is_some() {
         settings.extend([("session.timeout.ms", "6000"), ("heartbeat.interval.ms", "1000")]);
+    }
+    if config.static_member {
+        settings.push(("group.instance.id", config.instance.as_str()));
     }
     // With KIP-848 the broker assigns, incrementally anyway, and librdkafka refuses the property.
     if cluster.property("group.protocol") != Some("consumer") {
@@ -180,19 +184,16 @@ impl Load {
         Self { messages: records.len(), bytes }
     }
 
-    /// A driver that stalls for a second at a hundred thousand rows a second is not slowed by this, and what waits here
-    /// when a partition is revoked is done in a fraction of the time allowed for that.
-    const MOST_MESSAGES: usize = 50_000;
     /// Decoded rows take about as much again; a process with its models should fit a small container.
     const MOST_BYTES: usize = 64 << 20;
 
-    pub fn is_full(self) -> bool {
-        self.messages >= Self::MOST_MESSAGES || self.bytes >= Self::MOST_BYTES
+    pub fn is_full(self, most: usize) -> bool {
+        self.messages >= most || self.bytes >= Self::MOST_BYTES
     }
 
     /// Low enough that going on is worth it: a pause costs what was read ahead.
-    pub fn is_half_empty(self) -> bool {
-        self.messages < Self::MOST_MESSAGES / 2 && self.bytes < Self::MOST_BYTES / 2
+    pub fn is_half_empty(self, most: usize) -> bool {
+        self.messages < most.div_ceil(2) && self.bytes < Self::MOST_BYTES / 2
     }
 }
 

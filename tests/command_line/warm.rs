@@ -1,0 +1,97 @@
+//! Pipelines that begin with a past: bootstrapped, or after a change.
+
+use super::stops::{IDS, RUN, STATE};
+use super::*;
+
+/// Rows of many ids, so that every partition has some.
+fn many(steps: std::ops::Range<i64>) -> Vec<Row> {
+    let ids: Vec<String> = (0..20).map(|i| format!("id-{i}")).collect();
+    readings(&ids.iter().map(String::as_str).collect::<Vec<_>>(), steps)
+}
+
+/// The forecasts of all rows that those from the `count`-th row on have triggered.
+fn later(rows: &[Row], count: usize) -> Lines {
+    let mut all = expected(&Case::default(), rows, false);
+    for (series, lines) in expected(&Case::default(), &rows[..count], false) {
+        if let Some(own) = all.get_mut(&series) {
+            own.drain(..lines.len());
+        }
+    }
+    all
+}
+
+#[test]
+fn a_bootstrapped_pipeline_goes_on_as_if_it_had_read_it_all() {
+    let (topics, rows) = (Topics::new(3), many(0..60));
+    let (past, live) = rows.split_at(20 * 40);
+    let place = Place::new(&format!("{}{STATE}", between(&topics)));
+    place.readings("past.parquet", past);
+    // Step 40 begins at 400 s; what is in the file beyond it belongs to the topic.
+    place.readings("all.parquet", &rows);
+    let at = "--at 1970-01-01T00:06:40Z";
+    place
+        .run(&format!("bootstrap p.toml --from all.parquet {at}"))
+        .succeeds()
+        .says(&["begins at 0", "go live"]);
+    topics.send(live);
+    let run = place.run(&format!("{RUN} --until-end")).succeeds();
+    assert_eq!(by_series(run.stdout.lines()), later(&rows, past.len()));
+    assert_eq!(run.count("rows"), live.len());
+    // Once and no more.
+    place
+        .run(&format!("bootstrap p.toml --from past.parquet {at}"))
+        .fails(&["has begun already", "another `group`"]);
+}
+
+#[test]
+fn a_bootstrapped_pipeline_that_lost_its_snapshots_does_not_go_on_cold_in_silence() {
+    let (topics, rows) = (Topics::new(1), many(0..20));
+    let place = Place::new(&format!("{}{STATE}", between(&topics)));
+    place.readings("past.parquet", &rows);
+    place.run("bootstrap p.toml --from past.parquet --at 1970-01-02").succeeds();
+    topics.send(&many(20..22));
+    fs::remove_dir_all(place.path("state")).unwrap();
+    place.run(&format!("{RUN} --until-end")).fails(&["began with a history", "no snapshot of it is left"]);
+}
+
+/// Runs half of the rows, changes the lateness, sends the rest; the changed case, and the rows of both halves.
+fn changed(lines: &str) -> (Place, Case, Vec<Row>, Vec<Row>) {
+    let (topics, mut rows) = (Topics::new(2), readings(&IDS, 0..60));
+    let place = Place::new(&format!("{}{STATE}", between(&topics)));
+    let rest = rows.split_off(rows.len() / 2);
+    topics.send(&rows);
+    place.run(&format!("{RUN} --until-end")).succeeds();
+    place.change("max_gap = \"1m\"", "max_gap = \"1m\"\nlateness = \"20s\"");
+    place.change("every = \"1h\"", &format!("every = \"1h\"\n{lines}"));
+    place.readings("past.parquet", &rows);
+    topics.send(&rest);
+    let mut case = Case::default();
+    case.rules.lateness = 20_000_000;
+    (place, case, rows, rest)
+}
+
+/// What the changed pipeline says of the rest when it knows the first half, too.
+fn goes_on_knowing(lines: &str) {
+    let (place, case, rows, rest) = changed(lines);
+    let run = place.run(&format!("{RUN} --until-end")).succeeds();
+    let all: Vec<Row> = rows.iter().chain(&rest).cloned().collect();
+    let mut wanted = expected(&case, &all, false);
+    for (series, lines) in expected(&case, &rows, false) {
+        wanted.get_mut(&series).unwrap().drain(..lines.len());
+    }
+    // The model is the one before the change.
+    let (ours, theirs) = (Case::default().model().hash, case.model().hash);
+    wanted.values_mut().flatten().for_each(|line| *line = line.replace(&theirs, &ours));
+    assert_eq!(by_series(run.stdout.lines()), wanted);
+    assert_eq!(run.count("rows"), rest.len(), "what is only read again is not counted");
+}
+
+#[test]
+fn after_a_change_the_topic_can_be_read_again() {
+    goes_on_knowing("on_change = \"replay\"\nreplay = \"1d\"");
+}
+
+#[test]
+fn after_a_change_a_history_can_be_learned() {
+    goes_on_knowing("on_change = \"warm\"\nwarm = \"past.parquet\"");
+}
