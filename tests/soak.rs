@@ -4,11 +4,13 @@
 //!
 //! `TIDECAST_SOAK=N cargo test --release soak -- --nocapture --test-threads 1` does each N times; without it, a few.
 
+mod cost;
 mod damage;
 mod proxy;
 mod report;
 mod world;
 
+use std::fs;
 use std::time::{Duration, Instant};
 
 use crate::broker::{self, server};
@@ -60,6 +62,7 @@ fn soak_kill_of_an_instance() {
 #[test]
 fn soak_members_come_and_go() {
     let Some(world) = three() else { return };
+    let mut longest = Duration::ZERO;
     soak("members joining and leaving", world, 1, |world| {
         let mut within = false;
         for turn in 0..4 {
@@ -70,8 +73,44 @@ fn soak_members_come_and_go() {
                 member.signal("TERM");
                 member.finish();
             }
-            std::thread::sleep(Duration::from_secs(2));
+            longest = longest.max(world.longest_stall(Duration::from_secs(2)));
         }
+        within
+    });
+    eprintln!("{}", serde_json::json!({ "longest_stall_of_a_partition_ms": longest.as_millis() as u64 }));
+}
+
+/// What happens to the folder of the snapshots.
+#[derive(Clone, Copy)]
+enum Harm {
+    Corrupt,
+    Delete,
+    /// A file in its place: nothing can be written there.
+    Unwritable,
+}
+
+#[test]
+fn soak_the_state_store_fails() {
+    let Some(world) = three() else { return };
+    let mut turn = 0;
+    soak("the state store corrupted, deleted or unwritable, and kill -9 of an instance", world, 3, |world| {
+        let folder = world.place.path("state");
+        let harm = [Harm::Corrupt, Harm::Delete, Harm::Unwritable][turn % 3];
+        turn += 1;
+        let harmed = |harm| match harm {
+            Harm::Corrupt => world::corrupt(&folder),
+            Harm::Delete => fs::remove_dir_all(&folder),
+            Harm::Unwritable => fs::remove_dir_all(&folder).and_then(|()| fs::write(&folder, "in the way")),
+        };
+        // A snapshot may be renamed into place at this very moment.
+        while harmed(harm).is_err() {}
+        let name = world.any();
+        let within = world.kill(&name);
+        if let Harm::Unwritable = harm {
+            world.longest_stall(Duration::from_secs(3));
+            fs::remove_file(&folder).expect("it was in the way");
+        }
+        world.start(&name);
         within
     });
 }

@@ -18,10 +18,6 @@ pub async fn bootstrap(arguments: Bootstrap, quiet: bool) -> Result<()> {
     let pipeline = Pipeline::open(&arguments.pipeline)?;
     let setup = prepare::setup(&pipeline)?;
     let config = ends::kafka_source(&pipeline)?.clone();
-    let state = run::store(&pipeline, &setup)?;
-    let state = state.with_context(|| {
-        format!("{}: there is no [state] to keep what is learned from the history", pipeline.file.display())
-    })?;
     let cluster = Cluster::new(&config.brokers, None, &config.client)?;
     let at = arguments.at.0;
     let (founding, starts) = spawn_blocking(move || {
@@ -32,6 +28,10 @@ pub async fn bootstrap(arguments: Bootstrap, quiet: bool) -> Result<()> {
     .await
     .context("asking kafka for the topic")??;
 
+    let state = run::store(&pipeline, &setup, founding.partitions())?;
+    let state = state.with_context(|| {
+        format!("{}: there is no [state] to keep what is learned from the history", pipeline.file.display())
+    })?;
     let history = history(&pipeline, &arguments.from, Some(at));
     let bar = report::bar(0, "rows", quiet);
     let (learning, shown, partitions) = (setup.clone(), bar.clone(), founding.partitions());

@@ -61,19 +61,23 @@ pub async fn run(arguments: Run, quiet: bool) -> Result<()> {
     Ok(())
 }
 
-/// Where the pipeline's states are kept.
-pub fn store(pipeline: &Pipeline, setup: &Setup) -> Result<Option<Arc<Store>>> {
+/// Where the pipeline's states are kept, of a topic with so many partitions.
+pub fn store(pipeline: &Pipeline, setup: &Setup, partitions: i32) -> Result<Option<Arc<Store>>> {
     let Some(config) = &pipeline.state else { return Ok(None) };
     let keys = pipeline.state_keys().into_iter().map(|(key, value)| (key.to_owned(), value));
     // Two groups over one topic are two lives: they started at different positions.
     let group =
         pipeline.kafka_source.iter().map(|source| ("source.kafka.group".to_owned(), source.group.clone()));
-    let keys = keys.chain(group).collect();
+    // Where there are more partitions, ids are in others than before.
+    let layout = ("partitions of the topic".to_owned(), partitions.to_string());
+    let keys = keys.chain(group).chain([layout]).collect();
     Ok(Some(Arc::new(Store::open(&config.place, Lineage::new(keys, &setup.model.hash))?)))
 }
 
 fn state(pipeline: &Pipeline, setup: &Setup, partitions: i32) -> Result<Option<State>> {
-    let (Some(config), Some(store)) = (&pipeline.state, store(pipeline, setup)?) else { return Ok(None) };
+    let (Some(config), Some(store)) = (&pipeline.state, store(pipeline, setup, partitions)?) else {
+        return Ok(None);
+    };
     let on_change = match &config.on_change {
         config::OnChange::Fail => OnChange::Fail,
         config::OnChange::Cold => OnChange::Cold,

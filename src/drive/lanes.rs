@@ -22,7 +22,7 @@ pub struct Lanes {
     /// Lanes whose state is being made up.
     starting: JoinSet<(Partition, u64, Result<Lane>)>,
     /// Who is told when it is; and which of several starts of one partition is the one that counts.
-    expected: BTreeMap<Partition, (u64, oneshot::Sender<From>)>,
+    expected: BTreeMap<Partition, (u64, Instant, oneshot::Sender<From>)>,
     starts: u64,
     uncommitted: Positions,
     keeper: Option<Keeper>,
@@ -60,7 +60,7 @@ impl Lanes {
         let Assigned { partition, committed, fallback, low, rewound, start } = assigned;
         self.starts += 1;
         let number = self.starts;
-        self.expected.insert(partition.clone(), (number, start));
+        self.expected.insert(partition.clone(), (number, Instant::now(), start));
         let facts = Facts { partition: partition.clone(), committed, fallback, low, rewound };
         let lane = start::lane(self.options.clone(), facts);
         self.starting.spawn(async move { (partition, number, lane.await) });
@@ -74,11 +74,11 @@ impl Lanes {
     pub async fn started(&mut self) -> Result<()> {
         let Some(joined) = self.starting.join_next().await else { return Ok(()) };
         let (partition, number, lane) = joined.context("the start of a partition panicked")?;
-        if self.expected.get(&partition).is_none_or(|(expected, _)| *expected != number) {
+        if self.expected.get(&partition).is_none_or(|(expected, ..)| *expected != number) {
             // It was taken away meanwhile.
             return Ok(());
         }
-        let Some((_, start)) = self.expected.remove(&partition) else { return Ok(()) };
+        let Some((_, began, start)) = self.expected.remove(&partition) else { return Ok(()) };
         let lane = lane?;
         let lineage = self.options.state.as_ref().map(|state| state.store.lineage().to_owned());
         let note = lineage.map_or(String::new(), |lineage| {
@@ -88,7 +88,8 @@ impl Lanes {
         if let Some(keeper) = &mut self.keeper {
             keeper.add(&partition, lane.saved);
         }
-        tracing::info!(%partition, first = lane.next.0, resume = lane.silent_until.0, "partition assigned");
+        let (first, resume, millis) = (lane.next.0, lane.silent_until.0, began.elapsed().as_millis() as u64);
+        tracing::info!(%partition, first, resume, millis, "partition assigned");
         let from = From { position: lane.next, resume: lane.silent_until, note };
         self.lanes.insert(partition, lane);
         // The source may be gone already; then nobody reads the partition.

@@ -82,6 +82,8 @@ pub struct Round {
     /// Strikes that fell within a transaction.
     pub within: u64,
     pub takeover: Duration,
+    /// The most memory that a member has ever had.
+    pub peak_mb: u64,
     /// Of all rounds up to this one.
     pub comparison: Comparison,
 }
@@ -106,11 +108,14 @@ pub fn report(fault: &str, rounds: &[Round]) {
         "rejects_compared": last.rejects,
         "rejects_lost": last.rejects_lost,
         "rejects_twice": last.rejects_twice,
+        "peak_mb": rounds.iter().map(|round| round.peak_mb).max(),
         "takeover_ms": { "median": takeovers[takeovers.len() / 2] as u64, "most": takeovers[takeovers.len() - 1] as u64 },
     });
     eprintln!("{line}");
     assert!(last.compared > 0, "{fault}: nothing was compared");
     assert!(strikes == 0 || within > 0, "{fault}: never struck within a transaction");
+    // Flat, whatever is slow: what waits is bounded.
+    assert!(rounds.iter().all(|round| round.peak_mb < 400), "{fault}: a member grew: {line}");
     for (number, round) in rounds.iter().enumerate() {
         assert!(round.comparison.is_clean(), "{fault}, round {number}: {:?}", round.comparison);
     }

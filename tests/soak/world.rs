@@ -1,6 +1,8 @@
 //! A group of instances on a topic that is fed without a pause, and what must come out of it.
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -19,7 +21,7 @@ use tidecast::table::Forecasts;
 
 use super::report::{Comparison, Round};
 use crate::broker::unique;
-use crate::command_line::program::Running;
+use crate::command_line::program::{Outcome, Running};
 use crate::command_line::{Place, message};
 use crate::harness::{Case, Row, row};
 
@@ -222,6 +224,24 @@ impl World {
         }
     }
 
+    /// Watches for a while; returns the longest time in which some partition did not go on.
+    pub fn longest_stall(&self, time: Duration) -> Duration {
+        let (begin, mut longest) = (Instant::now(), Duration::ZERO);
+        let mut last: BTreeMap<i32, (i64, Instant)> = BTreeMap::new();
+        while begin.elapsed() < time {
+            let now = Instant::now();
+            for (number, position) in self.committed() {
+                let (before, since) = *last.entry(number).or_insert((position, now));
+                if position > before {
+                    last.insert(number, (position, now));
+                }
+                longest = longest.max(now - since);
+            }
+            std::thread::sleep(POLL);
+        }
+        longest
+    }
+
     fn until(&self, what: &str, mut is_so: impl FnMut() -> bool) {
         let deadline = Instant::now() + LONGEST;
         while !is_so() {
@@ -249,9 +269,10 @@ impl World {
             }
         }
         self.see();
+        let peak_mb = self.members.values().map(|member| member.peak_mb()).max().unwrap_or(0);
         let mut comparison = Comparison::of(&self.expected, &self.seen);
         comparison.add_rejects(&self.damaged, &self.rejected);
-        Round { rows: sent.len(), strikes, within, takeover: self.takeover, comparison }
+        Round { rows: sent.len(), strikes, within, takeover: self.takeover, peak_mb, comparison }
     }
 
     fn ends(&self) -> BTreeMap<i32, i64> {
@@ -315,6 +336,36 @@ impl World {
         read
     }
 
+    /// Sends so many rows at once.
+    pub fn fill(&self, rows: i64) {
+        let mut config = client(&self.address);
+        config.set("partitioner", "murmur2_random").set("linger.ms", "20");
+        let producer: BaseProducer = config.create().expect("a producer");
+        for step in 0..rows / IDS + 1 {
+            for (key, payload, _) in
+                messages(step, None, 0).into_iter().take((rows - step * IDS).min(IDS) as usize)
+            {
+                let mut record = BaseRecord::to(&self.topics[0]).key(&key).payload(&payload);
+                while let Err((_, back)) = producer.send(record) {
+                    record = back;
+                    producer.poll(POLL);
+                }
+            }
+        }
+        producer.flush(LONGEST).expect("messages arrive");
+    }
+
+    /// Works off all there is, as a group that nobody has used.
+    pub fn work_off(&self, turn: usize) -> Outcome {
+        let group = unique("turn");
+        let text = fs::read_to_string(self.place.path("p.toml")).expect("the pipeline");
+        let name = format!("turn{turn}.toml");
+        fs::write(self.place.path(&name), text.replace(&self.group, &group)).expect("room on the disk");
+        let line = format!("run {name} --until-end");
+        let variables = [("INSTANCE", "one")];
+        Running::start_with(&self.place.path(""), &line, &variables).finish().succeeds()
+    }
+
     /// Ends all members.
     pub fn stop(mut self) {
         for (name, member) in std::mem::take(&mut self.members) {
@@ -353,4 +404,16 @@ fn messages(step: i64, damage: Option<u64>, seed: u64) -> Vec<(String, String, S
         all.push((row.series.clone(), whole, Sent::Row(row)));
     }
     all
+}
+
+/// Changes bytes in the middle of every snapshot.
+pub fn corrupt(folder: &Path) -> std::io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let mut bytes = fs::read(&path)?;
+        let middle = bytes.len() / 2;
+        bytes.iter_mut().skip(middle).take(8).for_each(|byte| *byte ^= 0x55);
+        fs::write(&path, bytes)?;
+    }
+    Ok(())
 }

@@ -72,6 +72,8 @@ pub(super) struct Poller {
     pub start: Start,
     pub deleted: Deleted,
     queue_rows: usize,
+    /// The topic's partitions when this member started.
+    pub known: i32,
     until: Until,
     codec: Codec,
     pub owned: BTreeMap<i32, Owned>,
@@ -94,8 +96,8 @@ impl Poller {
         consumer: Arc<BaseConsumer<Member>>,
         group: Group,
         config: &config::KafkaSource,
-        codec: Codec,
-        until: Until,
+        known: i32,
+        (codec, until): (Codec, Until),
         ends: Ends,
     ) -> Self {
         Self {
@@ -104,6 +106,7 @@ impl Poller {
             start: config.start,
             deleted: config.deleted,
             queue_rows: config.queue_rows,
+            known,
             until,
             codec,
             owned: BTreeMap::new(),

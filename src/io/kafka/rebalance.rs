@@ -225,6 +225,15 @@ impl Poller {
             }
         }
         let fallback = match self.start {
+            _ if number >= self.known => {
+                tracing::warn!(
+                    %partition,
+                    "the topic has more partitions than at the start: series move, and those that do begin cold; the next start \
+                     will ask what to do (state.on_change)"
+                );
+                // All of it came while we were running.
+                standing.low
+            }
             Start::Earliest => standing.low,
             Start::Latest => standing.high,
             Start::Fail if standing.committed.is_some() => standing.low,

@@ -86,7 +86,7 @@ impl KafkaSource {
             rewind: config.rewind,
         };
         let ends = Ends { events: event_sender, commands: command_receiver, queue: queue.clone() };
-        let poller = Poller::new(consumer, group.clone(), config, codec, until, ends);
+        let poller = Poller::new(consumer, group.clone(), config, partitions, (codec, until), ends);
         std::thread::Builder::new().name("kafka-source".into()).spawn(move || {
             poller.run();
             // Nobody waits any more where the source was dropped.
