@@ -17,12 +17,12 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use tokio::time::Instant;
 
 use crate::config::{Commit, Deleted, Start};
 use crate::forecaster::Setup;
-use crate::io::{Event, Position, Positions, Sink, Source};
+use crate::io::{Event, Position, Positions, Sink, Source, Stopped};
 use crate::series::Tally;
 use crate::state::Store;
 pub use budget::{Allowance, Budget, Counted, Overrun};
@@ -71,7 +71,7 @@ pub enum OnChange {
     /// Read the topic again from where the source says.
     Replay,
     /// Learn the past of a topic with so many partitions from files.
-    Warm { history: History, partitions: i32 },
+    Warm { history: History, partitions: i32, turn: tokio::sync::Mutex<()> },
 }
 
 /// How far it has come.
@@ -91,6 +91,11 @@ pub struct Progress {
 
 /// How long a stop may take to commit what is in flight. What is not committed by then is done again by whoever goes on.
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
+const TOO_LATE: &str =
+    "stopped, but what was written last could not be committed within 30 s: it will be done again";
+
+/// A source that has ended has its reason at hand.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// Runs the line from `source` to `sink` until the input ends, `stop` is ready or something fails; what is written by
 /// then is committed, except after a failure. `report` is called after every batch. Returns how far it came, and the sink.
@@ -114,7 +119,12 @@ pub async fn drive<S: Sink + Send + 'static>(
         Err(error) => {
             let Line { lanes, writer, .. } = line;
             writer.abandon(&lanes.partitions()).await;
-            return Err(error);
+            // Where the sink only found out that the source is gone, the source knows why.
+            return Err(if error.is::<Stopped>() {
+                last_words(source).await.unwrap_or(error)
+            } else {
+                error
+            });
         }
     };
     let Line { mut lanes, writer, .. } = line;
@@ -129,6 +139,18 @@ pub async fn drive<S: Sink + Send + 'static>(
     progress.stopped = stopped;
     report(&progress);
     Ok((progress, sink))
+}
+
+/// The error that a source ended with.
+async fn last_words(source: &mut impl Source) -> Option<anyhow::Error> {
+    let words = async {
+        loop {
+            if let Err(error) = source.next().await {
+                return error;
+            }
+        }
+    };
+    tokio::time::timeout(LAST_WORDS, words).await.ok()
 }
 
 struct Line<S> {
@@ -148,7 +170,11 @@ impl<S: Sink + Send + 'static> Line<S> {
         report: &mut impl FnMut(&Progress),
     ) -> Result<bool> {
         let backlog = self.writer.backlog();
+        let mut is_told = false;
         let stopped = loop {
+            if is_told {
+                break true;
+            }
             self.begin_commit();
             self.lanes.keep().await?;
             let (has_room, deadline, keep_at) = (self.has_room(), self.due, self.lanes.keep_at());
@@ -162,7 +188,16 @@ impl<S: Sink + Send + 'static> Line<S> {
                 () = sleep_until(deadline), if deadline.is_some() && !self.writer.is_committing() => {}
                 () = backlog.shrunk(), if !has_room => {}
                 event = source.next(), if has_room => {
-                    if self.take(event?, report).await? {
+                    let mut taken = pin!(self.take(event?, report));
+                    let is_end = tokio::select! {
+                        biased;
+                        taken = &mut taken => taken?,
+                        () = &mut stop => {
+                            is_told = true;
+                            tokio::time::timeout(STOP_TIMEOUT, taken).await.context(TOO_LATE)??
+                        }
+                    };
+                    if is_end {
                         break false;
                     }
                 }
@@ -177,12 +212,9 @@ impl<S: Sink + Send + 'static> Line<S> {
         let limit = if stopped { STOP_TIMEOUT } else { Duration::MAX };
         match tokio::time::timeout(limit, last).await {
             Ok(durable) => self.lanes.committed(durable?),
-            Err(_) => bail!(
-                "stopped, but what was written last could not be committed within {} s: it will be done again",
-                STOP_TIMEOUT.as_secs()
-            ),
+            Err(_) => bail!(TOO_LATE),
         }
-        self.lanes.keep_all().await?;
+        self.lanes.keep_all().await;
         Ok(stopped)
     }
 
@@ -207,13 +239,18 @@ impl<S: Sink + Send + 'static> Line<S> {
         let Self { options, lanes, writer, due } = self;
         match event {
             Event::Assigned(assigned) => lanes.assign(assigned),
+            Event::Reading(partition) => {
+                if lanes.reading(partition) {
+                    due.get_or_insert_with(Instant::now);
+                }
+            }
             Event::Rows(batch) => {
                 for piece in batch.pieces(options.setup.rows_at_once()) {
                     lanes.push(piece, writer).await?;
                 }
                 if let Some(overrun) = lanes.overrun() {
                     writer.flush(lanes.take_uncommitted()).await?;
-                    lanes.keep_all().await?;
+                    lanes.keep_all().await;
                     bail!(overrun);
                 }
                 due.get_or_insert_with(|| Instant::now() + options.commit.every);
@@ -224,9 +261,9 @@ impl<S: Sink + Send + 'static> Line<S> {
                 lanes.committed(durable);
                 *due = None;
                 writer.forget(partitions.clone()).await?;
-                lanes.drop(&partitions).await;
                 // The source may have given up waiting; then the partitions are gone either way.
                 let _ = done.send(());
+                lanes.drop(&partitions);
             }
             Event::End => return Ok(true),
         }

@@ -19,6 +19,7 @@ mod evaluate;
 mod files;
 mod learning;
 mod look;
+mod members;
 mod mistakes;
 pub mod program;
 mod python;

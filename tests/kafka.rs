@@ -42,6 +42,7 @@ fn reading(topic: &str) -> config::KafkaSource {
         format: Format::Json,
         start: Start::Earliest,
         deleted: Deleted::Fail,
+        compacted: false,
         instance: "one".into(),
         static_member: false,
         rewind: None,
@@ -98,6 +99,7 @@ impl Reader {
                 let position = committed.map_or(fallback, |committed| committed.position);
                 start.send(From { position, resume: position, note: "a note".into() }).unwrap();
             }
+            Event::Reading(_) => {}
             Event::Rows(batch) => {
                 let columns = columns();
                 let rows = Observations::new(&batch.rows, &columns);

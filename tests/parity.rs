@@ -51,6 +51,7 @@ fn source(brokers: &str, topic: &str) -> config::KafkaSource {
         format: Format::Json,
         start: Start::Earliest,
         deleted: Deleted::Fail,
+        compacted: false,
         instance: "one".into(),
         static_member: false,
         rewind: None,

@@ -107,12 +107,9 @@ pub fn parts(pipeline: &Pipeline, group: Group) -> Result<AnySink> {
             config.path.display()
         );
     }
-    let sink = ParquetParts::create(
-        config,
-        &pipeline.forecast.levels,
-        pipeline.rules.grid.every,
-        pipeline.delivery,
-    )?;
+    let (levels, every) = (&pipeline.forecast.levels, pipeline.rules.grid.every);
+    let instance = &kafka_source(pipeline)?.instance;
+    let sink = ParquetParts::create(config, levels, every, pipeline.delivery, instance)?;
     Ok(AnySink::Parts(AtLeastOnce { sink, group: Some(group) }))
 }
 

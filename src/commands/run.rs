@@ -1,5 +1,6 @@
 //! `run`: the long-lived consumer, from the pipeline's topic to its sink.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use crate::state::{Lineage, Store};
 const PARQUET_COMMIT: Commit = Commit { every: Duration::from_secs(60), rows: 1_000_000 };
 
 pub async fn run(arguments: Run, quiet: bool) -> Result<()> {
-    let stop = stop::stop("what is written is being committed")?;
+    let mut stop = pin!(stop::stop("what is written is being committed")?);
     let pipeline = Pipeline::open(&arguments.pipeline)?;
     let setup = prepare::setup(&pipeline)?;
     let config = ends::kafka_source(&pipeline)?;
@@ -33,7 +34,11 @@ pub async fn run(arguments: Run, quiet: bool) -> Result<()> {
     let (partitions, group) = (source.partitions(), source.group());
     let state = state(&pipeline, &setup, partitions)?;
     let sink = match to {
-        Destination::Kafka => ends::kafka(&pipeline, embedded.as_ref(), partitions, Some(group)).await?,
+        // It waits for brokers that elect their coordinators.
+        Destination::Kafka => tokio::select! {
+            sink = ends::kafka(&pipeline, embedded.as_ref(), partitions, Some(group)) => sink?,
+            () = &mut stop => bail!("stopped before the first row was read"),
+        },
         Destination::Parquet => ends::parts(&pipeline, group)?,
         Destination::Path(path) => {
             bail!("cannot run into {}: a path goes into [sink.parquet]", path.display())
@@ -82,9 +87,11 @@ fn state(pipeline: &Pipeline, setup: &Setup, partitions: i32) -> Result<Option<S
         config::OnChange::Fail => OnChange::Fail,
         config::OnChange::Cold => OnChange::Cold,
         config::OnChange::Replay(_) => OnChange::Replay,
-        config::OnChange::Warm(path) => {
-            OnChange::Warm { history: bootstrap::history(pipeline, path, None), partitions }
-        }
+        config::OnChange::Warm(path) => OnChange::Warm {
+            history: bootstrap::history(pipeline, path, None),
+            partitions,
+            turn: Default::default(),
+        },
     };
     Ok(Some(State {
         store,

@@ -40,6 +40,7 @@ impl Checks<'_> {
             format: spec.format.unwrap_or_default(),
             start: spec.start.unwrap_or_default(),
             deleted: spec.deleted.unwrap_or_default(),
+            compacted: spec.compacted.unwrap_or(false),
             instance: self.filled("source.kafka.instance", spec.instance.unwrap_or_else(host)),
             static_member: spec.static_member.unwrap_or(false),
             rewind: None,

@@ -82,6 +82,8 @@ pub struct KafkaSource {
     pub start: Start,
     /// What to do where the topic's retention has deleted rows that are needed.
     pub deleted: Deleted,
+    /// Whether the topic may be a compacted one.
+    pub compacted: bool,
     /// The name of this process among those of the group, the same at every start.
     pub instance: String,
     /// Whether a restart of this instance takes its partitions back without the others noticing.
@@ -98,11 +100,12 @@ pub struct KafkaSource {
 impl fmt::Debug for KafkaSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { brokers, topic, group, format, start, deleted, instance, static_member, .. } = self;
-        let Self { rewind, queue_rows, client, commit, .. } = self;
+        let Self { compacted, rewind, queue_rows, client, commit, .. } = self;
         let mut out = f.debug_struct("KafkaSource");
         out.field("brokers", brokers).field("topic", topic).field("group", group).field("format", format);
         out.field("start", start).field("deleted", deleted).field("instance", instance);
         out.field("static_member", static_member)
+            .field("compacted", compacted)
             .field("rewind", rewind)
             .field("queue_rows", queue_rows)
             .field("client", &Masked(client))

@@ -113,6 +113,7 @@ impl Pipeline {
             format,
             start,
             deleted,
+            compacted,
             instance,
             static_member,
             rewind: _,
@@ -128,6 +129,7 @@ impl Pipeline {
             out.key("format", format);
             out.key("start", start);
             out.key("deleted", deleted);
+            out.key("compacted", compacted);
             out.key("instance", instance);
             out.key("static_member", static_member);
             out.client(&Masked(client));

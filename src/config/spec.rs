@@ -69,6 +69,7 @@ pub(super) struct KafkaSource {
     pub format: Option<Format>,
     pub start: Option<Start>,
     pub deleted: Option<Deleted>,
+    pub compacted: Option<bool>,
     pub instance: Option<String>,
     pub static_member: Option<bool>,
     pub client: Client,

@@ -18,6 +18,11 @@ use crate::state::{Pace, Saver, Store};
 const IDS_AT_ONCE: usize = 512;
 /// How long to wait for the store to take the next batch.
 const WAIT: Duration = Duration::from_millis(20);
+/// How long rows wait for a store that takes nothing, before its snapshot is given up.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a stop waits for the states to be kept: a gigabyte at the pace of a slow network.
+const KEEP_TIMEOUT: Duration = Duration::from_secs(60);
+const CHECK_EVERY: Duration = Duration::from_secs(1);
 
 pub struct Keeper {
     store: Arc<Store>,
@@ -26,6 +31,8 @@ pub struct Keeper {
     most: Duration,
     /// Messages of the candidates of the capture under way, as they were when it began.
     held: Messages,
+    /// When the ages were last looked at.
+    checked: Instant,
 }
 
 type Lanes = BTreeMap<Partition, Lane>;
@@ -34,7 +41,13 @@ impl Keeper {
     pub fn new(state: &State) -> Self {
         let pace = Pace { every: state.every, bytes_per_second: state.bytes_per_second };
         let saver = Saver::new(state.store.clone(), pace);
-        Self { store: state.store.clone(), saver, most: state.age_most, held: Messages::new() }
+        Self {
+            store: state.store.clone(),
+            saver,
+            most: state.age_most,
+            held: Messages::new(),
+            checked: Instant::now(),
+        }
     }
 
     /// A partition is ours from now on; its state is safe at `saved`, if there is a snapshot.
@@ -43,8 +56,8 @@ impl Keeper {
     }
 
     /// A partition is ours no more.
-    pub async fn remove(&mut self, partition: &Partition) {
-        self.saver.remove(partition).await;
+    pub fn remove(&mut self, partition: &Partition) {
+        self.saver.remove(partition);
     }
 
     /// When it next has something to do.
@@ -61,11 +74,15 @@ impl Keeper {
     /// # Errors
     /// When the newest good snapshot of a partition is too old: a restart would read too much again.
     pub async fn go_on(&mut self, lanes: &mut Lanes) -> Result<()> {
+        if self.checked.elapsed() >= CHECK_EVERY {
+            self.checked = Instant::now();
+            lanes.keys().try_for_each(|partition| self.check_age(partition))?;
+        }
         match self.saver.saving().cloned() {
             Some(partition) => {
                 let Some(lane) = lanes.get_mut(&partition) else { return Ok(()) };
                 if self.saver.is_broken() {
-                    self.saver.abandon().await;
+                    self.saver.abandon();
                     lane.forecaster.end_capture();
                 } else if self.saver.has_room() {
                     self.capture(lane, false).await?;
@@ -73,7 +90,6 @@ impl Keeper {
             }
             None => {
                 let Some(partition) = self.saver.due() else { return Ok(()) };
-                self.check_age(&partition)?;
                 if let Some(lane) = lanes.get_mut(&partition) {
                     self.begin(&partition, lane).await;
                 }
@@ -96,6 +112,10 @@ impl Keeper {
     }
 
     async fn begin(&mut self, partition: &Partition, lane: &mut Lane) {
+        if lane.next < lane.silent_until || self.saver.saved(partition) == Some(lane.next) {
+            // It is behind what is kept, or has not moved since.
+            return self.saver.renew(partition);
+        }
         lane.forecaster.begin_capture(ASIDE_BYTES);
         self.held.clone_from(&lane.held);
         self.saver.begin(partition, lane.start, lane.next).await;
@@ -103,8 +123,20 @@ impl Keeper {
 
     /// Before rows are pushed: makes room where too much is put aside.
     pub async fn make_room(&mut self, lane: &mut Lane) -> Result<()> {
+        let begun = Instant::now();
         while lane.forecaster.must_capture() && !self.saver.is_broken() {
-            self.capture(lane, true).await?;
+            let capture = tokio::time::timeout(PATIENCE, self.capture(lane, true));
+            match capture.await {
+                Ok(captured) => captured?,
+                Err(_) => {
+                    tracing::warn!(
+                        "the state store takes nothing for {} s: this snapshot is given up",
+                        begun.elapsed().as_secs()
+                    );
+                    self.saver.abandon();
+                    lane.forecaster.end_capture();
+                }
+            }
         }
         Ok(())
     }
@@ -113,17 +145,27 @@ impl Keeper {
         match lane.forecaster.capture(IDS_AT_ONCE) {
             Captured::More => {}
             Captured::Batch(batch) => self.saver.put(held::beside(&batch, &self.held)?, hurry).await,
-            Captured::Done => self.saver.end(lane.committed).await,
+            Captured::Done => self.saver.end(Some(lane.committed.unwrap_or(lane.start))).await,
         }
         Ok(())
     }
 
-    /// Keeps all states as they are now, at once.
-    ///
-    /// # Errors
-    /// If the store fails.
-    pub async fn keep_all(mut self, lanes: &mut Lanes) -> Result<()> {
-        self.saver.abandon().await;
+    /// Keeps all states as they are now, at once. Where the store fails the next start reads more again, and nothing is lost.
+    pub async fn keep_all(self, lanes: &mut Lanes) {
+        match tokio::time::timeout(KEEP_TIMEOUT, self.keep_each(lanes)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::warn!("{error:#}: the next start reads back what came since the snapshot before")
+            }
+            Err(_) => tracing::warn!(
+                "the state could not be kept within {} s: the next start reads back what came since the snapshot before",
+                KEEP_TIMEOUT.as_secs()
+            ),
+        }
+    }
+
+    async fn keep_each(mut self, lanes: &mut Lanes) -> Result<()> {
+        self.saver.abandon();
         for (partition, lane) in lanes.iter_mut() {
             if lane.next < lane.silent_until || self.saver.saved(partition) == Some(lane.next) {
                 continue;
@@ -134,9 +176,7 @@ impl Keeper {
                 writer.batch(&held::beside(&batch, held)?).await?;
             }
             writer.finish().await?;
-            if let Some(committed) = lane.committed {
-                self.store.prune(partition, lane.start, committed).await?;
-            }
+            self.store.prune(partition, lane.start, lane.committed.unwrap_or(lane.start)).await?;
         }
         self.saver.close().await;
         Ok(())

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use tokio::sync::oneshot;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 
 use super::budget::Budgets;
@@ -21,13 +21,22 @@ pub struct Lanes {
     lanes: BTreeMap<Partition, Lane>,
     /// Lanes whose state is being made up.
     starting: JoinSet<(Partition, u64, Result<Lane>)>,
-    /// Who is told when it is; and which of several starts of one partition is the one that counts.
-    expected: BTreeMap<Partition, (u64, Instant, oneshot::Sender<From>)>,
+    expected: BTreeMap<Partition, Expected>,
     starts: u64,
     uncommitted: Positions,
     keeper: Option<Keeper>,
     progress: Progress,
     budgets: Budgets,
+}
+
+/// A lane whose state is being made up.
+struct Expected {
+    /// Which of several starts of the partition counts.
+    number: u64,
+    began: Instant,
+    /// Who is told where to read from.
+    start: oneshot::Sender<From>,
+    task: AbortHandle,
 }
 
 impl Lanes {
@@ -57,13 +66,17 @@ impl Lanes {
 
     /// Begins to make up the state of a partition.
     pub fn assign(&mut self, assigned: Assigned) {
-        let Assigned { partition, committed, fallback, low, rewound, start } = assigned;
+        let Assigned { partition, committed, anew, fallback, low, rewound, start } = assigned;
         self.starts += 1;
         let number = self.starts;
-        self.expected.insert(partition.clone(), (number, Instant::now(), start));
-        let facts = Facts { partition: partition.clone(), committed, fallback, low, rewound };
+        let facts = Facts { partition: partition.clone(), committed, anew, fallback, low, rewound };
         let lane = start::lane(self.options.clone(), facts);
-        self.starting.spawn(async move { (partition, number, lane.await) });
+        let name = partition.clone();
+        let task = self.starting.spawn(async move { (name, number, lane.await) });
+        let expected = Expected { number, began: Instant::now(), start, task };
+        if let Some(before) = self.expected.insert(partition, expected) {
+            before.task.abort();
+        }
     }
 
     pub fn is_starting(&self) -> bool {
@@ -73,12 +86,15 @@ impl Lanes {
     /// Waits for the next lane whose state is made up, and has it read. Cancel-safe.
     pub async fn started(&mut self) -> Result<()> {
         let Some(joined) = self.starting.join_next().await else { return Ok(()) };
-        let (partition, number, lane) = joined.context("the start of a partition panicked")?;
-        if self.expected.get(&partition).is_none_or(|(expected, ..)| *expected != number) {
+        let (partition, number, lane) = match joined {
+            Err(error) if error.is_cancelled() => return Ok(()),
+            joined => joined.context("the start of a partition panicked")?,
+        };
+        if self.expected.get(&partition).is_none_or(|expected| expected.number != number) {
             // It was taken away meanwhile.
             return Ok(());
         }
-        let Some((_, began, start)) = self.expected.remove(&partition) else { return Ok(()) };
+        let Some(Expected { began, start, .. }) = self.expected.remove(&partition) else { return Ok(()) };
         let lane = lane?;
         let lineage = self.options.state.as_ref().map(|state| state.store.lineage().to_owned());
         let note = lineage.map_or(String::new(), |lineage| {
@@ -95,6 +111,15 @@ impl Lanes {
         // The source may be gone already; then nobody reads the partition.
         let _ = start.send(from);
         Ok(())
+    }
+
+    /// A partition is read now. Where it begins is remembered before anything comes of it: it is not to be chosen again.
+    /// Returns whether there is something to commit.
+    pub fn reading(&mut self, partition: Partition) -> bool {
+        let new = self.lanes.get(&partition).filter(|lane| lane.committed.is_none());
+        let start = new.map(|lane| lane.next);
+        self.uncommitted.extend(start.map(|start| (partition, start)));
+        start.is_some()
     }
 
     /// Pushes a batch through its partition's forecaster, and hands what comes of it to the writer.
@@ -174,21 +199,22 @@ impl Lanes {
     }
 
     /// Keeps the state of every partition, at the end.
-    pub async fn keep_all(&mut self) -> Result<()> {
-        match self.keeper.take() {
-            Some(keeper) => keeper.keep_all(&mut self.lanes).await,
-            None => Ok(()),
+    pub async fn keep_all(&mut self) {
+        if let Some(keeper) = self.keeper.take() {
+            keeper.keep_all(&mut self.lanes).await;
         }
     }
 
     /// Gives partitions up. Who has them next starts from their newest snapshot.
-    pub async fn drop(&mut self, partitions: &[Partition]) {
+    pub fn drop(&mut self, partitions: &[Partition]) {
         for partition in partitions {
             self.budgets.forget(partition);
-            self.expected.remove(partition);
+            if let Some(expected) = self.expected.remove(partition) {
+                expected.task.abort();
+            }
             self.uncommitted.remove(partition);
             if let Some(keeper) = &mut self.keeper {
-                keeper.remove(partition).await;
+                keeper.remove(partition);
             }
             if let Some(lane) = self.lanes.remove(partition) {
                 tracing::info!(%partition, position = lane.next.0, "partition given up");

@@ -50,6 +50,7 @@ impl Life {
 pub struct Facts {
     pub partition: Partition,
     pub committed: Option<Committed>,
+    pub anew: bool,
     pub fallback: Position,
     pub low: Position,
     /// The first position of what is to be read again after a change.
@@ -62,12 +63,14 @@ pub struct Facts {
 /// # Errors
 /// If what is kept does not fit and nothing else is declared for it.
 pub async fn lane(options: Arc<Options>, facts: Facts) -> Result<Lane> {
-    let Facts { partition, committed, fallback, low, rewound } = facts;
+    let Facts { partition, committed, anew, fallback, low, rewound } = facts;
     let cold = |position| Lane::new(options.setup.clone(), position);
     let Some(Committed { position: committed, note }) = committed else {
         if let Some(State { store, .. }) = &options.state {
-            // A life before this one: its states are of other rows.
-            store.forget(&partition).await?;
+            if anew {
+                store.forget(&partition).await?;
+            }
+            refuse_leftovers(&partition, &store.positions(&partition).await?)?;
         }
         return Ok(cold(fallback));
     };
@@ -96,20 +99,21 @@ pub async fn lane(options: Arc<Options>, facts: Facts) -> Result<Lane> {
             (lane.start, lane.next, lane.saved) = (start, position, Some(position));
             lane.warm = is_warm;
         }
-        Found::Foreign(differences) => {
+        Found::Foreign(differences) if start.is_none() => {
             return changed(&options, &partition, &differences, rewound, lane).await;
         }
-        Found::Snapshot { .. } | Found::Nothing if !is_own => {
+        _ if !is_own => {
             let life = life.map_or(String::new(), |life| life.lineage);
             let differences =
                 [format!("its lineage is {}, the committed position is of {life}", store.lineage())];
             return changed(&options, &partition, &differences, rewound, lane).await;
         }
-        Found::Snapshot { .. } | Found::Nothing if is_warm => {
+        _ if is_warm => {
             let differences = ["it began with a history, and no snapshot of it is left".to_owned()];
             return changed(&options, &partition, &differences, rewound, lane).await;
         }
-        Found::Snapshot { .. } | Found::Nothing => match (start, options.start) {
+        // With a life that is known, what others have left is of no interest.
+        _ => match (start, options.start) {
             (Some(start), _) if start < low => {
                 let what = format!("the rows from {start} on, which its state is made of,");
                 return deleted(&options, &partition, &what, low, lane);
@@ -129,6 +133,19 @@ pub async fn lane(options: Arc<Options>, facts: Facts) -> Result<Lane> {
         },
     }
     Ok(lane)
+}
+
+/// A start is committed before the first row is read, so that a state without a commit is that of a group whose positions
+/// have expired or were deleted: to begin again would forecast all of the topic once more.
+fn refuse_leftovers(partition: &Partition, kept: &[(Position, Option<Position>)]) -> Result<()> {
+    match kept.last() {
+        Some((position, _)) => bail!(
+            "{partition}: the group has no committed position (any more: see the brokers' offsets.retention.minutes), but there is \
+             a snapshot at {position}; to go on, set the group's position there; to start anew, remove the partition's \
+             snapshots or use another `group`"
+        ),
+        None => Ok(()),
+    }
 }
 
 /// Rows that the state needs are gone: `lane` is the one that starts without them.
@@ -155,6 +172,10 @@ async fn changed(
 ) -> Result<Lane> {
     let differences = differences.join(", ");
     let Some(State { store, on_change, .. }) = &options.state else { return Ok(lane) };
+    if !matches!(on_change, OnChange::Fail) {
+        // What there is of this lineage is of another life than the one that begins.
+        store.forget(partition).await?;
+    }
     match on_change {
         OnChange::Fail => bail!(
             "{partition}: the kept state does not fit this pipeline: {differences}; go back, or set state.on_change = \"cold\", \
@@ -166,7 +187,9 @@ async fn changed(
             lane.start = lane.next;
             tracing::warn!(%partition, differences, from = lane.next.0, "the topic is read again to make up the state");
         }
-        OnChange::Warm { history, partitions } => {
+        OnChange::Warm { history, partitions, turn } => {
+            // Each reads all of the history: one after the other.
+            let _turn = turn.lock().await;
             tracing::warn!(%partition, differences, "the state is made up from {}", history.path.display());
             let (setup, history, partitions) = (options.setup.clone(), history.clone(), *partitions);
             let wanted = [(partition.number, lane.next)].into();

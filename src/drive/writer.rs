@@ -93,7 +93,7 @@ impl<S: Sink + Send + 'static> Writer<S> {
         if self.is_committing() {
             durable = self.committed().await?;
         }
-        if self.kept > 0 {
+        if self.kept > 0 || !reached.is_empty() {
             self.begin_commit(reached);
             durable.extend(self.committed().await?);
         }
@@ -165,13 +165,14 @@ impl<S: Sink + Send + 'static> Writer<S> {
     }
 
     async fn failure(&mut self) -> anyhow::Error {
-        match self.task.take() {
-            None => anyhow!("the sink has failed before"),
-            Some(task) => match task.await {
-                Ok(Err(error)) => error,
-                Ok(Ok(_)) => anyhow!("the sink has ended before its time"),
-                Err(error) => anyhow!(error).context("the sink panicked"),
-            },
+        let Some(task) = &mut self.task else { return anyhow!("the sink has failed before") };
+        // Awaited in place: who gives up waiting can ask again.
+        let ended = task.await;
+        self.task = None;
+        match ended {
+            Ok(Err(error)) => error,
+            Ok(Ok(_)) => anyhow!("the sink has ended before its time"),
+            Err(error) => anyhow!(error).context("the sink panicked"),
         }
     }
 }

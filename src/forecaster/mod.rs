@@ -195,7 +195,7 @@ impl Forecaster {
         self.histories.all().iter().filter(warm).count()
     }
 
-    /// Every series' state, a row an id, in the order in which they first came: equal states give equal batches.
+    /// Every series' state, a row an id, in the order in which they first came (one that came for another has its place): equal states give equal batches.
     pub fn snapshot(&self) -> RecordBatch {
         let mut rows = snapshot::Rows::default();
         let mut state = snapshot::IdState::default();

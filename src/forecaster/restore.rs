@@ -4,7 +4,8 @@ use arrow::array::{Array, ArrayRef, AsArray, LargeListArray, RecordBatch};
 use arrow::datatypes::{ArrowPrimitiveType, DataType, Float64Type, Int64Type};
 
 use super::snapshot::{PARTS, values_of};
-use super::{Carried, Histories, History, Target, sound};
+use super::sound::{self, STEP_MAX};
+use super::{Carried, Histories, History, Target};
 use crate::network::memory::{Memory, MemoryState};
 use crate::series::{Candidate, Cell, OpenStep, Running, Steps, Track, Window};
 use crate::table::Columns;
@@ -21,10 +22,6 @@ pub enum RestoreError {
     #[error("the snapshot has more series than a partition may hold: {0}")]
     TooMany(usize),
 }
-
-/// The largest number of a step: microseconds in steps of a millisecond, the shortest there are. Within it no
-/// difference of two steps overflows.
-const STEP_MAX: i64 = i64::MAX / 1000;
 
 /// Adds the ids of a snapshot, or of a batch of it, behind those that are there.
 pub fn into(

@@ -13,7 +13,7 @@
 //! | `carried`, `carried_values` | nothing; each target: the cells' state, if the model carries one |
 
 //!
-//! Rows stand in the order in which their ids first came. A state is first brought into a compact form, an id at a time,
+//! Rows stand in the order in which their ids first came; one that came for another that gave way has its place. A state is first brought into a compact form, an id at a time,
 //! since a capture may have to put it aside.
 
 use std::sync::Arc;

@@ -6,7 +6,7 @@ use crate::series::{REMEMBERED_TIMES, TIMES_PER_STEP};
 
 /// No step lies farther from the epoch: times are microseconds in 64 bits, and a step has a thousand of them at the least; twice that, so that rounding does not matter.
 /// Differences of steps fit 64 bits with room to spare.
-const STEP_MAX: i64 = i64::MAX / 500;
+pub(super) const STEP_MAX: i64 = i64::MAX / 500;
 
 /// The part of the state that contradicts itself or another, if one does. `histories` are those that it is to join.
 pub fn contradiction(history: &History, histories: &Histories) -> Option<&'static str> {

@@ -160,6 +160,8 @@ pub struct Output {
 pub enum Event {
     /// A partition is ours from now on. Nothing of it is read until `start` is answered with where to read from.
     Assigned(Assigned),
+    /// A partition is read from where was said; from now on its positions can be committed.
+    Reading(Partition),
     Rows(Batch),
     /// These partitions are no longer ours once `done` is answered: commit what is in flight for them before.
     Revoked {
@@ -175,6 +177,8 @@ pub struct Assigned {
     pub partition: Partition,
     /// Where the last commit says to go on; `None` when nothing was ever committed.
     pub committed: Option<Committed>,
+    /// Without a commit: that it begins anew is declared, rows that it needs being lost.
+    pub anew: bool,
     /// Where to start without a commit, by the source's declared policy.
     pub fallback: Position,
     /// First position that still exists.
@@ -200,6 +204,11 @@ pub struct From {
     pub resume: Position,
     pub note: String,
 }
+
+/// The source has stopped, for a reason that it says itself.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("the kafka source has stopped; its positions were not committed")]
+pub struct Stopped;
 
 /// An input of rows.
 pub trait Source {
@@ -241,11 +250,16 @@ impl<S: Sink + Send> Sink for AtLeastOnce<S> {
     }
 
     async fn commit(&mut self, reached: &Positions) -> Result<Positions> {
-        let durable = self.sink.commit(reached).await?;
-        match &self.group {
-            Some(group) if !durable.is_empty() => group.commit(&durable).await,
-            _ => Ok(durable),
+        let Some(group) = &self.group else { return self.sink.commit(reached).await };
+        // What is not ours any more is its next owner's to write: he may have done so already.
+        let ours = group.owned(reached);
+        let others: Vec<_> =
+            reached.keys().filter(|partition| !ours.contains_key(*partition)).cloned().collect();
+        if !others.is_empty() {
+            self.sink.forget(&others).await?;
         }
+        let durable = self.sink.commit(&ours).await?;
+        if durable.is_empty() { Ok(durable) } else { group.commit(&durable).await }
     }
 
     async fn forget(&mut self, partitions: &[Partition]) -> Result<()> {

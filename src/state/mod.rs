@@ -205,12 +205,14 @@ impl Store {
     }
 
     /// Removes the oldest states of `partition` of the life that began at `start`. The two newest at or below the committed
-    /// position stay, and so do all above it.
+    /// position stay, and the two newest above it.
     pub async fn prune(&self, partition: &Partition, start: Position, committed: Position) -> Result<()> {
         let names = self.list(partition).await?;
         let own = names.iter().filter(|name| name.lineage == self.lineage.hash());
-        let below = own.filter(|name| name.start == Some(start) && name.position <= committed);
-        for name in below.rev().skip(KEPT) {
+        let life = own.filter(|name| name.start == Some(start));
+        let (below, above): (Vec<_>, Vec<_>) = life.partition(|name| name.position <= committed);
+        // Of those above, older ones would only make a restart shorter.
+        for name in below.iter().rev().skip(KEPT).chain(above.iter().rev().skip(KEPT)) {
             self.remove(partition, name).await?;
         }
         place::sweep(&self.opened, |name| {

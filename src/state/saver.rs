@@ -44,6 +44,8 @@ struct Shared {
     busy: AtomicBool,
     /// The store failed under the one that is under way.
     broken: AtomicBool,
+    /// What is under way is not wanted any more.
+    abandoned: AtomicBool,
     /// Rows or the end wait for what is under way: no pace now.
     hurry: AtomicBool,
     hurried: Notify,
@@ -98,9 +100,9 @@ impl Saver {
     }
 
     /// A partition is ours no more: what is under way of it is dropped.
-    pub async fn remove(&mut self, partition: &Partition) {
+    pub fn remove(&mut self, partition: &Partition) {
         if self.saving.as_ref() == Some(partition) {
-            self.abandon().await;
+            self.abandon();
         }
         self.due.remove(partition);
         self.shared.good(|good| good.remove(partition));
@@ -161,12 +163,25 @@ impl Saver {
         self.send(Work::End { committed }).await;
     }
 
-    /// Drops the snapshot that is under way.
-    pub async fn abandon(&mut self) {
+    /// Drops the snapshot that is under way. Waits for nothing.
+    pub fn abandon(&mut self) {
         if self.saving.take().is_some() {
+            self.shared.abandoned.store(true, Ordering::Release);
             self.shared.hurry(true);
-            self.send(Work::Abandon).await;
+            // Full, it holds something at which the task will notice.
+            let _ = self.work.try_send(Work::Abandon);
         }
+    }
+
+    /// A partition has not moved since its newest snapshot: that is as good as one of this moment.
+    pub fn renew(&mut self, partition: &Partition) {
+        let now = Instant::now();
+        self.due.insert(partition.clone(), now + self.pace.every);
+        self.shared.good(|good| {
+            if let Some(good) = good.get_mut(partition) {
+                good.at = now;
+            }
+        });
     }
 
     /// Since when what was read of a partition would have to be read again: since the moment of its newest good snapshot
@@ -208,6 +223,13 @@ struct Current {
 async fn run(store: Arc<Store>, mut queue: mpsc::Receiver<Work>, shared: Arc<Shared>, bytes_per_second: u64) {
     let mut current: Option<Current> = None;
     while let Some(work) = queue.recv().await {
+        if shared.abandoned.swap(false, Ordering::AcqRel) {
+            // What waits is of the same snapshot: the next is not begun while this one is busy.
+            while queue.try_recv().is_ok() {}
+            drop_unfinished(current.take()).await;
+            shared.busy.store(false, Ordering::Release);
+            continue;
+        }
         match work {
             Work::Begin { partition, start, position } => {
                 let writer = store.writer(&partition, start, position);

@@ -109,6 +109,14 @@ pub async fn topic_with(name: &str, partitions: i32, settings: &[(&str, &str)]) 
     topic
 }
 
+/// Takes away what a group without members has committed.
+pub fn forget_group(group: &str) {
+    let admin: AdminClient<DefaultClientContext> = client(&any()).create().expect("a client");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let deleted = runtime.block_on(admin.delete_groups(&[group], &AdminOptions::new())).expect("an answer");
+    deleted.into_iter().for_each(|result| drop(result.expect("the group is there, and empty")));
+}
+
 fn client(address: &str) -> ClientConfig {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", address);

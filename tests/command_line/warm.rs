@@ -95,3 +95,42 @@ fn after_a_change_the_topic_can_be_read_again() {
 fn after_a_change_a_history_can_be_learned() {
     goes_on_knowing("on_change = \"warm\"\nwarm = \"past.parquet\"");
 }
+
+#[test]
+fn a_new_life_that_has_no_snapshot_yet_is_read_again_from_its_start() {
+    let (topics, rows) = (Topics::new(2), readings(&IDS, 0..70));
+    let parts: Vec<&[Row]> =
+        [0..30, 30..60, 60..70].map(|steps| &rows[4 * steps.start..4 * steps.end]).into();
+    let place = Place::new(&format!("{}{STATE}on_change = \"cold\"\n", between(&topics)));
+    topics.send(parts[0]);
+    place.run(&format!("{RUN} --until-end")).succeeds();
+    let before = place.files("state");
+    place.change("max_gap = \"1m\"", "max_gap = \"1m\"\nlateness = \"20s\"");
+    topics.send(parts[1]);
+    place.run(&format!("{RUN} --until-end")).succeeds();
+    // As if it had been killed before it could keep anything.
+    for name in place.files("state").iter().filter(|name| !before.contains(name)) {
+        fs::remove_file(place.path("state").join(name)).unwrap();
+    }
+    topics.send(parts[2]);
+    let run = place.run(&format!("{RUN} --until-end")).succeeds();
+    let mut case = Case::default();
+    case.rules.lateness = 20_000_000;
+    let mut wanted = expected(&case, &rows[120..], false);
+    for (series, lines) in expected(&case, parts[1], false) {
+        wanted.get_mut(&series).unwrap().drain(..lines.len());
+    }
+    let (ours, theirs) = (Case::default().model().hash, case.model().hash);
+    wanted.values_mut().flatten().for_each(|line| *line = line.replace(&theirs, &ours));
+    assert_eq!(by_series(run.stdout.lines()), wanted);
+}
+
+#[test]
+fn snapshots_without_a_position_stop_a_start() {
+    let (topics, rows) = (Topics::new(1), readings(&IDS, 0..30));
+    let place = Place::new(&format!("{}{STATE}", between(&topics)));
+    topics.send(&rows);
+    place.run(&format!("{RUN} --until-end")).succeeds();
+    broker::forget_group(&topics.group);
+    place.run(&format!("{RUN} --until-end")).fails(&["no committed position", "there is a snapshot at 120"]);
+}

@@ -161,6 +161,17 @@ async fn what_retention_deleted_is_not_skipped_in_silence() {
 }
 
 #[tokio::test]
+async fn a_compacted_topic_is_refused_unless_it_is_declared() {
+    let Some(_) = broker::real() else { return };
+    let topic = broker::topic_with("input", 1, &[("cleanup.policy", "compact")]).await;
+    let mut config = reading(&topic);
+    let error = Reader::open(&config, Until::End).await.err().unwrap().to_string();
+    assert!(error.contains("is compacted") && error.contains("compacted = true"), "{error}");
+    config.compacted = true;
+    Reader::open(&config, Until::End).await.unwrap();
+}
+
+#[tokio::test]
 async fn only_what_was_committed_is_read_and_marks_do_not_hold_up_the_end() {
     let Some(address) = broker::real() else { return };
     let topic = broker::topic("input", 1).await;

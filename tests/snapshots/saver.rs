@@ -51,7 +51,7 @@ async fn partitions_take_turns_spread_over_the_time() {
     }
     assert!(turns.windows(2).all(|pair| pair[0].0 != pair[1].0), "{turns:?}");
     assert!(turns.windows(2).all(|pair| pair[1].1 - pair[0].1 >= PACE.every / 2), "{turns:?}");
-    saver.remove(&other()).await;
+    saver.remove(&other());
     assert_eq!(saver.age(&other()), None);
     saver.close().await;
     // Of each partition the two newest are left.
@@ -94,8 +94,8 @@ async fn what_is_abandoned_leaves_nothing() {
         saver.put(next(&mut state, 5000).unwrap(), false).await;
         assert_eq!(saver.saving(), Some(&partition()));
         match end {
-            false => saver.abandon().await,
-            true => saver.remove(&partition()).await,
+            false => saver.abandon(),
+            true => saver.remove(&partition()),
         }
         assert_eq!(saver.saving(), None);
     }
@@ -124,7 +124,7 @@ async fn the_pace_holds_until_rows_wait() {
     while let Some(batch) = next(&mut state, 1000) {
         saver.put(batch, true).await;
     }
-    saver.abandon().await;
+    saver.abandon();
     saver.close().await;
     assert!(began.elapsed() < Duration::from_secs(60));
 }

@@ -398,7 +398,9 @@ fn messages(step: i64, damage: Option<u64>, seed: u64) -> Vec<(String, String, S
         let mut hash = seed ^ (step as u64 * 31 + id as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         hash ^= hash >> 29;
         if damage.is_some_and(|every| hash.is_multiple_of(every)) {
-            let damaged = super::damage::damaged(&whole, hash / 1000);
+            // A series that has hardly begun does not know yet which of two times is the wrong one.
+            let kind = if step < 3 { 0 } else { hash / 1000 };
+            let damaged = super::damage::damaged(&whole, kind);
             all.push((row.series.clone(), damaged.clone(), Sent::Damaged(damaged)));
         }
         all.push((row.series.clone(), whole, Sent::Row(row)));

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::Cluster;
@@ -53,6 +53,25 @@ pub async fn ensure_topic(cluster: &Cluster, topic: &str, partitions: i32) -> Re
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+}
+
+/// Whether the topic is compacted, as far as the brokers tell: they may not tell everybody.
+pub(super) async fn is_compacted(cluster: &Cluster, topic: &str) -> Option<bool> {
+    if cluster.embedded().is_some() {
+        return None;
+    }
+    let admin: AdminClient<Logged> = cluster.client(&[], Logged::default()).ok()?;
+    let options = AdminOptions::new().request_timeout(Some(CREATE_TIMEOUT));
+    let told = admin.describe_configs([&ResourceSpecifier::Topic(topic)], &options).await;
+    let config = match told.map(|mut all| all.pop()) {
+        Ok(Some(Ok(config))) => config,
+        other => {
+            tracing::debug!(topic, "the settings of the topic are not told: {other:?}");
+            return None;
+        }
+    };
+    let policy = config.entry_map().get("cleanup.policy").and_then(|entry| entry.value.clone())?;
+    Some(policy.split(',').any(|policy| policy.trim() == "compact"))
 }
 
 async fn partition_count(cluster: &Cluster, topic: &str) -> Result<Option<i32>> {

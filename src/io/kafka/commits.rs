@@ -115,6 +115,13 @@ pub(super) fn is_passing(error: &KafkaError) -> bool {
                 | OperationTimedOut
                 | AssignmentLost
                 | UnstableOffsetCommit
+                | NotLeaderForPartition
+                | LeaderNotAvailable
+                | OffsetNotAvailable
+                | ReplicaNotAvailable
+                | KafkaStorageError
+                | FencedLeaderEpoch
+                | UnknownLeaderEpoch
                 | AllBrokersDown
         )
     )

@@ -4,11 +4,16 @@
 //! Positions go out through here and nowhere else: as commits of their own, or with a transaction.
 
 use std::collections::BTreeMap;
+use std::ffi::CStr;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
+use rdkafka::bindings::{
+    rd_kafka_consumer_group_metadata, rd_kafka_consumer_group_metadata_destroy,
+    rd_kafka_consumer_group_metadata_generation_id, rd_kafka_consumer_group_metadata_member_id,
+};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerGroupMetadata};
 use rdkafka::error::KafkaError;
 use rdkafka::{Offset, TopicPartitionList};
@@ -16,7 +21,7 @@ use tokio::sync::oneshot;
 
 use super::rebalance::Member;
 use super::source::Command;
-use crate::io::{Committed, Partition, Position, Positions};
+use crate::io::{Committed, Partition, Position, Positions, Stopped};
 
 /// The broker holds committed positions back while a transaction of the last owner is open, at most as long as that
 /// owner's `transaction.timeout.ms`; then comes the answer or the abort.
@@ -63,12 +68,11 @@ impl Group {
     /// # Errors
     /// When the coordinator does not take them in half a minute, or the source has stopped.
     pub async fn commit(&self, reached: &Positions) -> Result<Positions> {
-        const STOPPED: &str = "the kafka source has stopped; its positions were not committed";
         let (done, result) = oneshot::channel();
         if self.commands.send(Command::Commit { reached: reached.clone(), done }).is_err() {
-            bail!(STOPPED);
+            bail!(Stopped);
         }
-        result.await.context(STOPPED)?
+        result.await.map_err(|_| Stopped)?
     }
 
     /// What of these positions is ours, as a list for the coordinator, and the same as positions.
@@ -80,27 +84,52 @@ impl Group {
                 tracing::info!(group = self.name, %partition, %position, "not committed: no longer ours");
                 continue;
             };
-            if *position < resume {
-                // Of a file that had begun before us.
-                continue;
-            }
+            // A file may have begun before us: what lies below is done.
+            let position = (*position).max(resume);
             let mut element = list.add_partition(&self.topic, partition.number);
             element.set_offset(Offset::Offset(position.0))?;
             element.set_metadata(note);
-            ours.insert(partition.clone(), *position);
+            ours.insert(partition.clone(), position);
         }
         Ok((list, ours))
     }
 
+    /// What of these positions is ours.
+    pub fn owned(&self, reached: &Positions) -> Positions {
+        let is_ours = |partition: &Partition| {
+            partition.topic == self.topic && self.owned.get(partition.number).is_some()
+        };
+        reached.iter().filter(|(partition, _)| is_ours(partition)).map(|(p, at)| (p.clone(), *at)).collect()
+    }
+
     /// Under which generation we are a member: to be taken before [`Group::ours`] is asked. A partition that leaves in
     /// between has made it stale, and the coordinator refuses it.
-    pub(super) fn membership(&self) -> Option<ConsumerGroupMetadata> {
-        self.consumer.upgrade()?.group_metadata()
+    /// `None` where we are none at this moment: a broker would take positions of such a one unchecked, as from a client
+    /// that knows no groups.
+    ///
+    /// # Errors
+    /// When the source has stopped.
+    pub(super) fn membership(&self) -> Result<Option<ConsumerGroupMetadata>> {
+        let consumer = self.consumer.upgrade().ok_or(Stopped)?;
+        // SAFETY: the handle is that of a client that is borrowed here; what is asked of it is ours, looked at while it
+        // lives, and destroyed once.
+        let is_member = unsafe {
+            let metadata = rd_kafka_consumer_group_metadata(consumer.client().native_ptr());
+            if metadata.is_null() {
+                false
+            } else {
+                let generation = rd_kafka_consumer_group_metadata_generation_id(metadata);
+                let member = CStr::from_ptr(rd_kafka_consumer_group_metadata_member_id(metadata)).is_empty();
+                rd_kafka_consumer_group_metadata_destroy(metadata);
+                generation >= 0 && !member
+            }
+        };
+        Ok(if is_member { consumer.group_metadata() } else { None })
     }
 
     /// The committed positions of partitions, those of transactions under way awaited. Blocks.
     pub(super) fn committed(&self, partitions: &[i32]) -> Result<BTreeMap<i32, Option<Committed>>> {
-        let consumer = self.consumer.upgrade().context("the kafka source has stopped")?;
+        let consumer = self.consumer.upgrade().ok_or(Stopped)?;
         let mut list = TopicPartitionList::new();
         for number in partitions {
             list.add_partition(&self.topic, *number);

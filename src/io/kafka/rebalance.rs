@@ -24,7 +24,7 @@ use super::commits::is_passing;
 use super::group::Group;
 use super::poll::{Owned, Phase, Poller};
 use crate::config::{Deleted, Start};
-use crate::io::{Assigned, Committed, Event, From, Position};
+use crate::io::{Assigned, Committed, Event, From, Position, Stopped};
 
 const WATERMARK_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -214,17 +214,21 @@ impl Poller {
 
     fn ask_driver(&mut self, number: i32, mut standing: Standing) -> Result<()> {
         let partition = self.partition(number);
+        let mut has_lost = false;
         if let Some(Committed { position, .. }) = standing.committed {
             match self.still_there(number, position.0, standing.low, standing.high) {
                 Ok(()) => {}
                 Err(error) if self.deleted == Deleted::Cold && position.0 < standing.low => {
                     tracing::warn!("{error:#}; series start cold there, as `deleted = \"cold\"` says");
                     standing.committed = None;
+                    has_lost = true;
                 }
                 Err(error) => return Err(error),
             }
         }
         let fallback = match self.start {
+            // From what is left.
+            _ if has_lost => standing.low,
             _ if number >= self.known => {
                 tracing::warn!(
                     %partition,
@@ -247,6 +251,7 @@ impl Poller {
         let event = Event::Assigned(Assigned {
             partition,
             committed: standing.committed.clone(),
+            anew: has_lost,
             fallback: Position(fallback),
             low: Position(standing.low),
             rewound: standing.rewound.map(Position),
@@ -264,6 +269,7 @@ impl Poller {
         self.consumer.incremental_assign(&list).context("taking partitions over")?;
         self.owned.insert(number, Owned { next, end: standing.high, phase: Phase::Reading });
         self.group.owned.insert(number, resume, note);
+        self.tell(Event::Reading(self.partition(number)));
         Ok(())
     }
 
@@ -388,7 +394,7 @@ fn ask(group: &Group, partitions: &[i32]) -> Result<BTreeMap<i32, Standing>> {
 
 fn standings(group: &Group, partitions: &[i32]) -> Result<BTreeMap<i32, Standing>> {
     let committed = group.committed(partitions)?;
-    let consumer = group.consumer.upgrade().context("the kafka source has stopped")?;
+    let consumer = group.consumer.upgrade().ok_or(Stopped)?;
     let rewound = match group.rewind {
         Some(time) => rewound(group, &consumer, partitions, time)?,
         None => BTreeMap::new(),

@@ -12,6 +12,7 @@ use rdkafka::consumer::BaseConsumer;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Cluster;
+use super::admin::is_compacted;
 use super::group::Group;
 use super::poll::{Ends, Poller};
 use super::rebalance::Member;
@@ -70,6 +71,13 @@ impl KafkaSource {
             .await
             .context("asking kafka for the topic")??;
 
+        if !config.compacted && is_compacted(cluster, &config.topic).await == Some(true) {
+            bail!(
+                "topic `{}` is compacted: rows that a state was made of may be gone when they are read again, so that its \
+                 forecasts are not what they were; set `compacted = true` in [source.kafka] to take that as it is",
+                config.topic
+            );
+        }
         let (event_sender, events) = mpsc::unbounded_channel();
         let (commands, command_receiver) = blocking::channel();
         let (left_sender, left) = oneshot::channel();

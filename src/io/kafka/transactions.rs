@@ -15,8 +15,9 @@ use rdkafka::error::{KafkaError, RDKafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{Producer as _, ThreadedProducer};
 use tokio::task::spawn_blocking;
 
+use super::commits::is_passing;
 use super::outbox::{Outbox, Topics};
-use super::producer::{Deliveries, Producer};
+use super::producer::{Deliveries, Failure, Producer};
 use super::sink::ensure_topics;
 use super::{Cluster, Group};
 use crate::config;
@@ -32,6 +33,8 @@ const CALL: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_secs(30);
 /// After this a call hangs (`send_offsets_to_transaction` keeps to no timeout): its producer is left to it.
 const HANGS: Duration = Duration::from_secs(60);
+/// How long the first start may take: brokers that start elect coordinators, too.
+const OPENING: Duration = Duration::from_secs(60);
 /// Between two attempts.
 const PAUSE: Duration = Duration::from_millis(50);
 const LONG_PAUSE: Duration = Duration::from_secs(1);
@@ -80,7 +83,14 @@ impl KafkaTransactions {
     ) -> Result<Self> {
         let topics = ensure_topics(cluster, config, partitions).await?;
         let id = format!("{}/{instance}", group.name());
-        let producer = started(cluster, &id, &group).await?;
+        let started = tokio::time::timeout(OPENING, started(cluster, &id, &group));
+        let producer = started.await.with_context(|| {
+            format!(
+                "transactions of `{id}` could not be started within {} s; are the brokers' __transaction_state and its \
+                 replication there? (delivery = \"at_least_once\" goes without)",
+                OPENING.as_secs()
+            )
+        })??;
         Ok(Self {
             cluster: cluster.clone(),
             id,
@@ -113,7 +123,8 @@ impl KafkaTransactions {
             let (message, headers) = self.outbox.get(self.sent);
             if let Err(error) = self.producer.send(message, headers).await {
                 self.blame()?;
-                if error.downcast_ref::<KafkaError>().is_some_and(is_permanent) {
+                let fails_again = |error: &KafkaError| Failure::of("", None, error).is_permanent;
+                if error.downcast_ref::<KafkaError>().is_some_and(fails_again) {
                     return Err(error);
                 }
                 self.spoilt = Some(format!("{error:#}"));
@@ -136,7 +147,7 @@ impl KafkaTransactions {
     /// One attempt. `None` where nothing is committed and another attempt is due.
     async fn attempt(&mut self, reached: &Positions) -> Result<Option<Positions>> {
         // The membership first: whatever leaves after it makes it stale, and it is refused.
-        let membership = self.group.membership().context("the kafka source has stopped")?;
+        let Some(membership) = self.group.membership()? else { return Ok(None) };
         let (list, ours) = self.group.ours(reached)?;
         if ours.len() < reached.len() {
             self.drop_others(&ours).await?;
@@ -216,7 +227,7 @@ impl KafkaTransactions {
             let asked = spawn_blocking(move || group.committed(&numbers)).await?;
             match asked {
                 Ok(committed) => break committed,
-                Err(error) if error.downcast_ref::<KafkaError>().is_some() => {
+                Err(error) if error.downcast_ref::<KafkaError>().is_some_and(is_passing) => {
                     tracing::warn!(id = self.id, "{error:#}; asking again");
                     tokio::time::sleep(LONG_PAUSE).await;
                 }

@@ -2,11 +2,12 @@
 //! never be done.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
 use super::ParquetOutput;
+use super::table::PARTIAL;
 use crate::config::{self, Delivery, Layout};
 use crate::io::{Output, Partition, Position, Positions, Sink};
 use crate::table::positions;
@@ -18,9 +19,10 @@ use crate::table::positions;
 /// whoever writes it, however often. A file that has not come to its end is written anew after a stop.
 ///
 /// At least once: every commit closes the files, whatever is in them. A crash between the two leaves forecasts that the
-/// next run writes again, under the same name where the state is kept.
+/// next run writes again. Names hold the writer's `instance`, so that nobody replaces what another has written.
 pub struct ParquetParts {
     folder: PathBuf,
+    instance: String,
     layout: Layout,
     levels: Vec<f64>,
     /// Microseconds from one step of a forecast to the next.
@@ -44,15 +46,18 @@ impl ParquetParts {
         levels: &[f64],
         every: i64,
         delivery: Delivery,
+        instance: &str,
     ) -> Result<Self> {
         let config::ParquetSink { path, layout, positions } = config;
         std::fs::create_dir_all(path).with_context(|| format!("cannot create {}", path.display()))?;
+        let instance = instance.replace(['/', '\\', '.'], "_");
+        sweep(path, &instance)?;
         let cut = match delivery {
             Delivery::ExactlyOnce => Some(*positions as i64),
             Delivery::AtLeastOnce => None,
         };
         let (folder, layout, levels) = (path.clone(), *layout, levels.to_vec());
-        Ok(Self { folder, layout, levels, every, cut, open: BTreeMap::new() })
+        Ok(Self { folder, instance, layout, levels, every, cut, open: BTreeMap::new() })
     }
 
     /// A file for what is triggered from `first` on.
@@ -62,8 +67,9 @@ impl ParquetParts {
             Some(cut) => (first - first.rem_euclid(cut), first - first.rem_euclid(cut) + cut),
         };
         let topic = partition.topic.replace(['/', '\\'], "_");
-        let name = format!("{topic}-{}-{start:020}.parquet", partition.number);
-        let file = ParquetOutput::create(&self.folder.join(name), self.layout, &self.levels, self.every)?;
+        let writer = if self.cut.is_none() { format!("-{}", self.instance) } else { String::new() };
+        let path = self.folder.join(format!("{topic}-{}-{start:020}{writer}.parquet", partition.number));
+        let file = ParquetOutput::create_by(&path, &self.instance, self.layout, &self.levels, self.every)?;
         Ok(Open { end, file })
     }
 
@@ -73,6 +79,18 @@ impl ParquetParts {
             None => Ok(()),
         }
     }
+}
+
+/// Removes what a process of this instance left unfinished when it was killed.
+fn sweep(folder: &Path, instance: &str) -> Result<()> {
+    let unfinished = format!(".parquet.{instance}{PARTIAL}");
+    for entry in std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
+        let path = entry?.path();
+        if path.file_name().is_some_and(|name| name.to_string_lossy().ends_with(&unfinished)) {
+            std::fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+        }
+    }
+    Ok(())
 }
 
 impl Sink for ParquetParts {
@@ -107,10 +125,7 @@ impl Sink for ParquetParts {
             if self.open.get(partition).is_some_and(|open| self.cut.is_none() || open.end <= whole) {
                 self.close(partition).await?;
             }
-            // Within the first file there is nothing to say yet.
-            if self.cut.is_none() || whole > 0 {
-                durable.insert(partition.clone(), Position(whole));
-            }
+            durable.insert(partition.clone(), Position(whole));
         }
         Ok(durable)
     }

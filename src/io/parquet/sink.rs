@@ -52,6 +52,17 @@ impl ParquetOutput {
     /// # Errors
     /// If the folder or the file cannot be created.
     pub fn create(path: &Path, layout: Layout, levels: &[f64], every: i64) -> Result<Self> {
+        Self::create_by(path, "", layout, levels, every)
+    }
+
+    /// The same where several may write the same file, each as a `writer` of its own name.
+    pub(super) fn create_by(
+        path: &Path,
+        writer: &str,
+        layout: Layout,
+        levels: &[f64],
+        every: i64,
+    ) -> Result<Self> {
         let path = Self::file(path);
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
@@ -60,7 +71,7 @@ impl ParquetOutput {
             Layout::Lists => lists_schema(levels),
             Layout::Long => long_schema(levels),
         };
-        let table = Some(TableWriter::create(&path, &schema)?);
+        let table = Some(TableWriter::create_by(&path, writer, &schema)?);
         Ok(Self { path, layout, every, schema, table, pending: Vec::new(), pending_rows: 0 })
     }
 

@@ -33,12 +33,23 @@ pub struct TableWriter {
     options: WriteOptions,
 }
 
+/// How the name of an unfinished file ends.
+pub(super) const PARTIAL: &str = ".partial";
+
 impl TableWriter {
     /// # Errors
     /// If the file cannot be created, or the schema has a type that Parquet has not.
     pub fn create(path: &Path, schema: &Schema) -> Result<Self> {
+        Self::create_by(path, "", schema)
+    }
+
+    /// The same where several may write the same file: each has its own `NAME.WRITER.partial`.
+    pub fn create_by(path: &Path, writer: &str, schema: &Schema) -> Result<Self> {
         let mut partial = path.as_os_str().to_os_string();
-        partial.push(".partial");
+        if !writer.is_empty() {
+            partial.push(format!(".{writer}"));
+        }
+        partial.push(PARTIAL);
         let partial = PathBuf::from(partial);
         let fields: Vec<Field> = schema.fields().iter().map(|field| written(field)).collect();
         let polars = fields.iter().map(field_to_polars).collect::<Result<Vec<_>>>()?;
