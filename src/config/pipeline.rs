@@ -124,7 +124,8 @@ pub struct Commit {
 
 impl Default for Commit {
     fn default() -> Self {
-        Self { every: Duration::from_millis(100), rows: 10_000 }
+        // A transaction costs as much as some thousand rows; two of these are what may wait for a commit.
+        Self { every: Duration::from_millis(100), rows: 25_000 }
     }
 }
 

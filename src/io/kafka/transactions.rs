@@ -63,6 +63,8 @@ enum Trouble {
     Abort(KafkaError),
     /// It may be committed or not, or the producer is of no use any more.
     Unknown(KafkaError),
+    /// A message has not arrived; nothing is committed.
+    Undelivered(anyhow::Error),
     Hangs,
 }
 
@@ -161,7 +163,7 @@ impl KafkaTransactions {
                 tracing::warn!(id = self.id, "transaction aborted, to be sent again: {reason}");
                 return self.abort().await.map(|()| None);
             }
-            None => match commit(self.producer.client(), list, membership).await? {
+            None => match self.end(list, membership).await? {
                 Ok(()) => return Ok(Some(ours)),
                 Err(trouble) => trouble,
             },
@@ -172,6 +174,10 @@ impl KafkaTransactions {
                 .context(format!("group `{}`: the positions cannot be committed", self.group.name()))),
             Trouble::Abort(error) => {
                 tracing::info!(id = self.id, "transaction aborted, to be sent again: {error}");
+                self.abort().await.map(|()| None)
+            }
+            Trouble::Undelivered(error) => {
+                tracing::warn!(id = self.id, "transaction aborted, to be sent again: {error:#}");
                 self.abort().await.map(|()| None)
             }
             Trouble::Unknown(error) => {
@@ -187,6 +193,33 @@ impl KafkaTransactions {
                 self.settle(&ours).await
             }
         }
+    }
+
+    /// Positions into the transaction, then its end. Waits for the messages in between: the client's own waiting, in the
+    /// call that ends the transaction, looks only ten times a second.
+    async fn end(
+        &self,
+        list: TopicPartitionList,
+        membership: ConsumerGroupMetadata,
+    ) -> Result<Result<(), Trouble>> {
+        let offsets = call(self.producer.client(), move |client| {
+            client.send_offsets_to_transaction(&list, &membership, CALL)
+        });
+        match offsets.await? {
+            Ok(Ok(())) => {}
+            Ok(Err(KafkaError::Transaction(error))) if error.txn_requires_abort() => {
+                return Ok(Err(Trouble::Abort(KafkaError::Transaction(error))));
+            }
+            Ok(Err(error)) => return Ok(Err(Trouble::Unknown(error))),
+            Err(Hanging) => return Ok(Err(Trouble::Hangs)),
+        }
+        if let Err(error) = self.producer.settle().await {
+            return Ok(Err(Trouble::Undelivered(error)));
+        }
+        Ok(match call(self.producer.client(), |client| client.commit_transaction(CALL)).await? {
+            Ok(ended) => ended.map_err(Trouble::Unknown),
+            Err(Hanging) => Err(Trouble::Hangs),
+        })
     }
 
     /// Takes out of the transaction what came of partitions that are not ours any more.
@@ -364,31 +397,6 @@ fn patiently(deadline: Instant, mut call: impl FnMut() -> Result<(), KafkaError>
             }
             result => return result,
         }
-    }
-}
-
-/// Positions into the transaction, then its end.
-async fn commit(
-    client: Client,
-    list: TopicPartitionList,
-    membership: ConsumerGroupMetadata,
-) -> Result<Result<(), Trouble>> {
-    let work = spawn_blocking(move || {
-        let deadline = Instant::now() + PATIENCE;
-        let offsets = patiently(deadline, || client.send_offsets_to_transaction(&list, &membership, CALL));
-        if let Err(error) = offsets {
-            return Err(match &error {
-                KafkaError::Transaction(transaction) if transaction.txn_requires_abort() => {
-                    Trouble::Abort(error)
-                }
-                _ => Trouble::Unknown(error),
-            });
-        }
-        patiently(deadline, || client.commit_transaction(CALL)).map_err(Trouble::Unknown)
-    });
-    match tokio::time::timeout(HANGS, work).await {
-        Ok(result) => Ok(result?),
-        Err(_) => Ok(Err(Trouble::Hangs)),
     }
 }
 
