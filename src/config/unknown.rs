@@ -149,7 +149,7 @@ mod tests {
         }
         let top = keys_of::<spec::Spec>();
         let listed = |key: &&&str| tables().iter().any(|(path, _)| *path == **key);
-        assert_eq!(top.iter().filter(|key| !listed(key)).collect::<Vec<_>>(), [&"name"]);
+        assert_eq!(top.iter().filter(|key| !listed(key)).collect::<Vec<_>>(), [&"name", &"delivery"]);
     }
 
     #[test]
