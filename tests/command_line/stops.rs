@@ -190,3 +190,28 @@ fn the_same_pipeline_goes_on_warm() {
     let outcome = place.run(&format!("{RUN} --until-end")).succeeds();
     assert_eq!(outcome.count("forecasts"), rest.len());
 }
+
+#[test]
+fn a_state_that_cannot_be_kept_for_too_long_stops_the_run() {
+    let topics = Topics::new(1);
+    let place = Place::new(&format!("{}{STATE}", between(&topics)));
+    place.change("every = \"1h\"", "every = \"1s\"\n[limits]\nsnapshot_age = \"3s\"");
+    let mut run = place.start("-v run p.toml --to -");
+    run.wait_for("partition assigned");
+    // A file where the folder was: nothing can be kept any more.
+    while fs::remove_dir_all(place.path("state")).and_then(|()| fs::write(place.path("state"), "")).is_err() {
+    }
+    let began = Instant::now();
+    for step in 0.. {
+        topics.send(&readings(&IDS, step..step + 1));
+        if run.has_ended() {
+            break;
+        }
+        assert!(began.elapsed() < Duration::from_secs(30), "it goes on: {}", run.said());
+    }
+    run.finish().fails(&[
+        "no snapshot of its state could be kept",
+        "limits.snapshot_age",
+        "see to the state store",
+    ]);
+}
