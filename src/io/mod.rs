@@ -136,7 +136,7 @@ pub struct Malformed {
 }
 
 /// A refused row on its way to the rejects. Its message is among the output's origins, unless it was held as a candidate
-/// since before a restart.
+/// that came from a history.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reject {
     pub offset: i64,

@@ -19,7 +19,7 @@ use crate::table::Forecasts;
 ///
 /// A refused message goes to the rejects, where there is such a topic and its reason is among those chosen: its bytes
 /// as they were, and headers `reason`, `detail`, `topic`, `partition`, `offset`, and `replays` where it was sent through
-/// again before. The bytes are missing where the row was held since before a restart; the headers say where they are.
+/// again before. The bytes are missing where a candidate came from a history and not from a message.
 #[derive(Debug)]
 pub(super) struct Topics {
     pub forecasts: Arc<str>,
