@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
 use rdkafka::consumer::{CommitMode, Consumer};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::KafkaError;
 use tokio::sync::oneshot;
 
+use super::passing::is_passing;
 use super::poll::Poller;
 use super::source::Command;
 use crate::io::Positions;
@@ -94,37 +95,6 @@ impl Poller {
         }
         Ok(ours)
     }
-}
-
-/// Errors that a moment, or the rebalance under way, will cure: after it the position is committed or not ours.
-pub(super) fn is_passing(error: &KafkaError) -> bool {
-    use RDKafkaErrorCode::*;
-    matches!(
-        error.rdkafka_error_code(),
-        Some(
-            RebalanceInProgress
-                | IllegalGeneration
-                | UnknownMemberId
-                | NotCoordinator
-                | CoordinatorLoadInProgress
-                | CoordinatorNotAvailable
-                | WaitingForCoordinator
-                | BrokerTransportFailure
-                | NetworkException
-                | RequestTimedOut
-                | OperationTimedOut
-                | AssignmentLost
-                | UnstableOffsetCommit
-                | NotLeaderForPartition
-                | LeaderNotAvailable
-                | OffsetNotAvailable
-                | ReplicaNotAvailable
-                | KafkaStorageError
-                | FencedLeaderEpoch
-                | UnknownLeaderEpoch
-                | AllBrokersDown
-        )
-    )
 }
 
 fn describe(reached: &Positions) -> String {

@@ -34,6 +34,7 @@ mod marks;
 mod oauth;
 mod outbox;
 mod partitioner;
+mod passing;
 mod poll;
 mod producer;
 mod rebalance;

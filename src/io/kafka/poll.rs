@@ -16,6 +16,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::commits::Commit;
 use super::group::Group;
+use super::passing::{is_passing, persist};
 use super::rebalance::{Arrival, Leaving, Member};
 use super::source::{Command, Load, Queue, Until};
 use crate::config::{self, Deleted, Start};
@@ -32,6 +33,9 @@ const ROUND_MESSAGES: usize = 10_000;
 /// How long to rest on a full queue before pausing: a pause throws away what was read ahead, so it should be rare; but a
 /// rebalance must not wait long either.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long the brokers may take to say which positions there are.
+const ANSWER: Duration = Duration::from_secs(10);
 
 /// A partition that we read.
 pub(super) struct Owned {
@@ -260,23 +264,15 @@ impl Poller {
             }
             return Ok(());
         }
+        let is_fatal = matches!(error, KafkaError::MessageConsumptionFatal(_));
+        // The client mends these by itself, however long it takes; the log says what they are.
+        if is_passing(&error) && !is_fatal {
+            tracing::warn!(group = self.group.name(), "kafka: {error}; going on");
+            return Ok(());
+        }
         match error.rdkafka_error_code() {
-            // The client mends these by itself, however long it takes; the log says what they are.
-            Some(
-                BrokerTransportFailure
-                | AllBrokersDown
-                | Resolve
-                | OperationTimedOut
-                | RequestTimedOut
-                | NetworkException
-                | NotCoordinator
-                | CoordinatorNotAvailable
-                | CoordinatorLoadInProgress
-                | LeaderNotAvailable
-                | NotLeaderForPartition
-                | PollExceeded
-                | Retry,
-            ) if !matches!(error, KafkaError::MessageConsumptionFatal(_)) => {
+            // We were too slow for the group; the client joins again.
+            Some(PollExceeded) if !is_fatal => {
                 tracing::warn!(group = self.group.name(), "kafka: {error}; going on");
                 Ok(())
             }
@@ -296,15 +292,11 @@ impl Poller {
     /// A position that does not exist: names the partition.
     fn explain_gap(&self) -> Result<()> {
         for (number, owned) in &self.owned {
-            let (low, high) = self
-                .consumer
-                .fetch_watermarks(&self.group.topic, *number, Duration::from_secs(10))
-                .with_context(|| {
-                    format!(
-                        "{}: a position does not exist, asking for those that do",
-                        self.partition(*number)
-                    )
-                })?;
+            let ends = || {
+                let ends = self.consumer.fetch_watermarks(&self.group.topic, *number, ANSWER);
+                ends.with_context(|| format!("{}: which positions there are", self.partition(*number)))
+            };
+            let (low, high) = persist(ends)?;
             self.still_there(*number, owned.next, low, high)?;
         }
         let reason = self.consumer.context().last_failure().unwrap_or_default();

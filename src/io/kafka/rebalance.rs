@@ -20,17 +20,13 @@ use rdkafka::{ClientContext, Offset, TopicPartitionList};
 use tokio::sync::oneshot;
 
 use super::client::Logged;
-use super::commits::is_passing;
 use super::group::Group;
+use super::passing::persist;
 use super::poll::{Owned, Phase, Poller};
 use crate::config::{Deleted, Start};
 use crate::io::{Assigned, Committed, Event, From, Position, Stopped};
 
 const WATERMARK_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// A broker restarts within a minute; after this it is an outage that someone should hear of.
-const ASKING_TIMEOUT: Duration = Duration::from_secs(60);
-const ASK_AGAIN: Duration = Duration::from_millis(200);
 
 /// How long a leaving partition may take to commit. The rest of the group stands still for it; what is not committed by
 /// then, the next owner does again.
@@ -170,7 +166,7 @@ impl Poller {
         let group = self.group.clone();
         let ask = move || {
             let numbers: Vec<i32> = answers.keys().copied().collect();
-            match ask(&group, &numbers) {
+            match persist(|| standings(&group, &numbers)) {
                 Ok(standings) => answers.into_iter().for_each(|(number, answer)| {
                     // The partition may have been taken away meanwhile; then nobody listens.
                     let _ = answer.send(Ok(standings[&number].clone()));
@@ -375,23 +371,7 @@ impl Poller {
     }
 }
 
-/// Where partitions stand; asks again while a broker that restarts, or a leader that moves, gives no answer. Blocks.
-fn ask(group: &Group, partitions: &[i32]) -> Result<BTreeMap<i32, Standing>> {
-    let deadline = Instant::now() + ASKING_TIMEOUT;
-    loop {
-        match standings(group, partitions) {
-            Err(error)
-                if Instant::now() < deadline
-                    && error.downcast_ref::<KafkaError>().is_some_and(is_passing) =>
-            {
-                tracing::warn!("{error:#}; asking again");
-                std::thread::sleep(ASK_AGAIN);
-            }
-            found => return found,
-        }
-    }
-}
-
+/// Where partitions stand.
 fn standings(group: &Group, partitions: &[i32]) -> Result<BTreeMap<i32, Standing>> {
     let committed = group.committed(partitions)?;
     let consumer = group.consumer.upgrade().ok_or(Stopped)?;

@@ -15,8 +15,8 @@ use rdkafka::error::{KafkaError, RDKafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{Producer as _, ThreadedProducer};
 use tokio::task::spawn_blocking;
 
-use super::commits::is_passing;
 use super::outbox::{Outbox, Topics};
+use super::passing::is_passing_within;
 use super::producer::{Deliveries, Failure, Producer};
 use super::sink::ensure_topics;
 use super::{Cluster, Group};
@@ -260,7 +260,7 @@ impl KafkaTransactions {
             let asked = spawn_blocking(move || group.committed(&numbers)).await?;
             match asked {
                 Ok(committed) => break committed,
-                Err(error) if error.downcast_ref::<KafkaError>().is_some_and(is_passing) => {
+                Err(error) if is_passing_within(&error) => {
                     tracing::warn!(id = self.id, "{error:#}; asking again");
                     tokio::time::sleep(LONG_PAUSE).await;
                 }
