@@ -132,7 +132,7 @@ impl World {
     }
 
     pub fn start(&mut self, name: &str) {
-        let log = "warn,tidecast::drive=info,tidecast::io::kafka::transactions=debug";
+        let log = "warn,tidecast=info,tidecast::io::kafka=debug";
         let variables = [("INSTANCE", name), ("TIDECAST_LOG", log)];
         let member =
             Running::start_for(Duration::from_secs(4 * 3600), &self.place.path(""), "run p.toml", &variables);
@@ -215,10 +215,12 @@ impl World {
     pub fn wait_for_all_to_advance(&mut self) {
         let before = self.committed();
         let at = |positions: &BTreeMap<i32, i64>, number| positions.get(&number).copied().unwrap_or(0);
-        self.until("every partition goes on", || {
-            let now = self.committed();
+        let mut now = BTreeMap::new();
+        let goes_on = self.comes_true(|world| {
+            now = world.committed();
             (0..PARTITIONS).all(|number| at(&now, number) > at(&before, number))
         });
+        assert!(goes_on, "a partition has stood still: {before:?}, then {now:?}\n{}", self.said());
         if let Some(struck) = self.struck.take() {
             self.takeover = struck.elapsed();
         }
@@ -242,12 +244,27 @@ impl World {
         longest
     }
 
-    fn until(&self, what: &str, mut is_so: impl FnMut() -> bool) {
+    /// Whether it comes true before the round has failed, which it has where a member ends.
+    fn comes_true(&mut self, mut is_so: impl FnMut(&Self) -> bool) -> bool {
         let deadline = Instant::now() + LONGEST;
-        while !is_so() {
-            assert!(Instant::now() < deadline, "{what}: not within {} s", LONGEST.as_secs());
+        while !is_so(self) {
+            if Instant::now() > deadline || self.members.values_mut().any(|member| member.has_ended()) {
+                return false;
+            }
             std::thread::sleep(POLL);
         }
+        true
+    }
+
+    /// What there is to know of a round that has failed.
+    fn said(&mut self) -> String {
+        let is_fed = self.feed.as_ref().is_some_and(|feed| !feed.thread.is_finished());
+        let mut all = format!("fed: {is_fed}, ends: {:?}\n", self.ends());
+        for (name, member) in &mut self.members {
+            let state = if member.has_ended() { "ended" } else { "running" };
+            all.push_str(&format!("--- {name}, {state}:\n{}\n", member.said()));
+        }
+        all
     }
 
     /// Stops feeding, waits until all is done, and compares what a reader of committed records has seen since the last
@@ -261,7 +278,8 @@ impl World {
         for member in self.members.values_mut() {
             assert!(!member.has_ended(), "a member has ended: {}", member.said());
         }
-        self.until("all is committed", || self.committed() == ends);
+        let is_done = self.comes_true(|world| world.committed() == ends);
+        assert!(is_done, "not all is committed: {:?}\n{}", self.committed(), self.said());
         for what in &sent {
             match what {
                 Sent::Row(row) => self.expect(row),

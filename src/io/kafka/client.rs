@@ -25,6 +25,10 @@ const METADATA_TIMEOUT: Duration = Duration::from_secs(6);
 /// Of the first question; doubled with each, so that a far broker, too, is waited for long enough.
 const FIRST_PATIENCE: Duration = Duration::from_millis(400);
 
+/// How long a topic that was just made may be unknown to some of the brokers.
+const SPREADS_WITHIN: Duration = Duration::from_secs(2);
+const ASK_AGAIN: Duration = Duration::from_millis(100);
+
 /// What we set ourselves because a promise stands on it: giving it in `client` is an error, not a silent override.
 const OURS: [&str; 7] = [
     "bootstrap.servers",
@@ -137,9 +141,13 @@ impl Cluster {
     /// When no broker answers in time, or there is no such topic; then it names the nearest one.
     pub fn require(&self, topic: &str) -> Result<i32> {
         let asker = Asker::new(self)?;
-        match asker.partitions(topic)? {
-            Some(count) => Ok(count),
-            None => Err(asker.missing(topic)),
+        let deadline = Instant::now() + SPREADS_WITHIN;
+        loop {
+            match asker.partitions(topic)? {
+                Some(count) => return Ok(count),
+                None if Instant::now() < deadline => std::thread::sleep(ASK_AGAIN),
+                None => return Err(asker.missing(topic)),
+            }
         }
     }
 }
