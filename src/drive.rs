@@ -8,6 +8,7 @@ mod held;
 mod keep;
 mod lane;
 mod lanes;
+mod pace;
 mod start;
 mod warm;
 mod writer;
@@ -27,6 +28,7 @@ use crate::series::Tally;
 use crate::state::Store;
 pub use budget::{Allowance, Budget, Counted, Overrun};
 use lanes::Lanes;
+use pace::Pace;
 pub use start::Life;
 pub use warm::History;
 use writer::Writer;
@@ -111,8 +113,8 @@ pub async fn drive<S: Sink + Send + 'static>(
     mut report: impl FnMut(&Progress),
 ) -> Result<(Progress, S)> {
     let options = Arc::new(options);
-    let mut line =
-        Line { lanes: Lanes::new(options.clone()), writer: Writer::start(sink), options, due: None };
+    let pace = Pace::new(options.commit.every);
+    let mut line = Line { lanes: Lanes::new(options.clone()), writer: Writer::start(sink), options, pace };
     let stop = pin!(stop);
     let stopped = match line.run(source, stop, &mut report).await {
         Ok(stopped) => stopped,
@@ -157,8 +159,8 @@ struct Line<S> {
     options: Arc<Options>,
     lanes: Lanes,
     writer: Writer<S>,
-    /// When the next commit is to begin; `None` where there is nothing to commit.
-    due: Option<Instant>,
+    /// When the next commit is to begin.
+    pace: Pace,
 }
 
 impl<S: Sink + Send + 'static> Line<S> {
@@ -177,11 +179,12 @@ impl<S: Sink + Send + 'static> Line<S> {
             }
             self.begin_commit();
             self.lanes.keep().await?;
-            let (has_room, deadline, keep_at) = (self.has_room(), self.due, self.lanes.keep_at());
+            let (has_room, deadline, keep_at) = (self.has_room(), self.pace.due(), self.lanes.keep_at());
             tokio::select! {
                 biased;
                 () = &mut stop => break true,
                 positions = self.writer.committed() => {
+                    self.pace.ended(Instant::now());
                     self.lanes.committed(positions?);
                 }
                 started = self.lanes.started(), if self.lanes.is_starting() => started?,
@@ -227,21 +230,22 @@ impl<S: Sink + Send + 'static> Line<S> {
     /// Begins a commit, if it is time and none is under way.
     fn begin_commit(&mut self) {
         let is_full = self.writer.uncommitted() >= self.options.commit.rows;
-        let is_due = self.due.is_some_and(|due| due <= Instant::now());
+        let now = Instant::now();
+        let is_due = self.pace.due().is_some_and(|due| due <= now);
         if (is_full || is_due) && !self.writer.is_committing() {
             self.writer.begin_commit(self.lanes.take_uncommitted());
-            self.due = None;
+            self.pace.begun(now);
         }
     }
 
     /// Takes an event; returns whether it was the end.
     async fn take(&mut self, event: Event, report: &mut impl FnMut(&Progress)) -> Result<bool> {
-        let Self { options, lanes, writer, due } = self;
+        let Self { options, lanes, writer, pace } = self;
         match event {
             Event::Assigned(assigned) => lanes.assign(assigned),
             Event::Reading(partition) => {
                 if lanes.reading(partition) {
-                    due.get_or_insert_with(Instant::now);
+                    pace.at_once(Instant::now());
                 }
             }
             Event::Rows(batch) => {
@@ -253,13 +257,14 @@ impl<S: Sink + Send + 'static> Line<S> {
                     lanes.keep_all().await;
                     bail!(overrun);
                 }
-                due.get_or_insert_with(|| Instant::now() + options.commit.every);
+                pace.rows(Instant::now());
                 report(&lanes.progress());
             }
             Event::Revoked { partitions, done } => {
+                pace.begun(Instant::now());
                 let durable = writer.flush(lanes.take_uncommitted()).await?;
+                pace.ended(Instant::now());
                 lanes.committed(durable);
-                *due = None;
                 writer.forget(partitions.clone()).await?;
                 // The source may have given up waiting; then the partitions are gone either way.
                 let _ = done.send(());

@@ -1,5 +1,6 @@
 //! The order of things in the loop: what is written is made durable before the position it came from is remembered.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
@@ -8,6 +9,8 @@ use tidecast::drive::{Options, Progress, drive};
 use tidecast::io::memory::{Kept, MemorySink, MemorySource, Step};
 use tidecast::io::{Batch, Malformed, Origins, Output, Partition, Position, Positions, Record, Sink};
 use tidecast::series::Refusal;
+use tokio::sync::Semaphore;
+use tokio::task::yield_now;
 
 use crate::harness::{self, Case, Row, row};
 
@@ -195,4 +198,55 @@ async fn a_candidate_that_is_dropped_later_is_rejected_with_its_message() {
     assert_eq!((output.rejects[0].offset, output.rejects[0].reason), (2, Refusal::TooFar));
     let message = output.origins.at(2).expect("the message of the candidate");
     assert_eq!(message.payload.as_deref(), Some(&b"message 2"[..]));
+}
+
+/// A sink that takes nothing until it is let.
+struct Slow(MemorySink, Arc<Semaphore>);
+
+impl Sink for Slow {
+    async fn write(&mut self, output: Output) -> Result<()> {
+        self.1.acquire().await?.forget();
+        self.0.write(output).await
+    }
+
+    async fn commit(&mut self, reached: &Positions) -> Result<Positions> {
+        self.0.commit(reached).await
+    }
+
+    async fn forget(&mut self, partitions: &[Partition]) -> Result<()> {
+        self.0.forget(partitions).await
+    }
+
+    async fn finish(&mut self) -> Result<()> {
+        self.0.finish().await
+    }
+}
+
+#[tokio::test]
+async fn a_sink_that_takes_nothing_holds_the_intake_up() {
+    let case = Case::default();
+    let batch = |i: i64| {
+        let rows: Vec<Row> = (0..100).map(|j| row("a", 10 * (100 * i + j), j as f64)).collect();
+        let rows = case.batch(100 * i, &rows);
+        let (malformed, origins) = (vec![], Origins::default());
+        Step::Rows(Batch { partition: partition(), rows, malformed, origins, next: Position(100 * i + 100) })
+    };
+    let mut source = MemorySource::new((0..50).map(batch).chain([Step::End]));
+    let (sink, gate) = (MemorySink::default(), Arc::new(Semaphore::new(0)));
+    // Room for 1000 rows whose output waits; a commit would take twice 600 at once.
+    let (slow, read) = (Slow(sink.clone(), gate.clone()), std::cell::Cell::new(0));
+    let options = options(&case, 600, true);
+    let report = |progress: &Progress| read.set(progress.tally.rows);
+    let driven = drive(&mut source, slow, options, std::future::pending(), report);
+    let watched = async {
+        // On one thread, whoever can go on does so while we yield.
+        for _ in 0..10_000 {
+            yield_now().await;
+        }
+        assert_eq!(read.get(), 1000, "so many rows may wait, and no more");
+        gate.add_permits(1_000_000);
+    };
+    let (driven, ()) = tokio::join!(driven, watched);
+    assert_eq!(driven.expect("it ends").0.tally.rows, 5000);
+    assert_eq!(sink.kept().committed[&partition()], Position(5000));
 }

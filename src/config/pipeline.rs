@@ -125,7 +125,7 @@ pub struct Commit {
 impl Default for Commit {
     fn default() -> Self {
         // A transaction costs as much as some thousand rows; two of these are what may wait for a commit.
-        Self { every: Duration::from_millis(100), rows: 25_000 }
+        Self { every: Duration::from_millis(100), rows: 50_000 }
     }
 }
 

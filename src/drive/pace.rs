@@ -1,0 +1,84 @@
+//! When the next commit is to begin: `commit.every` after the first row that it takes, but where commits are slow, not so
+//! soon that they take most of the time. Who is far behind does not read faster by committing more often.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// A commit rests for so many times as long as it took, so that commits take at most a fifth of the time.
+const REST: u32 = 4;
+/// But for no longer: what waits to be committed waits to be seen.
+const LONGEST: Duration = Duration::from_secs(1);
+
+#[derive(Debug)]
+pub struct Pace {
+    every: Duration,
+    /// `None` where there is nothing to commit.
+    due: Option<Instant>,
+    /// Since when a commit is under way.
+    began: Option<Instant>,
+    /// Before this, none is due.
+    rests_until: Option<Instant>,
+}
+
+impl Pace {
+    pub fn new(every: Duration) -> Self {
+        Self { every, due: None, began: None, rests_until: None }
+    }
+
+    /// There is something to commit.
+    pub fn rows(&mut self, now: Instant) {
+        self.due.get_or_insert(now + self.every);
+    }
+
+    /// There is something to commit that should not wait.
+    pub fn at_once(&mut self, now: Instant) {
+        self.due.get_or_insert(now);
+    }
+
+    pub fn due(&self) -> Option<Instant> {
+        self.due.max(self.due.and(self.rests_until))
+    }
+
+    /// A commit takes all there is.
+    pub fn begun(&mut self, now: Instant) {
+        (self.due, self.began) = (None, Some(now));
+    }
+
+    /// The commit under way has ended.
+    pub fn ended(&mut self, now: Instant) {
+        if let Some(began) = self.began.take() {
+            self.rests_until = Some(now + (REST * (now - began)).min(LONGEST));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_commit_that_was_slow_is_followed_by_a_rest() {
+        let start = Instant::now();
+        let at = |millis| start + Duration::from_millis(millis);
+        let mut pace = Pace::new(Duration::from_millis(100));
+        assert_eq!(pace.due(), None);
+        pace.rows(at(0));
+        pace.rows(at(50));
+        assert_eq!(pace.due(), Some(at(100)));
+        pace.begun(at(100));
+        pace.rows(at(110));
+        assert_eq!(pace.due(), Some(at(210)));
+        pace.ended(at(120));
+        assert_eq!(pace.due(), Some(at(210)), "a quick one is not felt");
+        pace.begun(at(210));
+        pace.ended(at(310));
+        assert_eq!(pace.due(), None);
+        pace.rows(at(320));
+        assert_eq!(pace.due(), Some(at(710)));
+        pace.begun(at(710));
+        pace.ended(at(9000));
+        pace.rows(at(9000));
+        assert_eq!(pace.due(), Some(at(10_000)));
+    }
+}
