@@ -17,6 +17,7 @@ impl Words {
 
     /// The folder of the data sets. They are no part of the repository, and a plain `cargo bench` runs all benches: without
     /// it nothing is done.
+    #[allow(dead_code, reason = "not every bench reads data")]
     pub fn data(&self, bench: &str) -> PathBuf {
         self.after("--data").map_or_else(
             || {
