@@ -4,9 +4,10 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, Float32Builder, Float64Array, Int64Array, Int64Builder, ListArray, ListBuilder,
-    RecordBatch, StringArray, StringBuilder, TimestampMicrosecondArray, TimestampMicrosecondBuilder,
+    Array, ArrayRef, Float32Array, Float64Array, Int64Array, ListArray, RecordBatch, StringArray,
+    StringBuilder, TimestampMicrosecondArray,
 };
+use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 
 /// Which columns of the user's table play which part.
@@ -149,14 +150,15 @@ pub struct ForecastStamp {
 pub struct ForecastBuilder {
     schema: SchemaRef,
     stamp: ForecastStamp,
-    positions: Int64Builder,
+    positions: Vec<i64>,
     series: StringBuilder,
-    targets: StringBuilder,
-    origins: TimestampMicrosecondBuilder,
-    every: StringBuilder,
-    /// The forecast, then lower and upper of each level.
-    lists: Vec<ListBuilder<Float32Builder>>,
-    model: StringBuilder,
+    /// Runs of equal names: most pipelines have one target.
+    targets: Vec<(String, usize)>,
+    origins: Vec<i64>,
+    /// Values of a list.
+    horizon: usize,
+    /// The forecast, then lower and upper of each level: their values, one list behind the other.
+    lists: Vec<Vec<f32>>,
 }
 
 impl ForecastBuilder {
@@ -164,13 +166,12 @@ impl ForecastBuilder {
         Self {
             schema: forecast_schema(levels),
             stamp,
-            positions: Int64Builder::new(),
+            positions: Vec::new(),
             series: StringBuilder::new(),
-            targets: StringBuilder::new(),
-            origins: TimestampMicrosecondBuilder::new().with_timezone("UTC"),
-            every: StringBuilder::new(),
-            lists: (0..1 + 2 * levels.len()).map(|_| ListBuilder::new(Float32Builder::new())).collect(),
-            model: StringBuilder::new(),
+            targets: Vec::new(),
+            origins: Vec::new(),
+            horizon: 0,
+            lists: vec![Vec::new(); 1 + 2 * levels.len()],
         }
     }
 
@@ -184,20 +185,23 @@ impl ForecastBuilder {
         lists: &[impl AsRef<[f32]>],
     ) {
         assert_eq!(lists.len(), self.lists.len(), "one list for the forecast and two for each level");
-        self.positions.append_value(position);
-        self.series.append_value(series);
-        self.targets.append_value(target);
-        self.origins.append_value(origin);
-        self.every.append_value(&self.stamp.every);
-        for (builder, values) in self.lists.iter_mut().zip(lists) {
-            builder.values().append_slice(values.as_ref());
-            builder.append(true);
+        if self.positions.is_empty() {
+            self.horizon = lists[0].as_ref().len();
         }
-        self.model.append_value(&self.stamp.model);
+        self.positions.push(position);
+        self.series.append_value(series);
+        match self.targets.last_mut() {
+            Some((last, count)) if last == target => *count += 1,
+            _ => self.targets.push((target.to_owned(), 1)),
+        }
+        self.origins.push(origin);
+        for (all, values) in self.lists.iter_mut().zip(lists) {
+            assert_eq!(values.as_ref().len(), self.horizon, "a value for each step of the horizon");
+            all.extend_from_slice(values.as_ref());
+        }
     }
 
     pub fn len(&self) -> usize {
-        use arrow::array::ArrayBuilder;
         self.positions.len()
     }
 
@@ -207,17 +211,37 @@ impl ForecastBuilder {
 
     /// The rows so far; the builder is empty again.
     pub fn finish(&mut self) -> RecordBatch {
+        let rows = self.len();
+        let (positions, origins) = (std::mem::take(&mut self.positions), std::mem::take(&mut self.origins));
         let mut columns: Vec<ArrayRef> = vec![
-            Arc::new(self.positions.finish()),
+            Arc::new(Int64Array::from(positions)),
             Arc::new(self.series.finish()),
-            Arc::new(self.targets.finish()),
-            Arc::new(self.origins.finish()),
-            Arc::new(self.every.finish()),
+            Arc::new(repeated(self.targets.iter().map(|(target, count)| (target.as_str(), *count)))),
+            Arc::new(TimestampMicrosecondArray::from(origins).with_timezone("UTC")),
+            Arc::new(repeated([(self.stamp.every.as_str(), rows)])),
         ];
-        columns.extend(self.lists.iter_mut().map(|list| Arc::new(list.finish()) as ArrayRef));
-        columns.push(Arc::new(self.model.finish()));
+        self.targets.clear();
+        let item = Arc::new(Field::new("item", DataType::Float32, true));
+        for values in &mut self.lists {
+            // The next batch will be about as large.
+            let room = Vec::with_capacity(values.len());
+            let values = Arc::new(Float32Array::from(std::mem::replace(values, room)));
+            let offsets = OffsetBuffer::from_lengths(std::iter::repeat_n(self.horizon, rows));
+            columns.push(Arc::new(ListArray::new(item.clone(), offsets, values, None)));
+        }
+        columns.push(Arc::new(repeated([(self.stamp.model.as_str(), rows)])));
         RecordBatch::try_new(self.schema.clone(), columns).expect("every builder has one value a row")
     }
+}
+
+/// Each text as many times as it says.
+fn repeated<'a>(runs: impl IntoIterator<Item = (&'a str, usize)>) -> StringArray {
+    let (mut bytes, mut lengths) = (Vec::new(), Vec::new());
+    for (text, count) in runs {
+        bytes.extend_from_slice(&text.as_bytes().repeat(count));
+        lengths.extend(std::iter::repeat_n(text.len(), count));
+    }
+    StringArray::new(OffsetBuffer::from_lengths(lengths), bytes.into(), None)
 }
 
 /// A typed view of a batch of forecasts.

@@ -1,13 +1,13 @@
 //! The first half of the line, the same for training and for serving: rows of one partition go to the history of their
 //! id, and every step that closes is shown to the caller with all that is known at it.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, Float64Array, RecordBatch};
 use arrow::datatypes::Float64Type;
 
 use super::closing::{Closing, Entry, Happening, Sides};
+use super::ids::Ids;
 use super::silence::Silence;
 use crate::network::memory::{Memory, MemoryState};
 use crate::series::{
@@ -78,8 +78,7 @@ pub struct Histories {
     /// Values a row brings for each input known ahead.
     horizon: usize,
     capacity: Capacity,
-    /// Only looked up, never walked: its order is of no consequence.
-    index: HashMap<Arc<str>, usize>,
+    ids: Ids,
     histories: Vec<History>,
     /// Who gives way next; made when somebody first has to.
     silence: Option<Silence>,
@@ -110,7 +109,7 @@ impl Histories {
             memory: None,
             horizon,
             capacity: capacity.into(),
-            index: HashMap::new(),
+            ids: Ids::default(),
             histories: Vec::new(),
             silence: None,
             row: RowBuffers::default(),
@@ -141,7 +140,7 @@ impl Histories {
     }
 
     pub fn holds(&self, id: &str) -> bool {
-        self.index.contains_key(id)
+        self.number_of(id).is_some()
     }
 
     pub fn all(&self) -> &[History] {
@@ -150,8 +149,13 @@ impl Histories {
 
     /// Adds a history, for its id.
     pub fn insert(&mut self, history: History) {
-        self.index.insert(history.id.clone(), self.histories.len());
         self.histories.push(history);
+        let histories = &self.histories;
+        self.ids.insert(histories.len() - 1, |number| &histories[number].id);
+    }
+
+    fn number_of(&self, id: &str) -> Option<usize> {
+        self.ids.get(id, |number| &self.histories[number].id)
     }
 
     /// Takes rows in order; every step that closes goes to `on_step`. What was not simply used is added to `unused`.
@@ -272,7 +276,8 @@ impl Histories {
         }
         tell(Happening::Evicted(index));
         tally.evictions += 1;
-        self.index.remove(&self.histories[index].id);
+        let histories = &self.histories;
+        self.ids.remove(index, |number| &histories[number].id);
         index
     }
 
@@ -292,8 +297,8 @@ impl Histories {
         unused: &mut Unused,
         tell: &mut impl FnMut(Happening<'_>),
     ) -> Result<usize, Refusal> {
-        if let Some(index) = self.index.get(id) {
-            return Ok(*index);
+        if let Some(index) = self.number_of(id) {
+            return Ok(index);
         }
         if !self.row.targets.iter().any(|value| value.is_finite()) {
             return Err(Refusal::NotFinite);
@@ -314,8 +319,9 @@ impl Histories {
             return Ok(self.histories.len() - 1);
         }
         let index = self.evict(position, tally, unused, tell);
-        self.index.insert(history.id.clone(), index);
         self.histories[index] = history;
+        let histories = &self.histories;
+        self.ids.insert(index, |number| &histories[number].id);
         self.heard(index);
         Ok(index)
     }

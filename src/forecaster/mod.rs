@@ -8,6 +8,7 @@ mod carried;
 mod closing;
 mod features;
 mod histories;
+mod ids;
 mod inputs;
 mod jobs;
 mod predictor;

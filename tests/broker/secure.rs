@@ -64,8 +64,13 @@ impl Secure {
 
 /// A token of `tide` that is good for an hour, or of the past. Nobody signed it.
 pub fn token(good: bool) -> String {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_secs();
-    let (from, until) = if good { (now - 10, now + 3600) } else { (now - 7200, now - 3600) };
+    if good { token_for(3600) } else { token_for(-3600) }
+}
+
+/// A token that ends in so many seconds.
+pub fn token_for(seconds: i64) -> String {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_secs() as i64;
+    let (from, until) = (now.min(now + seconds) - 10, now + seconds);
     let claims = format!(r#"{{"sub":"tide","iat":{from},"exp":{until}}}"#);
     format!("{}.{}.", base64(br#"{"alg":"none"}"#), base64(claims.as_bytes()))
 }
@@ -183,6 +188,7 @@ listener.name.password.scram-sha-256.sasl.jaas.config={module}.scram.ScramLoginM
 listener.name.password.plain.sasl.jaas.config={module}.plain.PlainLoginModule required user_tide=\"{PASSWORD}\";
 listener.name.token.sasl.enabled.mechanisms=OAUTHBEARER
 listener.name.token.oauthbearer.sasl.jaas.config={module}.oauthbearer.OAuthBearerLoginModule required;
+listener.name.token.oauthbearer.connections.max.reauth.ms=3000
 authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
 super.users=User:ANONYMOUS;User:tide
 log.dirs={folder}/data

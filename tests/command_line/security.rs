@@ -1,9 +1,11 @@
 //! Clusters with locks: TLS, passwords and tokens that open them, and what is said where they do not.
 
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::broker::secure::{PASSWORD, Secure, secure, token};
+
+use crate::broker::secure::{PASSWORD, Secure, secure, token, token_for};
 
 /// A pipeline between two topics of the cluster with locks, whose sink is opened as its source is.
 struct Locked {
@@ -150,6 +152,42 @@ fn a_token_that_is_missing_or_of_the_past_is_named() {
     said("token_file=old", &["token file old ended 36", "renewed"]);
     said("token_env=TIDECAST_NO_TOKEN", &["`TIDECAST_NO_TOKEN` is not set"]);
     said("token_file=wrong, lifetime=5m", &["turns us away", "\"sasl.oauthbearer.config\""]);
+}
+
+/// The cluster wants to see a good token every three seconds.
+#[test]
+fn a_token_is_renewed_while_it_runs() {
+    let Some(secure) = secure() else { return };
+    let locked = Locked::new(secure, &secure.token, &tls(secure, TOKEN));
+    let (file, next) = (locked.place.path("token"), locked.place.path("next"));
+    let renew = move || fs::write(&next, token_for(5)).and_then(|()| fs::rename(&next, &file)).unwrap();
+    renew();
+    let (stop, stopped) = mpsc::channel::<()>();
+    let renewing = std::thread::spawn(move || {
+        while stopped.recv_timeout(Duration::from_millis(300)) == Err(mpsc::RecvTimeoutError::Timeout) {
+            renew();
+        }
+    });
+    let log = "warn,tidecast::io::kafka=debug,tidecast::drive=info";
+    let mut running = Running::start_with(locked.place.folder.path(), "run p.toml", &[("TIDECAST_LOG", log)]);
+    running.wait_for("partition assigned");
+    let tokens = |running: &mut Running| running.said().matches("token taken").count();
+    let first = tokens(&mut running);
+    // Source and sink have one each, and renew it after four fifths of its time.
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while tokens(&mut running) < first + 4 {
+        assert!(Instant::now() < deadline, "{}", running.said());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let messages: Vec<String> = readings(&["a"], 0..6).iter().map(message).collect();
+    let messages = messages.iter().map(|message| ("a", message.as_str()));
+    broker::produce_at(&secure.open, &locked.readings, None, messages);
+    running.wait_for("messages=3");
+    running.signal("TERM");
+    running.finish().succeeds();
+    assert_eq!(broker::read_all_at(&secure.open, &locked.forecasts).len(), 3);
+    drop(stop);
+    renewing.join().unwrap();
 }
 
 #[test]

@@ -88,13 +88,16 @@ fn current(config: Option<&str>) -> Result<OAuthToken> {
     let source = TokenSource::parse(config.unwrap_or_default());
     let source = source.map_err(|why| anyhow!("client property `{TOKEN_PROPERTY}` {why}"))?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    read(&source).and_then(|text| good(text, source.lifetime, now)).map_err(|why| {
+    let token = read(&source).and_then(|text| good(text, source.lifetime, now));
+    let token = token.map_err(|why| {
         let place = match &source.from {
             TokenFrom::File(path) => format!("the token file {}", path.display()),
             TokenFrom::Env(name) => format!("the token in the environment variable `{name}`"),
         };
         anyhow!("{place} {why} (client property `{TOKEN_PROPERTY}`)")
-    })
+    })?;
+    tracing::debug!(seconds = token.lifetime_ms / 1000 - now.as_secs() as i64, "token taken");
+    Ok(token)
 }
 
 fn read(source: &TokenSource) -> Result<String, String> {
