@@ -1,7 +1,9 @@
 //! Forecasting: from whole windows, or one step at a time with the state carried along.
 
-use super::run::{Run, TILE, tiles};
-use super::{Network, Shape, State};
+use super::kernel::layer::{CellRows, Step};
+use super::kernel::rows::{Rows, RowsMut};
+use super::run::{Run, TILE, columns as columns_of, tiles};
+use super::{Decoder, Network, Shape, State};
 
 /// What the network reads to forecast `width` columns at once.
 #[derive(Clone, Copy, Debug)]
@@ -37,15 +39,20 @@ impl Batch<'_> {
     }
 }
 
-/// Buffers of forecasting, used again and again: nothing is allocated for a batch, whatever its width (but
-/// for what the matrix product packs its operands into).
+/// Buffers of forecasting, used again and again: nothing is allocated for a batch, whatever its width.
 pub struct Scratch {
     pub(super) run: Run,
+    /// h of a layer after a step of carried states, until all of its units are known.
+    next: Vec<f32>,
+    /// What a step of carried states reads where series have embeddings, `[column][x; e]`.
+    inputs: Vec<f32>,
+    embedded: Vec<f32>,
 }
 
 impl Scratch {
     pub fn new(shape: &Shape) -> Self {
-        Self { run: Run::new(shape, 0, 0, TILE) }
+        let (next, inputs, embedded) = (vec![0.0; TILE * shape.hidden], Vec::new(), Vec::new());
+        Self { run: Run::new(shape, 0, 0, TILE), next, inputs, embedded }
     }
 }
 
@@ -69,8 +76,22 @@ impl Network {
         out: &mut [f32],
     ) {
         self.check(state, columns);
+        let shape = self.shape();
         assert_eq!(columns.len(), batch.width, "a column of the state for each of the batch");
-        self.forecast_tiles(Some((state, columns)), batch, &mut scratch.run, out);
+        if batch.steps > 0 || shape.decoder == Decoder::Recursive {
+            return self.forecast_tiles(Some((state, columns)), batch, &mut scratch.run, out);
+        }
+        // Nothing goes on: the head reads the states where they lie.
+        batch.check(shape);
+        assert_eq!(out.len(), batch.width * shape.outputs(), "out is [column][quantity][horizon]");
+        for tile in tiles(batch.width) {
+            let top = state.hidden(shape.layers - 1);
+            let at = Some(&columns[tile.first..][..tile.count]);
+            let known = columns_of(batch.known, 0, batch.width, shape.horizon * shape.known, tile);
+            let out = &mut out[tile.first * shape.outputs()..][..tile.count * shape.outputs()];
+            let out = RowsMut { numbers: out, stride: shape.outputs() };
+            self.say(Rows { numbers: top, stride: shape.hidden, at }, (known, 0), tile.count, out);
+        }
     }
 
     fn forecast_tiles(
@@ -103,16 +124,69 @@ impl Network {
         series: &[Option<u32>],
         scratch: &mut Scratch,
     ) {
-        let (shape, width, run) = (self.shape(), columns.len(), &mut scratch.run);
+        let (shape, width) = (self.shape(), columns.len());
         self.check(state, columns);
-        assert_eq!(run.shape, *shape, "the scratch is that of the network's shape");
+        assert_eq!(scratch.run.shape, *shape, "the scratch is that of the network's shape");
         assert_eq!(input.len(), width * shape.inputs, "input is [column][input]");
         for tile in tiles(width) {
-            run.begin(Some((&*state, columns)), tile);
-            run.embed(self, series, tile);
-            run.feed(0, super::run::columns(input, 0, width, shape.inputs, tile));
-            run.advance(self, 0);
-            run.store(1, (&mut *state, columns), tile);
+            let input = columns_of(input, 0, width, shape.inputs, tile);
+            let series = series.get(tile.first..).unwrap_or_default();
+            let Scratch { next, inputs, embedded, .. } = &mut *scratch;
+            let input = match shape.embedding {
+                0 => input,
+                _ => self.beside(
+                    input,
+                    &series[..series.len().min(tile.count)],
+                    tile.count,
+                    (inputs, embedded),
+                ),
+            };
+            self.step_tile((state, &columns[tile.first..][..tile.count]), input, next);
+        }
+    }
+
+    /// Each column's inputs, and beside them what is learned of its series.
+    fn beside<'s>(
+        &self,
+        input: &[f32],
+        series: &[Option<u32>],
+        count: usize,
+        (both, embedded): (&'s mut Vec<f32>, &mut Vec<f32>),
+    ) -> &'s [f32] {
+        let (inputs, size) = (self.shape().inputs, self.shape().embedding);
+        self.embed(series, embedded);
+        embedded.resize(count * size, 0.0);
+        both.clear();
+        for (x, e) in input.chunks_exact(inputs).zip(embedded.chunks_exact(size)) {
+            both.extend_from_slice(x);
+            both.extend_from_slice(e);
+        }
+        both
+    }
+
+    /// Columns of the states, as many as a tile has at most, take a step where they lie.
+    fn step_tile(&self, (state, columns): (&mut State, &[usize]), input: &[f32], next: &mut [f32]) {
+        let (shape, size) = (self.shape(), self.shape().hidden);
+        for (k, weights) in self.layers.iter().enumerate() {
+            let (below, hidden, cells) = state.layer_mut(k);
+            let inputs = match below {
+                None => Rows::dense(input, shape.inputs_of(0)),
+                Some(below) => Rows { numbers: below, stride: size, at: Some(columns) },
+            };
+            let step = Step {
+                kind: shape.cell,
+                panels: &weights.panels,
+                peepholes: &weights.fused.peepholes,
+                hidden: Rows { numbers: hidden, stride: size, at: Some(columns) },
+                inputs,
+                cells: CellRows { numbers: cells, before: 0, after: 0, at: Some(columns) },
+                out: RowsMut { numbers: next, stride: size },
+                gates: None,
+            };
+            step.take(columns.len());
+            for (h, column) in next.chunks_exact(size).zip(columns) {
+                hidden[column * size..][..size].copy_from_slice(h);
+            }
         }
     }
 

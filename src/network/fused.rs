@@ -4,18 +4,32 @@
 //! `[h' | x | 1]`: one product with the states stacked in the same way gives everything that the gates are
 //! applied to. The head's matrix has the columns `[h | known | 1]`.
 //!
-//! Both are padded with zeros up to [`SMALLEST`] rows and columns. nalgebra sends a product to its fast
-//! kernel only when no dimension is below 6, and rounds otherwise when it does not; with the padding every
-//! product, however small, takes the same way, and a column's result cannot depend on how many columns there
-//! are.
+//! Both are padded with zeros up to [`SMALLEST`] rows and columns, since nalgebra sends the sum of the gradients to its fast
+//! kernel only when no dimension is below 6. Forward they are read as [`Panels`].
 
 use nalgebra::{DMatrix, Dyn, MatrixView};
 
 use super::cells::Fed;
+use super::kernel::panels::{Panels, Part};
+use super::kernel::simd::Isa;
 use super::{Shape, Tensor, Tensors};
 
-/// Least rows, columns and batch width of a product.
+/// Least rows and columns of a matrix.
 pub(super) const SMALLEST: usize = 8;
+
+/// The weights of one layer as they are used: the matrix itself on the way back, its panels forward.
+#[derive(Clone, Debug)]
+pub(super) struct PackedLayer {
+    pub fused: FusedLayer,
+    pub panels: Panels,
+}
+
+/// The same of the head.
+#[derive(Clone, Debug)]
+pub(super) struct PackedHead {
+    pub product: DMatrix<f32>,
+    pub panels: Panels,
+}
 
 /// The weights of one layer.
 #[derive(Clone, Debug)]
@@ -53,6 +67,38 @@ fn tensor<'a>(tensors: &'a Tensors, name: &str) -> &'a [f32] {
 
 fn tensor_mut<'a>(tensors: &'a mut Tensors, name: &str) -> &'a mut [f32] {
     &mut tensors.get_mut(name).expect("gradients have every tensor of the shape").data
+}
+
+impl PackedLayer {
+    /// Reads layer `k` of `tensors`, which fit `shape`.
+    pub fn pack(shape: &Shape, tensors: &Tensors, k: usize) -> Self {
+        let fused = FusedLayer::pack(shape, tensors, k);
+        let (blocks, hidden, inputs) = (shape.cell.blocks(), shape.hidden, shape.inputs_of(k));
+        let fed = |not: Fed| -> Vec<usize> { (0..blocks.len()).filter(|b| blocks[*b].fed != not).collect() };
+        let parts = [
+            Part { first: 0, count: hidden, blocks: &fed(Fed::Input) },
+            Part { first: hidden, count: inputs, blocks: &fed(Fed::Hidden) },
+        ];
+        let matrix = |b: usize, unit: usize, column: usize| fused.product[(b * hidden + unit, column)];
+        let bias = |b: usize, unit: usize| matrix(b, unit, hidden + inputs);
+        let panels = Panels::pack(Isa::widest(), (blocks.len(), hidden), parts, bias, matrix);
+        Self { fused, panels }
+    }
+}
+
+impl PackedHead {
+    pub fn pack(shape: &Shape, tensors: &Tensors) -> Self {
+        let product = pack_head(shape, tensors);
+        let (hidden, known) = (shape.hidden, shape.head_known());
+        let parts = [
+            Part { first: 0, count: hidden, blocks: &[0] },
+            Part { first: hidden, count: known, blocks: &[0] },
+        ];
+        let bias = |_: usize, unit: usize| product[(unit, hidden + known)];
+        let matrix = |_: usize, unit: usize, column: usize| product[(unit, column)];
+        let panels = Panels::pack(Isa::widest(), (1, shape.head_rows()), parts, bias, matrix);
+        Self { product, panels }
+    }
 }
 
 impl FusedLayer {
@@ -126,7 +172,7 @@ fn peephole(gate: &str, k: usize) -> String {
 }
 
 /// The head's matrix: [`output_rows`] x [`head_rows`].
-pub(super) fn pack_head(shape: &Shape, tensors: &Tensors) -> DMatrix<f32> {
+fn pack_head(shape: &Shape, tensors: &Tensors) -> DMatrix<f32> {
     let (weight, bias) = (tensor(tensors, "head.weight"), tensor(tensors, "head.bias"));
     let columns = shape.hidden + shape.head_known();
     let mut product = DMatrix::zeros(output_rows(shape), head_rows(shape));

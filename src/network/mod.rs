@@ -4,7 +4,6 @@
 //! forecasts; what changes (`Scratch`, `State`) is passed in. A column's result never depends on the width of
 //! the batch, on its place in it or on its neighbours, bit for bit.
 
-mod activations;
 mod average;
 mod backward;
 mod bias;
@@ -12,6 +11,7 @@ mod cells;
 mod forecast;
 mod fused;
 mod gradients;
+mod kernel;
 mod kinds;
 mod loss;
 pub mod memory;
@@ -24,6 +24,7 @@ mod shape;
 mod state;
 pub mod tensors;
 mod training;
+mod transposed;
 
 #[cfg(test)]
 mod tests;

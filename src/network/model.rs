@@ -1,10 +1,11 @@
 //! A network: its shape and its weights, constant while it is used.
 
-use nalgebra::DMatrix;
+use std::sync::OnceLock;
 
-use super::fused::{self, FusedLayer};
+use super::fused::{PackedHead, PackedLayer};
 use super::random::Random;
 use super::shape::{EMBEDDING, Slot};
+use super::transposed::TransposedWeights;
 use super::{ForgetBias, Shape, ShapeError, Tensor, Tensors};
 
 /// A recurrent network. It never changes while it forecasts, and can be shared between threads.
@@ -14,8 +15,10 @@ pub struct Network {
     /// The weights under PyTorch's names and in its row order.
     tensors: Tensors,
     /// The same weights as the products read them.
-    pub(super) layers: Vec<FusedLayer>,
-    pub(super) head: DMatrix<f32>,
+    pub(super) layers: Vec<PackedLayer>,
+    pub(super) head: PackedHead,
+    /// The same weights as the backward pass reads them, from when they are first asked for.
+    transposed: OnceLock<TransposedWeights>,
 }
 
 /// Why tensors are not the weights of a network.
@@ -125,15 +128,20 @@ impl Network {
     pub(super) fn update(&mut self, change: impl FnOnce(&mut Tensors)) {
         change(&mut self.tensors);
         for (k, layer) in self.layers.iter_mut().enumerate() {
-            *layer = FusedLayer::pack(&self.shape, &self.tensors, k);
+            *layer = PackedLayer::pack(&self.shape, &self.tensors, k);
         }
-        self.head = fused::pack_head(&self.shape, &self.tensors);
+        self.head = PackedHead::pack(&self.shape, &self.tensors);
+        self.transposed = OnceLock::new();
+    }
+
+    pub(super) fn transposed(&self) -> &TransposedWeights {
+        self.transposed.get_or_init(|| TransposedWeights::pack(self))
     }
 
     fn pack(shape: Shape, tensors: Tensors) -> Self {
-        let layers = (0..shape.layers).map(|k| FusedLayer::pack(&shape, &tensors, k)).collect();
-        let head = fused::pack_head(&shape, &tensors);
-        Self { shape, tensors, layers, head }
+        let layers = (0..shape.layers).map(|k| PackedLayer::pack(&shape, &tensors, k)).collect();
+        let head = PackedHead::pack(&shape, &tensors);
+        Self { shape, tensors, layers, head, transposed: OnceLock::new() }
     }
 }
 

@@ -48,14 +48,15 @@ impl Network {
     /// Panics when a slice has the wrong length, the decoder is not direct, or `scratch` is another shape's.
     pub fn forecast_along(&self, sequences: &Sequences<'_>, scratch: &mut Scratch, out: &mut [f32]) {
         let shape = self.shape();
-        let Sequences { width, burn_in, .. } = *sequences;
+        let Sequences { width, known, .. } = *sequences;
         sequences.check(shape);
         let (outputs, readings) = (shape.outputs(), sequences.readings());
         assert_eq!(out.len(), readings * width * outputs, "out is [reading][column][quantity][horizon]");
         for tile in tiles(width) {
-            self.read_along(sequences, &mut scratch.run, tile, |run, step| {
-                let to = ((step - burn_in) * width + tile.first) * outputs;
-                run.said_values(0, &mut out[to..][..tile.count * outputs]);
+            let known = |reading| columns(known, reading, width, shape.horizon * shape.known, tile);
+            self.read_along(sequences, &mut scratch.run, tile, |run, reading, done| {
+                let out = &mut out[(reading * width + tile.first) * outputs..][..tile.count * outputs];
+                run.say(self, done, 0, known(reading), (out, outputs));
             });
         }
     }
@@ -69,7 +70,7 @@ impl Network {
         scratch: &mut TrainScratch,
     ) -> Scored {
         let (shape, Lesson { targets, factors, probabilities, .. }) = (self.shape(), *lesson);
-        let Sequences { width, steps, burn_in, .. } = *sequences;
+        let Sequences { width, steps, burn_in, known, .. } = *sequences;
         sequences.check(shape);
         let readings = sequences.readings();
         assert_eq!(targets.len(), readings * width * shape.horizon, "targets are [reading][column][horizon]");
@@ -79,12 +80,15 @@ impl Network {
         scratch.begin(self, steps, readings, width);
         let (mut loss_sum, mut count) = (0.0, 0);
         for tile in tiles(width) {
-            let TrainScratch { run, back, .. } = scratch;
+            let TrainScratch { run, back } = scratch;
             run.factors.clear();
             if !factors.is_empty() {
                 run.factors.extend_from_slice(columns(factors, 0, width, shape.hidden, tile));
             }
-            self.read_along(sequences, run, tile, |_, _| ());
+            self.read_along(sequences, run, tile, |run, reading, done| {
+                let known = columns(known, reading, width, shape.horizon * shape.known, tile);
+                run.say_kept(self, done, reading, known);
+            });
             back.begin();
             for reading in 0..readings {
                 let targets = columns(targets, reading, width, shape.horizon, tile);
@@ -96,23 +100,24 @@ impl Network {
                 if step >= burn_in {
                     back.say(self, run, step - burn_in);
                 }
-                back.step(self, run, step);
+                back.step(self, run, step, false);
             }
             back.gather(run, steps, readings);
         }
         Scored { loss_sum, count, gradients: scratch.back.gradients() }
     }
 
-    /// Takes a tile through all steps; `said` is called when the head has been read after a step.
+    /// Takes a tile through all steps; `say` is called when the head is to be read after a step, with the number of the reading
+    /// and that of the steps that are done.
     fn read_along(
         &self,
         sequences: &Sequences<'_>,
         run: &mut Run,
         tile: Tile,
-        mut said: impl FnMut(&Run, usize),
+        mut say: impl FnMut(&mut Run, usize, usize),
     ) {
         let shape = self.shape();
-        let Sequences { width, steps, burn_in, inputs, known, series } = *sequences;
+        let Sequences { width, steps, burn_in, inputs, series, .. } = *sequences;
         assert_eq!(run.shape, *shape, "the scratch is that of the network's shape");
         run.begin(None, tile);
         run.embed(self, series, tile);
@@ -120,13 +125,7 @@ impl Network {
             run.feed(step, columns(inputs, step, width, shape.inputs, tile));
             run.advance(self, step);
             if let Some(reading) = step.checked_sub(burn_in) {
-                run.say(
-                    self,
-                    step + 1,
-                    reading,
-                    columns(known, reading, width, shape.horizon * shape.known, tile),
-                );
-                said(run, step);
+                say(run, reading, step + 1);
             }
         }
     }

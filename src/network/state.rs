@@ -92,6 +92,12 @@ impl State {
         &mut self.cell[layer]
     }
 
+    /// The hidden state of the layer below, and the hidden and cell state of a layer.
+    pub(super) fn layer_mut(&mut self, layer: usize) -> (Option<&[f32]>, &mut [f32], &mut [f32]) {
+        let (below, from) = self.hidden.split_at_mut(layer);
+        (below.last().map(Vec::as_slice), &mut from[0], &mut self.cell[layer])
+    }
+
     /// Whether this is the state of columns of a network of this shape.
     pub(super) fn fits(&self, shape: &Shape) -> bool {
         let cell_size = shape.cell.cell_states() * shape.hidden;

@@ -9,8 +9,6 @@ use super::{Batch, Gradients, Loss, Network, Shape, State, pinball};
 pub struct TrainScratch {
     pub(super) run: Run,
     pub(super) back: Back,
-    /// Forecasts of one tile, `[column][quantity][horizon]`.
-    forecasts: Vec<f32>,
 }
 
 /// What a batch is to teach.
@@ -51,8 +49,7 @@ pub struct SequenceGradients {
 impl TrainScratch {
     pub fn new(shape: &Shape) -> Self {
         let said = shape.fed_back() + 1;
-        let forecasts = vec![0.0; TILE * shape.outputs()];
-        Self { run: Run::new(shape, 1, said, 1), back: Back::new(shape, said, 1), forecasts }
+        Self { run: Run::new(shape, 1, said, 1), back: Back::new(shape, said, 1) }
     }
 
     /// Makes room for so many steps, readings of the head, and columns.
@@ -64,7 +61,7 @@ impl TrainScratch {
             self.run = Run::new(shape, steps.max(self.run.kept()), said, width);
             self.back = Back::new(shape, said, width);
         }
-        self.back.clear(network);
+        self.back.clear();
     }
 }
 
@@ -92,7 +89,7 @@ impl Lesson<'_> {
     ) -> (f64, usize) {
         let (shape, steps, mut sum) = (&run.shape, run.shape.head_steps(), (0.0, 0));
         for (column, targets) in targets.chunks_exact(shape.horizon).enumerate() {
-            let at = i * run.padded + column;
+            let at = i * run.count + column;
             for (step, target) in targets[first..first + steps].iter().enumerate() {
                 if target.is_nan() {
                     continue;
@@ -138,13 +135,12 @@ impl Network {
         scratch.begin(self, batch.steps + shape.fed_back(), shape.fed_back() + 1, batch.width);
         let (mut loss_sum, mut count) = (0.0, 0);
         for tile in tiles(batch.width) {
-            let TrainScratch { run, back, forecasts } = scratch;
-            let forecasts = &mut forecasts[..tile.count * shape.outputs()];
+            let TrainScratch { run, back } = scratch;
             run.factors.clear();
             if !factors.is_empty() {
                 run.factors.extend_from_slice(columns(factors, 0, batch.width, shape.hidden, tile));
             }
-            run.forecast(self, None, batch, tile, forecasts);
+            run.forecast(self, None, batch, tile, &mut []);
             back.begin();
             let targets = columns(targets, 0, batch.width, shape.horizon, tile);
             for i in 0..=shape.fed_back() {
@@ -159,18 +155,18 @@ impl Network {
 
     /// From the derivatives of all that was said to the gradients of one tile.
     fn back_through(&self, steps: usize, run: &mut Run, back: &mut Back) {
-        let (padded, fed_back) = (run.padded, self.shape().fed_back());
+        let (count, fed_back) = (run.count, self.shape().fed_back());
         for i in (0..=fed_back).rev() {
             back.say(self, run, i);
             if i > 0 {
                 // Value i - 1 was input 0 of the step before value i.
-                back.step(self, run, steps + i - 1);
-                for column in 0..padded {
-                    back.doutputs[(0, (i - 1) * padded + column)] += back.dinput(0, column);
+                back.step(self, run, steps + i - 1, true);
+                for column in 0..count {
+                    back.doutputs[(0, (i - 1) * count + column)] += back.dinput(0, column);
                 }
             }
         }
-        (0..steps).rev().for_each(|step| back.step(self, run, step));
+        (0..steps).rev().for_each(|step| back.step(self, run, step, false));
         back.gather(run, steps + fed_back, fed_back + 1);
     }
 
@@ -195,7 +191,7 @@ impl Network {
         let mut outputs = vec![0.0; doutputs.len()];
         let mut dinputs = vec![0.0; inputs.len()];
         for tile in tiles(width) {
-            let TrainScratch { run, back, .. } = scratch;
+            let TrainScratch { run, back } = scratch;
             run.begin(Some((state, &all)), tile);
             run.embed(self, &[], tile);
             for step in 0..steps {
@@ -208,7 +204,7 @@ impl Network {
             for step in (0..steps).rev() {
                 let from = columns(doutputs, step, width, shape.hidden, tile);
                 back.top().iter_mut().zip(from).for_each(|(to, from)| *to += from);
-                back.step(self, run, step);
+                back.step(self, run, step, true);
                 keep_dinputs(back, shape, step * width, tile, &mut dinputs);
             }
             back.gather(run, steps, 0);

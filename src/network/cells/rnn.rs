@@ -2,24 +2,40 @@
 //!
 //! Block: a = W_ih x + b_ih + W_hh h' + b_hh.
 
-use crate::network::activations::tanh;
+use super::{Cell, Kept, Slopes, States};
+use crate::network::kernel::activations::tanh;
+use crate::network::kernel::simd::Simd;
 
-/// `gates` `[h]`: in a, out h. `h` `[h]`: out h.
-#[inline(always)]
-pub(super) fn forward(gates: &mut [f32], h: &mut [f32]) {
-    for (a, h) in gates.iter_mut().zip(h) {
+pub struct Rnn;
+
+impl Cell<1, 1> for Rnn {
+    const BLOCKS: [[usize; 1]; 2] = [[0], [0]];
+
+    /// Gate: h.
+    #[inline(always)]
+    fn forward<S: Simd>(
+        simd: S,
+        [a]: [S::V; 1],
+        _: Option<[S::V; 3]>,
+        states: &mut States<S::V>,
+        _: bool,
+    ) -> [S::V; 1] {
         // h = tanh(a)
-        *h = tanh(*a);
-        *a = *h;
+        states.h = tanh(simd, a).value();
+        [states.h]
     }
-}
 
-/// `gates` `[h]`: in h, out ȧ. `dh` `[h]`: in ḣ, out 0, since all of ḣ' goes through a.
-#[inline(always)]
-pub(super) fn backward(gates: &mut [f32], dh: &mut [f32]) {
-    for (a, dh) in gates.iter_mut().zip(dh) {
-        // forward: h = tanh(a), so ȧ = ḣ ∘ (1 - h²)
-        *a = *dh * (1.0 - *a * *a);
-        *dh = 0.0;
+    #[inline(always)]
+    fn backward<S: Simd>(
+        simd: S,
+        [h]: [S::V; 1],
+        _: Option<[S::V; 3]>,
+        _: Kept<S::V>,
+        slopes: &mut Slopes<S::V>,
+    ) -> [S::V; 1] {
+        // forward: h = tanh(a), so ȧ = ḣ ∘ (1 - h²), and all of ḣ' goes through a
+        let da = slopes.dh * (simd.splat(1.0) - h * h);
+        slopes.dh = simd.splat(0.0);
+        [da]
     }
 }

@@ -1,0 +1,109 @@
+//! A step of a layer: its product, and its gates where the sums are at hand.
+
+use std::marker::PhantomData;
+
+use super::panels::Panels;
+use super::product::{Work, product};
+use super::rows::{Rows, RowsMut};
+use super::simd::Simd;
+use crate::network::CellKind;
+use crate::network::cells::{Cell, Coupled, Gru, Lstm, Rnn, States};
+
+/// One step of one layer for some columns.
+pub struct Step<'a> {
+    pub kind: CellKind,
+    pub panels: &'a Panels,
+    /// One block of units for each of [`CellKind::peepholes`].
+    pub peepholes: &'a [f32],
+    /// h'
+    pub hidden: Rows<'a>,
+    pub inputs: Rows<'a>,
+    pub cells: CellRows<'a>,
+    /// Out: h.
+    pub out: RowsMut<'a>,
+    /// Out: the gates, a block after the other, if they are kept.
+    pub gates: Option<RowsMut<'a>>,
+}
+
+/// Where c' is and c will be: as many numbers for each column as there are units; none for cells without.
+pub struct CellRows<'a> {
+    pub numbers: &'a mut [f32],
+    /// Where the first column's c' is, and where its c will be.
+    pub before: usize,
+    pub after: usize,
+    /// Which columns they are, if these are not the first ones in their order.
+    pub at: Option<&'a [usize]>,
+}
+
+impl Step<'_> {
+    /// The first `width` columns take the step.
+    pub fn take(self, width: usize) {
+        match self.kind {
+            CellKind::Rnn => self.take_as::<Rnn, 1, 1>(width),
+            CellKind::Lstm | CellKind::LstmPeephole => self.take_as::<Lstm, 4, 4>(width),
+            CellKind::LstmCoupled | CellKind::LstmPeepholeCoupled => self.take_as::<Coupled, 3, 3>(width),
+            CellKind::Gru => self.take_as::<Gru, 4, 3>(width),
+        }
+    }
+
+    fn take_as<C: Cell<B, N>, const B: usize, const N: usize>(self, width: usize) {
+        let (panels, rows) = (self.panels, [self.hidden, self.inputs]);
+        product(&mut Gated { step: self, cell: PhantomData::<C> }, panels, rows, width);
+    }
+}
+
+/// The sums become gates, and these the states after the step.
+struct Gated<'a, C> {
+    step: Step<'a>,
+    cell: PhantomData<C>,
+}
+
+impl<C: Cell<B, N>, const B: usize, const N: usize> Work<B, N> for Gated<'_, C> {
+    const BLOCKS: [[usize; N]; 2] = C::BLOCKS;
+
+    #[inline(always)]
+    fn start<S: Simd>(&self, _: S, start: S::V, _: usize, _: usize) -> S::V {
+        start
+    }
+
+    #[inline(always)]
+    fn finish<S: Simd>(&mut self, simd: S, panel: usize, place: usize, sums: [S::V; B]) {
+        let Step { kind, panels, peepholes, hidden, cells, out, gates, .. } = &mut self.step;
+        let units = panels.units();
+        let (first, end) = (panel * S::LANES, units.min((panel + 1) * S::LANES));
+        let mut states =
+            States { h: simd.load_part(&hidden.row(place, units)[first..end]), c: simd.splat(0.0) };
+        let column = cells.at.map_or(place, |at| at[place]);
+        let carries = kind.cell_states() > 0;
+        if carries {
+            let start = cells.before + column * units;
+            states.c = simd.load_part(&cells.numbers[start + first..start + end]);
+        }
+        let found =
+            C::forward(simd, sums, peepholes_of(simd, peepholes, units, first), &mut states, gates.is_some());
+        simd.store_part(states.h, &mut out.row(place, units)[first..end]);
+        if carries {
+            let start = cells.after + column * units;
+            simd.store_part(states.c, &mut cells.numbers[start + first..start + end]);
+        }
+        if let Some(gates) = gates {
+            let blocks = gates.row(place, B * units).chunks_exact_mut(units);
+            for (to, gate) in blocks.zip(found) {
+                simd.store_part(gate, &mut to[first..end]);
+            }
+        }
+    }
+}
+
+/// The peepholes of the units from `first` on, block by block; none of a cell without.
+#[inline(always)]
+pub fn peepholes_of<S: Simd>(simd: S, all: &[f32], units: usize, first: usize) -> Option<[S::V; 3]> {
+    if all.is_empty() {
+        return None;
+    }
+    let mut found = [simd.splat(0.0); 3];
+    for (block, found) in all.chunks_exact(units).zip(&mut found) {
+        *found = simd.load_part(&block[first..]);
+    }
+    Some(found)
+}

@@ -1,0 +1,178 @@
+//! Many numbers at once, as wide as the processor has them, chosen when the program starts.
+//!
+//! A [`Simd`] is the proof that the processor has its instructions: there is no other way to one than asking the processor,
+//! and no way to a [`Vector`] but through one. Each operation is one that IEEE 754 rounds exactly, and a multiplication is
+//! fused with an addition where, and only where, `mul_add` says so. So a number has the same bits at any width, in any lane.
+
+use std::ops::{Add, Div, Mul, Sub};
+
+use super::portable::Portable;
+#[cfg(target_arch = "x86_64")]
+use super::x86::{Avx2, Avx512};
+
+/// Numbers that go through each operation side by side.
+pub trait Vector:
+    Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> + Div<Output = Self>
+{
+    /// `self * factor + addend`, rounded once.
+    fn mul_add(self, factor: Self, addend: Self) -> Self;
+
+    /// The nearest number from `low` to `high`; NaN stays NaN.
+    fn clamp(self, low: Self, high: Self) -> Self;
+}
+
+/// An instruction set. All that computes with it must be `#[inline(always)]` up to [`Simd::run`], where the compiler is told
+/// that it may use these instructions.
+pub trait Simd: Copy {
+    type V: Vector;
+
+    /// Numbers of a vector, at most [`LANES_MAX`].
+    const LANES: usize;
+    /// Vectors that can be held at hand.
+    const REGISTERS: usize;
+
+    /// A vector of one number.
+    fn splat(self, number: f32) -> Self::V;
+
+    /// The first [`Simd::LANES`] of `numbers`, of which there are as many.
+    fn load(self, numbers: &[f32]) -> Self::V;
+
+    /// Writes to the first [`Simd::LANES`] of `numbers`, of which there are as many.
+    fn store(self, vector: Self::V, numbers: &mut [f32]);
+
+    fn run<K: Kernel>(self, kernel: K) -> K::Output;
+
+    /// As [`Simd::load`], where there may be fewer: the others are 0.
+    #[inline(always)]
+    fn load_part(self, numbers: &[f32]) -> Self::V {
+        if numbers.len() >= Self::LANES {
+            return self.load(numbers);
+        }
+        let mut whole = [0.0; LANES_MAX];
+        whole[..numbers.len()].copy_from_slice(numbers);
+        self.load(&whole)
+    }
+
+    /// As [`Simd::store`], where there may be fewer: the others are dropped.
+    #[inline(always)]
+    fn store_part(self, vector: Self::V, numbers: &mut [f32]) {
+        if numbers.len() >= Self::LANES {
+            return self.store(vector, numbers);
+        }
+        let mut whole = [0.0; LANES_MAX];
+        self.store(vector, &mut whole);
+        numbers.copy_from_slice(&whole[..numbers.len()]);
+    }
+}
+
+pub const LANES_MAX: usize = 16;
+
+/// Work on vectors.
+pub trait Kernel {
+    type Output;
+
+    /// Must be `#[inline(always)]`: it is compiled anew for each instruction set.
+    fn run<S: Simd>(self, simd: S) -> Self::Output;
+}
+
+/// The instruction sets that there are kernels for.
+#[derive(Clone, Copy, Debug)]
+pub enum Isa {
+    #[cfg(target_arch = "x86_64")]
+    Avx512(Avx512),
+    #[cfg(target_arch = "x86_64")]
+    Avx2(Avx2),
+    Portable(Portable),
+}
+
+impl Isa {
+    /// The widest that this processor has.
+    pub fn widest() -> Self {
+        Self::all().next().expect("the portable one is always there")
+    }
+
+    /// All that this processor has, the widest first.
+    pub fn all() -> impl Iterator<Item = Self> {
+        #[cfg(target_arch = "x86_64")]
+        let special = Avx512::detect().map(Self::Avx512).into_iter().chain(Avx2::detect().map(Self::Avx2));
+        #[cfg(not(target_arch = "x86_64"))]
+        let special = std::iter::empty();
+        special.chain([Self::Portable(Portable)])
+    }
+
+    pub fn lanes(self) -> usize {
+        struct Lanes;
+        impl Kernel for Lanes {
+            type Output = usize;
+
+            #[inline(always)]
+            fn run<S: Simd>(self, _: S) -> usize {
+                S::LANES
+            }
+        }
+        self.run(Lanes)
+    }
+
+    #[inline]
+    pub fn run<K: Kernel>(self, kernel: K) -> K::Output {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(simd) => simd.run(kernel),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(simd) => simd.run(kernel),
+            Self::Portable(simd) => simd.run(kernel),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Everything that vectors can do, to each of the numbers.
+    struct All<'a>(&'a mut [f32]);
+
+    impl Kernel for All<'_> {
+        type Output = ();
+
+        #[inline(always)]
+        fn run<S: Simd>(self, simd: S) {
+            let (third, one) = (simd.splat(1.0 / 3.0), simd.splat(1.0));
+            for numbers in self.0.chunks_mut(S::LANES) {
+                let x = simd.load_part(numbers);
+                let y = x.mul_add(third, one) * (x - third) / (x * x + one);
+                simd.store_part(y.clamp(simd.splat(-0.25), one), numbers);
+            }
+        }
+    }
+
+    #[test]
+    fn bits_do_not_depend_on_the_instruction_set() {
+        let numbers: Vec<f32> = (0..1003).map(|i| (i as f32 - 500.0) / 77.0).collect();
+        let expected: Vec<u32> = numbers
+            .iter()
+            .map(|x| x.mul_add(1.0 / 3.0, 1.0) * (x - 1.0 / 3.0) / (x * x + 1.0))
+            .map(|y| y.clamp(-0.25, 1.0).to_bits())
+            .collect();
+        for isa in Isa::all() {
+            for first in 0..LANES_MAX {
+                let mut found = numbers[first..].to_vec();
+                isa.run(All(&mut found));
+                assert!(
+                    found.iter().map(|y| y.to_bits()).eq(expected[first..].iter().copied()),
+                    "{isa:?}, {first}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_number_stays_none() {
+        for isa in Isa::all() {
+            let mut numbers = [f32::NAN, 1.0, f32::INFINITY];
+            isa.run(All(&mut numbers));
+            let near = (numbers[1] - 4.0 / 9.0).abs() < 1e-6;
+            assert!(numbers[0].is_nan() && near && numbers[2].is_nan(), "{numbers:?}");
+        }
+    }
+}
