@@ -15,6 +15,13 @@ impl Words {
         self.0.get(at + 1).cloned()
     }
 
+    /// The number after `name`.
+    #[allow(dead_code, reason = "not every bench reads numbers")]
+    pub fn number(&self, name: &str, otherwise: usize) -> usize {
+        let number = |word: String| word.parse().unwrap_or_else(|_| panic!("{name}: a number"));
+        self.after(name).map_or(otherwise, number)
+    }
+
     /// The folder of the data sets. They are no part of the repository, and a plain `cargo bench` runs all benches: without
     /// it nothing is done.
     #[allow(dead_code, reason = "not every bench reads data")]

@@ -6,6 +6,10 @@
 //! memory alone).
 
 mod case;
+#[path = "../model.rs"]
+mod model;
+#[path = "../readings.rs"]
+mod readings;
 #[path = "../words.rs"]
 mod words;
 
@@ -14,9 +18,8 @@ use words::Words;
 
 fn main() {
     let words = Words::new();
-    let own = ["--series", "--state", "--cell", "--hidden", "--horizon", "--poles", "--levels", "--lookback"];
-    let cases =
-        if own.iter().any(|word| words.after(word).is_some()) { vec![Case::of(&words)] } else { Case::all() };
+    let is_own = model::WORDS.iter().chain(&["--series", "--levels"]).any(|word| words.after(word).is_some());
+    let cases = if is_own { vec![Case::of(&words)] } else { Case::all() };
     for case in cases {
         println!("{}", case.run());
     }

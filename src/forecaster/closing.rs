@@ -1,6 +1,6 @@
 //! What the histories tell of: a step that has closed, when all that follows from it has been done to its history.
 
-use std::sync::Arc;
+use compact_str::CompactString;
 
 use super::histories::{History, Target};
 use crate::network::memory::Memory;
@@ -10,7 +10,7 @@ use crate::series::{ClosedStep, Rules, Track, Window};
 pub struct Closing<'a> {
     /// Number of the id in this partition, by first appearance; that of one that gave way is given again.
     pub index: usize,
-    pub id: &'a Arc<str>,
+    pub id: &'a CompactString,
     /// Position of the row that closed the step.
     pub position: i64,
     pub step: i64,
@@ -52,7 +52,7 @@ pub(super) struct Sides<'a> {
     pub keep: usize,
     pub memory: Option<&'a Memory>,
     pub index: usize,
-    pub id: &'a Arc<str>,
+    pub id: &'a CompactString,
     pub position: i64,
     pub targets: &'a mut [Target],
     pub covariates: &'a mut [Track],

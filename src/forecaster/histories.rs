@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, Float64Array, RecordBatch};
 use arrow::datatypes::Float64Type;
+use compact_str::CompactString;
+use smallvec::{SmallVec, smallvec};
 
 use super::closing::{Closing, Entry, Happening, Sides};
 use super::ids::Ids;
@@ -14,6 +16,10 @@ use crate::series::{
     Capacity, Full, Outcome, Refusal, Row, Rules, Running, Steps, Tally, Track, Verdict, Window,
 };
 use crate::table::{Columns, Observations};
+
+/// Rows whose ids are looked up together. What is kept of them lies all over the memory, and comes sooner when it is asked
+/// for at once.
+const AT_ONCE: usize = 32;
 
 /// What is kept of one target of one id.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -27,9 +33,9 @@ pub struct Target {
 /// All that is kept of one id.
 #[derive(Clone, Debug, PartialEq)]
 pub struct History {
-    pub id: Arc<str>,
+    pub id: CompactString,
     pub steps: Steps,
-    pub targets: Vec<Target>,
+    pub targets: SmallVec<[Target; 1]>,
     pub covariates: Vec<Track>,
     /// Position of the latest row that was used; of the first one while none was.
     pub position: i64,
@@ -183,12 +189,24 @@ impl Histories {
     ) {
         let columns = self.columns.clone();
         let observations = Observations::new(rows, &columns);
+        let id =
+            |i: usize| observations.series.map_or(columns.only_series.as_str(), |series| series.value(i));
+        let (mut found, mut evictions) = ([None; AT_ONCE], tally.evictions);
         for i in 0..observations.len() {
+            if i % AT_ONCE == 0 {
+                let next = i..observations.len().min(i + AT_ONCE);
+                found.iter_mut().zip(next).for_each(|(found, i)| *found = self.number_of(id(i)));
+                evictions = tally.evictions;
+            }
             tally.rows += 1;
             let position = observations.positions.value(i);
-            let id = observations.series.map_or(columns.only_series.as_str(), |series| series.value(i));
             self.row.read(&observations, i, self.horizon);
-            let outcome = match self.index_of(id, position, tally, unused, &mut tell) {
+            let index = match found[i % AT_ONCE] {
+                // One that gave way meanwhile has left its number to another.
+                Some(index) if evictions == tally.evictions => Ok(index),
+                _ => self.index_of(id(i), position, tally, unused, &mut tell),
+            };
+            let outcome = match index {
                 Ok(index) => {
                     let before = self.candidate(index);
                     tell(Happening::Touched(index, &self.histories[index]));
@@ -310,7 +328,7 @@ impl Histories {
         let history = History {
             id: id.into(),
             steps: Steps::default(),
-            targets: vec![Target::default(); self.columns.targets.len()],
+            targets: smallvec![Target::default(); self.columns.targets.len()],
             covariates: vec![Track::default(); self.columns.covariates.len()],
             position,
         };

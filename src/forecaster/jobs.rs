@@ -4,6 +4,8 @@
 
 use std::sync::Arc;
 
+use compact_str::CompactString;
+
 use super::carried::Carried;
 use super::predictor::{OriginView, Predictor};
 use super::{Closing, Entry, Setup};
@@ -17,7 +19,7 @@ const WIDTH: usize = 64;
 /// A forecast without its values.
 struct Job {
     position: i64,
-    id: Arc<str>,
+    id: CompactString,
     target: usize,
     origin: i64,
     scale: Scale,

@@ -2,12 +2,13 @@
 
 use arrow::array::{Array, ArrayRef, AsArray, LargeListArray, RecordBatch};
 use arrow::datatypes::{ArrowPrimitiveType, DataType, Float64Type, Int64Type};
+use smallvec::SmallVec;
 
 use super::snapshot::{PARTS, values_of};
 use super::sound::{self, STEP_MAX};
 use super::{Carried, Histories, History, Target};
 use crate::network::memory::{Memory, MemoryState};
-use crate::series::{Candidate, Cell, OpenStep, Running, Steps, Track, Window};
+use crate::series::{Candidate, Cell, OpenStep, REMEMBERED_TIMES, Running, Steps, Track, Window};
 use crate::table::Columns;
 
 /// Why a snapshot could not be put back.
@@ -68,7 +69,7 @@ pub fn into(
             id: id.into(),
             position: positions.value(row),
             steps: Steps::default(),
-            targets: Vec::new(),
+            targets: SmallVec::new(),
             covariates: Vec::new(),
         };
         history.steps.newest = newest.is_valid(row).then(|| newest.value(row));
@@ -164,7 +165,11 @@ fn read<'a>(
 ) -> Result<Cursor<'a>, Torn> {
     let [mut accepted, mut candidate, mut open, mut windows, mut tracks, mut memory, carried] = cursors;
     let (targets, covariates) = (columns.targets.len(), columns.covariates.len());
-    history.steps.accepted = accepted.wholes(accepted.whole.len())?.to_vec().into();
+    let times = accepted.wholes(accepted.whole.len())?;
+    if times.len() > REMEMBERED_TIMES {
+        return Err(Torn("accepted"));
+    }
+    history.steps.accepted = times.iter().copied().collect();
     if !candidate.whole.is_empty() {
         let (offset, time) = (candidate.whole()?, candidate.whole()?);
         let (targets, covariates) =

@@ -23,6 +23,7 @@ use arrow::array::{
     StringArray,
 };
 use arrow::datatypes::{Field, Schema};
+use compact_str::CompactString;
 
 use super::{Carried, History, Target};
 
@@ -38,7 +39,7 @@ pub(super) fn values_of(part: &str) -> String {
 /// The state of one id, in compact form.
 #[derive(Clone, Debug, Default)]
 pub struct IdState {
-    id: Arc<str>,
+    id: CompactString,
     position: i64,
     newest: Option<i64>,
     frontier: i64,
@@ -58,7 +59,7 @@ impl IdState {
         self.whole.clear();
         self.real.clear();
         let [accepted, candidate, open, windows, tracks, memory, cells] = [0, 1, 2, 3, 4, 5, 6];
-        self.whole.extend(&steps.accepted);
+        self.whole.extend(steps.accepted.iter());
         self.end(accepted);
         if let Some(held) = &steps.candidate {
             self.whole.extend([held.offset, held.time]);
@@ -131,7 +132,7 @@ struct Part {
 /// A table of states in the making.
 #[derive(Default)]
 pub struct Rows {
-    ids: Vec<Arc<str>>,
+    ids: Vec<CompactString>,
     positions: Vec<i64>,
     newest: Vec<Option<i64>>,
     frontiers: Vec<i64>,

@@ -2,7 +2,7 @@
 //! what every state keeps to, so that no number in it can break the line later.
 
 use super::{Histories, History};
-use crate::series::{REMEMBERED_TIMES, TIMES_PER_STEP};
+use crate::series::TIMES_PER_STEP;
 
 /// No step lies farther from the epoch: times are microseconds in 64 bits, and a step has a thousand of them at the least; twice that, so that rounding does not matter.
 /// Differences of steps fit 64 bits with room to spare.
@@ -22,9 +22,6 @@ pub fn contradiction(history: &History, histories: &Histories) -> Option<&'stati
     }
     if !is_step(steps.frontier) {
         return Some("frontier");
-    }
-    if steps.accepted.len() > REMEMBERED_TIMES {
-        return Some("accepted");
     }
     if steps.candidate.as_ref().is_some_and(|candidate| !is_ahead(&candidate.ahead)) {
         return Some("candidate");

@@ -70,7 +70,7 @@ mod tests {
         let stamp = ForecastStamp { every: "1h".into(), model: "abc".into() };
         let mut builder = ForecastBuilder::new(&[0.8], stamp);
         builder.push(41, "s\"1", "value", 3_600_000_000, &[[0.1, f32::NAN], [1e-7, -2.0], [3.5, 1e20]]);
-        builder.push(42, "b", "value", 1, &[[0f32; 0]; 3]);
+        builder.push(42, "b", "value", 1, &[[0f32; 2]; 3]);
         Output {
             partition: Partition { topic: "t".into(), number: 0 },
             forecasts: builder.finish(),
@@ -90,8 +90,8 @@ mod tests {
             r#"{"series":"s\"1","target":"value","origin":"1970-01-01T01:00:00Z","every":"1h","forecast":[0.1,null],"#,
             r#""lower_80":[1e-7,-2.0],"upper_80":[3.5,1e+20],"model":"abc"}"#,
             "\n",
-            r#"{"series":"b","target":"value","origin":"1970-01-01T00:00:00.000001Z","every":"1h","forecast":[],"#,
-            r#""lower_80":[],"upper_80":[],"model":"abc"}"#,
+            r#"{"series":"b","target":"value","origin":"1970-01-01T00:00:00.000001Z","every":"1h","forecast":[0.0,0.0],"#,
+            r#""lower_80":[0.0,0.0],"upper_80":[0.0,0.0],"model":"abc"}"#,
             "\n",
         );
         assert_eq!(String::from_utf8(bytes).unwrap(), expected);

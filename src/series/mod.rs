@@ -8,6 +8,7 @@ mod inputs;
 mod refusal;
 mod scale;
 mod steps;
+mod times;
 mod track;
 mod window;
 
@@ -17,9 +18,8 @@ pub use grid::Grid;
 pub use inputs::{Calendar, InputSpec, Reading, WindowView};
 pub use refusal::{Refusal, Tally};
 pub use scale::{Moments, Running, Scale, Scaling, moments};
-pub use steps::{
-    Candidate, ClosedStep, OpenStep, Outcome, REMEMBERED_TIMES, Row, Steps, TIMES_PER_STEP, Verdict,
-};
+pub use steps::{Candidate, ClosedStep, OpenStep, Outcome, Row, Steps, TIMES_PER_STEP, Verdict};
+pub use times::{REMEMBERED_TIMES, Times};
 pub use track::Track;
 pub use window::Window;
 

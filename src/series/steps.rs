@@ -3,7 +3,7 @@
 //! - A step closes when `complete_after` of its rows have arrived, or when the id shows a row at or past the step's
 //!   end plus `lateness`. Steps close strictly in order: a complete step waits for the ones before it. Where more are
 //!   open than there is room for, the oldest closes before its time.
-//! - A row that repeats the time of a row in an open step, or one of the last [`REMEMBERED_TIMES`] accepted times, is a
+//! - A row that repeats the time of a row in an open step, or one of the last [`REMEMBERED_TIMES`](super::REMEMBERED_TIMES) accepted times, is a
 //!   duplicate. Any other row for a closed step is late.
 //! - A row more than `max_gap` ahead of its id, and an id's very first row, is held as the one candidate. The next row
 //!   that is later than it by at most `max_gap` agrees: the id starts again at the candidate and both are used.
@@ -13,15 +13,12 @@
 use std::collections::VecDeque;
 
 use super::cell::Cell;
+use super::times::Times;
 use super::{Refusal, Rules};
-
-/// Accepted times in which a repeated row is recognised after its step has closed. Redelivery repeats the most recent
-/// rows of an id; more would cost every series its memory for nothing.
-pub const REMEMBERED_TIMES: usize = 64;
 
 /// Times kept of one open step for the recognition of duplicates. Bounds the memory of a step that thousands of rows
 /// fall into (a reading each 100 ms on a grid of an hour stays below); rows past it are recognised as duplicates of the
-/// last [`REMEMBERED_TIMES`] only.
+/// last [`REMEMBERED_TIMES`](super::REMEMBERED_TIMES) only.
 pub const TIMES_PER_STEP: usize = 65_536;
 
 /// Columns of a row that a step closes with at once, at most: room on the stack.
@@ -145,7 +142,7 @@ pub struct Steps {
     /// Ascending by step, none below the frontier.
     pub open: VecDeque<OpenStep>,
     /// The last accepted times, oldest first.
-    pub accepted: VecDeque<i64>,
+    pub accepted: Times,
     pub candidate: Option<Box<Candidate>>,
     /// A closed step's buffers, used again for the next one.
     spare: Spare,
@@ -228,7 +225,7 @@ impl Steps {
     /// Whether `time` is that of a row in an open step or one of the last accepted times.
     fn holds(&self, step: i64, time: i64) -> bool {
         let open = self.open.iter().find(|open| open.step == step);
-        open.is_some_and(|open| open.times.contains(&time)) || self.accepted.contains(&time)
+        open.is_some_and(|open| open.times.contains(&time)) || self.accepted.contains(time)
     }
 
     fn restart(&mut self, rules: &Rules, time: i64, on_close: &mut impl FnMut(ClosedStep<'_>)) {
@@ -248,10 +245,7 @@ impl Steps {
         on_close: &mut impl FnMut(ClosedStep<'_>),
     ) -> u64 {
         self.newest = Some(self.newest.map_or(row.time, |newest| newest.max(row.time)));
-        if self.accepted.len() == REMEMBERED_TIMES {
-            self.accepted.pop_front();
-        }
-        self.accepted.push_back(row.time);
+        self.accepted.push(row.time);
         if self.close_at_once(rules, row, on_close) {
             return 0;
         }
