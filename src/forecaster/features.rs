@@ -19,7 +19,7 @@ pub fn write(
     // Being linear in the differences, the states of scaled readings are the states in units of the spread.
     let unit = Scale { center: 0.0, ..view.scale };
     let (states, out) = out.split_at_mut(state.numbers.len());
-    states.iter_mut().zip(&state.numbers).for_each(|(out, number)| *out = unit.apply(*number));
+    states.iter_mut().zip(&state.numbers).for_each(|(out, number)| *out = unit.apply(f64::from(*number)));
     let (recent, out) = out.split_at_mut(part.recent);
     let (last, before) = view.values.split_last().expect("a window has a value");
     // The latest first.

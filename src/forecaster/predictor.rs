@@ -4,7 +4,7 @@ use super::anchors::Anchors;
 use super::{Inputs, features};
 use crate::intervals;
 use crate::model::{Model, Remembering};
-use crate::network::memory::{MemoryState, ReadoutScratch};
+use crate::network::memory::MemoryState;
 use crate::network::{Scratch, StateKind};
 use crate::series::{Rules, Running, Scale, WindowView};
 
@@ -17,7 +17,6 @@ pub struct Predictor {
     /// Number of each origin's series among those with coefficients of their own.
     own: Vec<Option<usize>>,
     anchors: Vec<Anchors>,
-    readout: Option<ReadoutScratch>,
     inputs: Inputs,
     scratch: Option<Scratch>,
     /// What the cells say, `[origin][quantity][horizon]`.
@@ -70,8 +69,7 @@ impl Predictor {
 
     /// What the memory says alone of each origin that was added, held and, where it has a mix, mixed: scaled, `[origin][horizon]`.
     fn remember(&mut self, memory: &Remembering, out: &mut [f32]) {
-        let scratch = self.readout.get_or_insert_with(|| memory.readout.scratch());
-        memory.readout.forecast(&self.features, &self.own, scratch, out);
+        memory.readout.forecast(&self.features, &self.own, out);
         let horizon = memory.readout.horizon();
         for ((said, anchors), own) in out.chunks_exact_mut(horizon).zip(&self.anchors).zip(&self.own) {
             anchors.hold(said);

@@ -209,7 +209,10 @@ fn remembered(memory: &mut Cursor<'_>, numbers: usize) -> Result<MemoryState, To
         0 => Ok(MemoryState::default()),
         count if count == numbers => {
             let last = Some((memory.step()?, memory.real()?));
-            Ok(MemoryState { last, numbers: memory.reals(numbers)?.to_vec() })
+            Ok(MemoryState {
+                last,
+                numbers: memory.reals(numbers)?.iter().map(|number| *number as f32).collect(),
+            })
         }
         _ => Err(Torn(memory.part)),
     }

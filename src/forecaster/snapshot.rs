@@ -97,7 +97,7 @@ impl IdState {
             if let Some((step, value)) = state.last {
                 self.whole.push(step);
                 self.real.push(value);
-                self.real.extend(&state.numbers);
+                self.real.extend(state.numbers.iter().copied().map(f64::from));
             }
         }
         self.end(memory);

@@ -12,11 +12,13 @@
 //! are carried unscaled, and what reads them divides by the scale of the moment.
 
 mod absolute;
+mod poles;
 mod readout;
 mod ridge;
 
 pub use absolute::{Rows, least_absolute};
-pub use readout::{Own, Readout, ReadoutError, ReadoutScratch};
+use poles::Poles;
+pub use readout::{Own, Readout, ReadoutError};
 pub use ridge::{Normal, Penalties, Solution, solve};
 
 use super::{Tensor, Tensors};
@@ -27,17 +29,9 @@ pub const POLES_MAX: usize = 4096;
 /// The poles, as a step uses them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Memory {
-    real: Vec<f64>,
-    complex: Vec<[f64; 2]>,
+    poles: Poles,
     /// Steps that are remembered, and the poles to their power: what leaves is taken out again.
-    context: Option<Context>,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-struct Context {
-    steps: usize,
-    real: Vec<f64>,
-    complex: Vec<[f64; 2]>,
+    context: Option<(usize, Poles)>,
 }
 
 /// What is remembered of one series, in the unit of its readings.
@@ -46,7 +40,7 @@ pub struct MemoryState {
     /// Step and value of the latest reading; `None` before the first.
     pub last: Option<(i64, f64)>,
     /// States of the real poles, then the real and then the imaginary parts of the complex ones.
-    pub numbers: Vec<f64>,
+    pub numbers: Vec<f32>,
 }
 
 impl Memory {
@@ -58,15 +52,9 @@ impl Memory {
         if poles.len() > POLES_MAX || !poles.iter().all(decays) || context == Some(0) {
             return None;
         }
-        let (real, complex): (Vec<_>, Vec<_>) =
-            poles.iter().copied().map(wide).partition(|pole| pole[1] == 0.0);
-        let real: Vec<f64> = real.into_iter().map(|pole| pole[0]).collect();
-        let context = context.map(|steps| Context {
-            steps,
-            real: real.iter().map(|pole| power([*pole, 0.0], steps as u64)[0]).collect(),
-            complex: complex.iter().map(|pole| power(*pole, steps as u64)).collect(),
-        });
-        Some(Self { real, complex, context })
+        let wide: Vec<[f64; 2]> = poles.iter().copied().map(wide).collect();
+        let far = |steps| (steps, Poles::new(wide.iter().map(|pole| power(*pole, steps as u64)), poles));
+        Some(Self { poles: Poles::new(wide.iter().copied(), poles), context: context.map(far) })
     }
 
     /// The poles of a decay and a frequency each: `[τ in steps, ω in radians a step]`, as f32, since that is what a file keeps.
@@ -81,7 +69,7 @@ impl Memory {
 
     /// Numbers of a state.
     pub fn numbers(&self) -> usize {
-        self.real.len() + 2 * self.complex.len()
+        self.poles.numbers()
     }
 
     /// Places of the numbers of pole `i` of those it was made of.
@@ -98,7 +86,7 @@ impl Memory {
 
     /// Values of the past that a step looks back to, besides those since the step before.
     pub fn reach(&self) -> usize {
-        self.context.as_ref().map_or(0, |context| context.steps + 1)
+        self.context.as_ref().map_or(0, |(steps, _)| steps + 1)
     }
 
     /// The next steps of a run without a break: `values` ends with the `new` latest ones and begins with as many as are at
@@ -107,7 +95,7 @@ impl Memory {
         let first = values.len() - new;
         for place in first..values.len() {
             let leaving =
-                self.context.as_ref().map_or(0.0, |context| match place.checked_sub(context.steps + 1) {
+                self.context.as_ref().map_or(0.0, |(steps, _)| match place.checked_sub(steps + 1) {
                     Some(before) => values[before + 1] - values[before],
                     None => 0.0,
                 });
@@ -132,37 +120,24 @@ impl Memory {
     }
 
     /// s' = λ s + Δ, less λ^L times the difference that is L steps old.
-    fn advance(&self, numbers: &mut [f64], entering: f64, leaving: f64) {
-        let (real, complex) = numbers.split_at_mut(self.real.len());
-        let (re, im) = complex.split_at_mut(self.complex.len());
-        for (s, pole) in real.iter_mut().zip(&self.real) {
-            *s = pole * *s + entering;
-        }
-        for ((re, im), [a, b]) in re.iter_mut().zip(im.iter_mut()).zip(&self.complex) {
-            (*re, *im) = (a * *re - b * *im + entering, a * *im + b * *re);
-        }
-        let Some(context) = self.context.as_ref().filter(|_| leaving != 0.0) else { return };
-        for (s, gone) in real.iter_mut().zip(&context.real) {
-            *s -= gone * leaving;
-        }
-        for ((re, im), [a, b]) in re.iter_mut().zip(im.iter_mut()).zip(&context.complex) {
-            *re -= a * leaving;
-            *im -= b * leaving;
+    fn advance(&self, numbers: &mut [f32], entering: f64, leaving: f64) {
+        self.poles.advance(numbers, bounded(entering));
+        if let Some((_, gone)) = self.context.as_ref().filter(|_| leaving != 0.0) {
+            gone.take_out(numbers, bounded(leaving));
         }
     }
 
     /// s' = λ^n s
-    fn decay(&self, numbers: &mut [f64], steps: u64) {
-        let (real, complex) = numbers.split_at_mut(self.real.len());
-        let (re, im) = complex.split_at_mut(self.complex.len());
-        for (s, pole) in real.iter_mut().zip(&self.real) {
-            *s *= power([*pole, 0.0], steps)[0];
-        }
-        for ((re, im), pole) in re.iter_mut().zip(im.iter_mut()).zip(&self.complex) {
-            let [a, b] = power(*pole, steps);
-            (*re, *im) = (a * *re - b * *im, a * *im + b * *re);
-        }
+    fn decay(&self, numbers: &mut [f32], steps: u64) {
+        self.poles.decay(numbers, steps);
     }
+}
+
+/// A difference that no state can grow beyond all bounds from: with poles as near to one as f32 has them, a state is at most
+/// some ten million times as large.
+fn bounded(difference: f64) -> f32 {
+    const LARGEST: f64 = 1e30;
+    difference.clamp(-LARGEST, LARGEST) as f32
 }
 
 /// A complex number to a whole power, by squaring.
@@ -228,9 +203,9 @@ mod tests {
         numbers
     }
 
-    fn close(a: &[f64], b: &[f64]) {
+    fn close(a: &[f32], b: &[f64]) {
         assert_eq!(a.len(), b.len());
-        assert!(a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-9), "{a:?} {b:?}");
+        assert!(a.iter().zip(b).all(|(a, b)| (f64::from(*a) - b).abs() < 1e-5), "{a:?} {b:?}");
     }
 
     #[test]
@@ -265,7 +240,8 @@ mod tests {
         }
         memory.follow(&mut held, 1001, &[4.0, -2.0], 1);
         assert_eq!(broken.last, held.last);
-        close(&broken.numbers, &held.numbers);
+        let held: Vec<f64> = held.numbers.iter().copied().map(f64::from).collect();
+        close(&broken.numbers, &held);
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! The readout of the memory: for every step of the horizon a weighted sum of what is known at the origin, as learned by
 //! ridge regression. Constant while it forecasts; a column's result does not depend on its neighbours, bit for bit.
 
-use nalgebra::DMatrix;
-
-use super::super::fused::SMALLEST;
-use super::super::run::{TILE, tiles};
+use super::super::kernel::linear::{Onto, linear};
+use super::super::kernel::panels::{Panels, Part};
+use super::super::kernel::rows::{Rows, RowsMut};
+use super::super::kernel::simd::Isa;
 use super::{Tensor, Tensors};
 
 /// Names of its tensors: `[horizon x features]` and `[series x copied x horizon]`.
@@ -44,8 +44,8 @@ pub struct Readout {
     features: usize,
     own: Own,
     tensors: Tensors,
-    /// Horizon x features, both padded to what the fast product takes.
-    product: DMatrix<f32>,
+    /// Horizon x features.
+    product: Panels,
 }
 
 /// Why tensors are not a readout.
@@ -57,13 +57,6 @@ pub enum ReadoutError {
     Tensor { name: &'static str, expected: Vec<usize> },
     #[error("it would have {0} coefficients, more than {NUMBERS_MAX} (1 GiB)")]
     TooLarge(usize),
-}
-
-/// Buffers of a readout, used again and again.
-#[derive(Clone, Debug)]
-pub struct ReadoutScratch {
-    features: DMatrix<f32>,
-    outputs: DMatrix<f32>,
 }
 
 impl Readout {
@@ -115,10 +108,10 @@ impl Readout {
         }
         let copied_exist = own.copied.iter().all(|feature| *feature < features);
         assert!(copied_exist, "what is copied is a feature: the description was checked");
-        let mut product = DMatrix::zeros(horizon.max(SMALLEST), features.max(SMALLEST));
-        for (place, number) in kept[SHARED].data.iter().enumerate() {
-            product[(place / features, place % features)] = *number;
-        }
+        let weights = &kept[SHARED].data;
+        let parts = [(0, features), (features, 0)].map(|(first, count)| Part { first, count, blocks: &[0] });
+        let weight = |_, step: usize, feature: usize| weights[step * features + feature];
+        let product = Panels::pack(Isa::widest(), (1, horizon), parts, |_, _| 0.0, weight);
         Ok(Self { horizon, features, own, tensors: kept, product })
     }
 
@@ -144,47 +137,21 @@ impl Readout {
         self.tensors.values().map(|tensor| tensor.data.len() as u64).sum()
     }
 
-    pub fn scratch(&self) -> ReadoutScratch {
-        ReadoutScratch {
-            features: DMatrix::zeros(self.product.ncols(), TILE),
-            outputs: DMatrix::zeros(self.product.nrows(), TILE),
-        }
-    }
-
     /// Reads out each column: `features` is `[column][feature]`, `series` says whose own coefficients a column takes
     /// (unknown series have none), `out` is `[column][horizon]`.
     ///
     /// # Panics
     /// If a slice has the wrong length.
-    pub fn forecast(
-        &self,
-        features: &[f32],
-        series: &[Option<usize>],
-        scratch: &mut ReadoutScratch,
-        out: &mut [f32],
-    ) {
+    pub fn forecast(&self, features: &[f32], series: &[Option<usize>], out: &mut [f32]) {
         let Self { horizon, features: count, .. } = *self;
         let width = series.len();
         assert_eq!(features.len(), width * count, "features are [column][feature]");
         assert_eq!(out.len(), width * horizon, "out is [column][horizon]");
-        for tile in tiles(width) {
-            let padded = tile.count.next_multiple_of(SMALLEST);
-            let columns = tile.first..tile.first + tile.count;
-            let rows = scratch.features.nrows();
-            for (place, column) in columns.clone().enumerate() {
-                scratch.features.as_mut_slice()[place * rows..][..count]
-                    .copy_from_slice(&features[column * count..][..count]);
-            }
-            // ŷ = W d
-            let read = scratch.features.columns(0, padded);
-            scratch.outputs.columns_mut(0, padded).gemm(1.0, &self.product, &read, 0.0);
-            let rows = scratch.outputs.nrows();
-            for (place, column) in columns.enumerate() {
-                let out = &mut out[column * horizon..][..horizon];
-                out.copy_from_slice(&scratch.outputs.as_slice()[place * rows..][..horizon]);
-                self.add_own(&features[column * count..][..count], series[column], out);
-            }
-        }
+        // ŷ = W d
+        let rows = [Rows::dense(features, count), Rows::none()];
+        linear(&self.product, Onto::Start, rows, width, RowsMut { numbers: out, stride: horizon });
+        let columns = features.chunks_exact(count).zip(series).zip(out.chunks_exact_mut(horizon));
+        columns.for_each(|((features, series), out)| self.add_own(features, *series, out));
     }
 
     /// ŷ += V_cᵀ o
@@ -224,7 +191,7 @@ mod tests {
     fn it_is_the_sum_of_shared_and_own_terms() {
         let (readout, (features, slots)) = (readout(5, 6), columns(4, 6));
         let mut out = vec![0.0; 20];
-        readout.forecast(&features, &slots, &mut readout.scratch(), &mut out);
+        readout.forecast(&features, &slots, &mut out);
         for (column, slot) in slots.iter().enumerate() {
             let x = &features[column * 6..][..6];
             let mut own = vec![0.0; 2];
@@ -245,13 +212,12 @@ mod tests {
     fn a_column_is_alone() {
         for (horizon, count) in [(2, 3), (24, 130), (70, 600)] {
             let (readout, (features, slots)) = (readout(horizon, count), columns(70, count));
-            let mut scratch = readout.scratch();
             let mut all = vec![0.0; 70 * horizon];
-            readout.forecast(&features, &slots, &mut scratch, &mut all);
+            readout.forecast(&features, &slots, &mut all);
             for width in [1, 5, 8, 13, 64] {
                 let first = 70 - width;
                 let mut some = vec![0.0; width * horizon];
-                readout.forecast(&features[first * count..], &slots[first..], &mut scratch, &mut some);
+                readout.forecast(&features[first * count..], &slots[first..], &mut some);
                 assert_eq!(some, all[first * horizon..]);
             }
         }
