@@ -44,12 +44,12 @@ pub fn read(pipeline: &Pipeline, path: &Path, mut report: impl FnMut(u64, u64)) 
             tally.rows += 1;
             tally.refuse(Refusal::Malformed);
         }
-        histories.push(&batch.rows, &mut tally, &mut unused, |closing| recorder.add(rules, &closing));
+        histories.push(&batch.rows, &mut tally, &mut unused, |closing| recorder.add(rules, closing));
         // Only counted.
         unused = Unused::default();
         report(tally.rows, input.total_rows() as u64);
     }
-    histories.finish(&histories.by_id(), &mut tally, &mut unused, |closing| recorder.add(rules, &closing));
+    histories.finish(&histories.by_id(), &mut tally, &mut unused, |closing| recorder.add(rules, closing));
     let summary =
         DataSummary { fingerprint: fingerprint.finish(), rows: tally.rows, ..DataSummary::default() };
     Ok(Dataset { history: recorder.history, summary, tally })

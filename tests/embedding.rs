@@ -50,7 +50,7 @@ fn history(pipeline: &Pipeline, rows: &[Row]) -> History {
     let mut histories = Histories::new(case.columns.clone(), case.rules.clone(), 10, 1, 1000);
     let (mut recorder, mut tally, mut unused) = (Recorder::default(), Tally::default(), Unused::default());
     histories
-        .push(&case.batch(0, rows), &mut tally, &mut unused, |closing| recorder.add(&case.rules, &closing));
+        .push(&case.batch(0, rows), &mut tally, &mut unused, |closing| recorder.add(&case.rules, closing));
     recorder.history
 }
 

@@ -30,10 +30,10 @@ fn hourly() -> Case {
 fn history(case: &Case, rows: &[Row]) -> History {
     let mut histories = Histories::new(case.columns.clone(), case.rules.clone(), 100, case.horizon, 1000);
     let (mut recorder, mut tally, mut unused) = (Recorder::default(), Tally::default(), Unused::default());
-    let add = |closing: tidecast::forecaster::Closing<'_>| recorder.add(&case.rules, &closing);
+    let add = |closing: &tidecast::forecaster::Closing<'_>| recorder.add(&case.rules, closing);
     histories.push(&case.batch(0, rows), &mut tally, &mut unused, add);
     histories
-        .finish(&histories.by_id(), &mut tally, &mut unused, |closing| recorder.add(&case.rules, &closing));
+        .finish(&histories.by_id(), &mut tally, &mut unused, |closing| recorder.add(&case.rules, closing));
     recorder.history
 }
 

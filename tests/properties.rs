@@ -227,9 +227,9 @@ fn trained(case: &Case, rows: &[Row]) -> Vec<Forecast> {
         Histories::new(case.columns.clone(), case.rules.clone(), keep, case.horizon, case.capacity());
     let (mut recorder, mut tally, mut unused) = (Recorder::default(), Tally::default(), Unused::default());
     let batch = case.batch(0, rows);
-    histories.push(&batch, &mut tally, &mut unused, |closing| recorder.add(&case.rules, &closing));
+    histories.push(&batch, &mut tally, &mut unused, |closing| recorder.add(&case.rules, closing));
     histories
-        .finish(&histories.by_id(), &mut tally, &mut unused, |closing| recorder.add(&case.rules, &closing));
+        .finish(&histories.by_id(), &mut tally, &mut unused, |closing| recorder.add(&case.rules, closing));
     let history = &recorder.history;
     let windows = Windows { history, description: &model.description, rules: &case.rules };
     let (mut predictor, mut outputs, mut forecasts) = (Predictor::default(), Vec::new(), Vec::new());

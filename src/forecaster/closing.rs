@@ -30,7 +30,7 @@ pub struct Closing<'a> {
 pub enum Happening<'a> {
     /// The id of this number is about to change: this is how it is before.
     Touched(usize, &'a History),
-    Closed(Closing<'a>),
+    Closed(&'a Closing<'a>),
     /// The id of this number is forgotten, after its last steps have closed: the next one to have the number is another.
     Evicted(usize),
 }
@@ -87,7 +87,7 @@ impl Sides<'_> {
                 Entry::Missing
             });
         }
-        tell(Happening::Closed(Closing {
+        tell(Happening::Closed(&Closing {
             index: self.index,
             id: self.id,
             position: self.position,

@@ -170,7 +170,7 @@ impl Histories {
         rows: &RecordBatch,
         tally: &mut Tally,
         unused: &mut Unused,
-        mut on_step: impl FnMut(Closing<'_>),
+        mut on_step: impl FnMut(&Closing<'_>),
     ) {
         self.follow(rows, tally, unused, |happening| {
             if let Happening::Closed(closing) = happening {
@@ -239,7 +239,7 @@ impl Histories {
         ids: &[usize],
         tally: &mut Tally,
         unused: &mut Unused,
-        mut on_step: impl FnMut(Closing<'_>),
+        mut on_step: impl FnMut(&Closing<'_>),
     ) {
         self.follow_end(ids, tally, unused, |happening| {
             if let Happening::Closed(closing) = happening {

@@ -122,7 +122,7 @@ impl Jobs {
             Entry::Started => 1,
             Entry::Grew(steps) => steps as usize,
         };
-        let own = own_of(&mut self.own, &self.setup, closing)[target];
+        let own = own_of(&mut self.own, &self.setup, closing, target);
         let history = &closing.targets[target];
         let at_hand = history.window.len().min(new + 1);
         let (values, observed) = history.window.tail(at_hand).expect("no more than there are");
@@ -160,7 +160,7 @@ impl Jobs {
         let scale = Scale::at_origin(description.scaling, values, &history.running, fixed);
         let window =
             WindowView { values, observed, covariates: closing.covariates, origin: closing.step, scale };
-        let own = own_of(&mut self.own, &self.setup, closing)[target];
+        let own = own_of(&mut self.own, &self.setup, closing, target);
         let past = history.window.tail(history.window.len().min(description.past()));
         let (past, _) = past.expect("no more than there are");
         let (memory, running) = (&history.memory, &history.running);
@@ -224,25 +224,30 @@ fn bounds_of(setup: &Setup, own: Option<usize>) -> Vec<Bounds> {
     setup.levels.iter().map(|level| setup.model.bounds(*level, own)).collect()
 }
 
-/// The numbers of an id's targets among the series of the description, looked up once an id.
-fn own_of<'a>(
-    known: &'a mut Vec<Vec<Option<usize>>>,
+/// The number of a target of an id among the series of the description, looked up once an id.
+fn own_of(
+    known: &mut Vec<Vec<Option<usize>>>,
     setup: &Setup,
     closing: &Closing<'_>,
-) -> &'a [Option<usize>] {
+    target: usize,
+) -> Option<usize> {
+    let series = &setup.model.description.series;
+    if series.is_empty() {
+        // Nothing was learned of any: nothing is kept for it.
+        return None;
+    }
     if known.len() <= closing.index {
         known.resize(closing.index + 1, Vec::new());
     }
     let own = &mut known[closing.index];
     if own.is_empty() {
-        let series = &setup.model.description.series;
         let place = |target: &String| {
             let named = |(id, name): &(String, String)| **id == **closing.id && name == target;
             series.iter().position(named)
         };
         own.extend(setup.columns.targets.iter().map(place));
     }
-    own
+    own[target]
 }
 
 fn fill(list: &mut Vec<f32>, horizon: usize, value: impl Fn(usize) -> f64) {

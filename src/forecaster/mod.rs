@@ -106,8 +106,8 @@ impl Following<'_> {
                     capture.touch(index, history, self.keep, self.jobs.carried());
                 }
             }
-            Happening::Closed(closing) if self.silent => self.jobs.absorb(&closing, self.forecasts),
-            Happening::Closed(closing) => self.jobs.add(&closing, self.forecasts),
+            Happening::Closed(closing) if self.silent => self.jobs.absorb(closing, self.forecasts),
+            Happening::Closed(closing) => self.jobs.add(closing, self.forecasts),
             Happening::Evicted(index) => self.jobs.forget(index, self.forecasts),
         }
     }

@@ -179,7 +179,7 @@ fn read<'a>(
     }
     while !open.whole.is_empty() {
         let step = open_step(&mut open, targets, covariates)?;
-        history.steps.open.push_back(step);
+        history.steps.open.push_back(Box::new(step));
     }
     if !history.steps.open.iter().is_sorted_by(|a, b| a.step < b.step) {
         return Err(Torn(open.part));

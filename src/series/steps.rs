@@ -140,7 +140,7 @@ pub struct Steps {
     /// No step has closed since the id started (again).
     pub cold: bool,
     /// Ascending by step, none below the frontier.
-    pub open: VecDeque<OpenStep>,
+    pub open: VecDeque<Box<OpenStep>>,
     /// The last accepted times, oldest first.
     pub accepted: Times,
     pub candidate: Option<Box<Candidate>>,
@@ -150,7 +150,7 @@ pub struct Steps {
 
 /// Buffers without meaning: any two are equal.
 #[derive(Clone, Debug, Default)]
-struct Spare(Vec<OpenStep>);
+struct Spare(Option<Box<OpenStep>>);
 
 impl PartialEq for Spare {
     fn eq(&self, _: &Self) -> bool {
@@ -294,7 +294,7 @@ impl Steps {
         let step = rules.grid.step_of(row.time);
         let place = self.open.partition_point(|open| open.step < step);
         if self.open.get(place).is_none_or(|open| open.step != step) {
-            let mut fresh = self.spare.0.pop().unwrap_or_default();
+            let mut fresh = self.spare.0.take().unwrap_or_default();
             fresh.reset(step, row.targets.len(), row.covariates.len());
             self.open.insert(place, fresh);
         }
@@ -337,9 +337,8 @@ impl Steps {
         let (targets, covariates) = closing.values.split_at(closing.targets);
         let cold = std::mem::take(&mut self.cold);
         on_close(ClosedStep { step: closing.step, targets, covariates, ahead: &closing.ahead, cold });
-        self.spare.0.push(closing);
         // One spare serves the steady state of one step open at a time; more would be memory for every id.
-        self.spare.0.truncate(1);
+        self.spare.0 = Some(closing);
     }
 }
 
