@@ -15,6 +15,12 @@ impl Words {
         self.0.get(at + 1).cloned()
     }
 
+    /// Whether a word is there.
+    #[allow(dead_code, reason = "not every bench has words of its own")]
+    pub fn has(&self, name: &str) -> bool {
+        self.0.iter().any(|word| word == name)
+    }
+
     /// The folder of the data sets. They are no part of the repository, and a plain `cargo bench` runs all benches: without
     /// it nothing is done.
     pub fn data(&self, bench: &str) -> PathBuf {

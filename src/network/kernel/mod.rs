@@ -10,6 +10,7 @@
 
 pub mod activations;
 pub mod back;
+mod columns;
 pub mod layer;
 pub mod linear;
 pub mod panels;
