@@ -9,7 +9,8 @@ use std::time::Instant;
 
 use serde_json::json;
 use tidecast::network::{
-    Batch, CellKind, Decoder, Gradients, Lesson, Loss, Network, Optimizer, Random, Scored, Shape, TrainScratch,
+    Batch, CellKind, Decoder, Gradients, Lesson, Loss, Network, Optimizer, Random, Scored, Shape,
+    TrainScratch,
 };
 use tidecast::train::shards;
 
@@ -23,9 +24,12 @@ const AT_ONCE: usize = 64;
 fn main() {
     let words = words::Words::new();
     let number = |name: &str, default: usize| {
-        words.after(name).map_or(default, |word| word.parse().unwrap_or_else(|_| panic!("{name} {word}: a number")))
+        words
+            .after(name)
+            .map_or(default, |word| word.parse().unwrap_or_else(|_| panic!("{name} {word}: a number")))
     };
-    let seconds: f64 = words.after("--seconds").map_or(3.0, |word| word.parse().expect("--seconds is a number"));
+    let seconds: f64 =
+        words.after("--seconds").map_or(3.0, |word| word.parse().expect("--seconds is a number"));
     let cell: CellKind =
         words.after("--cell").map_or(CellKind::Lstm, |cell| cell.parse().unwrap_or_else(|e| panic!("{e}")));
     let (hidden, width) = (number("--hidden", 64), number("--batch", 256));
@@ -44,11 +48,16 @@ fn main() {
     };
     let mut network = Network::new(shape, 1).expect("a shape within bounds");
     let mut optimizer = Optimizer::new(&network, 1e-3, 1e-2);
-    let parts: Vec<Part> = (0..width).step_by(AT_ONCE).map(|first| Part::new(&shape, steps, AT_ONCE.min(width - first))).collect();
+    let parts: Vec<Part> = (0..width)
+        .step_by(AT_ONCE)
+        .map(|first| Part::new(&shape, steps, AT_ONCE.min(width - first)))
+        .collect();
+    let mut workspaces = Vec::new();
     let (mut best, started, mut rounds) = (f64::INFINITY, Instant::now(), 0);
     while rounds < 3 || started.elapsed().as_secs_f64() < seconds {
         let started = Instant::now();
-        let scored = shards::each(
+        let scored = shards::each_in(
+            &mut workspaces,
             parts.len(),
             || TrainScratch::new(&shape),
             |scratch, part| parts[part].learn(&network, scratch),

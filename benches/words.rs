@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 pub struct Words(Vec<String>);
 
+#[allow(dead_code, reason = "each bench asks for some of these")]
 impl Words {
     pub fn new() -> Self {
         Self(std::env::args().skip(1).collect())
@@ -16,7 +17,6 @@ impl Words {
     }
 
     /// Whether a word is there.
-    #[allow(dead_code, reason = "not every bench has words of its own")]
     pub fn has(&self, name: &str) -> bool {
         self.0.iter().any(|word| word == name)
     }

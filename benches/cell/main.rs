@@ -33,14 +33,19 @@ struct Case {
 fn main() {
     let words = words::Words::new();
     let number = |name: &str, default: usize| {
-        words.after(name).map_or(default, |word| word.parse().unwrap_or_else(|_| panic!("{name} {word}: a number")))
+        words
+            .after(name)
+            .map_or(default, |word| word.parse().unwrap_or_else(|_| panic!("{name} {word}: a number")))
     };
-    let seconds: f64 = words.after("--seconds").map_or(1.0, |word| word.parse().expect("--seconds is a number"));
+    let seconds: f64 =
+        words.after("--seconds").map_or(1.0, |word| word.parse().expect("--seconds is a number"));
     let (steps, input) = (number("--steps", 96), number("--input", 4));
     let cell = words.after("--cell").map(|cell| cell.parse().unwrap_or_else(|e| panic!("{e}")));
     let given = ["--cell", "--hidden", "--batch"].iter().any(|name| words.after(name).is_some());
     let (cells, hidden, batch) = match given {
-        true => (vec![cell.unwrap_or(CellKind::Lstm)], vec![number("--hidden", 64)], vec![number("--batch", 64)]),
+        true => {
+            (vec![cell.unwrap_or(CellKind::Lstm)], vec![number("--hidden", 64)], vec![number("--batch", 64)])
+        }
         false if words.has("--sweep") => {
             (vec![CellKind::Lstm, CellKind::Gru, CellKind::Rnn], vec![32, 64, 128], vec![1, 64, 512])
         }
@@ -113,7 +118,8 @@ fn carried(case: Case, seconds: f64) {
     let (width, steps) = (case.batch, case.steps);
     let window = Batch { width, steps, inputs: &inputs, future: &[], known: &[], series: &[] };
     let now = Batch { steps: 0, inputs: &[], ..window };
-    let columns: Vec<Vec<usize>> = shuffled(CARRIED.max(width)).chunks_exact(width).map(<[usize]>::to_vec).collect();
+    let columns: Vec<Vec<usize>> =
+        shuffled(CARRIED.max(width)).chunks_exact(width).map(<[usize]>::to_vec).collect();
     let mut state = State::zeros(network.shape(), CARRIED.max(width));
     let (mut next_scratch, mut said) = (Scratch::new(network.shape()), out.clone());
     // As many batches as there are steps in a window, so that both take about as long as the other is long.
@@ -126,7 +132,8 @@ fn carried(case: Case, seconds: f64) {
             turn += 1;
         }
     };
-    let [step, window] = best(seconds, [&mut step, &mut || network.forecast(&window, &mut scratch, &mut out)]);
+    let [step, window] =
+        best(seconds, [&mut step, &mut || network.forecast(&window, &mut scratch, &mut out)]);
     let (step, window) = (step / (width * steps) as f64, window / width as f64);
     let line = json!({
         "cell": case.cell.name(), "hidden": case.hidden, "batch": width, "steps": steps, "input": case.input,

@@ -173,7 +173,6 @@ impl<W: Work<B, N>, const B: usize, const N: usize, const P: usize, const C: usi
 
 /// sums[p][blocks[n]][c] += Σ_k weights[p][k][n] · numbers[c][k], the terms in the order of k.
 #[inline(always)]
-#[expect(clippy::needless_range_loop, reason = "places in arrays of arrays")]
 fn accumulate<S: Simd, const B: usize, const N: usize, const P: usize, const C: usize>(
     simd: S,
     sums: &mut [[[S::V; C]; B]; P],
