@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 pub struct Words(Vec<String>);
 
+#[allow(dead_code, reason = "each bench asks for some of these")]
 impl Words {
     pub fn new() -> Self {
         Self(std::env::args().skip(1).collect())
@@ -15,16 +16,19 @@ impl Words {
         self.0.get(at + 1).cloned()
     }
 
+    /// Whether a word is there.
+    pub fn has(&self, name: &str) -> bool {
+        self.0.iter().any(|word| word == name)
+    }
+
     /// The number after `name`.
-    #[allow(dead_code, reason = "not every bench reads numbers")]
-    pub fn number(&self, name: &str, otherwise: usize) -> usize {
-        let number = |word: String| word.parse().unwrap_or_else(|_| panic!("{name}: a number"));
+    pub fn number<T: std::str::FromStr>(&self, name: &str, otherwise: T) -> T {
+        let number = |word: String| word.parse().unwrap_or_else(|_| panic!("{name} {word}: a number"));
         self.after(name).map_or(otherwise, number)
     }
 
     /// The folder of the data sets. They are no part of the repository, and a plain `cargo bench` runs all benches: without
     /// it nothing is done.
-    #[allow(dead_code, reason = "not every bench reads data")]
     pub fn data(&self, bench: &str) -> PathBuf {
         self.after("--data").map_or_else(
             || {

@@ -63,7 +63,10 @@ fn main() {
             Captured::More => {}
             Captured::Done => break,
         }
-        push(&mut forecaster, BATCH);
+        // As the driver does it: what is put aside is bounded.
+        if !forecaster.must_capture() {
+            push(&mut forecaster, BATCH);
+        }
         saving = saving.max(each(resident()));
     }
     println!(

@@ -41,6 +41,17 @@ pub struct History {
     pub position: i64,
 }
 
+impl History {
+    /// Has what a row changes brought near: reads a number of each part, and makes nothing of it.
+    fn fetch(&self) {
+        let of = |target: &Target| {
+            let (last, state) = (target.window.last_value(), target.memory.numbers.first());
+            (target.running.count, last.map(f64::to_bits), state.copied().map(f32::to_bits))
+        };
+        std::hint::black_box((self.position, self.steps.frontier, self.targets.first().map(of)));
+    }
+}
+
 /// The candidate of an id has changed: its position before and after, if there was and is one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Held {
@@ -196,6 +207,7 @@ impl Histories {
             if i % AT_ONCE == 0 {
                 let next = i..observations.len().min(i + AT_ONCE);
                 found.iter_mut().zip(next).for_each(|(found, i)| *found = self.number_of(id(i)));
+                found.iter().flatten().for_each(|index| self.histories[*index].fetch());
                 evictions = tally.evictions;
             }
             tally.rows += 1;

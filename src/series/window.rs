@@ -65,6 +65,10 @@ impl Window {
         self.values.is_empty()
     }
 
+    pub fn last_value(&self) -> Option<f64> {
+        self.values.last().copied()
+    }
+
     /// The last `count` values and whether each was observed; `None` while there are fewer.
     pub fn tail(&self, count: usize) -> Option<(&[f64], &[bool])> {
         let start = self.values.len().checked_sub(count)?;

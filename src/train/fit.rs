@@ -83,14 +83,17 @@ impl Learning {
     }
 }
 
+/// What a thread works in: kept from minibatch to minibatch, since it holds every step of what is learned from.
+type Workspace = (Buffers, TrainScratch);
+
 impl Fit<'_> {
     /// Goes on with learning, keeping the mean weights that did best on the validation part (the last ones if that is
     /// empty). `report` may break off; what was best of the finished epochs is returned. The result is a function of the
     /// arguments alone, on any number of threads and however often learning was broken off and taken up again.
     pub fn run(&self, mut now: Learning, report: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>) -> Fitted {
-        let recipe = self.recipe;
+        let (recipe, mut workspaces) = (self.recipe, Vec::new());
         while now.epochs < recipe.epochs && now.epochs - now.best.epoch < recipe.patience {
-            let went = self.epoch(&mut now, report);
+            let went = self.epoch(&mut now, &mut workspaces, report);
             let _ = report(Progress::Checkpoint(Checkpoint { learning: &now, of: self.identity }));
             if went.is_break() {
                 return now.best;
@@ -103,6 +106,7 @@ impl Fit<'_> {
     fn epoch(
         &self,
         now: &mut Learning,
+        workspaces: &mut Vec<Workspace>,
         report: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
         let Self { recipe, train, validation, .. } = *self;
@@ -114,7 +118,7 @@ impl Fit<'_> {
             let number = now.epochs * batches + now.batches;
             let rate = schedule::rate(recipe.warmup, number, recipe.epochs * batches);
             now.optimizer.learning_rate = recipe.learning_rate * rate;
-            let scored = self.gradients(&now.network, chosen, dropout);
+            let scored = self.gradients(&now.network, chosen, dropout, workspaces);
             now.loss_sum += scored.loss_sum;
             now.count += scored.count;
             learn(recipe, &mut now.optimizer, &mut now.network, scored);
@@ -134,11 +138,17 @@ impl Fit<'_> {
     }
 
     /// The loss of a minibatch and its gradients, summed in the order of its shards.
-    fn gradients(&self, network: &Network, chosen: &[usize], dropout: Dropout) -> Scored {
+    fn gradients(
+        &self,
+        network: &Network,
+        chosen: &[usize],
+        dropout: Dropout,
+        workspaces: &mut Vec<Workspace>,
+    ) -> Scored {
         let Self { recipe, train, .. } = *self;
         let chunks: Vec<&[usize]> = chosen.chunks(train.at_once()).collect();
         let workspace = || (Buffers::default(), TrainScratch::new(network.shape()));
-        let scored = shards::each(chunks.len(), workspace, |(buffers, scratch), shard| {
+        let scored = shards::each_in(workspaces, chunks.len(), workspace, |(buffers, scratch), shard| {
             train.learn(network, (chunks[shard], dropout), recipe.loss, buffers, scratch)
         });
         let none = Scored { loss_sum: 0.0, count: 0, gradients: Gradients::zeros(network.shape()) };

@@ -4,16 +4,17 @@
 
 use super::{Cell, Kept, Slopes, States};
 use crate::network::kernel::activations::{sigmoid, tanh};
-use crate::network::kernel::simd::{Simd, Vector};
+use crate::network::kernel::simd::{Arithmetic, Vector};
 
 pub struct Coupled;
 
 impl Cell<3, 3> for Coupled {
     const BLOCKS: [[usize; 3]; 2] = [[0, 1, 2]; 2];
+    const CELL_STATE: bool = true;
 
     /// Gates: f, g, o.
     #[inline(always)]
-    fn forward<S: Simd>(
+    fn forward<S: Arithmetic>(
         simd: S,
         [mut a_f, a_g, mut a_o]: [S::V; 3],
         peepholes: Option<[S::V; 3]>,
@@ -40,7 +41,7 @@ impl Cell<3, 3> for Coupled {
     }
 
     #[inline(always)]
-    fn backward<S: Simd>(
+    fn backward<S: Arithmetic>(
         simd: S,
         [f, g, o]: [S::V; 3],
         peepholes: Option<[S::V; 3]>,

@@ -4,16 +4,17 @@
 
 use super::{Cell, Kept, Slopes, States};
 use crate::network::kernel::activations::{sigmoid, tanh};
-use crate::network::kernel::simd::{Simd, Vector};
+use crate::network::kernel::simd::{Arithmetic, Vector};
 
 pub struct Gru;
 
 impl Cell<4, 3> for Gru {
     const BLOCKS: [[usize; 3]; 2] = [[0, 1, 3], [0, 1, 2]];
+    const READS_HIDDEN: bool = true;
 
     /// Gates: r, z, n, v.
     #[inline(always)]
-    fn forward<S: Simd>(
+    fn forward<S: Arithmetic>(
         simd: S,
         [a_r, a_z, u, v]: [S::V; 4],
         _: Option<[S::V; 3]>,
@@ -32,7 +33,7 @@ impl Cell<4, 3> for Gru {
     }
 
     #[inline(always)]
-    fn backward<S: Simd>(
+    fn backward<S: Arithmetic>(
         simd: S,
         [r, z, n, v]: [S::V; 4],
         _: Option<[S::V; 3]>,

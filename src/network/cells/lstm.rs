@@ -4,16 +4,17 @@
 
 use super::{Cell, Kept, Slopes, States};
 use crate::network::kernel::activations::{sigmoid, tanh};
-use crate::network::kernel::simd::{Simd, Vector};
+use crate::network::kernel::simd::{Arithmetic, Vector};
 
 pub struct Lstm;
 
 impl Cell<4, 4> for Lstm {
     const BLOCKS: [[usize; 4]; 2] = [[0, 1, 2, 3]; 2];
+    const CELL_STATE: bool = true;
 
     /// Gates: i, f, g, o.
     #[inline(always)]
-    fn forward<S: Simd>(
+    fn forward<S: Arithmetic>(
         simd: S,
         [mut a_i, mut a_f, a_g, mut a_o]: [S::V; 4],
         peepholes: Option<[S::V; 3]>,
@@ -41,7 +42,7 @@ impl Cell<4, 4> for Lstm {
     }
 
     #[inline(always)]
-    fn backward<S: Simd>(
+    fn backward<S: Arithmetic>(
         simd: S,
         [i, f, g, o]: [S::V; 4],
         peepholes: Option<[S::V; 3]>,

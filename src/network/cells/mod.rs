@@ -16,15 +16,19 @@ pub(super) use lstm::Lstm;
 pub(super) use rnn::Rnn;
 
 use super::CellKind;
-use super::kernel::simd::Simd;
+use super::kernel::simd::Arithmetic;
 
 /// A cell with `B` blocks of sums, `N` of which are fed by the hidden state, and as many by the inputs.
 pub(super) trait Cell<const B: usize, const N: usize> {
     /// The blocks that the hidden state feeds, and those that the inputs feed.
     const BLOCKS: [[usize; N]; 2];
+    /// Whether it reads h' beside the sums.
+    const READS_HIDDEN: bool = false;
+    /// Whether it has a cell state.
+    const CELL_STATE: bool = false;
 
     /// One step: from the sums, c' and h' to c and h. Gives the gates if they are kept.
-    fn forward<S: Simd>(
+    fn forward<S: Arithmetic>(
         simd: S,
         sums: [S::V; B],
         peepholes: Option<[S::V; 3]>,
@@ -34,7 +38,7 @@ pub(super) trait Cell<const B: usize, const N: usize> {
 
     /// One step back: from the gates, and what comes back to h and c, to the derivatives of the sums, and what goes on to h'
     /// and c' around them.
-    fn backward<S: Simd>(
+    fn backward<S: Arithmetic>(
         simd: S,
         gates: [S::V; B],
         peepholes: Option<[S::V; 3]>,

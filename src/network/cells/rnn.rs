@@ -4,7 +4,7 @@
 
 use super::{Cell, Kept, Slopes, States};
 use crate::network::kernel::activations::tanh;
-use crate::network::kernel::simd::Simd;
+use crate::network::kernel::simd::Arithmetic;
 
 pub struct Rnn;
 
@@ -13,7 +13,7 @@ impl Cell<1, 1> for Rnn {
 
     /// Gate: h.
     #[inline(always)]
-    fn forward<S: Simd>(
+    fn forward<S: Arithmetic>(
         simd: S,
         [a]: [S::V; 1],
         _: Option<[S::V; 3]>,
@@ -26,7 +26,7 @@ impl Cell<1, 1> for Rnn {
     }
 
     #[inline(always)]
-    fn backward<S: Simd>(
+    fn backward<S: Arithmetic>(
         simd: S,
         [h]: [S::V; 1],
         _: Option<[S::V; 3]>,

@@ -2,7 +2,7 @@
 //!
 //! A division takes as long as all the rest, so that a product of two of them is divided once.
 
-use super::simd::{Simd, Vector};
+use super::simd::{Arithmetic, Vector};
 
 /// From here on tanh is 1, but for 2.3e-7.
 const BOUND: f32 = 8.0;
@@ -34,7 +34,7 @@ impl<V: Vector> Quotient<V> {
 
 /// tanh(x) to 5e-7, odd, never beyond -1 and 1; NaN gives NaN.
 #[inline(always)]
-pub fn tanh<S: Simd>(simd: S, x: S::V) -> Quotient<S::V> {
+pub fn tanh<S: Arithmetic>(simd: S, x: S::V) -> Quotient<S::V> {
     let x = x.clamp(simd.splat(-BOUND), simd.splat(BOUND));
     let (over, under) = quotient(simd, x, P, Q);
     Quotient { over, under }
@@ -42,7 +42,7 @@ pub fn tanh<S: Simd>(simd: S, x: S::V) -> Quotient<S::V> {
 
 /// The logistic function 1 / (1 + exp(-x)) to 3e-7, never beyond 0 and 1; NaN gives NaN.
 #[inline(always)]
-pub fn sigmoid<S: Simd>(simd: S, x: S::V) -> Quotient<S::V> {
+pub fn sigmoid<S: Arithmetic>(simd: S, x: S::V) -> Quotient<S::V> {
     // tanh(x / 2) / 2, whose coefficients differ by powers of two: what is rounded is the same.
     const HALF_P: [f32; 4] = [P[0] / 4.0, P[1] / 16.0, P[2] / 64.0, P[3] / 256.0];
     const HALF_Q: [f32; 5] = [Q[0], Q[1] / 4.0, Q[2] / 16.0, Q[3] / 64.0, Q[4] / 256.0];
@@ -54,9 +54,10 @@ pub fn sigmoid<S: Simd>(simd: S, x: S::V) -> Quotient<S::V> {
 
 /// x P(x²) and Q(x²)
 #[inline(always)]
-fn quotient<S: Simd>(simd: S, x: S::V, p: [f32; 4], q: [f32; 5]) -> (S::V, S::V) {
-    let [p_0, p_1, p_2, p_3] = p.map(|coefficient| simd.splat(coefficient));
-    let [q_0, q_1, q_2, q_3, q_4] = q.map(|coefficient| simd.splat(coefficient));
+fn quotient<S: Arithmetic>(simd: S, x: S::V, p: [f32; 4], q: [f32; 5]) -> (S::V, S::V) {
+    let (p_0, p_1, p_2, p_3) = (simd.splat(p[0]), simd.splat(p[1]), simd.splat(p[2]), simd.splat(p[3]));
+    let (q_0, q_1, q_2) = (simd.splat(q[0]), simd.splat(q[1]), simd.splat(q[2]));
+    let (q_3, q_4) = (simd.splat(q[3]), simd.splat(q[4]));
     let u = x * x;
     let v = u * u;
     // In halves rather than by Horner's rule: the chain of operations that wait for each other is half as long.
@@ -67,7 +68,7 @@ fn quotient<S: Simd>(simd: S, x: S::V, p: [f32; 4], q: [f32; 5]) -> (S::V, S::V)
 
 #[cfg(test)]
 mod tests {
-    use super::super::simd::{Isa, Kernel};
+    use super::super::simd::{Isa, Kernel, Simd};
     use super::*;
 
     #[derive(Clone, Copy, Debug)]

@@ -57,17 +57,18 @@ impl<C: Cell<B, N>, const B: usize, const N: usize> Kernel for Columns<'_, C, B,
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let StepBack { kind, units, peepholes, mut gates, cells_before, cells, .. } = self.step;
+        let StepBack { units, peepholes, mut gates, cells_before, cells, .. } = self.step;
         let StepBack { states_before, stride, dh, dc, dpeepholes, .. } = self.step;
-        let (zero, carries) = (simd.splat(0.0), kind.cell_states() > 0);
+        let zero = simd.splat(0.0);
         for place in 0..self.width {
             let gates = gates.row(place, B * units);
             let h_before = &states_before[place * stride..][..units];
             for first in (0..units).step_by(S::LANES) {
                 let end = units.min(first + S::LANES);
                 let part = place * units + first..place * units + end;
-                let of =
-                    |numbers: &[f32]| if carries { simd.load_part(&numbers[part.clone()]) } else { zero };
+                let of = |numbers: &[f32]| {
+                    if C::CELL_STATE { simd.load_part(&numbers[part.clone()]) } else { zero }
+                };
                 let kept = Kept {
                     h_before: simd.load_part(&h_before[first..end]),
                     c_before: of(cells_before),
@@ -76,21 +77,21 @@ impl<C: Cell<B, N>, const B: usize, const N: usize> Kernel for Columns<'_, C, B,
                 let mut slopes =
                     Slopes { dh: simd.load_part(&dh[part.clone()]), dc: of(dc), dpeepholes: [zero; 3] };
                 let mut values = [zero; B];
-                for (value, block) in values.iter_mut().zip(gates.chunks_exact(units)) {
-                    *value = simd.load_part(&block[first..end]);
+                for b in 0..B {
+                    values[b] = simd.load_part(&gates[b * units + first..b * units + end]);
                 }
                 let weights = peepholes_of(simd, peepholes, units, first);
                 let values = C::backward(simd, values, weights, kept, &mut slopes);
-                for (value, block) in values.into_iter().zip(gates.chunks_exact_mut(units)) {
-                    simd.store_part(value, &mut block[first..end]);
+                for b in 0..B {
+                    simd.store_part(values[b], &mut gates[b * units + first..b * units + end]);
                 }
                 simd.store_part(slopes.dh, &mut dh[part.clone()]);
-                if carries {
+                if C::CELL_STATE {
                     simd.store_part(slopes.dc, &mut dc[part.clone()]);
                 }
-                for (sum, block) in slopes.dpeepholes.into_iter().zip(dpeepholes.chunks_exact_mut(units)) {
+                for (p, block) in dpeepholes.chunks_exact_mut(units).enumerate() {
                     let to = &mut block[first..end];
-                    simd.store_part(simd.load_part(to) + sum, to);
+                    simd.store_part(simd.load_part(to) + slopes.dpeepholes[p], to);
                 }
             }
         }

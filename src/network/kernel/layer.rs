@@ -2,6 +2,7 @@
 
 use std::marker::PhantomData;
 
+use super::columns::{Columns, OfEach};
 use super::panels::Panels;
 use super::product::{Work, product};
 use super::rows::{Rows, RowsMut};
@@ -67,29 +68,47 @@ impl<C: Cell<B, N>, const B: usize, const N: usize> Work<B, N> for Gated<'_, C> 
     }
 
     #[inline(always)]
-    fn finish<S: Simd>(&mut self, simd: S, panel: usize, place: usize, sums: [S::V; B]) {
-        let Step { kind, panels, peepholes, hidden, cells, out, gates, .. } = &mut self.step;
-        let units = panels.units();
-        let (first, end) = (panel * S::LANES, units.min((panel + 1) * S::LANES));
-        let mut states =
-            States { h: simd.load_part(&hidden.row(place, units)[first..end]), c: simd.splat(0.0) };
-        let column = cells.at.map_or(place, |at| at[place]);
-        let carries = kind.cell_states() > 0;
-        if carries {
-            let start = cells.before + column * units;
-            states.c = simd.load_part(&cells.numbers[start + first..start + end]);
+    fn finish<S: Simd, const W: usize>(
+        &mut self,
+        simd: S,
+        panel: usize,
+        place: usize,
+        sums: &[[S::V; W]; B],
+    ) {
+        let Step { panels, peepholes, hidden, cells, out, gates, .. } = &mut self.step;
+        let (units, first, zero) = (panels.units(), panel * S::LANES, simd.splat(0.0));
+        let count = S::LANES.min(units - first);
+        let mut states = States { h: OfEach([zero; W]), c: OfEach([zero; W]) };
+        let mut at = [first; W];
+        for j in 0..W {
+            if C::READS_HIDDEN {
+                states.h.0[j] = simd.load_part(&hidden.row(place + j, units)[first..first + count]);
+            }
+            if C::CELL_STATE {
+                at[j] += cells.at.map_or(place + j, |at| at[place + j]) * units;
+                states.c.0[j] = simd.load_part(&cells.numbers[cells.before + at[j]..][..count]);
+            }
         }
-        let found =
-            C::forward(simd, sums, peepholes_of(simd, peepholes, units, first), &mut states, gates.is_some());
-        simd.store_part(states.h, &mut out.row(place, units)[first..end]);
-        if carries {
-            let start = cells.after + column * units;
-            simd.store_part(states.c, &mut cells.numbers[start + first..start + end]);
+        let mut together = [OfEach([zero; W]); B];
+        for b in 0..B {
+            together[b].0 = sums[b];
         }
-        if let Some(gates) = gates {
-            let blocks = gates.row(place, B * units).chunks_exact_mut(units);
-            for (to, gate) in blocks.zip(found) {
-                simd.store_part(gate, &mut to[first..end]);
+        let peepholes = peepholes_of(simd, peepholes, units, first);
+        let mut of_all = None;
+        if let Some([i, f, o]) = peepholes {
+            of_all = Some([OfEach([i; W]), OfEach([f; W]), OfEach([o; W])]);
+        }
+        let found = C::forward(Columns::<S, W>(simd), together, of_all, &mut states, gates.is_some());
+        for j in 0..W {
+            simd.store_part(states.h.0[j], &mut out.row(place + j, units)[first..first + count]);
+            if C::CELL_STATE {
+                simd.store_part(states.c.0[j], &mut cells.numbers[cells.after + at[j]..][..count]);
+            }
+            if let Some(gates) = gates {
+                let gates = gates.row(place + j, B * units);
+                for b in 0..B {
+                    simd.store_part(found[b].0[j], &mut gates[b * units + first..][..count]);
+                }
             }
         }
     }
@@ -102,8 +121,8 @@ pub fn peepholes_of<S: Simd>(simd: S, all: &[f32], units: usize, first: usize) -
         return None;
     }
     let mut found = [simd.splat(0.0); 3];
-    for (block, found) in all.chunks_exact(units).zip(&mut found) {
-        *found = simd.load_part(&block[first..]);
+    for (p, block) in all.chunks_exact(units).enumerate() {
+        found[p] = simd.load_part(&block[first..]);
     }
     Some(found)
 }

@@ -48,8 +48,16 @@ impl Work<1, 1> for Linear<'_> {
     }
 
     #[inline(always)]
-    fn finish<S: Simd>(&mut self, simd: S, panel: usize, place: usize, [sum]: [S::V; 1]) {
-        let out = self.out(panel * S::LANES, place);
-        simd.store_part(sum, out);
+    fn finish<S: Simd, const C: usize>(
+        &mut self,
+        simd: S,
+        panel: usize,
+        place: usize,
+        [sums]: &[[S::V; C]; 1],
+    ) {
+        for c in 0..C {
+            let out = self.out(panel * S::LANES, place + c);
+            simd.store_part(sums[c], out);
+        }
     }
 }

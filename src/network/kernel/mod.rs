@@ -8,8 +8,14 @@
 //! A sum starts from the bias and takes its terms in the order of the columns of the matrix, each by one fused
 //! multiplication and addition. So its bits depend neither on the tile that it is computed in nor on the instruction set.
 
+#![allow(
+    clippy::needless_range_loop,
+    reason = "loops over places in arrays of arrays: they are unrolled, and an iterator's closure would be compiled apart"
+)]
+
 pub mod activations;
 pub mod back;
+mod columns;
 pub mod layer;
 pub mod linear;
 pub mod panels;

@@ -1,9 +1,8 @@
 //! Vectors of plain numbers, for processors of which nothing more is known; the compiler uses what it knows of them.
 
-use std::array::from_fn;
 use std::ops::{Add, Div, Mul, Sub};
 
-use super::simd::{Kernel, Simd, Vector};
+use super::simd::{Arithmetic, Kernel, Simd, Vector};
 
 /// As every processor has that has vectors at all.
 const LANES: usize = 4;
@@ -14,12 +13,22 @@ pub struct Portable;
 #[derive(Clone, Copy)]
 pub struct Numbers([f32; LANES]);
 
+impl Numbers {
+    #[inline(always)]
+    fn with(mut self, other: Self, operation: impl Fn(f32, f32) -> f32) -> Self {
+        for lane in 0..LANES {
+            self.0[lane] = operation(self.0[lane], other.0[lane]);
+        }
+        self
+    }
+}
+
 impl Add for Numbers {
     type Output = Self;
 
     #[inline(always)]
     fn add(self, other: Self) -> Self {
-        Self(from_fn(|lane| self.0[lane] + other.0[lane]))
+        self.with(other, |a, b| a + b)
     }
 }
 
@@ -28,7 +37,7 @@ impl Sub for Numbers {
 
     #[inline(always)]
     fn sub(self, other: Self) -> Self {
-        Self(from_fn(|lane| self.0[lane] - other.0[lane]))
+        self.with(other, |a, b| a - b)
     }
 }
 
@@ -37,7 +46,7 @@ impl Mul for Numbers {
 
     #[inline(always)]
     fn mul(self, other: Self) -> Self {
-        Self(from_fn(|lane| self.0[lane] * other.0[lane]))
+        self.with(other, |a, b| a * b)
     }
 }
 
@@ -46,35 +55,40 @@ impl Div for Numbers {
 
     #[inline(always)]
     fn div(self, other: Self) -> Self {
-        Self(from_fn(|lane| self.0[lane] / other.0[lane]))
+        self.with(other, |a, b| a / b)
     }
 }
 
 impl Vector for Numbers {
     #[inline(always)]
     fn mul_add(self, factor: Self, addend: Self) -> Self {
-        Self(from_fn(|lane| self.0[lane].mul_add(factor.0[lane], addend.0[lane])))
+        let mut sums = addend;
+        for lane in 0..LANES {
+            sums.0[lane] = self.0[lane].mul_add(factor.0[lane], addend.0[lane]);
+        }
+        sums
     }
 
     #[inline(always)]
     fn clamp(self, low: Self, high: Self) -> Self {
         // f32::clamp would have to make sure, number by number, that there is something between.
-        let at_most = |x: f32, high: f32| if high < x { high } else { x };
-        let at_least = |x: f32, low: f32| if low > x { low } else { x };
-        Self(from_fn(|lane| at_least(at_most(self.0[lane], high.0[lane]), low.0[lane])))
+        let at_most = self.with(high, |x, high| if high < x { high } else { x });
+        at_most.with(low, |x, low| if low > x { low } else { x })
     }
 }
 
-impl Simd for Portable {
+impl Arithmetic for Portable {
     type V = Numbers;
-
-    const LANES: usize = LANES;
-    const REGISTERS: usize = 16;
 
     #[inline(always)]
     fn splat(self, number: f32) -> Numbers {
         Numbers([number; LANES])
     }
+}
+
+impl Simd for Portable {
+    const LANES: usize = LANES;
+    const REGISTERS: usize = 16;
 
     #[inline(always)]
     fn load(self, numbers: &[f32]) -> Numbers {

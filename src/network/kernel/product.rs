@@ -1,7 +1,5 @@
 //! A product with a packed matrix, tile by tile, and what becomes of its sums at once.
 
-use std::array::from_fn;
-
 use super::panels::{Panel, Panels};
 use super::rows::Rows;
 use super::simd::{Kernel, Simd, Vector};
@@ -14,12 +12,9 @@ pub trait Work<const B: usize, const N: usize> {
     /// What the sum of a column starts from, where the matrix says `start`.
     fn start<S: Simd>(&self, simd: S, start: S::V, panel: usize, place: usize) -> S::V;
 
-    /// Takes the sums of all blocks of a panel for a column.
-    fn finish<S: Simd>(&mut self, simd: S, panel: usize, place: usize, sums: [S::V; B]);
+    /// Takes the sums of all blocks of a panel for `C` columns from `place` on.
+    fn finish<S: Simd, const C: usize>(&mut self, simd: S, panel: usize, place: usize, sums: &[[S::V; C]; B]);
 }
-
-/// Columns of the widest tile.
-const WIDEST: usize = 6;
 
 /// Multiplies the matrix by `width` columns, whose numbers for each part of its columns are in one of `rows`.
 pub fn product<W: Work<B, N>, const B: usize, const N: usize>(
@@ -42,45 +37,68 @@ impl<W: Work<B, N>, const B: usize, const N: usize> Kernel for Product<'_, W, B,
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, simd: S) {
-        // Each addition waits for the one before it, and two go on side by side, four steps each or more: a tile has at least
-        // eight sums where it can, and never more than there are registers for beside what is multiplied.
+    fn run<S: Simd>(mut self, simd: S) {
+        // Each addition waits for the one before it, and two go on side by side for four steps: a tile has eight sums or more
+        // where it can, and no more than there are registers for beside what is multiplied.
+        let count = self.panels.units().div_ceil(S::LANES);
+        let most = if S::REGISTERS < 32 { 3 } else { 4 };
         match (N, self.width) {
-            (1, ..4) => self.panels::<S, 8>(simd, 1),
-            (1, _) => self.panels::<S, 2>(simd, WIDEST),
-            (_, 1) => self.panels::<S, 3>(simd, 1),
-            _ => self.panels::<S, 1>(simd, ((S::REGISTERS - 4) / N).min(WIDEST)),
+            (1, 1) => self.groups(count, 8, |all, panel, together| all.single::<S>(simd, panel, together)),
+            (_, 1) => self.groups(count, 3, |all, panel, together| all.single::<S>(simd, panel, together)),
+            (1, _) => self.groups(count, 4, |all, panel, together| match together {
+                1 => all.columns::<S, 1>(simd, panel, 3),
+                2 => all.columns::<S, 2>(simd, panel, 3),
+                3 => all.columns::<S, 3>(simd, panel, 3),
+                _ => all.columns::<S, 4>(simd, panel, 3),
+            }),
+            _ => self.groups(count, 1, |all, panel, _| all.columns::<S, 1>(simd, panel, most)),
         }
     }
 }
 
 impl<W: Work<B, N>, const B: usize, const N: usize> Product<'_, W, B, N> {
-    /// All columns, at most `most` at a time, with `P` panels at a time as long as there are so many.
+    /// All panels, some at a time: `most` of them or fewer, as evenly as may be.
     #[inline(always)]
-    fn panels<S: Simd, const P: usize>(mut self, simd: S, most: usize) {
-        let count = self.panels.units().div_ceil(S::LANES);
-        let (together, rest) = (count / P, count % P);
-        (0..together).for_each(|group| self.columns::<S, P>(simd, group * P, most));
-        (count - rest..count).for_each(|panel| self.columns::<S, 1>(simd, panel, most));
+    fn groups(&mut self, count: usize, most: usize, mut group: impl FnMut(&mut Self, usize, usize)) {
+        let mut panel = 0;
+        while panel < count {
+            let left = count - panel;
+            let together = left.div_ceil(left.div_ceil(most));
+            group(self, panel, together);
+            panel += together;
+        }
     }
 
-    /// All columns, in tiles of two widths at most that differ by one: a tile of a single column would wait for its sums.
+    /// The only column, of so many panels.
+    #[inline(always)]
+    fn single<S: Simd>(&mut self, simd: S, panel: usize, together: usize) {
+        match together {
+            1 => self.tiles::<S, 1, 1>(simd, panel, 0, 1),
+            2 => self.tiles::<S, 2, 1>(simd, panel, 0, 1),
+            3 => self.tiles::<S, 3, 1>(simd, panel, 0, 1),
+            4 if N == 1 => self.tiles::<S, 4, 1>(simd, panel, 0, 1),
+            5 if N == 1 => self.tiles::<S, 5, 1>(simd, panel, 0, 1),
+            6 if N == 1 => self.tiles::<S, 6, 1>(simd, panel, 0, 1),
+            7 if N == 1 => self.tiles::<S, 7, 1>(simd, panel, 0, 1),
+            8 if N == 1 => self.tiles::<S, 8, 1>(simd, panel, 0, 1),
+            _ => unreachable!("no more than there are registers for"),
+        }
+    }
+
+    /// All columns of `P` panels, in tiles of two widths at most that differ by one: a tile of a single column would wait for
+    /// its sums.
     #[inline(always)]
     fn columns<S: Simd, const P: usize>(&mut self, simd: S, panel: usize, most: usize) {
         let tiles = self.width.div_ceil(most);
         let (narrow, wider) = (self.width / tiles, self.width % tiles);
         let between = wider * (narrow + 1);
         for (columns, first, end) in [(narrow + 1, 0, between), (narrow, between, self.width)] {
-            if first == end {
-                continue;
-            }
             match columns {
+                _ if first == end => {}
                 1 => self.tiles::<S, P, 1>(simd, panel, first, end),
-                2 if most >= 2 => self.tiles::<S, P, 2>(simd, panel, first, end),
-                3 if most >= 3 => self.tiles::<S, P, 3>(simd, panel, first, end),
-                4 if most >= 4 => self.tiles::<S, P, 4>(simd, panel, first, end),
-                5 if most >= 5 => self.tiles::<S, P, 5>(simd, panel, first, end),
-                _ => self.tiles::<S, P, WIDEST>(simd, panel, first, end),
+                2 => self.tiles::<S, P, 2>(simd, panel, first, end),
+                3 => self.tiles::<S, P, 3>(simd, panel, first, end),
+                _ => self.tiles::<S, P, 4>(simd, panel, first, end),
             }
         }
     }
@@ -93,7 +111,10 @@ impl<W: Work<B, N>, const B: usize, const N: usize> Product<'_, W, B, N> {
         first: usize,
         end: usize,
     ) {
-        let panels = from_fn(|p| self.panels.panel(panel + p));
+        let mut panels = [self.panels.panel(panel); P];
+        for (p, each) in panels.iter_mut().enumerate() {
+            *each = self.panels.panel(panel + p);
+        }
         simd.run(Tiles::<W, B, N, P, C> { work: self.work, panels, panel, rows: self.rows, first, end });
     }
 }
@@ -116,25 +137,34 @@ impl<W: Work<B, N>, const B: usize, const N: usize, const P: usize, const C: usi
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
+        // Loops over arrays everywhere: a closure would be compiled apart, without the wide vectors.
         let Self { work, panels, panel, rows, first, end } = self;
-        let counts: [usize; 2] = from_fn(|part| panels[0].parts[part].len() / (N * S::LANES));
+        let zero = simd.splat(0.0);
         let mut place = first;
         while place < end {
-            let mut sums: [[[S::V; C]; B]; P] = from_fn(|p| {
-                from_fn(|b| {
+            let mut sums = [[[zero; C]; B]; P];
+            for p in 0..P {
+                for b in 0..B {
                     let start = simd.load(&panels[p].starts[b * S::LANES..]);
-                    from_fn(|c| work.start(simd, start, panel + p, place + c))
-                })
-            });
+                    for c in 0..C {
+                        sums[p][b][c] = work.start(simd, start, panel + p, place + c);
+                    }
+                }
+            }
             for part in 0..2 {
-                let numbers = from_fn(|c| rows[part].row(place + c, counts[part]));
-                let weights = from_fn(|p| panels[p].parts[part]);
+                let mut weights = [panels[0].parts[part]; P];
+                for p in 0..P {
+                    weights[p] = panels[p].parts[part];
+                }
+                let count = weights[0].len() / (N * S::LANES);
+                let mut numbers = [rows[part].row(place, count); C];
+                for c in 0..C {
+                    numbers[c] = rows[part].row(place + c, count);
+                }
                 accumulate(simd, &mut sums, W::BLOCKS[part], weights, numbers);
             }
-            for (p, sums) in sums.iter().enumerate() {
-                for c in 0..C {
-                    work.finish(simd, panel + p, place + c, from_fn(|b| sums[b][c]));
-                }
+            for p in 0..P {
+                work.finish(simd, panel + p, place, &sums[p]);
             }
             place += C;
         }
@@ -150,21 +180,32 @@ fn accumulate<S: Simd, const B: usize, const N: usize, const P: usize, const C: 
     weights: [&[f32]; P],
     numbers: [&[f32]; C],
 ) {
-    let count = numbers[0].len();
-    assert!(numbers.iter().all(|numbers| numbers.len() == count), "a number of each column for each term");
-    let size = count * N * S::LANES;
-    assert!(weights.iter().all(|weights| weights.len() == size), "a vector of each block for each term");
-    let mut running: [[[S::V; C]; N]; P] = from_fn(|p| from_fn(|n| sums[p][blocks[n]]));
+    let (count, zero) = (numbers[0].len(), simd.splat(0.0));
+    for numbers in &numbers {
+        assert_eq!(numbers.len(), count, "a number of each column for each term");
+    }
+    for weights in &weights {
+        assert_eq!(weights.len(), count * N * S::LANES, "a vector of each block for each term");
+    }
+    let mut running = [[[zero; C]; N]; P];
+    for p in 0..P {
+        for n in 0..N {
+            running[p][n] = sums[p][blocks[n]];
+        }
+    }
     for k in 0..count {
-        // SAFETY: there are `count` numbers of each column.
-        let numbers: [S::V; C] = from_fn(|c| simd.splat(unsafe { *numbers[c].get_unchecked(k) }));
+        let mut number = [zero; C];
+        for c in 0..C {
+            // SAFETY: there are `count` numbers of each column.
+            number[c] = simd.splat(unsafe { *numbers[c].get_unchecked(k) });
+        }
         for p in 0..P {
             for n in 0..N {
                 let first = (k * N + n) * S::LANES;
                 // SAFETY: there are `count * N` vectors of weights.
                 let weight = simd.load(unsafe { weights[p].get_unchecked(first..first + S::LANES) });
                 for c in 0..C {
-                    running[p][n][c] = weight.mul_add(numbers[c], running[p][n][c]);
+                    running[p][n][c] = weight.mul_add(number[c], running[p][n][c]);
                 }
             }
         }

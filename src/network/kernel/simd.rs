@@ -21,18 +21,21 @@ pub trait Vector:
     fn clamp(self, low: Self, high: Self) -> Self;
 }
 
-/// An instruction set. All that computes with it must be `#[inline(always)]` up to [`Simd::run`], where the compiler is told
-/// that it may use these instructions.
-pub trait Simd: Copy {
+/// What computes with vectors.
+pub trait Arithmetic: Copy {
     type V: Vector;
 
+    /// A vector of one number.
+    fn splat(self, number: f32) -> Self::V;
+}
+
+/// An instruction set. All that computes with it must be `#[inline(always)]` up to [`Simd::run`], where the compiler is told
+/// that it may use these instructions.
+pub trait Simd: Arithmetic {
     /// Numbers of a vector, at most [`LANES_MAX`].
     const LANES: usize;
     /// Vectors that can be held at hand.
     const REGISTERS: usize;
-
-    /// A vector of one number.
-    fn splat(self, number: f32) -> Self::V;
 
     /// The first [`Simd::LANES`] of `numbers`, of which there are as many.
     fn load(self, numbers: &[f32]) -> Self::V;

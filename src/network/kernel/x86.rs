@@ -6,7 +6,7 @@
 use std::arch::x86_64::*;
 use std::ops::{Add, Div, Mul, Sub};
 
-use super::simd::{Kernel, Simd, Vector};
+use super::simd::{Arithmetic, Kernel, Simd, Vector};
 
 /// An instruction set and its vectors.
 macro_rules! vectors {
@@ -49,17 +49,19 @@ macro_rules! vectors {
             }
         }
 
-        impl Simd for $simd {
+        impl Arithmetic for $simd {
             type V = $vector;
-
-            const LANES: usize = $lanes;
-            const REGISTERS: usize = $registers;
 
             #[inline(always)]
             fn splat(self, number: f32) -> $vector {
                 // SAFETY: there is a `self`, so the processor has the instruction.
                 $vector(unsafe { $splat(number) })
             }
+        }
+
+        impl Simd for $simd {
+            const LANES: usize = $lanes;
+            const REGISTERS: usize = $registers;
 
             #[inline(always)]
             fn load(self, numbers: &[f32]) -> $vector {
