@@ -6,6 +6,7 @@ mod rejects;
 mod study;
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -68,6 +69,10 @@ pub struct Demo {
     /// How much faster than the readings came: a number, or "max"; 86400 is a day each second
     #[arg(long, value_name = "N", default_value = "86400")]
     pub speed: Speed,
+
+    /// Where the dashboard is [default: 127.0.0.1:8080, or another port where that is taken]
+    #[arg(long, value_name = "IP:PORT")]
+    pub address: Option<SocketAddr>,
 }
 
 /// Forecast a stream: from the pipeline's Kafka topic to its sink

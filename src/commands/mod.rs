@@ -8,6 +8,7 @@ mod demo;
 mod ends;
 mod evaluate;
 mod inspect;
+mod look;
 mod prepare;
 mod rejects;
 mod replay;

@@ -15,7 +15,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
-use super::{Store, Writer};
+use super::{Kept, Store, Writer};
 use crate::io::{Partition, Position};
 
 /// Batches on their way: one is written while the next is made. More would be memory for nothing.
@@ -242,7 +242,7 @@ async fn run(store: Arc<Store>, mut queue: mpsc::Receiver<Work>, shared: Arc<Sha
                 match under_way.writer.batch(&batch).await {
                     Ok(bytes) => pace(under_way, bytes, bytes_per_second, &shared).await,
                     Err(error) => {
-                        warn(under_way, &error);
+                        failed(&store, under_way, &error);
                         shared.broken.store(true, Ordering::Release);
                         drop_unfinished(current.take()).await;
                     }
@@ -284,10 +284,13 @@ async fn pace(current: &mut Current, bytes: u64, bytes_per_second: u64, shared: 
 
 async fn end(store: &Store, current: Current, committed: Option<Position>, shared: &Shared) {
     let Current { partition, start, position, began, writer, .. } = current;
+    let kept = |safe| Kept { partition: partition.clone(), position, took: began.elapsed(), safe };
     if let Err(error) = writer.finish().await {
+        store.keeping().note(kept(false));
         tracing::warn!(%partition, position = position.0, "{error:#}: it is tried again at the next turn");
         return;
     }
+    store.keeping().note(kept(true));
     tracing::debug!(%partition, position = position.0, "the state is safe");
     shared.good(|good| {
         // It may have been given up meanwhile.
@@ -300,8 +303,10 @@ async fn end(store: &Store, current: Current, committed: Option<Position>, share
     }
 }
 
-fn warn(current: &Current, error: &anyhow::Error) {
-    let Current { partition, position, .. } = current;
+fn failed(store: &Store, current: &Current, error: &anyhow::Error) {
+    let Current { partition, position, began, .. } = current;
+    let (partition, position) = (partition.clone(), *position);
+    store.keeping().note(Kept { partition: partition.clone(), position, took: began.elapsed(), safe: false });
     tracing::warn!(%partition, position = position.0, "{error:#}: it is tried again at the next turn");
 }
 

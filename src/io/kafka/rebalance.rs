@@ -16,11 +16,12 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtocol};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::types::RDKafkaRespErr;
-use rdkafka::{ClientContext, Offset, TopicPartitionList};
+use rdkafka::{ClientContext, Offset, Statistics, TopicPartitionList};
 use tokio::sync::oneshot;
 
 use super::client::Logged;
 use super::commits::is_passing;
+use super::ends::Ends;
 use super::group::Group;
 use super::poll::{Owned, Phase, Poller};
 use crate::config::{Deleted, Start};
@@ -75,9 +76,15 @@ pub(super) struct Member {
     changes: Mutex<VecDeque<Change>>,
     /// Nobody acts on changes any more: give up what is asked for, at once.
     leaving: AtomicBool,
+    topic: String,
+    ends: Ends,
 }
 
 impl Member {
+    pub fn new(topic: &str, ends: Ends) -> Self {
+        Self { topic: topic.to_owned(), ends, ..Self::default() }
+    }
+
     fn next_change(&self) -> Option<Change> {
         self.changes.lock().expect("no holder panics").pop_front()
     }
@@ -104,6 +111,10 @@ impl ClientContext for Member {
 
     fn error(&self, error: KafkaError, reason: &str) {
         self.log.error(error, reason);
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        self.ends.learn(&self.topic, &statistics);
     }
 }
 
