@@ -38,7 +38,8 @@ pub async fn demo(arguments: Demo, quiet: bool) -> Result<()> {
     let broker = Embedded::start(&config.topic, ends::PARTITIONS)?;
     let cluster = Cluster::new(&config.brokers, Some(&broker), &config.client)?;
     let board = Arc::new(Mutex::new(Board::new(pipeline.rules.grid)));
-    let screen = Screen::start(board.clone(), page, broker.bootstrap_servers(), pipeline, arguments.speed, quiet)?;
+    let screen =
+        Screen::start(board.clone(), page, broker.bootstrap_servers(), pipeline, arguments.speed, quiet)?;
 
     let feed = feed(pipeline, &cluster, arguments.speed, &board);
     let over = async {
@@ -115,7 +116,8 @@ async fn consume(
     };
     let mut fed = Ok(());
     let stop = async { fed = over.await };
-    let (progress, _) = drive(&mut source, sink, options, stop, |progress| observer.progress(progress)).await?;
+    let (progress, _) =
+        drive(&mut source, sink, options, stop, |progress| observer.progress(progress)).await?;
     fed?;
     Ok(progress)
 }

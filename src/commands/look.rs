@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use anyhow::Result;
 
+use super::log::say;
 use crate::config::{Pipeline, Serve, duration_text};
 use crate::forecaster::Setup;
 use crate::model::{CellsPart, Model};
@@ -12,12 +13,10 @@ use crate::network::StateKind;
 use crate::serve::{self, Facts, Observer};
 
 /// Serves what `[serve]` says, if it is there; where, is said on standard error.
-pub async fn start(pipeline: &Pipeline, setup: &Setup, quiet: bool) -> Result<Option<Observer>> {
+pub async fn start(pipeline: &Pipeline, setup: &Setup) -> Result<Option<Observer>> {
     let Some(config) = &pipeline.serve else { return Ok(None) };
     let (observer, address) = serve::start(config, facts(pipeline, setup, config)).await?;
-    if !quiet {
-        eprintln!("dashboard: http://{address}");
-    }
+    say!("dashboard: http://{address}");
     Ok(Some(observer))
 }
 
@@ -53,7 +52,7 @@ fn model(model: &Model) -> Vec<(String, String)> {
     let (rules, data) = (&description.rules, &description.data);
     let mut lines = vec![
         ("hash".to_owned(), model.hash.clone()),
-        ("parameters".to_owned(), model.parameters().to_string()),
+        ("parameters".to_owned(), grouped(model.parameters() as u64)),
     ];
     let mut line = |name: &str, value: String| lines.push((name.to_owned(), value));
     if let Some(memory) = &model.memory {
@@ -67,13 +66,21 @@ fn model(model: &Model) -> Vec<(String, String)> {
         line("cells", format!("{} x {}, {} layer(s), {state}", network.cell, network.hidden, network.layers));
     }
     line("forecasts", format!("{} steps of {}", description.horizon, duration_text(rules.grid.every)));
-    line("trained on", format!("{} rows of {} series", data.rows, data.series));
+    line("trained on", format!("{} rows of {} series", grouped(data.rows), data.series));
     line("history", format!("{} to {}", data.from, data.until));
     line("learned until", data.trained_until.clone());
     for score in &description.scores {
-        let seasonal = score.seasonal_naive.map_or(String::new(), |error| format!(", seasonal naive {error:.3}"));
+        let seasonal =
+            score.seasonal_naive.map_or(String::new(), |error| format!(", seasonal naive {error:.3}"));
         let text = format!("{:.3}, repeat last {:.3}{seasonal}", score.mae, score.repeat_last);
         line(&format!("error on the {} part", score.part), text);
     }
     lines
+}
+
+/// A count with its thousands apart.
+fn grouped(count: u64) -> String {
+    let digits = count.to_string();
+    let groups = digits.as_bytes().rchunks(3).rev().map(|group| String::from_utf8_lossy(group));
+    groups.collect::<Vec<_>>().join(",")
 }

@@ -5,9 +5,9 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Limits, Serve};
 use super::client::Masked;
 use super::edges::REJECTED;
+use super::{Limits, Serve};
 use crate::network::StateKind;
 use crate::series::Rules;
 use crate::table::Columns;

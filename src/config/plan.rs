@@ -180,9 +180,9 @@ impl Pipeline {
         self.limits.plan(out);
         match &self.serve {
             Some(serve) => serve.plan(out),
-            None => {
-                out.line("\n# no [serve]: there is nothing to look at while it runs, and no metrics".to_string())
-            }
+            None => out.line(
+                "\n# no [serve]: there is nothing to look at while it runs, and no metrics".to_string(),
+            ),
         }
     }
 

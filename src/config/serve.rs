@@ -74,16 +74,20 @@ impl Checks<'_> {
             }
         });
         if spec.units.len() > UNITS_MOST {
-            self.problems.value("serve.units", format!("has {} patterns, more than {UNITS_MOST}", spec.units.len()));
+            self.problems
+                .value("serve.units", format!("has {} patterns, more than {UNITS_MOST}", spec.units.len()));
         }
         let mut units = Vec::new();
         for (pattern, unit) in spec.units {
             if unit.chars().count() > UNIT_MOST {
-                self.problems.value("serve.units", format!("has `{unit}`, of more than {UNIT_MOST} characters"));
+                self.problems
+                    .value("serve.units", format!("has `{unit}`, of more than {UNIT_MOST} characters"));
             }
             match Pattern::new(&pattern) {
                 Ok(pattern) => units.push((pattern, unit)),
-                Err(error) => self.problems.value("serve.units", format!("has `{pattern}`, no pattern: {error}")),
+                Err(error) => {
+                    self.problems.value("serve.units", format!("has `{pattern}`, no pattern: {error}"))
+                }
             }
         }
         Serve {
@@ -106,8 +110,15 @@ mod tests {
 
     #[test]
     fn the_longest_pattern_names_the_unit() {
-        let units = [("*/temperature", "°C"), ("*", "?"), ("miami/*", "F"), ("miami/temperature*", "K"), ("power", "kW")];
-        let units = Units(units.map(|(pattern, unit)| (Pattern::new(pattern).unwrap(), unit.to_owned())).into());
+        let units = [
+            ("*/temperature", "°C"),
+            ("*", "?"),
+            ("miami/*", "F"),
+            ("miami/temperature*", "K"),
+            ("power", "kW"),
+        ];
+        let units =
+            Units(units.map(|(pattern, unit)| (Pattern::new(pattern).unwrap(), unit.to_owned())).into());
         assert_eq!(units.of("oslo/temperature", "value"), Some("°C"));
         assert_eq!(units.of("miami/temperature", "value"), Some("K"));
         assert_eq!(units.of("oslo", "temperature"), Some("°C"));

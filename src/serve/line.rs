@@ -70,7 +70,13 @@ pub struct Sample {
 impl Line {
     pub fn assigned(&mut self, partition: &Partition, committed: Option<i64>) {
         self.assignments += 1;
-        let stand = Stand { since: SystemTime::now(), is_reading: false, position: committed, resumed: committed, committed };
+        let stand = Stand {
+            since: SystemTime::now(),
+            is_reading: false,
+            position: committed,
+            resumed: committed,
+            committed,
+        };
         self.partitions.insert(partition.clone(), stand);
         let from = committed.map_or("never committed".to_owned(), |at| format!("committed at {at}"));
         self.happen("assigned", partition, from);
@@ -88,7 +94,8 @@ impl Line {
         for partition in partitions {
             self.revocations += 1;
             if let Some(stand) = self.partitions.remove(partition) {
-                let at = stand.committed.map_or("nothing committed".to_owned(), |at| format!("committed at {at}"));
+                let at =
+                    stand.committed.map_or("nothing committed".to_owned(), |at| format!("committed at {at}"));
                 self.happen("given up", partition, at);
             }
         }

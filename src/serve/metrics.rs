@@ -71,10 +71,14 @@ impl All {
             (line.tally.clone(), line.rejects.clone())
         };
         let count = ConstCounter::new;
-        one(to, "tidecast_readings", "Readings that were taken, refused ones among them", &count(tally.rows))?;
-        let refused = Refusal::ALL.map(|reason| {
-            (vec![("reason", reason.name().to_owned())], count(tally.refused(reason)))
-        });
+        one(
+            to,
+            "tidecast_readings",
+            "Readings that were taken, refused ones among them",
+            &count(tally.rows),
+        )?;
+        let refused = Refusal::ALL
+            .map(|reason| (vec![("reason", reason.name().to_owned())], count(tally.refused(reason))));
         many(to, "tidecast_refused", "Readings that were not used", refused)?;
         let rejects = Refusal::ALL.map(|reason| {
             let rejected = rejects.get(&reason).copied().unwrap_or(0);
@@ -164,12 +168,14 @@ impl All {
             ("cold", states.cold),
             ("drifting", states.drifting),
         ];
-        let states = named.map(|(name, count)| (vec![("state", name.to_owned())], ConstGauge::new(count as i64)));
+        let states =
+            named.map(|(name, count)| (vec![("state", name.to_owned())], ConstGauge::new(count as i64)));
         many(to, "tidecast_series_state", "Series on the dashboard by their state", states)?;
         let ahead = |at: usize| ("steps_ahead", facts.ahead[at].to_string());
-        let ratios = overall.iter().enumerate().filter_map(|(at, overall)| {
-            overall.ratio.map(|ratio| (vec![ahead(at)], ConstGauge::new(ratio)))
-        });
+        let ratios = overall
+            .iter()
+            .enumerate()
+            .filter_map(|(at, overall)| overall.ratio.map(|ratio| (vec![ahead(at)], ConstGauge::new(ratio))));
         many(
             to,
             "tidecast_error_ratio",
@@ -182,7 +188,12 @@ impl All {
                 (vec![ahead(at), level], ConstGauge::new(*share))
             })
         });
-        many(to, "tidecast_coverage_ratio", "Share of values within their interval, over the last steps", coverage)?;
+        many(
+            to,
+            "tidecast_coverage_ratio",
+            "Share of values within their interval, over the last steps",
+            coverage,
+        )?;
         match now {
             Some(now) => one(
                 to,

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
+use parking_lot::{FairMutex, FairMutexGuard};
 use tokio::sync::{Semaphore, mpsc};
 
 use super::board::Board;
@@ -35,7 +36,8 @@ pub struct Shared {
     pub facts: Arc<Facts>,
     pub counts: Counts,
     line: Mutex<Line>,
-    board: Mutex<Board>,
+    /// In turns: a stream that never pauses would leave none to the pages.
+    board: FairMutex<Board>,
     pulse: Mutex<Pulse>,
     ends: OnceLock<Ends>,
     store: OnceLock<Arc<Store>>,
@@ -74,7 +76,7 @@ impl Observer {
             unseen: AtomicU64::new(0),
         };
         let shared = Shared {
-            board: Mutex::new(Board::new(facts.clone())),
+            board: FairMutex::new(Board::new(facts.clone())),
             pulse: Mutex::new(Pulse::new(&counts)),
             facts,
             counts,
@@ -184,8 +186,8 @@ impl Shared {
         self.line.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn board(&self) -> MutexGuard<'_, Board> {
-        self.board.lock().unwrap_or_else(PoisonError::into_inner)
+    pub fn board(&self) -> FairMutexGuard<'_, Board> {
+        self.board.lock()
     }
 
     pub fn pulse(&self) -> MutexGuard<'_, Pulse> {

@@ -57,7 +57,8 @@ async fn headers(request: Request, next: Next) -> Response {
 async fn own_name(State(is_loopback): State<bool>, request: Request, next: Next) -> Response {
     let host = request.headers().get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     if is_loopback && !is_own(host) {
-        let why = "this is served to its own machine only: ask for localhost or 127.0.0.1, or set serve.address\n";
+        let why =
+            "this is served to its own machine only: ask for localhost or 127.0.0.1, or set serve.address\n";
         return (StatusCode::FORBIDDEN, why).into_response();
     }
     next.run(request).await
@@ -79,9 +80,7 @@ async fn index() -> Response {
 
 async fn file(Path(name): Path<String>) -> Response {
     match files::FILES.iter().find(|file| file.name == name) {
-        Some(file) => {
-            ([(CONTENT_TYPE, file.kind), (CACHE_CONTROL, "no-cache")], file.text).into_response()
-        }
+        Some(file) => ([(CONTENT_TYPE, file.kind), (CACHE_CONTROL, "no-cache")], file.text).into_response(),
         None => (StatusCode::NOT_FOUND, "there is no such file\n").into_response(),
     }
 }
@@ -117,10 +116,25 @@ mod tests {
 
     #[test]
     fn names_of_this_machine() {
-        for own in ["localhost", "localhost:8080", "LOCALHOST:1", "127.0.0.1:8080", "127.1.2.3", "[::1]:8080", "[::1]"] {
+        for own in [
+            "localhost",
+            "localhost:8080",
+            "LOCALHOST:1",
+            "127.0.0.1:8080",
+            "127.1.2.3",
+            "[::1]:8080",
+            "[::1]",
+        ] {
             assert!(is_own(own), "{own}");
         }
-        for other in ["", "example.org", "localhost.example.org:8080", "10.0.0.1:8080", "[::2]:8080", "127.0.0.1.example.org"] {
+        for other in [
+            "",
+            "example.org",
+            "localhost.example.org:8080",
+            "10.0.0.1:8080",
+            "[::2]:8080",
+            "127.0.0.1.example.org",
+        ] {
             assert!(!is_own(other), "{other}");
         }
     }

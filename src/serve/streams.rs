@@ -93,7 +93,8 @@ impl Overview {
         }
         let from = self.from.min(self.places.len());
         let window = &self.places[from..self.places.len().min(from + self.rows)];
-        let changed = window.iter().filter(|place| self.sent.get(place) != Some(&board.tracks[**place].version));
+        let changed =
+            window.iter().filter(|place| self.sent.get(place) != Some(&board.tracks[**place].version));
         let rows: Vec<Value> = changed.map(|place| board.row(*place, self.order.ahead)).collect();
         self.sent = window.iter().map(|place| (*place, board.tracks[*place].version)).collect();
         json!({
@@ -139,7 +140,8 @@ pub async fn series(State(shared): State<Arc<Shared>>, Query(query): Query<Serie
             _ => Some(track.first),
         };
         let steps = from.map(|from| board::steps(track, from));
-        sent = Some((track.version, track.closed.or(track.last.map(|last| last.step)).unwrap_or(track.first)));
+        sent =
+            Some((track.version, track.closed.or(track.last.map(|last| last.step)).unwrap_or(track.first)));
         let message = json!({ "pulse": pulse, "now_ms": now_ms, "first": track.first, "steps": steps, "series": detail });
         Some(("series", message))
     })
@@ -201,6 +203,7 @@ fn line(shared: &Shared) -> Value {
         "assignments": line.assignments,
         "revocations": line.revocations,
         "happened": happened,
+        "missed": shared.counts.unseen.load(std::sync::atomic::Ordering::Relaxed),
         "commits": commit,
         "snapshots": snapshot,
         "snapshots_failed": shared.counts.snapshots_failed.load(std::sync::atomic::Ordering::Relaxed),

@@ -205,7 +205,8 @@ impl Store {
             }
             error => {
                 tracing::warn!(
-                    %partition,
+                    topic = %partition.topic,
+                    partition = partition.number,
                     position = name.position.0,
                     "the snapshot {place} is of no use ({error}): the one before it has to do; remove it"
                 );
@@ -234,7 +235,7 @@ impl Store {
     /// Removes all states of `partition` of this lineage: it starts anew, without a commit.
     pub async fn forget(&self, partition: &Partition) -> Result<()> {
         for name in self.list(partition).await?.iter().filter(|name| name.lineage == self.lineage.hash()) {
-            tracing::warn!(%partition, position = name.position.0, "a snapshot of a life before is removed");
+            tracing::warn!(topic = %partition.topic, partition = partition.number, position = name.position.0, "a snapshot of a life before is removed");
             self.remove(partition, name).await?;
         }
         Ok(())

@@ -216,6 +216,8 @@ struct Current {
     position: Position,
     began: Instant,
     writer: Writer,
+    /// Ends with it.
+    _span: tracing::Span,
     /// Bytes written since.
     paced: (Instant, u64),
 }
@@ -234,7 +236,14 @@ async fn run(store: Arc<Store>, mut queue: mpsc::Receiver<Work>, shared: Arc<Sha
             Work::Begin { partition, start, position } => {
                 let writer = store.writer(&partition, start, position);
                 let began = Instant::now();
-                let fresh = Current { partition, start, position, began, writer, paced: (began, 0) };
+                let _span = tracing::trace_span!(
+                    target: "spans",
+                    "snapshot",
+                    topic = %partition.topic,
+                    partition = partition.number,
+                    position = position.0
+                );
+                let fresh = Current { partition, start, position, began, writer, _span, paced: (began, 0) };
                 drop_unfinished(current.replace(fresh)).await;
             }
             Work::Batch(batch) => {
@@ -287,11 +296,11 @@ async fn end(store: &Store, current: Current, committed: Option<Position>, share
     let kept = |safe| Kept { partition: partition.clone(), position, took: began.elapsed(), safe };
     if let Err(error) = writer.finish().await {
         store.keeping().note(kept(false));
-        tracing::warn!(%partition, position = position.0, "{error:#}: it is tried again at the next turn");
+        tracing::warn!(topic = %partition.topic, partition = partition.number, position = position.0, "{error:#}: it is tried again at the next turn");
         return;
     }
     store.keeping().note(kept(true));
-    tracing::debug!(%partition, position = position.0, "the state is safe");
+    tracing::debug!(topic = %partition.topic, partition = partition.number, position = position.0, "the state is safe");
     shared.good(|good| {
         // It may have been given up meanwhile.
         good.entry(partition.clone()).and_modify(|good| *good = Good { position: Some(position), at: began });
@@ -299,7 +308,7 @@ async fn end(store: &Store, current: Current, committed: Option<Position>, share
     if let Some(committed) = committed
         && let Err(error) = store.prune(&partition, start, committed).await
     {
-        tracing::warn!(%partition, "{error:#}: it is tried again at the next turn");
+        tracing::warn!(topic = %partition.topic, partition = partition.number, "{error:#}: it is tried again at the next turn");
     }
 }
 
@@ -307,7 +316,7 @@ fn failed(store: &Store, current: &Current, error: &anyhow::Error) {
     let Current { partition, position, began, .. } = current;
     let (partition, position) = (partition.clone(), *position);
     store.keeping().note(Kept { partition: partition.clone(), position, took: began.elapsed(), safe: false });
-    tracing::warn!(%partition, position = position.0, "{error:#}: it is tried again at the next turn");
+    tracing::warn!(topic = %partition.topic, partition = partition.number, position = position.0, "{error:#}: it is tried again at the next turn");
 }
 
 async fn drop_unfinished(current: Option<Current>) {

@@ -242,7 +242,8 @@ impl Poller {
             _ if has_lost => standing.low,
             _ if number >= self.known => {
                 tracing::warn!(
-                    %partition,
+                    topic = %partition.topic,
+                    partition = partition.number,
                     "the topic has more partitions than at the start: series move, and those that do begin cold; the next start \
                      will ask what to do (state.on_change)"
                 );

@@ -130,8 +130,10 @@ impl Board {
         let forecasts = Forecasts::new(rows);
         let room = self.room();
         // The forecast, then lower and upper of the levels that are shown.
-        let lists: Vec<usize> =
-            [0].into_iter().chain(facts.shown.iter().flat_map(|level| [1 + 2 * level, 2 + 2 * level])).collect();
+        let lists: Vec<usize> = [0]
+            .into_iter()
+            .chain(facts.shown.iter().flat_map(|level| [1 + 2 * level, 2 + 2 * level]))
+            .collect();
         for i in 0..forecasts.len() {
             let name = forecasts.targets.value(i);
             let target = facts.columns.targets.iter().position(|target| target == name);
@@ -209,9 +211,11 @@ impl Board {
             let (sum, count) = values.fold((0.0, 0), |(sum, count), value| (sum + value, count + 1));
             (count > 0).then(|| (sum / f64::from(count), count as usize))
         };
-        let ratio = mean(&mut scores.iter().filter_map(|scores| scores.ratio()).filter(|ratio| ratio.is_finite()));
-        let coverage = (0..self.facts.shown.len())
-            .filter_map(|level| mean(&mut scores.iter().filter_map(|scores| scores.coverage.get(level).copied())));
+        let ratio =
+            mean(&mut scores.iter().filter_map(|scores| scores.ratio()).filter(|ratio| ratio.is_finite()));
+        let coverage = (0..self.facts.shown.len()).filter_map(|level| {
+            mean(&mut scores.iter().filter_map(|scores| scores.coverage.get(level).copied()))
+        });
         Overall {
             ratio: ratio.map(|(ratio, _)| ratio),
             coverage: coverage.map(|(share, _)| share).collect(),

@@ -140,7 +140,9 @@ impl Track {
             Sort::Name | Sort::State => None,
             Sort::Time => self.last.map(|last| last.time as f64),
             Sort::Value => self.last.map(|last| last.value),
-            Sort::Next => self.fan.as_ref().and_then(|fan| fan.lists[0].first()).map(|value| f64::from(*value)),
+            Sort::Next => {
+                self.fan.as_ref().and_then(|fan| fan.lists[0].first()).map(|value| f64::from(*value))
+            }
             Sort::Error => scores.error,
             Sort::Ratio => scores.ratio(),
             Sort::Coverage => scores.coverage.first().copied(),

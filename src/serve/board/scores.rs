@@ -76,16 +76,21 @@ impl Sums {
             naive: beside.then(|| self.naive / naive_count),
             beside_naive: beside.then(|| self.beside_naive / naive_count),
             bias: some.then(|| self.off / count),
-            coverage: self.inside.iter().take(if some { levels } else { 0 }).map(|n| *n as f64 / count).collect(),
+            coverage: self
+                .inside
+                .iter()
+                .take(if some { levels } else { 0 })
+                .map(|n| *n as f64 / count)
+                .collect(),
             drifts: self.drifts(recent),
         }
     }
 
-    /// Whether the last errors are more than twice those before: so many of both that a single one decides nothing.
+    /// Whether the last errors are more than three times those before: so many of both that a single one decides nothing.
     fn drifts(&self, recent: &Sums) -> bool {
         const RECENT: u64 = 12;
         const BEFORE: u64 = 48;
-        const TIMES: f64 = 2.0;
+        const TIMES: f64 = 3.0;
         let before = self.count - recent.count;
         let mean_before = (self.absolute - recent.absolute) / before.max(1) as f64;
         let is_enough = recent.count >= RECENT && before >= BEFORE && mean_before > 0.0;

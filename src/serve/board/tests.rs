@@ -3,8 +3,8 @@
 use super::rows::natural;
 use super::*;
 use crate::config::Units;
-use crate::serve::facts::Page;
 use crate::series::{Aggregate, Grid};
+use crate::serve::facts::Page;
 use crate::table::Columns;
 
 const HOUR: i64 = 3_600_000_000;
@@ -50,7 +50,8 @@ fn feed(track: &mut Track, hours: std::ops::Range<i64>, off: f32, bound: f32) {
     for hour in hours {
         track.observe(&facts, hour * HOUR, value(hour), ROOM);
         let values: Vec<f32> = (1..=4).map(|ahead| value(hour + ahead) as f32 + off).collect();
-        let [low, high] = [-bound, bound].map(|by| values.iter().map(|value| value + by).collect::<Vec<f32>>());
+        let [low, high] =
+            [-bound, bound].map(|by| values.iter().map(|value| value + by).collect::<Vec<f32>>());
         track.forecast(&facts, hour * HOUR, &[&values, &low, &high], ROOM);
     }
 }

@@ -69,12 +69,17 @@ pub struct Track {
     pub fan: Option<Fan>,
     /// At each horizon, as of the last look.
     pub scores: [Scores; 2],
-    scored: u64,
+    /// Up to where they are of.
+    scored: Option<i64>,
     /// Counts changes.
     pub version: u64,
-    seen: u64,
-    idle: u32,
+    /// Readings and forecasts so far, and as of the last look.
     readings: u64,
+    forecasts: u64,
+    seen: [u64; 2],
+    /// Looks since a reading came, and those with readings but without a forecast.
+    idle: u32,
+    unforecast: u32,
     pub state: State,
 }
 
@@ -92,11 +97,13 @@ impl Track {
             observed: 0,
             fan: None,
             scores: Default::default(),
-            scored: 0,
+            scored: None,
             version: 0,
-            seen: 0,
-            idle: 0,
             readings: 0,
+            forecasts: 0,
+            seen: [0; 2],
+            idle: 0,
+            unforecast: 0,
             state: State::Cold,
         }
     }
@@ -179,6 +186,7 @@ impl Track {
         let kept = room.min(facts.horizon);
         let lists = lists.iter().map(|list| list[..kept.min(list.len())].to_vec()).collect();
         self.fan = Some(Fan { origin, lists });
+        self.forecasts += 1;
         // A forecast shows that its origin has closed, and all before.
         self.closed = Some(self.closed.map_or(origin, |closed| closed.max(origin)));
         self.version += 1;
@@ -245,21 +253,25 @@ impl Track {
 
     /// Once a second: how it is, where the others are at `now`.
     pub fn judge(&mut self, facts: &Facts, now: Option<i64>) {
-        if self.scored != self.version {
-            self.scored = self.version;
+        if self.scored != self.closed {
+            self.scored = self.closed;
             self.scores = [0, 1].map(|ahead| {
                 let [all, recent] = [WINDOW, RECENT].map(|length| self.sums(facts, ahead, length));
                 all.scores(&recent, facts.shown.len())
             });
         }
-        self.idle = if self.readings == self.seen { self.idle.saturating_add(1) } else { 0 };
-        self.seen = self.readings;
+        let [readings, forecasts] = self.seen;
+        self.idle = if self.readings == readings { self.idle.saturating_add(1) } else { 0 };
+        self.unforecast =
+            if self.forecasts > forecasts { 0 } else { self.unforecast + u32::from(self.idle == 0) };
+        self.seen = [self.readings, self.forecasts];
         let behind = match (now, self.last) {
             (Some(now), Some(last)) if self.idle >= IDLE => facts.grid.step_of(now) - last.step,
             _ => 0,
         };
+        // What is on its way is not missing.
         let is_forecast = self.fan.as_ref().zip(self.last).is_some_and(|(fan, last)| {
-            last.step - fan.origin <= facts.max_gap + facts.every
+            self.unforecast < IDLE || last.step - fan.origin <= facts.max_gap + facts.every
         });
         let state = match behind {
             behind if behind > facts.max_gap.max(LATE + 1) => State::Silent,

@@ -4,6 +4,32 @@ import { el, setText } from "./dom.js";
 
 const UTC = (seconds) => uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC");
 
+const two = (n) => String(n).padStart(2, "0");
+const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+
+/** Times on one line: the day where one begins, else the hour and minute, and seconds where they tell points apart. */
+function times(utc) {
+  return (_plot, splits) => splits.map((split) => {
+    const at = new Date(split * 1000);
+    const [month, day, hours, minutes, seconds] = utc
+      ? [at.getUTCMonth(), at.getUTCDate(), at.getUTCHours(), at.getUTCMinutes(), at.getUTCSeconds()]
+      : [at.getMonth(), at.getDate(), at.getHours(), at.getMinutes(), at.getSeconds()];
+    if (hours + minutes + seconds === 0) return `${day} ${MONTHS[month]}`;
+    const fine = splits.length > 1 && splits[1] - splits[0] < 60;
+    return `${two(hours)}:${two(minutes)}${fine ? `:${two(seconds)}` : ""}`;
+  });
+}
+
+/** Numbers with as many decimals as tell them apart. */
+export function ticks(_plot, splits) {
+  const step = splits.length > 1 ? Math.abs(splits[1] - splits[0]) : 1;
+  const digits = Math.min(6, Math.max(0, Math.ceil(-Math.log10(step) - 1e-9)));
+  return splits.map((split) => split.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits }).replace("-", "−"));
+}
+
+/** Whole numbers only. */
+export const WHOLE = [1, 2, 5].flatMap((one) => [...Array(12).keys()].map((power) => one * 10 ** power)).sort((a, b) => a - b);
+
 /** A colour of the style sheet. */
 export function colour(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
@@ -43,7 +69,7 @@ export function chart({ title, hint, height, make, describe, utc = true, sync = 
       width: box.clientWidth,
       height,
       tzDate: utc ? UTC : undefined,
-      padding: [8, 8, 0, 0],
+      padding: [8, 22, 0, 0],
       legend: { show: false },
       cursor: {
         y: false,
@@ -54,7 +80,7 @@ export function chart({ title, hint, height, make, describe, utc = true, sync = 
       series: [{}, ...own.series],
       bands: own.bands,
       scales: own.scales,
-      axes: [axis({ size: 28, space: 70 }), axis({ size: 54, space: 36, ...own.y })],
+      axes: [axis({ size: 28, space: 80, values: times(utc) }), axis({ size: 54, space: 36, values: ticks, ...own.y })],
       hooks: {
         setCursor: [(plot_) => {
           at = plot_.cursor.left >= 0 ? plot_.cursor.idx : null;

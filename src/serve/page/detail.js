@@ -20,7 +20,8 @@ export function detail(app, id, targetName) {
   const levels = facts.levels.map((level) => format.percent(level));
   const narrow = levels[0];
   const wide = levels[1];
-  const baseline = facts.season ? `as ${format.steps(facts.season, facts.every_ms)} before` : "the last value";
+  const baseline = facts.season ? `the value ${format.steps(facts.season, facts.every_ms)} before` : "the last value";
+  const shortly = facts.season ? `${format.steps(facts.season, facts.every_ms)} before` : "last value";
   // From `first` on, a value each step; `said` by horizon and part: value, lower, upper of the narrowest interval, of the widest.
   let store = null;
   let now = null;
@@ -55,26 +56,22 @@ export function detail(app, id, targetName) {
   let errors = [];
   let shares = [];
 
+  // Columns of the chart: the time; what was forecast before and what is forecast now, each as its bands from the widest and then
+  // its value; the reading.
+  const bandsOf = levels.length;
+  const part = 2 * bandsOf + 1;
   const history = chart({
     title: "Readings and forecasts",
     height: 320,
     sync: "detail",
     make() {
-      const reading = colour("reading");
-      const forecast = colour("forecast");
+      const fills = wide ? [colour("band-wide"), colour("band")] : narrow ? [colour("band")] : [];
+      const forecast = () => [...fills.flatMap(() => [edge(), edge()]), line(colour("forecast"))];
+      const bands = (from) => fills.map((fill, i) => ({ series: [from + 2 * i, from + 2 * i + 1], fill }));
       return {
-        series: [
-          ...(wide ? [edge(), edge()] : []),
-          ...(narrow ? [edge(), edge()] : []),
-          line(forecast, { width: 1.5 }),
-          line(reading, { width: 1.75, points: { show: false } }),
-        ],
-        bands: [
-          ...(wide ? [{ series: [1, 2], fill: colour("band-wide") }] : []),
-          ...(narrow ? [{ series: wide ? [3, 4] : [1, 2], fill: colour("band") }] : []),
-        ],
+        series: [...forecast(), ...forecast(), line(colour("reading"), { width: 1.75 })],
+        bands: [...bands(1), ...bands(1 + part)],
         scales: { x: { range: (_plot, min, max) => bounds() ?? [min, max] } },
-        y: { values: (_plot, splits) => splits.map(format.number) },
         hooks: { drawClear: [markNow] },
       };
     },
@@ -82,15 +79,14 @@ export function detail(app, id, targetName) {
       if (!columns.length || !now) return [["", "No forecast yet"]];
       const i = index ?? lastPlace();
       if (i === null) return [["", "–"]];
-      const said = columns.length - 2;
+      const isAhead = columns[0][i] > timeOf(originStep());
+      const from = isAhead ? 1 + part : 1;
       const parts = [["", `${format.time(columns[0][i] * 1000, facts.every_ms)} UTC`]];
       parts.push(["reading", withUnit(number(columns.at(-1), i)), "reading"]);
-      parts.push([columns[0][i] > timeOf(originStep()) ? "forecast now" : `forecast ${aheadText()} before`, withUnit(number(columns[said], i)), "forecast"]);
-      if (narrow) {
-        const upper = wide ? 3 : 1;
-        parts.push([`${narrow} %`, `${number(columns[upper + 1], i)} to ${number(columns[upper], i)}`, "band"]);
-      }
-      if (wide) parts.push([`${wide} %`, `${number(columns[2], i)} to ${number(columns[1], i)}`, "band-wide"]);
+      parts.push([isAhead ? "forecast now" : `forecast ${aheadText()} before`, withUnit(number(columns[from + part - 1], i)), "forecast"]);
+      const band = (level, high, colour_) => parts.push([`${level} %`, `${number(columns[high + 1], i)} to ${number(columns[high], i)}`, colour_]);
+      if (narrow) band(narrow, wide ? from + 2 : from, "band");
+      if (wide) band(wide, from, "band-wide");
       return parts;
     },
   });
@@ -103,7 +99,6 @@ export function detail(app, id, targetName) {
     make: () => ({
       series: [line(colour("naive"), { dash: [4, 3] }), line(colour("forecast"))],
       scales: { x: { range: (_plot, min, max) => bounds() ?? [min, max] }, y: { range: (_plot, _min, max) => [0, Math.max(max ?? 0, 1e-9) * 1.1] } },
-      y: { values: (_plot, splits) => splits.map(format.number) },
     }),
     describe(index) {
       if (!errors.length) return [["", "No forecast has come due yet"]];
@@ -117,7 +112,7 @@ export function detail(app, id, targetName) {
 
   const coverageChart = levels.length === 0 ? null : chart({
     title: "Coverage of the intervals",
-    hint: `over ${format.steps(COVERAGE_WINDOW, facts.every_ms)}; dashed is what they promise`,
+    hint: `over ${format.steps(COVERAGE_WINDOW, facts.every_ms)}`,
     height: 170,
     sync: "detail",
     make: () => ({
@@ -227,35 +222,32 @@ export function detail(app, id, targetName) {
     const steps = Math.max(store.values.length, originStep() + 1 + (now.fan?.lists[0].length ?? 0) - store.first);
     const x = Array.from({ length: steps }, (_nothing, i) => timeOf(store.first + i));
     const origin = originStep() - store.first;
-    // Up to the origin what was forecast so long before; from there on what is forecast now.
-    const part = (which) => {
-      const fan = now.fan?.lists[which];
-      return x.map((_time, i) => (i <= origin || !fan ? said[which][i] : fan[i - origin - 1]) ?? null);
+    // Up to the origin what was forecast so long before; from there on what is forecast now, which begins at the last value known.
+    const before = (which) => x.map((_time, i) => (i <= origin ? said[which][i] : null) ?? null);
+    const known = store.values[origin] ?? null;
+    const after = (which) => {
+      const list = now.fan?.lists[which];
+      return x.map((_time, i) => (!list || i < origin ? null : i === origin ? known : list[i - origin - 1] ?? null));
     };
-    columns = [
-      x,
-      ...(wide ? [part(4), part(3)] : []),
-      ...(narrow ? [part(2), part(1)] : []),
-      part(0),
-      x.map((_time, i) => store.values[i] ?? null),
-    ];
+    const order = [...(wide ? [4, 3] : []), ...(narrow ? [2, 1] : []), 0];
+    columns = [x, ...order.map(before), ...order.map(after), x.map((_time, i) => store.values[i] ?? null)];
     history.title(`Readings, and what was forecast ${aheadText()} before`);
     history.set(columns);
 
     const { values } = store;
     const ahead = facts.ahead[kept.ahead];
     const back = facts.season ? Math.ceil(ahead / facts.season) * facts.season : ahead;
-    const known = (i) => values[i] !== null && values[i] !== undefined && said[0][i] !== null;
-    const misses = (of) => (i) => (known(i) && values[i - back] != null ? of(i) : null);
+    const isDue = (i) => values[i] !== null && values[i] !== undefined && said[0][i] !== null;
+    const misses = (of) => (i) => (isDue(i) && values[i - back] != null ? of(i) : null);
     const time = x.slice(0, values.length);
     errors = [
       time,
       rolling(ERROR_WINDOW, misses((i) => Math.abs(values[i] - values[i - back]))),
-      rolling(ERROR_WINDOW, (i) => (known(i) ? Math.abs(values[i] - said[0][i]) : null)),
+      rolling(ERROR_WINDOW, (i) => (isDue(i) ? Math.abs(values[i] - said[0][i]) : null)),
     ];
     errorChart.set(errors);
     if (coverageChart) {
-      const inside = (low, high) => (i) => (known(i) ? Number(said[low][i] <= values[i] && values[i] <= said[high][i]) : null);
+      const inside = (low, high) => (i) => (isDue(i) ? Number(said[low][i] <= values[i] && values[i] <= said[high][i]) : null);
       const flat = (level) => time.map(() => facts.levels[level] * 100);
       shares = [time, rolling(COVERAGE_WINDOW, inside(1, 2), 100), flat(0),
         ...(wide ? [rolling(COVERAGE_WINDOW, inside(3, 4), 100), flat(1)] : [])];
@@ -274,10 +266,10 @@ export function detail(app, id, targetName) {
     value.set(format.number(now.value), unit, `${format.time(now.time_ms, facts.every_ms)} UTC`);
     const fan = now.fan?.lists;
     next.set(format.number(fan?.[0][0]), fan ? unit : "", fan?.[1] ? `${narrow} %: ${format.number(fan[1][0])} to ${format.number(fan[2][0])}` : "");
-    const due = `${format.count(scores.count)} forecasts, ${aheadText()} ahead`;
+    const due = `${format.count(scores.count)} forecasts`;
     error.set(format.number(scores.error), scores.count ? unit : "", scores.count ? due : "none has come due yet");
     const against = scores.naive ? scores.beside_naive / scores.naive : null;
-    ratio.set(against === null ? "–" : against.toFixed(2), "", scores.naive === null ? baseline : `${baseline}: ${format.number(scores.naive)} ${unit}`,
+    ratio.set(against === null ? "–" : against.toFixed(2), "", scores.naive === null ? "none has come due yet" : `${shortly}: ${format.number(scores.naive)} ${unit}`,
       against === null ? "" : against < 1 ? "good" : "bad");
     const [first, second] = scores.coverage;
     coverage.set(first === undefined ? "–" : format.percent(first), first === undefined ? "" : "%",

@@ -15,10 +15,11 @@ function fixed(digits) {
 /** Some three digits that matter, and no more decimals than they need. */
 export function number(value) {
   if (value === null || value === undefined || !Number.isFinite(value)) return "–";
+  if (value === 0) return "0";
   const size = Math.abs(value);
   if (size >= 1e6) return value.toExponential(2).replace("e+", "e");
   if (size > 0 && size < 0.001) return value.toExponential(1).replace("-", "−").replace("e-", "e−");
-  const digits = size >= 1000 ? 0 : size >= 10 ? 1 : size >= 1 || size === 0 ? 2 : 3;
+  const digits = size >= 1000 ? 0 : size >= 10 ? 1 : size >= 0.1 ? 2 : 3;
   return fixed(digits).format(value).replace("-", "−");
 }
 
@@ -84,7 +85,7 @@ export function time(ms, everyMs = 60000) {
 
 /** The time of this place, of things that happened in the process. */
 export function wall(ms) {
-  return new Date(ms).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+  return new Date(ms).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
 }
 
 export const STATES = {
@@ -92,5 +93,5 @@ export const STATES = {
   late: ["Late", "Its readings are behind the others'"],
   silent: ["Silent", "No readings for longer than the longest gap"],
   cold: ["Warming", "Not enough readings for a forecast yet"],
-  drifting: ["Drifting", "Its last errors are more than twice those before"],
+  drifting: ["Drifting", "Its errors of late are more than three times those before"],
 };

@@ -5,7 +5,7 @@ import * as format from "./format.js";
 import { spark } from "./sparkline.js";
 
 /** Rows asked for beyond those in view, on either side, so that a scroll finds them there. */
-const MARGIN = 20;
+const MARGIN = 40;
 const NARROW = matchMedia("(max-width: 760px)");
 
 const COLUMNS = [
@@ -14,7 +14,7 @@ const COLUMNS = [
   ["value", "Reading", "The latest reading"],
   ["next", "Next step", "The forecast of the next step, and its narrowest interval"],
   ["error", "Error", "Mean absolute error over the last 168 steps, in the unit of the series"],
-  ["ratio", "Against naive", "The error in units of the baseline's: below 1 is better"],
+  ["ratio", "vs naive", "The error in units of the baseline's: below 1 is better"],
   ["coverage", "Coverage", "Share of readings within the narrowest interval"],
   ["state", "State", "How the series is"],
 ];
@@ -25,7 +25,7 @@ const kept = { search: "", sort: "name", descending: false, state: null, ahead: 
 export function overview(app) {
   const { facts, feed, main } = app;
   const rowHeight = () => (NARROW.matches ? 76 : 46);
-  const baseline = facts.season ? `as ${format.steps(facts.season, facts.every_ms)} before` : "the last value";
+  const baseline = facts.season ? `the value ${format.steps(facts.season, facts.every_ms)} before` : "the last value";
   let found = 0;
   let series = 0;
   let order = [];
@@ -38,6 +38,7 @@ export function overview(app) {
 
   // The head of the page.
   const now = tile("Event time", "The time that one in ten series has reached (UTC)");
+  now.element.classList.add("long");
   const rate = tile("Readings", "Readings taken in the last second");
   const ratio = tile("Error against naive", `Mean over series; the baseline says ${baseline}`);
   const coverage = tile("Coverage", "Share of readings within their intervals, mean over series");
@@ -111,7 +112,7 @@ export function overview(app) {
 
   function makeRow() {
     const parts = {
-      name: el("span", { class: "name" }),
+      name: el("a", { class: "name", tabindex: "-1" }),
       lamp: el("i", { class: "lamp", "aria-hidden": "true" }),
       target: el("small", { class: "target" }),
       canvas: el("canvas", { "aria-hidden": "true" }),
@@ -127,7 +128,7 @@ export function overview(app) {
       detail: el("small"),
     };
     const cell = (name, ...children) => el("div", { class: `cell ${name}`, role: "cell" }, ...children);
-    const element = el("a", { class: "row", role: "row", tabindex: "-1" },
+    const element = el("div", { class: "row", role: "row" },
       cell("name", parts.lamp, el("span", { class: "both" }, parts.name, parts.target)),
       cell("spark", parts.canvas),
       cell("value", parts.value, parts.unit),
@@ -136,7 +137,7 @@ export function overview(app) {
       cell("ratio", parts.ratio, parts.bar),
       cell("coverage", parts.coverage),
       cell("state", parts.state, parts.detail));
-    element.addEventListener("focus", () => (at = Number(element.dataset.index)));
+    parts.name.addEventListener("focus", () => (at = Number(element.dataset.index)));
     return { element, parts, place: null, row: null };
   }
 
@@ -145,7 +146,7 @@ export function overview(app) {
     view.row = row;
     const scores = row.scores;
     const state = format.STATES[row.state];
-    view.element.href = `#/series/${encodeURIComponent(row.id)}${row.target ? `/${encodeURIComponent(row.target)}` : ""}`;
+    parts.name.href = `#/series/${encodeURIComponent(row.id)}${row.target ? `/${encodeURIComponent(row.target)}` : ""}`;
     view.element.dataset.state = row.state;
     setText(parts.name, row.id);
     parts.name.title = row.id;
@@ -176,7 +177,7 @@ export function overview(app) {
     }
     view.row = null;
     view.parts.lamp.dataset.state = "none";
-    view.element.removeAttribute("href");
+    view.parts.name.removeAttribute("href");
     const canvas = view.parts.canvas;
     canvas.getContext("2d").clearRect(0, 0, canvas.width, canvas.height);
   }
@@ -190,7 +191,7 @@ export function overview(app) {
     const last = Math.min(found, Math.ceil((top + main.clientHeight) / height) + 1);
     for (const [index, view] of shown) {
       if (index < first || index >= last) {
-        if (view.element === document.activeElement) main.focus({ preventScroll: true });
+        if (view.element.contains(document.activeElement)) main.focus({ preventScroll: true });
         view.element.remove();
         pool.push(view);
         shown.delete(index);
@@ -205,7 +206,7 @@ export function overview(app) {
         view.element.dataset.index = index;
         view.element.setAttribute("aria-rowindex", index + 2);
         view.element.style.transform = `translateY(${index * height}px)`;
-        view.element.tabIndex = index === at ? 0 : -1;
+        view.parts.name.tabIndex = index === at ? 0 : -1;
         // In the order of the table, so that Tab and readers find them so.
         const after = [...body.children].find((other) => Number(other.dataset.index) > index);
         body.insertBefore(view.element, after ?? null);
@@ -236,20 +237,24 @@ export function overview(app) {
   /** A window of rows with some to spare; it moves only when what is in view nears its edge. */
   let askTimer = 0;
   function ask(first, last) {
-    const near = (edge) => Math.max(0, edge);
-    const isThere = first >= from - 0.5 && last <= from + span();
-    const comfortable = isThere && (first - from > 4 || from === 0) && (from + span() - last > 4 || from + span() >= found);
-    if (asked && comfortable) return;
-    const start = near(first - MARGIN);
-    clearTimeout(askTimer);
-    askTimer = setTimeout(() => subscribe(start, last - first + 2 * MARGIN), asked ? 60 : 0);
+    wanted = [first, last];
+    const near = MARGIN / 2;
+    const isThere = (first - near >= start || start === 0) && (last + near <= start + size || start + size >= found);
+    if ((asked && isThere) || askTimer) return;
+    // While the list is scrolled, now and then; not at its end only.
+    askTimer = setTimeout(() => {
+      askTimer = 0;
+      subscribe(Math.max(0, wanted[0] - MARGIN), wanted[1] - wanted[0] + 2 * MARGIN);
+    }, asked ? 80 : 0);
   }
+  let wanted = [0, 0];
+  let start = 0;
   let size = 0;
-  const span = () => size;
 
-  function subscribe(start, count) {
+  function subscribe(first, count) {
+    start = first;
     size = Math.min(200, Math.max(count, 2 * MARGIN + Math.ceil(main.clientHeight / rowHeight())));
-    const query = new URLSearchParams({ search: kept.search, sort: kept.sort, descending: kept.descending, ahead: kept.ahead, from: start, rows: size });
+    const query = new URLSearchParams({ search: kept.search, sort: kept.sort, descending: kept.descending, ahead: kept.ahead, from: first, rows: size });
     if (kept.state) query.set("state", kept.state);
     const url = `/api/streams/overview?${query}`;
     if (url === asked) return;
@@ -268,7 +273,8 @@ export function overview(app) {
     rows.clear();
     order = [];
     from = 0;
-    size = 0;
+    clearTimeout(askTimer);
+    askTimer = 0;
     place();
   }
 
@@ -321,10 +327,10 @@ export function overview(app) {
 
   function tiles(message) {
     const { overall, states, pulse } = message;
-    now.set(format.time(message.now_ms, facts.every_ms), message.now_ms ? "UTC" : "", `a step each ${facts.every}`);
+    now.set(format.time(message.now_ms, facts.every_ms), message.now_ms ? "UTC" : "", `in steps of ${facts.every}`);
     rate.set(format.count(Math.round(pulse.last?.readings ?? 0)), "/s", `${format.count(Math.round(pulse.last?.forecasts ?? 0))} forecasts/s`);
     ratio.set(overall.ratio === null ? "–" : overall.ratio.toFixed(2), "",
-      overall.ratio === null ? "no forecast has come due yet" : `${format.count(overall.series)} series, ${baseline}`,
+      overall.ratio === null ? "no forecast has come due yet" : `beside ${baseline}`,
       overall.ratio === null ? "" : overall.ratio < 1 ? "good" : "bad");
     const [narrow, wide] = overall.coverage;
     const [level, level2] = facts.levels.map((level) => format.percent(level));
@@ -349,13 +355,13 @@ export function overview(app) {
     if (top < main.scrollTop + headHeight) main.scrollTop = top - headHeight;
     if (top + height > main.scrollTop + main.clientHeight) main.scrollTop = top + height - main.clientHeight;
     place();
-    for (const [index, view] of shown) view.element.tabIndex = index === at ? 0 : -1;
-    shown.get(at)?.element.focus({ preventScroll: true });
+    for (const [index, view] of shown) view.parts.name.tabIndex = index === at ? 0 : -1;
+    shown.get(at)?.parts.name.focus({ preventScroll: true });
   }
 
   function key(event) {
     const inSearch = event.target === search;
-    const onRow = event.target.classList?.contains("row");
+    const onRow = event.target.matches?.(".rows .name");
     if (event.key === "/" && !inSearch) return search.focus(), search.select(), true;
     if (event.key === "Escape" && (kept.search || kept.state)) return clear(), true;
     if (event.key === "Escape" && inSearch) return search.blur(), true;

@@ -1,6 +1,6 @@
 // Where the line stands: how fast, how far behind, what was refused and why, what happened.
 
-import { chart, colour, line } from "./charts.js";
+import { WHOLE, chart, colour, line } from "./charts.js";
 import { el, setText, tile } from "./dom.js";
 import * as format from "./format.js";
 
@@ -37,7 +37,7 @@ export function pipeline(app) {
     make: () => ({
       series: names.map(([, name], i) => line(colour(name), { fill: i === 0 && names.length === 1 ? colour("band-wide") : undefined })),
       scales: { y: { range: (_plot, _min, max) => [0, Math.max(max ?? 0, y.least ?? 1) * 1.1] } },
-      y: { values: (_plot, splits) => splits.map(write), ...y },
+      y: { values: (_plot, splits) => splits.map(write), incrs: y.incrs },
     }),
     describe(index) {
       const lists = columns[title];
@@ -49,10 +49,10 @@ export function pipeline(app) {
   const inSeconds = (value) => format.seconds(value).join(" ");
   const inBytes = (value) => format.bytes(value).join(" ");
   const short = (value) => (value >= 1e6 ? `${value / 1e6} M` : value >= 1e4 ? `${value / 1e3} k` : format.count(value));
-  const rates = small("Rate", "a second", [["readings", "forecast"], ["forecasts", "naive"]], (value) => format.count(Math.round(value)), short);
-  const lags = small("Lag", "rows", [["", "forecast"]], format.count, short);
-  const latencies = small("Latency", "to the commit", [["half", "forecast"], ["99 %", "naive"]], inSeconds, inSeconds, { least: 0.01 });
-  const memories = small("Memory", "resident", [["", "forecast"]], inBytes, (value) => (value ? `${Math.round(value / (1 << 20))} M` : "0"), { least: 1 << 20 });
+  const rates = small("Rate", "a second", [["readings", "forecast"], ["forecasts", "naive"]], (value) => format.count(Math.round(value)), short, { incrs: WHOLE });
+  const lags = small("Lag", "rows", [["", "forecast"]], format.count, short, { incrs: WHOLE });
+  const latencies = small("Latency", "to the commit", [["half", "forecast"], ["99 %", "naive"]], inSeconds, (value) => (value === 0 ? "0" : inSeconds(value)), { least: 0.01 });
+  const memories = small("Memory", "resident", [["", "forecast"]], inBytes, (value) => (value ? `${Math.round(value / (1 << 20))} MiB` : "0"), { least: 1 << 20, incrs: WHOLE.map((one) => one * (1 << 20)) });
   const charts = [rates, lags, latencies, memories];
 
   const partitions = el("tbody");
@@ -67,7 +67,7 @@ export function pipeline(app) {
   fill(facts_, [
     ["pipeline", facts.name], ["reads", facts.topic], ["writes", facts.forecasts], ["rejects to", facts.rejects], ["brokers", facts.brokers],
     ["group", facts.group], ["instance", facts.instance], ["state in", facts.state ?? "nowhere"], ["step", facts.every], ["horizon", `${facts.horizon} steps`],
-    ["started", new Date(facts.started_ms).toLocaleString()], ["version", facts.version],
+    ["started", `${new Date(facts.started_ms).toLocaleDateString()} ${format.wall(facts.started_ms)}`], ["version", facts.version],
   ]);
   fill(model, facts.model);
 
@@ -91,7 +91,7 @@ export function pipeline(app) {
     return line_.partitions.map((one) => el("tr", {},
       el("th", { scope: "row" }, `${one.topic}/${one.partition}`),
       el("td", {}, one.is_reading ? "reading" : "making up its state"),
-      ...[one.position, one.committed, one.end, one.lag].map((value) => el("td", { class: "number" }, format.count(value))),
+      ...[one.position, one.committed, one.end === null ? null : Math.max(one.end, one.position ?? 0), one.lag].map((value) => el("td", { class: "number" }, format.count(value))),
       el("td", { class: "number" }, format.length(one.seconds))));
   }
 
@@ -157,7 +157,7 @@ export function pipeline(app) {
       ["readings", format.large(line_.readings)], ["forecasts", format.large(line_.forecasts)], ["series", format.count(line_.series)],
       ["series begun anew after a gap", format.count(line_.restarts)], ["series that gave way", format.count(line_.evictions)],
       ["steps closed early", format.count(line_.early)], ["partitions that came", format.count(line_.assignments)],
-      ["partitions that left", format.count(line_.revocations)],
+      ["partitions that left", format.count(line_.revocations)], ["batches that this page missed", format.count(line_.missed)],
     ]);
     const key = JSON.stringify(line_.happened);
     if (key !== events) {
