@@ -6,12 +6,13 @@ mod rejects;
 mod study;
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, NaiveTime};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use adopt::Adopt;
 pub use bootstrap::Bootstrap;
@@ -34,8 +35,18 @@ pub struct Cli {
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub quiet: bool,
 
+    /// How events are told on standard error: lines, or an object of JSON each [default: TIDECAST_LOG_FORMAT, or text]
+    #[arg(long, global = true, value_name = "text|json")]
+    pub log_format: Option<LogFormat>,
+
     #[command(subcommand)]
     pub command: Command,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    Text,
+    Json,
 }
 
 #[derive(Debug, Subcommand)]
@@ -68,6 +79,10 @@ pub struct Demo {
     /// How much faster than the readings came: a number, or "max"; 86400 is a day each second
     #[arg(long, value_name = "N", default_value = "86400")]
     pub speed: Speed,
+
+    /// Where the dashboard is [default: 127.0.0.1:8080, or another port where that is taken]
+    #[arg(long, value_name = "IP:PORT")]
+    pub address: Option<SocketAddr>,
 }
 
 /// Forecast a stream: from the pipeline's Kafka topic to its sink

@@ -24,6 +24,7 @@
 //! | [`io`] | Kafka, Parquet, codecs, memory | table, tokio, rdkafka, polars |
 //! | [`state`] | snapshots, in a folder or a bucket | io, config, arrow, object_store |
 //! | [`drive`] | the only loop: pull, push, write, commit, stop | io, forecaster, state |
+//! | [`serve`] | a running pipeline to look at: dashboard, metrics, health | drive, io, state, config, forecaster, axum |
 //! | [`train`] | learning from history | forecaster, model, config, threads |
 //! | [`evaluate`] | forecasts against what came, beside baselines | train, table, series, network, model, threads |
 //! | [`dataset`] | history from Parquet | io, forecaster, train |
@@ -59,6 +60,7 @@ pub mod model;
 pub mod network;
 pub mod report;
 pub mod series;
+pub mod serve;
 pub mod state;
 pub mod study;
 pub mod table;

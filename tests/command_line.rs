@@ -26,6 +26,7 @@ mod python;
 mod rejects;
 mod secrets;
 mod security;
+mod serving;
 mod stops;
 mod stream;
 mod studies;

@@ -1,6 +1,7 @@
 //! One binary for all integration tests, so that it links once.
 
 mod broker;
+mod browser;
 mod command_line;
 mod config;
 mod drivers;

@@ -12,7 +12,7 @@ use anyhow::Result;
 
 use super::ends::AnySink;
 use super::replay::Pace;
-use super::{ends, prepare, stop};
+use super::{ends, look, prepare, stop};
 use crate::cli::{Demo, Speed};
 use crate::config::{Order, Pipeline};
 use crate::drive::{Options, Progress, drive};
@@ -21,6 +21,7 @@ use crate::io::codec::Codec;
 use crate::io::kafka::{Cluster, Embedded, KafkaSource, Replay, Until};
 use crate::io::parquet::{ParquetInput, Range};
 use crate::io::{Output, Partition, Positions, Sink};
+use crate::serve::{Observer, Watched};
 use board::Board;
 use screen::Screen;
 
@@ -33,10 +34,12 @@ pub async fn demo(arguments: Demo, quiet: bool) -> Result<()> {
     let pipeline = &sample.pipeline;
     let setup = prepare::setup(pipeline)?;
     let config = ends::kafka_source(pipeline)?;
+    let (observer, page) = look::start_demo(pipeline, &setup, arguments.address).await?;
     let broker = Embedded::start(&config.topic, ends::PARTITIONS)?;
     let cluster = Cluster::new(&config.brokers, Some(&broker), &config.client)?;
     let board = Arc::new(Mutex::new(Board::new(pipeline.rules.grid)));
-    let screen = Screen::start(board.clone(), broker.bootstrap_servers(), pipeline, arguments.speed, quiet)?;
+    let screen =
+        Screen::start(board.clone(), page, broker.bootstrap_servers(), pipeline, arguments.speed, quiet)?;
 
     let feed = feed(pipeline, &cluster, arguments.speed, &board);
     let over = async {
@@ -50,7 +53,7 @@ pub async fn demo(arguments: Demo, quiet: bool) -> Result<()> {
             () = wait(arguments.duration) => Ok(()),
         }
     };
-    let consumed = consume(pipeline, setup, &broker, &cluster, board.clone(), over).await;
+    let consumed = consume(pipeline, setup, (&broker, &cluster), board.clone(), observer, over).await;
     screen.end().await;
     let progress = consumed?;
     let board = board.lock().expect("nobody panics with the board in hand");
@@ -89,16 +92,18 @@ async fn feed(pipeline: &Pipeline, cluster: &Cluster, speed: Speed, board: &Mute
 async fn consume(
     pipeline: &Pipeline,
     setup: Arc<Setup>,
-    broker: &Embedded,
-    cluster: &Cluster,
+    (broker, cluster): (&Embedded, &Cluster),
     board: Arc<Mutex<Board>>,
+    observer: Observer,
     over: impl Future<Output = Result<()>>,
 ) -> Result<Progress> {
     let config = ends::kafka_source(pipeline)?;
     let codec = Codec::new(config.format, &pipeline.columns, pipeline.time_unit, &pipeline.limits);
-    let mut source = KafkaSource::open(cluster, config, codec, Until::Stopped).await?;
+    let source = KafkaSource::open(cluster, config, codec, Until::Stopped).await?;
+    observer.ends(source.ends());
     let sink = ends::kafka(pipeline, Some(broker), source.partitions(), Some(source.group())).await?;
-    let sink = Shown { sink, board };
+    let sink = Watched::new(Shown { sink, board }, Some(observer.clone()));
+    let mut source = Watched::new(source, Some(observer.clone()));
     let options = Options {
         setup,
         commit: config.commit,
@@ -111,7 +116,8 @@ async fn consume(
     };
     let mut fed = Ok(());
     let stop = async { fed = over.await };
-    let (progress, _) = drive(&mut source, sink, options, stop, |_| ()).await?;
+    let (progress, _) =
+        drive(&mut source, sink, options, stop, |progress| observer.progress(progress)).await?;
     fed?;
     Ok(progress)
 }

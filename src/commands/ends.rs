@@ -5,6 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
+use super::log::say;
 use crate::cli::Destination;
 use crate::config::{Brokers, Delivery, KafkaSource, Layout, Pipeline};
 use crate::io::kafka::{Cluster, Embedded, Group, KafkaSink, KafkaTransactions};
@@ -148,7 +149,7 @@ pub fn embedded(brokers: &Brokers, topic: &str) -> Result<Option<Embedded>> {
         return Ok(None);
     }
     let broker = Embedded::start(topic, PARTITIONS)?;
-    eprintln!(
+    say!(
         "broker inside this process: {} (it keeps nothing, and delivers at least once)",
         broker.bootstrap_servers()
     );

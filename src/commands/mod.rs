@@ -8,6 +8,8 @@ mod demo;
 mod ends;
 mod evaluate;
 mod inspect;
+pub mod log;
+mod look;
 mod prepare;
 mod rejects;
 mod replay;
@@ -15,6 +17,8 @@ mod report;
 mod run;
 mod stop;
 mod study;
+#[cfg(feature = "traces")]
+mod traces;
 mod train;
 mod training_page;
 

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::log::say;
 use crate::drive::Progress;
 
 /// Between two lines of a run that nobody watches.
@@ -37,7 +38,9 @@ impl Lines {
     pub fn tell(&mut self, progress: &Progress) {
         if !self.quiet && self.told.elapsed() >= LINE_EVERY {
             self.told = Instant::now();
-            eprintln!("{} series, {}", progress.series, progress.tally);
+            let Progress { tally, series, .. } = progress;
+            let (rows, forecasts, refused) = (tally.rows, tally.forecasts, tally.refused_total());
+            say!(rows = rows, forecasts = forecasts, refused = refused, "{series} series, {tally}");
         }
     }
 
@@ -48,14 +51,20 @@ impl Lines {
         }
         let seconds = self.started.elapsed().as_secs_f64();
         let Progress { tally, series, warm, committed, stopped, .. } = progress;
-        eprintln!("{series} series, {warm} of them warm; {tally}");
-        eprintln!(
+        let (rows, forecasts, refused) = (tally.rows, tally.forecasts, tally.refused_total());
+        say!(
+            rows = rows,
+            forecasts = forecasts,
+            refused = refused,
+            "{series} series, {warm} of them warm; {tally}"
+        );
+        say!(
             "{} after {seconds:.1} s, {:.0} rows/s",
             if *stopped { "stopped" } else { "done" },
             tally.rows as f64 / seconds.max(1e-3)
         );
         for (partition, position) in committed {
-            tracing::info!(%partition, position = position.0, "committed");
+            tracing::info!(topic = %partition.topic, partition = partition.number, position = position.0, "committed");
         }
     }
 }

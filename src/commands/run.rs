@@ -6,14 +6,15 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
-use super::{bootstrap, ends, prepare, report, stop};
+use super::{bootstrap, ends, look, prepare, report, stop};
 use crate::cli::{Destination, Run};
 use crate::config::{self, Commit, Pipeline};
-use crate::drive::{Allowance, OnChange, Options, State, drive};
+use crate::drive::{Allowance, OnChange, Options, Progress, State, drive};
 use crate::forecaster::Setup;
 use crate::io::Source;
 use crate::io::codec::Codec;
 use crate::io::kafka::{Cluster, KafkaSource, Until};
+use crate::serve::Watched;
 use crate::state::{Lineage, Store};
 
 /// A Parquet file is whole only when it is closed, and a file for every tenth of a second helps nobody.
@@ -25,14 +26,19 @@ pub async fn run(arguments: Run, quiet: bool) -> Result<()> {
     let setup = prepare::setup(&pipeline)?;
     let config = ends::kafka_source(&pipeline)?;
     let to = ends::destination(&pipeline, arguments.to, Destination::Kafka)?;
+    let observer = look::start(&pipeline, &setup).await?;
     let embedded = ends::embedded(&config.brokers, &config.topic)?;
     let cluster = Cluster::new(&config.brokers, embedded.as_ref(), &config.client)?;
     let codec = Codec::new(config.format, &pipeline.columns, pipeline.time_unit, &pipeline.limits);
     let until = if arguments.until_end { Until::End } else { Until::Stopped };
-    let mut source = KafkaSource::open(&cluster, config, codec, until).await?;
+    let source = KafkaSource::open(&cluster, config, codec, until).await?;
     // Before the group is joined: the sink may fail, and the group would wait for this member.
     let (partitions, group) = (source.partitions(), source.group());
     let state = state(&pipeline, &setup, partitions)?;
+    if let Some(observer) = &observer {
+        observer.ends(source.ends());
+        state.iter().for_each(|state| observer.store(state.store.clone()));
+    }
     let sink = match to {
         // It waits for brokers that elect their coordinators.
         Destination::Kafka => tokio::select! {
@@ -57,7 +63,13 @@ pub async fn run(arguments: Run, quiet: bool) -> Result<()> {
         rejects: Allowance::of(&pipeline),
     };
     let mut lines = report::Lines::new(quiet);
-    let driven = drive(&mut source, sink, options, stop, |progress| lines.tell(progress)).await;
+    let mut source = Watched::new(source, observer.clone());
+    let sink = Watched::new(sink, observer.clone());
+    let report = |progress: &Progress| {
+        lines.tell(progress);
+        observer.iter().for_each(|observer| observer.progress(progress));
+    };
+    let driven = drive(&mut source, sink, options, stop, report).await;
     if driven.is_err() {
         // Else whoever starts it again waits for this member's session to end. That leaving fails, too, is no news.
         let _ = source.close().await;

@@ -7,6 +7,8 @@ use anyhow::{Context, Result};
 use tokio::signal::ctrl_c;
 use tokio::sync::oneshot;
 
+use super::log::say;
+
 /// A future that is ready at the first Ctrl-C or SIGTERM; `meanwhile` says what is still done then. The second one ends the process at once: whoever asks twice
 /// does not want to wait for the commit.
 ///
@@ -17,7 +19,7 @@ pub fn stop(meanwhile: &'static str) -> Result<impl Future<Output = ()>> {
     let (say, heard) = oneshot::channel();
     tokio::spawn(async move {
         wait(&mut terminate).await;
-        eprintln!("stopping: {meanwhile}; once more to stop at once");
+        say!("stopping: {meanwhile}; once more to stop at once");
         let _ = say.send(());
         wait(&mut terminate).await;
         std::process::exit(130);

@@ -45,6 +45,7 @@ impl Checks<'_> {
             static_member: spec.static_member.unwrap_or(false),
             rewind: None,
             queue_rows: Limits::default().queue_rows,
+            ends: false,
             client: self.client("source.kafka.client", spec.client),
             commit: Commit {
                 every: self.duration(

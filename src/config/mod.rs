@@ -6,6 +6,7 @@
 //! - `problems` everything that is wrong, each with file and line, all of it at once
 //! - `plan`     the pipeline as text again, and which of its keys shape the state
 //! - `limits`   what a pipeline may take up, with the reasons
+//! - `serve`    where a running pipeline can be looked at
 //! - `client`   librdkafka's properties: what is ours, what is never printed
 //! - `token`    where the token of OAUTHBEARER comes from
 //!
@@ -24,6 +25,7 @@ mod plan;
 mod problems;
 mod recipe;
 mod resolve;
+mod serve;
 mod spec;
 mod token;
 mod unknown;
@@ -34,4 +36,5 @@ pub use env::Env;
 pub use limits::{Limits, Share};
 pub use pipeline::*;
 pub use problems::{ConfigError, Problem};
+pub use serve::{Serve, Units};
 pub use token::{TOKEN_PROPERTY, TokenFrom, TokenSource};

@@ -5,9 +5,9 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::Limits;
 use super::client::Masked;
 use super::edges::REJECTED;
+use super::{Limits, Serve};
 use crate::network::StateKind;
 use crate::series::Rules;
 use crate::table::Columns;
@@ -28,6 +28,8 @@ pub struct Pipeline {
     pub parquet_sink: Option<ParquetSink>,
     pub state: Option<StateStore>,
     pub limits: Limits,
+    /// Where it can be looked at while it runs; `None` is nowhere.
+    pub serve: Option<Serve>,
     pub train: Train,
 }
 
@@ -92,6 +94,8 @@ pub struct KafkaSource {
     pub rewind: Option<Duration>,
     /// Messages that are read ahead at most.
     pub queue_rows: usize,
+    /// Whether the ends of the partitions are to be known, so that it can be said how far behind they are.
+    pub ends: bool,
     /// librdkafka properties, as given. May hold secrets: print it as [`Masked`] only.
     pub client: BTreeMap<String, String>,
     pub commit: Commit,
@@ -100,7 +104,7 @@ pub struct KafkaSource {
 impl fmt::Debug for KafkaSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { brokers, topic, group, format, start, deleted, instance, static_member, .. } = self;
-        let Self { compacted, rewind, queue_rows, client, commit, .. } = self;
+        let Self { compacted, rewind, queue_rows, ends, client, commit, .. } = self;
         let mut out = f.debug_struct("KafkaSource");
         out.field("brokers", brokers).field("topic", topic).field("group", group).field("format", format);
         out.field("start", start).field("deleted", deleted).field("instance", instance);
@@ -108,6 +112,7 @@ impl fmt::Debug for KafkaSource {
             .field("compacted", compacted)
             .field("rewind", rewind)
             .field("queue_rows", queue_rows)
+            .field("ends", ends)
             .field("client", &Masked(client))
             .field("commit", commit)
             .finish()

@@ -118,6 +118,7 @@ impl Pipeline {
             static_member,
             rewind: _,
             queue_rows: _,
+            ends: _,
             client,
             commit,
         }) = &self.kafka_source
@@ -177,6 +178,12 @@ impl Pipeline {
             }
         }
         self.limits.plan(out);
+        match &self.serve {
+            Some(serve) => serve.plan(out),
+            None => out.line(
+                "\n# no [serve]: there is nothing to look at while it runs, and no metrics".to_string(),
+            ),
+        }
     }
 
     fn plan_train(&self, out: &mut Text) {
@@ -231,7 +238,7 @@ pub(super) fn micros(duration: Duration) -> i64 {
 }
 
 /// A value as TOML writes it. A `${` of the result is escaped, as it would have to be in a file.
-fn value(value: &(impl Serialize + ?Sized)) -> String {
+pub(super) fn value(value: &(impl Serialize + ?Sized)) -> String {
     let value = toml::Value::try_from(value).expect("texts, numbers and lists of them are TOML values");
     value.to_string().replace("${", "$${")
 }
@@ -249,7 +256,7 @@ impl Text {
         self.line(format!("\n[{name}]"));
     }
 
-    fn key(&mut self, key: &str, of: &(impl Serialize + ?Sized)) {
+    pub fn key(&mut self, key: &str, of: &(impl Serialize + ?Sized)) {
         self.line(format!("{key} = {}", value(of)));
     }
 
@@ -278,6 +285,6 @@ impl Text {
 }
 
 /// A property's name as a quoted TOML key, in which no variable is looked for.
-fn key_text(property: &str) -> String {
+pub(super) fn key_text(property: &str) -> String {
     toml::Value::from(property).to_string()
 }

@@ -45,7 +45,9 @@ pub(super) fn resolve(file: &Path, spec: Spec, problems: Problems) -> Result<Pip
     let limits = checks.limits(state.as_ref(), spec.limits);
     if let Some(source) = &mut kafka_source {
         source.queue_rows = limits.queue_rows;
+        source.ends = spec.serve.is_some();
     }
+    let serve = spec.serve.map(|spec| checks.serve(spec));
     if delivery == Delivery::ExactlyOnce
         && let (Some(source), Some(sink)) = (&kafka_source, &kafka_sink)
         && source.brokers != sink.brokers
@@ -73,6 +75,7 @@ pub(super) fn resolve(file: &Path, spec: Spec, problems: Problems) -> Result<Pip
         parquet_sink,
         state,
         limits,
+        serve,
         train,
     })
 }

@@ -1,6 +1,8 @@
 //! The pipeline file as written: every table and key it may have, all optional, nothing checked but the types.
 //! What a missing key means and which values are allowed is said in `checks`, `edges` and `recipe`.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 
 use super::{Deleted, Delivery, Format, Layout, Order, Start, TimeUnit};
@@ -19,6 +21,7 @@ pub(super) struct Spec {
     pub sink: Sink,
     pub state: Option<State>,
     pub limits: Limits,
+    pub serve: Option<Serve>,
     pub train: Train,
 }
 
@@ -148,6 +151,14 @@ pub(super) struct Limits {
     pub snapshot_age: Option<String>,
     pub rejects: Option<String>,
     pub rejects_over: Option<i64>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Serve {
+    pub address: Option<String>,
+    pub ready_lag: Option<i64>,
+    pub units: BTreeMap<String, String>,
 }
 
 #[derive(Default, Deserialize)]

@@ -12,8 +12,9 @@ use super::spec;
 
 type Keys = &'static [&'static str];
 
-/// Every table of a pipeline file with its keys. `client` is not here: librdkafka knows its properties, we do not.
-fn tables() -> [(&'static str, Keys); 14] {
+/// Every table of a pipeline file with its keys. `client` is not here: librdkafka knows its properties, we do not. Nor is
+/// `units`: its keys are patterns of names.
+fn tables() -> [(&'static str, Keys); 15] {
     [
         ("", keys_of::<spec::Spec>()),
         ("columns", keys_of::<spec::Columns>()),
@@ -28,6 +29,7 @@ fn tables() -> [(&'static str, Keys); 14] {
         ("sink.parquet", keys_of::<spec::ParquetSink>()),
         ("state", keys_of::<spec::State>()),
         ("limits", keys_of::<spec::Limits>()),
+        ("serve", keys_of::<spec::Serve>()),
         ("train", keys_of::<spec::Train>()),
     ]
 }

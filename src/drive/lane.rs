@@ -69,7 +69,19 @@ impl Lane {
         for reject in &rejects {
             tally.rows += 1;
             tally.refuse(Refusal::Malformed);
-            tracing::debug!(%partition, offset = reject.offset, detail = reject.detail, "malformed");
+            tracing::debug!(topic = %partition.topic, partition = partition.number, offset = reject.offset, detail = reject.detail, "malformed");
+        }
+        for Refused { position, reason, .. } in &refused {
+            // Looked up only where somebody reads it.
+            let key = || origins.at(*position).and_then(|record| record.key.as_deref()).unwrap_or_default();
+            let (topic, number) = (&partition.topic, partition.number);
+            tracing::debug!(
+                %topic,
+                partition = number,
+                offset = position,
+                series = %String::from_utf8_lossy(key()),
+                "{reason}"
+            );
         }
         rejects.extend(refused.iter().map(reject));
         budgets.count(&partition, positions(&live), &rejects, &refused);

@@ -105,7 +105,7 @@ impl Lanes {
             keeper.add(&partition, lane.saved);
         }
         let (first, resume, millis) = (lane.next.0, lane.silent_until.0, began.elapsed().as_millis() as u64);
-        tracing::info!(%partition, first, resume, millis, "partition assigned");
+        tracing::info!(topic = %partition.topic, partition = partition.number, first, resume, millis, "partition assigned");
         let from = From { position: lane.next, resume: lane.silent_until, note };
         self.lanes.insert(partition, lane);
         // The source may be gone already; then nobody reads the partition.
@@ -134,7 +134,15 @@ impl Lanes {
         if let Some(keeper) = &mut self.keeper {
             keeper.make_room(lane).await?;
         }
-        let (output, tally) = lane.push(batch, &mut self.budgets);
+        let span = tracing::trace_span!(
+            target: "spans",
+            "batch",
+            topic = %partition.topic,
+            partition = partition.number,
+            next = next.0,
+            rows = batch.rows.num_rows()
+        );
+        let (output, tally) = span.in_scope(|| lane.push(batch, &mut self.budgets));
         self.progress.tally.add(&tally);
         self.progress.reached = Some(next);
         if next >= lane.silent_until {
@@ -217,7 +225,7 @@ impl Lanes {
                 keeper.remove(partition);
             }
             if let Some(lane) = self.lanes.remove(partition) {
-                tracing::info!(%partition, position = lane.next.0, "partition given up");
+                tracing::info!(topic = %partition.topic, partition = partition.number, position = lane.next.0, "partition given up");
             }
         }
     }

@@ -77,7 +77,7 @@ pub async fn lane(options: Arc<Options>, facts: Facts) -> Result<Lane> {
     let mut lane = cold(committed);
     lane.committed = Some(committed);
     let Some(State { store, .. }) = &options.state else {
-        tracing::warn!(%partition, position = committed.0, "no [state] is kept: series warm up anew");
+        tracing::warn!(topic = %partition.topic, partition = partition.number, position = committed.0, "no [state] is kept: series warm up anew");
         return Ok(lane);
     };
     let life = Life::of(&note);
@@ -124,7 +124,7 @@ pub async fn lane(options: Arc<Options>, facts: Facts) -> Result<Lane> {
                 lane.start = lane.next;
             }
             (None, Start::Latest) => {
-                tracing::warn!(%partition, position = committed.0, "there is no snapshot: series start cold");
+                tracing::warn!(topic = %partition.topic, partition = partition.number, position = committed.0, "there is no snapshot: series start cold");
             }
             (None, Start::Fail) => bail!(
                 "{partition}: committed at {committed}, but there is no snapshot to go on from; \
@@ -156,7 +156,7 @@ fn deleted(options: &Options, partition: &Partition, what: &str, low: Position, 
              set `deleted = \"cold\"` to go on with series that know nothing"
         ),
         Deleted::Cold => {
-            tracing::warn!(%partition, "{what} are deleted below {low}: series start cold");
+            tracing::warn!(topic = %partition.topic, partition = partition.number, "{what} are deleted below {low}: series start cold");
             Ok(lane)
         }
     }
@@ -181,16 +181,18 @@ async fn changed(
             "{partition}: the kept state does not fit this pipeline: {differences}; go back, or set state.on_change = \"cold\", \
              or \"replay\" or \"warm\" to read the past again"
         ),
-        OnChange::Cold => tracing::warn!(%partition, differences, "series start cold"),
+        OnChange::Cold => {
+            tracing::warn!(topic = %partition.topic, partition = partition.number, differences, "series start cold")
+        }
         OnChange::Replay => {
             lane.next = rewound.unwrap_or(lane.next).min(lane.next);
             lane.start = lane.next;
-            tracing::warn!(%partition, differences, from = lane.next.0, "the topic is read again to make up the state");
+            tracing::warn!(topic = %partition.topic, partition = partition.number, differences, from = lane.next.0, "the topic is read again to make up the state");
         }
         OnChange::Warm { history, partitions, turn } => {
             // Each reads all of the history: one after the other.
             let _turn = turn.lock().await;
-            tracing::warn!(%partition, differences, "the state is made up from {}", history.path.display());
+            tracing::warn!(topic = %partition.topic, partition = partition.number, differences, "the state is made up from {}", history.path.display());
             let (setup, history, partitions) = (options.setup.clone(), history.clone(), *partitions);
             let wanted = [(partition.number, lane.next)].into();
             let states = spawn_blocking(move || history.push(&setup, partitions, &wanted, |_, _| ()));

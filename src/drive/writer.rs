@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
+use tracing::Instrument;
 
 use crate::io::{Output, Partition, Positions, Sink};
 
@@ -194,7 +195,8 @@ async fn work<S: Sink>(
                 backlog.shrunk.notify_one();
             }
             Order::Commit(reached) => {
-                let positions = sink.commit(&reached).await?;
+                let span = tracing::trace_span!(target: "spans", "commit", partitions = reached.len());
+                let positions = sink.commit(&reached).instrument(span).await?;
                 // Nobody listens where the driver has failed.
                 let _ = committed.send(positions);
             }

@@ -7,12 +7,14 @@
 //! - `sane`    whether what a batch says of itself can be
 //! - `write`, `read`   the file to and from the store, a batch at a time
 //! - `saver`   writing in the background, paced
+//! - `kept`    what came of it, for those who watch
 //!
 //! A snapshot of a partition at a position is a function of its lineage, its start and the rows from there to the position.
 //! So two processes that write the same one write the same bytes, and nobody has to be fenced. It may lie above the
 //! committed position: then it is of no use yet, and stays.
 
 mod file;
+mod kept;
 mod lineage;
 mod name;
 mod place;
@@ -29,6 +31,7 @@ use object_store::path::Path;
 use object_store::{Error, ObjectStore, ObjectStoreExt};
 
 pub use file::Head;
+pub use kept::{Keeping, Kept};
 pub use lineage::{FORMAT, Lineage};
 pub use read::{Snapshot, Unread};
 pub use saver::{Pace, Saver};
@@ -71,6 +74,7 @@ pub enum Found<T> {
 pub struct Store {
     opened: Opened,
     lineage: Lineage,
+    keeping: Keeping,
 }
 
 impl Store {
@@ -78,7 +82,7 @@ impl Store {
     /// If a local folder cannot be made, or what a cloud needs is not in the environment.
     pub fn open(place: &Place, lineage: Lineage) -> Result<Self> {
         let opened = place::open(place).with_context(|| format!("cannot open the state store {place}"))?;
-        Ok(Self { opened, lineage })
+        Ok(Self { opened, lineage, keeping: Keeping::default() })
     }
 
     /// Snapshots in any object store.
@@ -86,7 +90,13 @@ impl Store {
         Self {
             opened: Opened { store, folder: Path::default(), text: "memory:".to_owned(), local: None },
             lineage,
+            keeping: Keeping::default(),
         }
+    }
+
+    /// What was kept lately.
+    pub fn keeping(&self) -> &Keeping {
+        &self.keeping
     }
 
     /// The hash of its lineage.
@@ -195,7 +205,8 @@ impl Store {
             }
             error => {
                 tracing::warn!(
-                    %partition,
+                    topic = %partition.topic,
+                    partition = partition.number,
                     position = name.position.0,
                     "the snapshot {place} is of no use ({error}): the one before it has to do; remove it"
                 );
@@ -224,7 +235,7 @@ impl Store {
     /// Removes all states of `partition` of this lineage: it starts anew, without a commit.
     pub async fn forget(&self, partition: &Partition) -> Result<()> {
         for name in self.list(partition).await?.iter().filter(|name| name.lineage == self.lineage.hash()) {
-            tracing::warn!(%partition, position = name.position.0, "a snapshot of a life before is removed");
+            tracing::warn!(topic = %partition.topic, partition = partition.number, position = name.position.0, "a snapshot of a life before is removed");
             self.remove(partition, name).await?;
         }
         Ok(())

@@ -15,7 +15,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
-use super::{Store, Writer};
+use super::{Kept, Store, Writer};
 use crate::io::{Partition, Position};
 
 /// Batches on their way: one is written while the next is made. More would be memory for nothing.
@@ -216,6 +216,8 @@ struct Current {
     position: Position,
     began: Instant,
     writer: Writer,
+    /// Ends with it.
+    _span: tracing::Span,
     /// Bytes written since.
     paced: (Instant, u64),
 }
@@ -234,7 +236,14 @@ async fn run(store: Arc<Store>, mut queue: mpsc::Receiver<Work>, shared: Arc<Sha
             Work::Begin { partition, start, position } => {
                 let writer = store.writer(&partition, start, position);
                 let began = Instant::now();
-                let fresh = Current { partition, start, position, began, writer, paced: (began, 0) };
+                let _span = tracing::trace_span!(
+                    target: "spans",
+                    "snapshot",
+                    topic = %partition.topic,
+                    partition = partition.number,
+                    position = position.0
+                );
+                let fresh = Current { partition, start, position, began, writer, _span, paced: (began, 0) };
                 drop_unfinished(current.replace(fresh)).await;
             }
             Work::Batch(batch) => {
@@ -242,7 +251,7 @@ async fn run(store: Arc<Store>, mut queue: mpsc::Receiver<Work>, shared: Arc<Sha
                 match under_way.writer.batch(&batch).await {
                     Ok(bytes) => pace(under_way, bytes, bytes_per_second, &shared).await,
                     Err(error) => {
-                        warn(under_way, &error);
+                        failed(&store, under_way, &error);
                         shared.broken.store(true, Ordering::Release);
                         drop_unfinished(current.take()).await;
                     }
@@ -284,11 +293,14 @@ async fn pace(current: &mut Current, bytes: u64, bytes_per_second: u64, shared: 
 
 async fn end(store: &Store, current: Current, committed: Option<Position>, shared: &Shared) {
     let Current { partition, start, position, began, writer, .. } = current;
+    let kept = |safe| Kept { partition: partition.clone(), position, took: began.elapsed(), safe };
     if let Err(error) = writer.finish().await {
-        tracing::warn!(%partition, position = position.0, "{error:#}: it is tried again at the next turn");
+        store.keeping().note(kept(false));
+        tracing::warn!(topic = %partition.topic, partition = partition.number, position = position.0, "{error:#}: it is tried again at the next turn");
         return;
     }
-    tracing::debug!(%partition, position = position.0, "the state is safe");
+    store.keeping().note(kept(true));
+    tracing::debug!(topic = %partition.topic, partition = partition.number, position = position.0, "the state is safe");
     shared.good(|good| {
         // It may have been given up meanwhile.
         good.entry(partition.clone()).and_modify(|good| *good = Good { position: Some(position), at: began });
@@ -296,13 +308,15 @@ async fn end(store: &Store, current: Current, committed: Option<Position>, share
     if let Some(committed) = committed
         && let Err(error) = store.prune(&partition, start, committed).await
     {
-        tracing::warn!(%partition, "{error:#}: it is tried again at the next turn");
+        tracing::warn!(topic = %partition.topic, partition = partition.number, "{error:#}: it is tried again at the next turn");
     }
 }
 
-fn warn(current: &Current, error: &anyhow::Error) {
-    let Current { partition, position, .. } = current;
-    tracing::warn!(%partition, position = position.0, "{error:#}: it is tried again at the next turn");
+fn failed(store: &Store, current: &Current, error: &anyhow::Error) {
+    let Current { partition, position, began, .. } = current;
+    let (partition, position) = (partition.clone(), *position);
+    store.keeping().note(Kept { partition: partition.clone(), position, took: began.elapsed(), safe: false });
+    tracing::warn!(topic = %partition.topic, partition = partition.number, position = position.0, "{error:#}: it is tried again at the next turn");
 }
 
 async fn drop_unfinished(current: Option<Current>) {

@@ -34,8 +34,10 @@ pub fn unpack() -> Result<Sample> {
 /// The same pipeline with its topics on the broker inside this process.
 fn embedded(mut pipeline: Pipeline) -> Pipeline {
     use crate::config::Brokers::Embedded;
-    pipeline.kafka_source.iter_mut().for_each(|source| source.brokers = Embedded);
+    pipeline.kafka_source.iter_mut().for_each(|source| (source.brokers, source.ends) = (Embedded, true));
     pipeline.kafka_sink.iter_mut().for_each(|sink| sink.brokers = Embedded);
+    // Nothing of it outlives the process.
+    pipeline.state = None;
     pipeline
 }
 

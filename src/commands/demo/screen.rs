@@ -1,6 +1,7 @@
 //! The live table of the demo: redrawn in place on a terminal, a line now and then elsewhere.
 
 use std::fmt::Write;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -29,6 +30,7 @@ impl Screen {
     /// Says where the broker is and starts drawing.
     pub fn start(
         board: Arc<Mutex<Board>>,
+        page: SocketAddr,
         broker: String,
         pipeline: &Pipeline,
         speed: Speed,
@@ -39,7 +41,8 @@ impl Screen {
         let forecasts = topic(pipeline.kafka_sink.as_ref().map(|sink| sink.topic.as_str()));
         if !quiet {
             super::super::print(&format!(
-                "a broker inside this process: {broker}; any Kafka client can look in\n\
+                "dashboard: http://{page}\n\
+                 a broker inside this process: {broker}; any Kafka client can look in\n\
                  topics: {readings} ({speed} as fast as it came) -> {forecasts}\n"
             ))?;
         }

@@ -81,7 +81,7 @@ impl Group {
         for (partition, position) in reached {
             let owned = if partition.topic == self.topic { self.owned.get(partition.number) } else { None };
             let Some((resume, note)) = owned else {
-                tracing::info!(group = self.name, %partition, %position, "not committed: no longer ours");
+                tracing::info!(group = self.name, topic = %partition.topic, partition = partition.number, %position, "not committed: no longer ours");
                 continue;
             };
             // A file may have begun before us: what lies below is done.

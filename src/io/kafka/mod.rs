@@ -7,6 +7,7 @@
 //! - `source`    the source as the driver sees it: events out, commits in
 //! - `poll`      the thread behind it, which owns the consumer
 //! - `rebalance` how partitions come and go on that thread
+//! - `ends`      how far the partitions reach
 //! - `founding`  a group before its first member
 //! - `group`     what is ours and under which generation, for those who commit
 //! - `commits`   positions on their way to the group's coordinator
@@ -27,6 +28,7 @@ mod admin;
 mod client;
 mod commits;
 mod embedded;
+mod ends;
 mod founding;
 mod group;
 mod hidden;
@@ -48,6 +50,7 @@ mod transactions;
 pub use admin::ensure_topic;
 pub use client::{Cluster, Report, check};
 pub use embedded::Embedded;
+pub use ends::Ends;
 pub use founding::Founding;
 pub use group::Group;
 pub use partitioner::partition_of;

@@ -16,10 +16,11 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtocol};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::types::RDKafkaRespErr;
-use rdkafka::{ClientContext, Offset, TopicPartitionList};
+use rdkafka::{ClientContext, Offset, Statistics, TopicPartitionList};
 use tokio::sync::oneshot;
 
 use super::client::Logged;
+use super::ends::Ends;
 use super::group::Group;
 use super::passing::persist;
 use super::poll::{Owned, Phase, Poller};
@@ -71,9 +72,15 @@ pub(super) struct Member {
     changes: Mutex<VecDeque<Change>>,
     /// Nobody acts on changes any more: give up what is asked for, at once.
     leaving: AtomicBool,
+    topic: String,
+    ends: Ends,
 }
 
 impl Member {
+    pub fn new(topic: &str, ends: Ends) -> Self {
+        Self { topic: topic.to_owned(), ends, ..Self::default() }
+    }
+
     fn next_change(&self) -> Option<Change> {
         self.changes.lock().expect("no holder panics").pop_front()
     }
@@ -100,6 +107,10 @@ impl ClientContext for Member {
 
     fn error(&self, error: KafkaError, reason: &str) {
         self.log.error(error, reason);
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        self.ends.learn(&self.topic, &statistics);
     }
 }
 
@@ -227,7 +238,8 @@ impl Poller {
             _ if has_lost => standing.low,
             _ if number >= self.known => {
                 tracing::warn!(
-                    %partition,
+                    topic = %partition.topic,
+                    partition = partition.number,
                     "the topic has more partitions than at the start: series move, and those that do begin cold; the next start \
                      will ask what to do (state.on_change)"
                 );

@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::Cluster;
 use super::admin::is_compacted;
+use super::ends::{self, Ends as PartitionEnds};
 use super::group::Group;
 use super::poll::{Ends, Poller};
 use super::rebalance::Member;
@@ -44,6 +45,7 @@ pub struct KafkaSource {
     events: mpsc::UnboundedReceiver<Result<Event>>,
     commands: blocking::Sender<Command>,
     queue: Arc<Queue>,
+    ends: PartitionEnds,
     has_joined: bool,
     left: Option<oneshot::Receiver<()>>,
 }
@@ -82,7 +84,8 @@ impl KafkaSource {
         let (commands, command_receiver) = blocking::channel();
         let (left_sender, left) = oneshot::channel();
         let queue = Arc::new(Queue::default());
-        let member = Member::default();
+        let ends = PartitionEnds::default();
+        let member = Member::new(&config.topic, ends.clone());
         let consumer: Arc<BaseConsumer<Member>> =
             Arc::new(cluster.client(&settings(cluster, config), member)?);
         let group = Group {
@@ -93,19 +96,24 @@ impl KafkaSource {
             commands: commands.clone(),
             rewind: config.rewind,
         };
-        let ends = Ends { events: event_sender, commands: command_receiver, queue: queue.clone() };
-        let poller = Poller::new(consumer, group.clone(), config, partitions, (codec, until), ends);
+        let channels = Ends { events: event_sender, commands: command_receiver, queue: queue.clone() };
+        let poller = Poller::new(consumer, group.clone(), config, partitions, (codec, until), channels);
         std::thread::Builder::new().name("kafka-source".into()).spawn(move || {
             poller.run();
             // Nobody waits any more where the source was dropped.
             let _ = left_sender.send(());
         })?;
-        Ok(Self { partitions, group, events, commands, queue, has_joined: false, left: Some(left) })
+        Ok(Self { partitions, group, events, commands, queue, ends, has_joined: false, left: Some(left) })
     }
 
     /// The group, for those who commit its positions.
     pub fn group(&self) -> Group {
         self.group.clone()
+    }
+
+    /// How far the partitions reach, where the configuration asks for it.
+    pub fn ends(&self) -> PartitionEnds {
+        self.ends.clone()
     }
 
     /// The partition count of the topic, as it was at the start.
@@ -130,6 +138,9 @@ fn settings<'a>(cluster: &Cluster, config: &'a config::KafkaSource) -> Vec<(&'a 
     // The embedded broker takes as long as a session for every change of a group; nobody is far away there.
     if cluster.embedded().is_some() {
         settings.extend([("session.timeout.ms", "6000"), ("heartbeat.interval.ms", "1000")]);
+    }
+    if config.ends {
+        settings.push(("statistics.interval.ms", ends::EVERY_MS));
     }
     if config.static_member {
         settings.push(("group.instance.id", config.instance.as_str()));

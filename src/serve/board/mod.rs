@@ -1,0 +1,228 @@
+//! Every series as it stands, made up from what goes into the line and what comes out of it. In bounded memory: so many
+//! series, and of each as many steps as fit.
+//!
+//! - `track`   one series: its last steps, what was forecast for them, and the forecast of now
+//! - `scores`  how far off its forecasts were
+//! - `rows`    series as the page wants them: found, sorted, as JSON
+
+mod rows;
+mod scores;
+mod track;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::datatypes::Float32Type;
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+
+use super::facts::Facts;
+use super::observer::{Seen, Shared};
+use crate::table::{Forecasts, Observations};
+pub use rows::{Order, Sort, detail, steps};
+pub use scores::Scores;
+pub use track::Track;
+
+/// Series that are shown. The others are counted: who has more wants them in a database.
+const SERIES_MOST: usize = 20_000;
+/// Bytes for the steps of all series together.
+const BYTES: usize = 96 << 20;
+/// Steps of a series, however few there are: six weeks of hours.
+const STEPS_MOST: usize = 1_008;
+/// Steps of a series, however many there are.
+const STEPS_LEAST: usize = 64;
+
+/// How a series is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// Nothing comes any more.
+    Silent,
+    /// Its errors have left their own history.
+    Drifting,
+    /// Behind the others.
+    Late,
+    /// Not forecast yet, or not any more since a gap.
+    Cold,
+    Ok,
+}
+
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct States {
+    pub ok: usize,
+    pub late: usize,
+    pub silent: usize,
+    pub cold: usize,
+    pub drifting: usize,
+}
+
+pub struct Board {
+    pub facts: Arc<Facts>,
+    pub tracks: Vec<Track>,
+    /// The first of an id's series, one for each target.
+    ids: HashMap<Arc<str>, usize>,
+    /// Series that there is no room for.
+    pub left_out: usize,
+    /// The time that one in ten series has reached: one wrong clock does not move it.
+    pub now: Option<i64>,
+    pub states: States,
+    /// Of each horizon: the mean over series of the error in units of the baseline's, the share of values within each
+    /// interval, and how many series those are of.
+    pub overall: [Overall; 2],
+    /// Places by name.
+    by_name: Vec<usize>,
+}
+
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Overall {
+    pub ratio: Option<f64>,
+    pub coverage: Vec<f64>,
+    pub series: usize,
+}
+
+/// Shows the board what comes, until nothing more does.
+pub async fn keep(shared: Arc<Shared>, mut seen: mpsc::Receiver<Seen>) {
+    while let Some(seen) = seen.recv().await {
+        match seen {
+            Seen::Rows(rows) => shared.board().rows(&rows),
+            Seen::Forecasts(rows) => shared.board().forecasts(&rows),
+        }
+    }
+}
+
+impl Board {
+    pub fn new(facts: Arc<Facts>) -> Self {
+        Self {
+            facts,
+            tracks: Vec::new(),
+            ids: HashMap::new(),
+            left_out: 0,
+            now: None,
+            states: States::default(),
+            overall: Default::default(),
+            by_name: Vec::new(),
+        }
+    }
+
+    pub fn rows(&mut self, rows: &RecordBatch) {
+        let facts = self.facts.clone();
+        let observations = Observations::new(rows, &facts.columns);
+        let room = self.room();
+        for i in 0..observations.len() {
+            let id = match observations.series {
+                Some(series) if series.is_valid(i) => series.value(i),
+                Some(_) => continue,
+                None => &facts.columns.only_series,
+            };
+            let Some(first) = self.place(id) else { continue };
+            for (target, values) in observations.targets.iter().enumerate() {
+                let value = if values.is_valid(i) { values.value(i) } else { f64::NAN };
+                if value.is_finite() && observations.times.is_valid(i) {
+                    self.tracks[first + target].observe(&facts, observations.times.value(i), value, room);
+                }
+            }
+        }
+    }
+
+    pub fn forecasts(&mut self, rows: &RecordBatch) {
+        let facts = self.facts.clone();
+        let forecasts = Forecasts::new(rows);
+        let room = self.room();
+        // The forecast, then lower and upper of the levels that are shown.
+        let lists: Vec<usize> = [0]
+            .into_iter()
+            .chain(facts.shown.iter().flat_map(|level| [1 + 2 * level, 2 + 2 * level]))
+            .collect();
+        for i in 0..forecasts.len() {
+            let name = forecasts.targets.value(i);
+            let target = facts.columns.targets.iter().position(|target| target == name);
+            let place = self.place(forecasts.series.value(i));
+            let Some((first, target)) = place.zip(target) else { continue };
+            let lists: Vec<_> = lists.iter().map(|&list| forecasts.lists[list].value(i)).collect();
+            let lists: Vec<&[f32]> =
+                lists.iter().map(|list| &list.as_primitive::<Float32Type>().values()[..]).collect();
+            self.tracks[first + target].forecast(&facts, forecasts.origins.value(i), &lists, room);
+        }
+    }
+
+    /// Where the series of an id begin; `None` where there is no room.
+    fn place(&mut self, id: &str) -> Option<usize> {
+        if let Some(place) = self.ids.get(id) {
+            return Some(*place);
+        }
+        let targets = &self.facts.columns.targets;
+        if self.tracks.len() + targets.len() > SERIES_MOST {
+            self.left_out += 1;
+            return None;
+        }
+        let id: Arc<str> = id.into();
+        let place = self.tracks.len();
+        for (target, name) in targets.iter().enumerate() {
+            let unit = self.facts.units.of(&id, name).map(Arc::from);
+            self.tracks.push(Track::new(id.clone(), target, unit));
+        }
+        self.ids.insert(id, place);
+        Some(place)
+    }
+
+    /// The series of an id and target.
+    pub fn find(&self, id: &str, target: usize) -> Option<&Track> {
+        let first = self.ids.get(id)?;
+        self.tracks.get(first + target).filter(|_| target < self.facts.columns.targets.len())
+    }
+
+    /// Past steps that a series may keep.
+    fn room(&self) -> usize {
+        (BYTES / (self.tracks.len().max(1) * track::STEP_BYTES)).clamp(STEPS_LEAST, STEPS_MOST)
+    }
+
+    /// Once a second: where time stands, how every series is, and all of them together.
+    pub fn tick(&mut self) {
+        let mut times: Vec<i64> = self.tracks.iter().filter_map(Track::known_time).collect();
+        if !times.is_empty() {
+            // Counted from the latest: with fewer than ten series it is the latest itself.
+            let rank = times.len() - 1 - times.len() / 10;
+            self.now = Some(*times.select_nth_unstable(rank).1);
+        }
+        let mut states = States::default();
+        for track in &mut self.tracks {
+            track.judge(&self.facts, self.now);
+            match track.state {
+                State::Ok => states.ok += 1,
+                State::Late => states.late += 1,
+                State::Silent => states.silent += 1,
+                State::Cold => states.cold += 1,
+                State::Drifting => states.drifting += 1,
+            }
+        }
+        self.states = states;
+        self.overall = [0, 1].map(|ahead| self.over_all(ahead));
+        if self.by_name.len() != self.tracks.len() {
+            self.by_name = (0..self.tracks.len()).collect();
+            let name = |place: &usize| (&self.tracks[*place].name, self.tracks[*place].target);
+            self.by_name.sort_by(|a, b| rows::natural(name(a).0, name(b).0).then(name(a).1.cmp(&name(b).1)));
+        }
+    }
+
+    fn over_all(&self, ahead: usize) -> Overall {
+        let scores: Vec<&Scores> = self.tracks.iter().map(|track| &track.scores[ahead]).collect();
+        let mean = |values: &mut dyn Iterator<Item = f64>| {
+            let (sum, count) = values.fold((0.0, 0), |(sum, count), value| (sum + value, count + 1));
+            (count > 0).then(|| (sum / f64::from(count), count as usize))
+        };
+        let ratio =
+            mean(&mut scores.iter().filter_map(|scores| scores.ratio()).filter(|ratio| ratio.is_finite()));
+        let coverage = (0..self.facts.shown.len()).filter_map(|level| {
+            mean(&mut scores.iter().filter_map(|scores| scores.coverage.get(level).copied()))
+        });
+        Overall {
+            ratio: ratio.map(|(ratio, _)| ratio),
+            coverage: coverage.map(|(share, _)| share).collect(),
+            series: ratio.map_or(0, |(_, series)| series),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

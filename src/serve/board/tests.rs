@@ -1,0 +1,192 @@
+//! A series as the board sees it: what is believed, what is scored, what it is called.
+
+use super::rows::natural;
+use super::*;
+use crate::config::Units;
+use crate::series::{Aggregate, Grid};
+use crate::serve::facts::Page;
+use crate::table::Columns;
+
+const HOUR: i64 = 3_600_000_000;
+
+/// Hours, forecast four ahead, with a season of three.
+fn facts() -> Facts {
+    let columns = Columns {
+        series: Some("sensor".into()),
+        only_series: String::new(),
+        time: "time".into(),
+        targets: vec!["value".into()],
+        covariates: vec![],
+        known_ahead: vec![],
+    };
+    Facts {
+        columns,
+        grid: Grid { every: HOUR, offset: 0 },
+        aggregate: Aggregate::Mean,
+        complete_after: Some(1),
+        max_gap: 6,
+        every: 1,
+        horizon: 4,
+        ahead: [1, 4],
+        levels: vec![0.8],
+        shown: vec![0],
+        season: Some(3),
+        warm: 5,
+        ready_lag: 0,
+        units: Units::default(),
+        page: Page::default(),
+    }
+}
+
+fn track() -> Track {
+    Track::new("a".into(), 0, None)
+}
+
+const ROOM: usize = 100;
+
+/// Hour after hour a reading, and a forecast that is off by so much and bounded by so much on either side.
+fn feed(track: &mut Track, hours: std::ops::Range<i64>, off: f32, bound: f32) {
+    let facts = facts();
+    for hour in hours {
+        track.observe(&facts, hour * HOUR, value(hour), ROOM);
+        let values: Vec<f32> = (1..=4).map(|ahead| value(hour + ahead) as f32 + off).collect();
+        let [low, high] =
+            [-bound, bound].map(|by| values.iter().map(|value| value + by).collect::<Vec<f32>>());
+        track.forecast(&facts, hour * HOUR, &[&values, &low, &high], ROOM);
+    }
+}
+
+/// Rises by one an hour: the value three hours before is off by three.
+fn value(hour: i64) -> f64 {
+    hour as f64
+}
+
+#[test]
+fn forecasts_are_held_against_what_came_and_against_the_season_before() {
+    let mut track = track();
+    feed(&mut track, 0..50, 0.5, 1.0);
+    track.judge(&facts(), None);
+    let [one, four] = &track.scores;
+    // The first forecast is for hour 1, the first four ahead for hour 4; nothing beyond hour 49 has come.
+    assert_eq!((one.count, four.count), (49, 46));
+    assert_eq!((one.error, one.bias, one.coverage.as_slice()), (Some(0.5), Some(0.5), &[1.0][..]));
+    assert_eq!((one.naive, four.naive), (Some(3.0), Some(6.0)), "four ahead knows two seasons before");
+    assert_eq!(one.ratio(), Some(0.5 / 3.0));
+    assert_eq!(track.state, State::Ok);
+    feed(&mut track, 50..80, -3.0, 1.0);
+    track.judge(&facts(), None);
+    assert!(track.scores[0].coverage[0] < 0.7 && track.state == State::Drifting, "{track:?}");
+}
+
+#[test]
+fn a_step_that_is_forecast_and_did_not_come_is_no_error() {
+    let mut track = track();
+    feed(&mut track, 0..20, 0.0, 1.0);
+    feed(&mut track, 23..30, 0.0, 1.0);
+    track.judge(&facts(), None);
+    assert_eq!((track.scores[0].error, track.scores[0].count), (Some(0.0), 19 + 6));
+    assert_eq!(track.value(21), None);
+}
+
+#[test]
+fn one_reading_far_ahead_is_not_believed_and_two_are() {
+    let (facts, mut track) = (facts(), track());
+    feed(&mut track, 0..20, 0.0, 1.0);
+    track.observe(&facts, 999_999 * HOUR, 1.0, ROOM);
+    track.observe(&facts, 20 * HOUR, value(20), ROOM);
+    assert_eq!(track.last.unwrap().step, 20);
+    track.observe(&facts, 40 * HOUR, 1.0, ROOM);
+    track.observe(&facts, 41 * HOUR, 2.0, ROOM);
+    assert_eq!((track.last.unwrap().step, track.observed), (41, 2), "it begins anew");
+    assert_eq!((track.value(20), track.value(30), track.value(40)), (Some(20.0), None, Some(1.0)));
+    track.judge(&facts, None);
+    assert_eq!(track.state, State::Cold);
+}
+
+#[test]
+fn late_and_double_readings_change_nothing() {
+    let (facts, mut track) = (facts(), track());
+    feed(&mut track, 0..20, 0.0, 1.0);
+    for hour in [19, 18, 3] {
+        track.observe(&facts, hour * HOUR, 77.0, ROOM);
+    }
+    track.observe(&facts, 20 * HOUR, 20.0, ROOM);
+    track.observe(&facts, 20 * HOUR, 77.0, ROOM);
+    assert_eq!((17..21).map(|step| track.value(step).unwrap()).collect::<Vec<_>>(), [17.0, 18.0, 19.0, 20.0]);
+}
+
+#[test]
+fn steps_of_several_rows_are_what_the_grid_makes_of_them() {
+    let readings = [1.0, 5.0, 3.0];
+    let expected = [
+        (Aggregate::Mean, 3.0),
+        (Aggregate::Last, 3.0),
+        (Aggregate::Sum, 9.0),
+        (Aggregate::Min, 1.0),
+        (Aggregate::Max, 5.0),
+    ];
+    for (aggregate, value) in expected {
+        let facts = Facts { aggregate, complete_after: None, ..facts() };
+        let mut track = track();
+        for (i, reading) in readings.iter().enumerate() {
+            track.observe(&facts, 5 * HOUR + i as i64, *reading, ROOM);
+        }
+        assert_eq!(track.value(5), Some(value), "{aggregate:?}");
+    }
+}
+
+#[test]
+fn what_is_kept_is_bounded_and_the_scores_are_those_of_what_is_kept() {
+    let (facts, mut track) = (facts(), track());
+    feed(&mut track, 0..500, 0.0, 1.0);
+    assert_eq!(track.steps.len(), ROOM + 4);
+    for hour in 500..520 {
+        track.observe(&facts, hour * HOUR, value(hour), 20);
+        track.forecast(&facts, hour * HOUR, &[&[0.0; 4]], 20);
+    }
+    assert_eq!((track.steps.len(), track.first), (24, 500));
+    track.judge(&facts, None);
+    assert_eq!(track.scores[0].count, 20);
+}
+
+#[test]
+fn a_series_that_stands_still_while_the_others_go_on_is_late_and_then_silent() {
+    let (facts, mut track) = (facts(), track());
+    feed(&mut track, 0..20, 0.0, 1.0);
+    let mut state = |now: i64| {
+        track.judge(&facts, Some(now * HOUR));
+        track.state
+    };
+    assert_eq!([19, 23, 23].map(&mut state), [State::Ok, State::Ok, State::Late], "a moment is not late");
+    assert_eq!([26, 40].map(&mut state), [State::Silent, State::Silent]);
+    feed(&mut track, 20..21, 0.0, 1.0);
+    track.judge(&facts, Some(40 * HOUR));
+    assert_eq!(track.state, State::Ok, "it catches up");
+}
+
+#[test]
+fn names_are_in_the_order_of_their_numbers() {
+    let mut names = ["mote-10", "mote-2", "mote-02b", "a", "mote", "Ä/3", ""];
+    names.sort_by(|a, b| natural(a, b));
+    assert_eq!(names, ["", "a", "mote", "mote-2", "mote-02b", "mote-10", "Ä/3"]);
+}
+
+#[test]
+fn rows_are_found_by_words_and_sorted_with_what_has_no_value_last() {
+    let mut board = Board::new(Arc::new(facts()));
+    for (id, count) in [("b/wind", 9), ("a/wind", 30), ("a/rain", 2), ("c/wind", 0)] {
+        let place = board.place(id).unwrap();
+        feed(&mut board.tracks[place], 0..count, 0.0, 1.0);
+    }
+    board.tick();
+    let names = |order: Order| -> Vec<String> {
+        board.ordered(&order).iter().map(|place| board.tracks[*place].name.to_string()).collect()
+    };
+    let order = Order::default;
+    assert_eq!(names(order()), ["a/rain", "a/wind", "b/wind", "c/wind"]);
+    assert_eq!(names(Order { search: "WIND a".into(), ..order() }), ["a/wind"]);
+    let by = |descending| names(Order { sort: Sort::Value, descending, ..order() });
+    assert_eq!(by(false), ["a/rain", "b/wind", "a/wind", "c/wind"]);
+    assert_eq!(by(true), ["a/wind", "b/wind", "a/rain", "c/wind"]);
+    assert_eq!(names(Order { state: Some(State::Cold), ..order() }), ["c/wind"]);
+}

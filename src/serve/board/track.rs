@@ -1,0 +1,288 @@
+//! One series: the values of its last steps beside what was forecast for them, the forecast of now, and how far off they were.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::State;
+use super::scores::{Miss, Scores, Sums};
+use crate::series::Aggregate;
+use crate::serve::facts::Facts;
+
+/// Steps over which errors are averaged: a week of hours.
+const WINDOW: i64 = 168;
+/// The last of them, which are held against the others: a day of hours.
+const RECENT: i64 = 24;
+/// Seconds without a reading before a series can be late: partitions are read in turns.
+const IDLE: u32 = 2;
+/// Steps behind the others.
+const LATE: i64 = 2;
+
+/// What was forecast for a step: value, lower and upper of the narrowest interval, of the widest. NaN where nothing was.
+pub type Said = [f32; 5];
+const NOTHING: Said = [f32::NAN; 5];
+
+#[derive(Clone, Copy, Debug)]
+pub struct Step {
+    /// NaN where nothing came.
+    pub value: f32,
+    /// Rows that it is made of.
+    rows: u16,
+    /// One step ahead, and the last that is kept.
+    pub said: [Said; 2],
+}
+
+pub const STEP_BYTES: usize = size_of::<Step>();
+
+const EMPTY: Step = Step { value: f32::NAN, rows: 0, said: [NOTHING; 2] };
+
+/// The latest reading.
+#[derive(Clone, Copy, Debug)]
+pub struct Reading {
+    pub step: i64,
+    pub time: i64,
+    pub value: f64,
+}
+
+/// The forecast of now.
+#[derive(Clone, Debug, Default)]
+pub struct Fan {
+    pub origin: i64,
+    /// As in [`Said`], but a list each.
+    pub lists: Vec<Vec<f32>>,
+}
+
+#[derive(Debug)]
+pub struct Track {
+    pub name: Arc<str>,
+    pub target: usize,
+    pub unit: Option<Arc<str>>,
+    /// Number of the first step that is kept.
+    pub first: i64,
+    pub steps: VecDeque<Step>,
+    pub last: Option<Reading>,
+    /// Far from the others: believed once the next agrees.
+    far: Option<Reading>,
+    /// Steps up to this one have closed.
+    pub closed: Option<i64>,
+    /// Steps with a value, since the start or the last gap.
+    pub observed: u64,
+    pub fan: Option<Fan>,
+    /// At each horizon, as of the last look.
+    pub scores: [Scores; 2],
+    /// Up to where they are of.
+    scored: Option<i64>,
+    /// Counts changes.
+    pub version: u64,
+    /// Readings and forecasts so far, and as of the last look.
+    readings: u64,
+    forecasts: u64,
+    seen: [u64; 2],
+    /// Looks since a reading came, and those with readings but without a forecast.
+    idle: u32,
+    unforecast: u32,
+    pub state: State,
+}
+
+impl Track {
+    pub fn new(name: Arc<str>, target: usize, unit: Option<Arc<str>>) -> Self {
+        Self {
+            name,
+            target,
+            unit,
+            first: 0,
+            steps: VecDeque::new(),
+            last: None,
+            far: None,
+            closed: None,
+            observed: 0,
+            fan: None,
+            scores: Default::default(),
+            scored: None,
+            version: 0,
+            readings: 0,
+            forecasts: 0,
+            seen: [0; 2],
+            idle: 0,
+            unforecast: 0,
+            state: State::Cold,
+        }
+    }
+
+    /// A finite value at a time, with room for so many steps.
+    pub fn observe(&mut self, facts: &Facts, time: i64, value: f64, room: usize) {
+        let reading = Reading { step: facts.grid.step_of(time), time, value };
+        let Some(last) = self.last else { return self.take(facts, reading, room) };
+        let is_near = |from: i64, step: i64| (step - from).abs() <= facts.max_gap;
+        if is_near(last.step, reading.step) {
+            self.far = None;
+            return self.take(facts, reading, room);
+        }
+        // Old rows of a series that is forecast are late, however many agree.
+        if reading.step < last.step && self.closed.is_some() {
+            return;
+        }
+        match self.far.take() {
+            Some(far) if reading.time > far.time && is_near(far.step, reading.step) => {
+                self.restart(far.step > last.step);
+                self.take(facts, far, room);
+                self.take(facts, reading, room);
+            }
+            _ => self.far = Some(reading),
+        }
+    }
+
+    /// After a gap, what is forecast next comes of what follows. What was before stays to be seen, unless time went back.
+    fn restart(&mut self, keep: bool) {
+        self.observed = 0;
+        self.fan = None;
+        if !keep {
+            self.steps.clear();
+            self.last = None;
+        }
+    }
+
+    fn take(&mut self, facts: &Facts, reading: Reading, room: usize) {
+        if self.closed.is_some_and(|closed| reading.step <= closed) {
+            return;
+        }
+        if self.last.is_some_and(|last| last.time == reading.time) {
+            return;
+        }
+        let Some(step) = self.step(facts, reading.step, room) else { return };
+        if facts.complete_after.is_some_and(|rows| u32::from(step.rows) >= rows) {
+            return;
+        }
+        let value = reading.value as f32;
+        step.rows = step.rows.saturating_add(1);
+        let is_new = step.rows == 1;
+        step.value = match facts.aggregate {
+            _ if is_new => value,
+            Aggregate::Mean => step.value + (value - step.value) / f32::from(step.rows),
+            Aggregate::Last => value,
+            Aggregate::Sum => step.value + value,
+            Aggregate::Min => step.value.min(value),
+            Aggregate::Max => step.value.max(value),
+        };
+        self.observed += u64::from(is_new);
+        if self.last.is_none_or(|last| reading.time > last.time) {
+            self.last = Some(reading);
+        }
+        self.readings += 1;
+        self.version += 1;
+    }
+
+    /// The forecast of a step's end; `lists` are the value, lower and upper of the narrowest interval, of the widest.
+    pub fn forecast(&mut self, facts: &Facts, origin: i64, lists: &[&[f32]], room: usize) {
+        let origin = facts.grid.step_of(origin);
+        for (i, ahead) in facts.ahead.iter().enumerate() {
+            let mut said = NOTHING;
+            for (said, list) in said.iter_mut().zip(lists) {
+                *said = list.get(ahead - 1).copied().unwrap_or(f32::NAN);
+            }
+            if let Some(step) = self.step(facts, origin + *ahead as i64, room) {
+                step.said[i] = said;
+            }
+        }
+        let kept = room.min(facts.horizon);
+        let lists = lists.iter().map(|list| list[..kept.min(list.len())].to_vec()).collect();
+        self.fan = Some(Fan { origin, lists });
+        self.forecasts += 1;
+        // A forecast shows that its origin has closed, and all before.
+        self.closed = Some(self.closed.map_or(origin, |closed| closed.max(origin)));
+        self.version += 1;
+    }
+
+    /// The step of a number: made, if it is later than those there are. The oldest give way.
+    fn step(&mut self, facts: &Facts, number: i64, room: usize) -> Option<&mut Step> {
+        let most = (room + facts.ahead[1]) as i64;
+        let end = self.first + self.steps.len() as i64;
+        if self.steps.is_empty() || number - end >= most {
+            self.steps.clear();
+            self.first = number;
+        }
+        if number < self.first {
+            return None;
+        }
+        while self.first + self.steps.len() as i64 <= number {
+            self.steps.push_back(EMPTY);
+        }
+        while self.steps.len() as i64 > most {
+            self.steps.pop_front();
+            self.first += 1;
+        }
+        usize::try_from(number - self.first).ok().and_then(|place| self.steps.get_mut(place))
+    }
+
+    /// The value of a step.
+    pub fn value(&self, step: i64) -> Option<f32> {
+        let place = usize::try_from(step - self.first).ok()?;
+        self.steps.get(place).map(|step| step.value).filter(|value| value.is_finite())
+    }
+
+    /// The sums over the last closed steps.
+    fn sums(&self, facts: &Facts, ahead: usize, length: i64) -> Sums {
+        let mut sums = Sums::default();
+        if let Some(closed) = self.closed {
+            for step in (closed - length + 1).max(self.first)..=closed {
+                if let Some(miss) = self.miss(facts, ahead, step) {
+                    sums.add(&miss);
+                }
+            }
+        }
+        sums
+    }
+
+    /// How far off the forecast of a step was.
+    fn miss(&self, facts: &Facts, ahead: usize, step: i64) -> Option<Miss> {
+        let value = f64::from(self.value(step)?);
+        let said = self.steps[usize::try_from(step - self.first).ok()?].said[ahead].map(f64::from);
+        if !said[0].is_finite() {
+            return None;
+        }
+        let ahead = facts.ahead[ahead] as i64;
+        let back = facts.season.map_or(ahead, |season| (ahead + season - 1) / season * season);
+        let naive = self.value(step - back).map(|naive| (value - f64::from(naive)).abs());
+        let inside = [said[1] <= value && value <= said[2], said[3] <= value && value <= said[4]];
+        Some(Miss { off: said[0] - value, naive, inside })
+    }
+
+    /// The time of the latest reading, if it is more than a lone one's.
+    pub fn known_time(&self) -> Option<i64> {
+        self.last.filter(|_| self.readings > 1).map(|last| last.time)
+    }
+
+    /// Once a second: how it is, where the others are at `now`.
+    pub fn judge(&mut self, facts: &Facts, now: Option<i64>) {
+        if self.scored != self.closed {
+            self.scored = self.closed;
+            self.scores = [0, 1].map(|ahead| {
+                let [all, recent] = [WINDOW, RECENT].map(|length| self.sums(facts, ahead, length));
+                all.scores(&recent, facts.shown.len())
+            });
+        }
+        let [readings, forecasts] = self.seen;
+        self.idle = if self.readings == readings { self.idle.saturating_add(1) } else { 0 };
+        self.unforecast =
+            if self.forecasts > forecasts { 0 } else { self.unforecast + u32::from(self.idle == 0) };
+        self.seen = [self.readings, self.forecasts];
+        let behind = match (now, self.last) {
+            (Some(now), Some(last)) if self.idle >= IDLE => facts.grid.step_of(now) - last.step,
+            _ => 0,
+        };
+        // What is on its way is not missing.
+        let is_forecast = self.fan.as_ref().zip(self.last).is_some_and(|(fan, last)| {
+            self.unforecast < IDLE || last.step - fan.origin <= facts.max_gap + facts.every
+        });
+        let state = match behind {
+            behind if behind > facts.max_gap.max(LATE + 1) => State::Silent,
+            _ if !is_forecast => State::Cold,
+            behind if behind > LATE => State::Late,
+            _ if self.scores.iter().any(|scores| scores.drifts) => State::Drifting,
+            _ => State::Ok,
+        };
+        if state != self.state {
+            self.state = state;
+            self.version += 1;
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! What of a pipeline does not change while it runs.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::Serialize;
+
+use crate::config::{Brokers, KafkaSource, Pipeline, Serve, Units, duration_text};
+use crate::forecaster::Setup;
+use crate::series::{Aggregate, Grid};
+use crate::table::Columns;
+
+const DAY: i64 = 86_400_000_000;
+
+/// Steps that a season may have to be the measure of errors: every series keeps as many values and more.
+const SEASON_MOST: i64 = 168;
+/// Steps ahead at which forecasts are held against what came, at most.
+const AHEAD_MOST: usize = 168;
+
+#[derive(Clone, Debug)]
+pub struct Facts {
+    pub columns: Columns,
+    pub grid: Grid,
+    pub aggregate: Aggregate,
+    pub complete_after: Option<u32>,
+    /// Steps; what is farther off is not believed at once.
+    pub max_gap: i64,
+    /// Steps between two forecasts.
+    pub every: i64,
+    pub horizon: usize,
+    /// Steps ahead at which forecasts are held against what came: the first, and the last that is kept.
+    pub ahead: [usize; 2],
+    pub levels: Vec<f64>,
+    /// The levels that are shown, by their place: the narrowest and the widest.
+    pub shown: Vec<usize>,
+    /// Steps after which values recur, where the baseline is a seasonal one; else it is the last value.
+    pub season: Option<i64>,
+    /// Observed steps before the first forecast.
+    pub warm: u64,
+    pub ready_lag: u64,
+    pub units: Units,
+    pub page: Page,
+}
+
+/// What the page is told once.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Page {
+    pub name: String,
+    pub version: &'static str,
+    /// Of the process: a page that sees another one knows of a restart.
+    pub boot: String,
+    pub started_ms: u64,
+    pub instance: Option<String>,
+    pub brokers: Option<String>,
+    pub topic: Option<String>,
+    pub group: Option<String>,
+    pub forecasts: Option<String>,
+    pub rejects: Option<String>,
+    pub state: Option<String>,
+    pub every: String,
+    pub every_ms: f64,
+    pub offset_ms: f64,
+    pub horizon: usize,
+    pub ahead: [usize; 2],
+    /// Of the levels that are shown.
+    pub levels: Vec<f64>,
+    pub season: Option<i64>,
+    pub targets: Vec<String>,
+    pub warm: u64,
+    pub model: Vec<(String, String)>,
+}
+
+impl Facts {
+    pub fn of(pipeline: &Pipeline, setup: &Setup, config: &Serve, model: Vec<(String, String)>) -> Self {
+        let description = &setup.model.description;
+        let rules = &pipeline.rules;
+        let horizon = description.horizon;
+        let ahead = [1, horizon.min(AHEAD_MOST)];
+        let levels = pipeline.forecast.levels.clone();
+        let shown = match levels.len() {
+            0 => vec![],
+            1 => vec![0],
+            more => vec![0, more - 1],
+        };
+        let learned = description.memory.as_ref().map(|memory| memory.season() as i64);
+        let scored = description.scores.iter().find_map(|score| score.season).map(|season| season as i64);
+        let day = DAY / rules.grid.every.max(1);
+        let season = [learned, scored, Some(day)].into_iter().flatten();
+        let season = season.into_iter().find(|season| (2..=SEASON_MOST).contains(season));
+        let warm = description.warm.max(description.lookback as u64);
+        let source = pipeline.kafka_source.as_ref();
+        let brokers = |source: &KafkaSource| match &source.brokers {
+            Brokers::At(list) => list.clone(),
+            Brokers::Embedded => "inside this process".to_owned(),
+        };
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let page = Page {
+            name: pipeline.name.clone(),
+            version: env!("CARGO_PKG_VERSION"),
+            boot: format!("{:x}-{:x}", now.as_nanos(), std::process::id()),
+            started_ms: now.as_millis() as u64,
+            instance: source.map(|source| source.instance.clone()),
+            brokers: source.map(brokers),
+            topic: source.map(|source| source.topic.clone()),
+            group: source.map(|source| source.group.clone()),
+            forecasts: pipeline.kafka_sink.as_ref().map(|sink| sink.topic.clone()),
+            rejects: pipeline.kafka_sink.as_ref().and_then(|sink| sink.rejects.clone()),
+            state: pipeline.state.as_ref().map(|state| state.place.to_string()),
+            every: duration_text(rules.grid.every),
+            every_ms: rules.grid.every as f64 / 1e3,
+            offset_ms: rules.grid.offset as f64 / 1e3,
+            horizon,
+            ahead,
+            levels: shown.iter().map(|&i| levels[i]).collect(),
+            season,
+            targets: pipeline.columns.targets.clone(),
+            warm,
+            model,
+        };
+        Self {
+            columns: pipeline.columns.clone(),
+            grid: rules.grid,
+            aggregate: rules.aggregate,
+            complete_after: rules.complete_after,
+            max_gap: rules.grid.steps_in(rules.max_gap).max(1),
+            every: i64::from(pipeline.forecast.every),
+            horizon,
+            ahead,
+            levels,
+            shown,
+            season,
+            warm,
+            ready_lag: config.ready_lag,
+            units: config.units.clone(),
+            page,
+        }
+    }
+}

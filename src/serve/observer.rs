@@ -1,0 +1,238 @@
+//! What is noted of the line while it works. All of it together is a lock that nobody holds for long, a few additions, and
+//! a batch handed on by reference, once a batch; a board that is behind misses some.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use parking_lot::{FairMutex, FairMutexGuard};
+use tokio::sync::{Semaphore, mpsc};
+
+use super::board::Board;
+use super::facts::Facts;
+use super::histogram::{Histogram, ROWS, SECONDS};
+use super::line::{self, Line};
+use super::pulse::Pulse;
+use crate::drive::Progress;
+use crate::io::kafka::Ends;
+use crate::io::{Assigned, Batch, Output, Partition, Positions, Record};
+use crate::state::Store;
+
+/// Batches on their way to the board, of up to some thousand rows: more would only be older when they are shown.
+const WAITING: usize = 64;
+/// Pages that may be open at once: each costs a message of some kilobytes four times a second.
+const VIEWERS: usize = 64;
+
+/// A batch that the board is to see.
+pub enum Seen {
+    Rows(RecordBatch),
+    Forecasts(RecordBatch),
+}
+
+/// What the routes answer from.
+pub struct Shared {
+    pub facts: Arc<Facts>,
+    pub counts: Counts,
+    line: Mutex<Line>,
+    /// In turns: a stream that never pauses would leave none to the pages.
+    board: FairMutex<Board>,
+    pulse: Mutex<Pulse>,
+    ends: OnceLock<Ends>,
+    store: OnceLock<Arc<Store>>,
+    pub viewers: Arc<Semaphore>,
+}
+
+/// What is counted rather than kept.
+pub struct Counts {
+    pub batch_rows: Histogram,
+    /// From a record's timestamp to the commit of what came of it.
+    pub latency: Histogram,
+    pub commits: Histogram,
+    pub commit_rows: Histogram,
+    pub snapshots: Histogram,
+    pub snapshots_failed: AtomicU64,
+    /// Batches that the board did not see.
+    pub unseen: AtomicU64,
+}
+
+#[derive(Clone)]
+pub struct Observer {
+    shared: Arc<Shared>,
+    feed: mpsc::Sender<Seen>,
+}
+
+impl Observer {
+    pub fn new(facts: Arc<Facts>) -> (Self, mpsc::Receiver<Seen>) {
+        let (feed, seen) = mpsc::channel(WAITING);
+        let counts = Counts {
+            batch_rows: Histogram::new(ROWS),
+            latency: Histogram::new(SECONDS),
+            commits: Histogram::new(SECONDS),
+            commit_rows: Histogram::new(ROWS),
+            snapshots: Histogram::new(SECONDS),
+            snapshots_failed: AtomicU64::new(0),
+            unseen: AtomicU64::new(0),
+        };
+        let shared = Shared {
+            board: FairMutex::new(Board::new(facts.clone())),
+            pulse: Mutex::new(Pulse::new(&counts)),
+            facts,
+            counts,
+            line: Mutex::default(),
+            ends: OnceLock::new(),
+            store: OnceLock::new(),
+            viewers: Arc::new(Semaphore::new(VIEWERS)),
+        };
+        (Self { shared: Arc::new(shared), feed }, seen)
+    }
+
+    pub fn shared(&self) -> Arc<Shared> {
+        self.shared.clone()
+    }
+
+    /// Where to ask how far the partitions reach.
+    pub fn ends(&self, ends: Ends) {
+        // It is said once.
+        let _ = self.shared.ends.set(ends);
+    }
+
+    /// Where to ask which snapshots were kept.
+    pub fn store(&self, store: Arc<Store>) {
+        let _ = self.shared.store.set(store);
+    }
+
+    pub fn progress(&self, progress: &Progress) {
+        self.shared.line().progress(progress);
+    }
+
+    pub(super) fn assigned(&self, assigned: &Assigned) {
+        let committed = assigned.committed.as_ref().map(|committed| committed.position.0);
+        self.shared.line().assigned(&assigned.partition, committed);
+    }
+
+    pub(super) fn reading(&self, partition: &Partition) {
+        self.shared.line().reading(partition);
+    }
+
+    pub(super) fn revoked(&self, partitions: &[Partition]) {
+        self.shared.line().revoked(partitions);
+    }
+
+    pub(super) fn rows(&self, batch: &Batch) {
+        let rows = batch.rows.num_rows() + batch.malformed.len();
+        self.shared.counts.batch_rows.observe(rows as f64);
+        self.shared.line().rows(&batch.partition, batch.next.0);
+        self.feed(Seen::Rows(batch.rows.clone()));
+    }
+
+    pub(super) fn output(&self, output: &Output) {
+        if !output.rejects.is_empty() {
+            self.shared.line().output(output);
+        }
+        if output.forecasts.num_rows() > 0 {
+            self.feed(Seen::Forecasts(output.forecasts.clone()));
+        }
+    }
+
+    fn feed(&self, seen: Seen) {
+        if self.feed.try_send(seen).is_err() {
+            self.shared.counts.unseen.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// The records of an output that had not been committed before: the others only make up a state again.
+    pub(super) fn fresh<'a>(&self, output: &'a Output) -> &'a [Record] {
+        let records = &output.origins.records;
+        let from = self.shared.line().partitions.get(&output.partition).and_then(|stand| stand.resumed);
+        &records[from.map_or(0, |from| records.partition_point(|record| record.offset < from))..]
+    }
+
+    pub(super) fn committed(&self, positions: &Positions, took: Duration, done: &Stamps) {
+        let counts = &self.shared.counts;
+        counts.commits.observe(took.as_secs_f64());
+        counts.commit_rows.observe(done.rows as f64);
+        let now = line::now_ms() as i64;
+        for (stamp, rows) in &done.stamps {
+            counts.latency.observe_all((now - stamp).max(0) as f64 / 1e3, *rows);
+        }
+        self.shared.line().committed(positions);
+    }
+}
+
+/// When the records of a commit were stamped: runs of equal milliseconds, which are short to keep where rows are many.
+#[derive(Debug, Default)]
+pub struct Stamps {
+    pub stamps: Vec<(i64, u64)>,
+    pub rows: usize,
+}
+
+impl Stamps {
+    pub fn add(&mut self, records: &[Record]) {
+        self.rows += records.len();
+        for stamp in records.iter().filter_map(|record| record.timestamp) {
+            match self.stamps.last_mut() {
+                Some((last, rows)) if *last == stamp => *rows += 1,
+                _ => self.stamps.push((stamp, 1)),
+            }
+        }
+    }
+}
+
+impl Shared {
+    // What is behind a lock is whole after every statement; who panicked with it has been reported.
+    pub fn line(&self) -> MutexGuard<'_, Line> {
+        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn board(&self) -> FairMutexGuard<'_, Board> {
+        self.board.lock()
+    }
+
+    pub fn pulse(&self) -> MutexGuard<'_, Pulse> {
+        self.pulse.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn ends(&self) -> BTreeMap<i32, i64> {
+        self.ends.get().map(Ends::all).unwrap_or_default()
+    }
+
+    /// Once a second.
+    pub fn tick(&self) {
+        self.board().tick();
+        for kept in self.store.get().map(|store| store.keeping().take()).unwrap_or_default() {
+            self.counts.snapshots.observe(kept.took.as_secs_f64());
+            if !kept.safe {
+                self.counts.snapshots_failed.fetch_add(1, Relaxed);
+                let detail = format!("the snapshot at {} failed", kept.position);
+                self.line().happen("not kept", &kept.partition, detail);
+            }
+        }
+        let ends = self.ends();
+        let (tally, lag, is_stale) = {
+            let line = self.line();
+            (line.tally.clone(), line.lag(&ends), line.last_rows.map(|at| at.elapsed()))
+        };
+        self.pulse().sample(&self.counts, &tally, lag, is_stale);
+    }
+
+    /// Why it is not ready, if it is not.
+    pub fn unready(&self) -> Option<String> {
+        let ends = self.ends();
+        let line = self.line();
+        if line.partitions.is_empty() {
+            return Some("no partition is assigned".to_owned());
+        }
+        if let Some((partition, _)) = line.partitions.iter().find(|(_, stand)| !stand.is_reading) {
+            return Some(format!("the state of {partition} is being made up"));
+        }
+        match line.lag(&ends) {
+            None => Some("the ends of the partitions are not known yet".to_owned()),
+            Some(lag) if lag > self.facts.ready_lag => {
+                Some(format!("{lag} rows behind, more than serve.ready_lag = {}", self.facts.ready_lag))
+            }
+            Some(_) => None,
+        }
+    }
+}

@@ -1,0 +1,187 @@
+// The page: which part of it is open, how the connection is, colours and keys.
+
+import { detail } from "./detail.js";
+import { el, empty, setText } from "./dom.js";
+import { Feed } from "./feed.js";
+import * as format from "./format.js";
+import { overview } from "./overview.js";
+import { pipeline } from "./pipeline.js";
+import { forgetColours } from "./sparkline.js";
+
+const main = document.getElementById("main");
+const status = document.getElementById("status");
+const statusText = document.getElementById("status-text");
+const notice = document.getElementById("notice");
+const themeButton = document.getElementById("theme");
+const keys = document.getElementById("keys");
+
+const app = { main, facts: null, feed: null, pulse };
+let page = null;
+let boot = null;
+let lostAt = null;
+let last = null;
+let quiet = null;
+
+/* The connection. */
+
+function connection(state) {
+  if (state === "live") {
+    lostAt = null;
+    document.body.classList.remove("stale");
+    notice.hidden = true;
+  } else if (state === "lost") {
+    lostAt ??= Date.now();
+    // A blink of the network is not worth a word.
+    setTimeout(() => {
+      if (lostAt === null || Date.now() - lostAt < 1000) return;
+      document.body.classList.add("stale");
+      notice.replaceChildren(el("b", {}, "The pipeline cannot be reached."),
+        ` What is shown is of ${format.wall(lostAt)}. Trying again… `,
+        el("button", { type: "button", class: "button", onclick: () => app.feed.again() }, "Now"));
+      notice.hidden = false;
+    }, 1100);
+  }
+  lamp();
+}
+
+/** What every message says of the whole. */
+function pulse(message) {
+  if (boot !== null && message.boot !== boot) return restarted(message.boot);
+  boot = message.boot;
+  last = message;
+  quiet = message.quiet;
+  lamp();
+}
+
+async function restarted(now) {
+  boot = now;
+  const before = app.facts?.version;
+  if (!(await learn())) return;
+  if (app.facts.version !== before) return location.reload();
+  page?.again();
+  route();
+}
+
+function lamp() {
+  const state = app.feed?.state ?? "connecting";
+  const [name, text] = state !== "live"
+    ? state === "lost" ? ["lost", "Reconnecting"] : ["connecting", "Connecting"]
+    : last?.unready ? ["starting", last.unready.includes("behind") ? "Catching up" : "Starting"]
+      : quiet !== null && quiet > 10 ? ["quiet", `Quiet for ${format.length(quiet)}`]
+        : ["live", "Live"];
+  status.dataset.state = name;
+  status.title = state === "live" && last?.unready ? last.unready : "";
+  setText(statusText, text);
+}
+
+async function learn() {
+  try {
+    const answer = await fetch("/api/pipeline");
+    if (!answer.ok) return false;
+    app.facts = await answer.json();
+    setText(document.getElementById("pipeline-name"), app.facts.name);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/* Which page is open. */
+
+function route() {
+  const [, name, ...rest] = location.hash.split("/");
+  let words;
+  try {
+    words = rest.map(decodeURIComponent);
+  } catch {
+    words = [];
+  }
+  page?.leave();
+  const isSeries = name === "series" && words.length > 0;
+  page = isSeries ? detail(app, words[0], words[1]) : name === "pipeline" ? pipeline(app) : overview(app);
+  document.title = `${page.title} · ${app.facts.name} · TideCast`;
+  const current = name === "pipeline" ? "pipeline" : "overview";
+  for (const link of document.querySelectorAll("nav a")) {
+    if (link.dataset.page === current) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+  page.show();
+}
+
+/* Colours. */
+
+const THEMES = {
+  auto: ["◐", "Colours: as the system has them"],
+  light: ["☀", "Colours: light"],
+  dark: ["☾", "Colours: dark"],
+};
+
+function stored() {
+  try {
+    return localStorage.getItem("tidecast-theme");
+  } catch {
+    return null;
+  }
+}
+
+let theme = THEMES[stored()] ? stored() : "auto";
+
+function paint() {
+  if (theme === "auto") delete document.documentElement.dataset.theme;
+  else document.documentElement.dataset.theme = theme;
+  const [mark, label] = THEMES[theme];
+  setText(themeButton, mark);
+  themeButton.setAttribute("aria-label", label);
+  themeButton.title = label;
+  forgetColours();
+  page?.recolour();
+}
+
+function nextTheme() {
+  const names = Object.keys(THEMES);
+  theme = names[(names.indexOf(theme) + 1) % names.length];
+  try {
+    localStorage.setItem("tidecast-theme", theme);
+  } catch {
+    // A browser that keeps nothing forgets the choice.
+  }
+  paint();
+}
+
+themeButton.addEventListener("click", nextTheme);
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", paint);
+
+/* Keys. */
+
+addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || keys.open || !page) return;
+  const typing = event.target.matches?.("input, textarea, select");
+  if (page.key(event)) return event.preventDefault();
+  if (typing) return;
+  const does = {
+    "?": () => keys.showModal(),
+    p: () => (location.hash = "#/pipeline"),
+    s: () => (location.hash = "#/"),
+    t: nextTheme,
+  }[event.key];
+  if (does) {
+    does();
+    event.preventDefault();
+  }
+});
+
+/* Begin. */
+
+paint();
+app.feed = new Feed(connection);
+while (!(await learn())) {
+  main.replaceChildren(empty("The pipeline cannot be reached", "It is asked again every second."));
+  status.dataset.state = "lost";
+  setText(statusText, "Reconnecting");
+  await new Promise((done) => setTimeout(done, 1000));
+}
+addEventListener("hashchange", route);
+setInterval(() => {
+  if (quiet !== null && app.feed.state === "live") lamp();
+}, 1000);
+route();

@@ -1,0 +1,56 @@
+// Elements made by hand: text goes in as text, never as markup.
+
+/** `el("td", { class: "number", onclick }, "text", child)`; `null` children are left out. */
+export function el(tag, properties = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(properties)) {
+    if (value === null || value === undefined || value === false) continue;
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else element.setAttribute(name, value === true ? "" : String(value));
+  }
+  element.append(...children.filter((child) => child !== null && child !== undefined));
+  return element;
+}
+
+/** Sets text only where it differs: nothing is laid out anew for nothing. */
+export function setText(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+export function setClass(element, name, on) {
+  element.classList.toggle(name, Boolean(on));
+}
+
+/** A group of choices of which one is on; `choices` are `[value, label]`. */
+export function choice(label, choices, chosen, onchange) {
+  const buttons = choices.map(([value, text]) =>
+    el("button", {
+      type: "button",
+      "aria-pressed": String(value === chosen),
+      onclick: () => {
+        buttons.forEach((button, i) => button.setAttribute("aria-pressed", String(choices[i][0] === value)));
+        onchange(value);
+      },
+    }, text));
+  return el("div", { class: "choice", role: "group", "aria-label": label }, ...buttons);
+}
+
+/** A number with its name above it; returns the element and what to call with `(text, unit, note)`. */
+export function tile(name, hint) {
+  const value = el("b", {}, "–");
+  const unit = el("span", { class: "unit" });
+  const note = el("small", {}, "\u00a0");
+  const element = el("div", { class: "tile", title: hint }, el("h3", {}, name), el("p", {}, value, unit), note);
+  const set = (text, unitText = "", noteText = "\u00a0", tone = "") => {
+    setText(value, text);
+    setText(unit, unitText ? `\u202f${unitText}` : "");
+    setText(note, noteText || "\u00a0");
+    element.dataset.tone = tone;
+  };
+  return { element, set };
+}
+
+/** What is shown where there is nothing to show. */
+export function empty(title, text, ...more) {
+  return el("div", { class: "empty" }, el("h2", {}, title), el("p", {}, text), ...more);
+}

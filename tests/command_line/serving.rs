@@ -1,0 +1,203 @@
+//! What a running pipeline shows of itself: metrics, readiness, streams for the page, events for a collector of logs. What it
+//! forecasts is the same whether anybody looks or not.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::stops::STATE;
+use super::*;
+
+const RUN: &str = "run p.toml --to -";
+const SERVE: &str = "[serve]\naddress = \"127.0.0.1:0\"\n";
+
+/// Longer than a busy machine takes for what is waited for here.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+struct Answer {
+    head: String,
+    body: String,
+}
+
+impl Answer {
+    fn status(&self) -> &str {
+        self.head.split(' ').nth(1).unwrap_or_default()
+    }
+
+    /// The value of a metric without labels, or of one with these.
+    fn metric(&self, name: &str) -> Option<f64> {
+        let line = self.body.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.map(|value| value.parse().unwrap())
+    }
+
+    /// The sum over all labels of a metric.
+    fn sum(&self, name: &str) -> f64 {
+        let lines = self.body.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix('{'));
+        lines.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
+    }
+}
+
+fn asked(address: &str, path: &str, host: &str) -> BufReader<TcpStream> {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").unwrap();
+    BufReader::new(stream)
+}
+
+fn get_as(address: &str, path: &str, host: &str) -> Answer {
+    let mut text = String::new();
+    asked(address, path, host).read_to_string(&mut text).unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
+    Answer { head: head.to_owned(), body: body.to_owned() }
+}
+
+fn get(address: &str, path: &str) -> Answer {
+    get_as(address, path, address)
+}
+
+/// The first message of a stream.
+fn first(address: &str, path: &str) -> Value {
+    let data = asked(address, path, address).lines().find_map(|line| {
+        let line = line.expect("the stream goes on");
+        line.strip_prefix("data: ").map(str::to_owned)
+    });
+    serde_json::from_str(&data.expect("a stream has messages")).unwrap()
+}
+
+/// Asks until it is so.
+#[track_caller]
+fn until(address: &str, path: &str, is_so: impl Fn(&Answer) -> bool) -> Answer {
+    let began = Instant::now();
+    loop {
+        let answer = get(address, path);
+        if is_so(&answer) {
+            return answer;
+        }
+        assert!(began.elapsed() < PATIENCE, "{path} still says\n{}\n\n{}", answer.head, answer.body);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Where it serves.
+fn served(run: &mut Running) -> String {
+    run.wait_for("dashboard: http://");
+    let said = run.said();
+    let at = said.find("dashboard: http://").expect("it has just been said") + "dashboard: http://".len();
+    said[at..].split_whitespace().next().expect("an address").to_owned()
+}
+
+#[test]
+fn a_running_pipeline_tells_what_it_did_and_forecasts_as_if_nobody_looked() {
+    let (topics, rows) = (Topics::new(2), readings(&["a", "<b>"], 0..40));
+    let place = Place::new(&format!("{}{STATE}{SERVE}", between(&topics)));
+    let mut run = place.start(RUN);
+    let address = served(&mut run);
+    assert_eq!(get(&address, "/healthz").body, "ok\n");
+    until(&address, "/readyz", |answer| answer.status() == "200");
+
+    topics.send(&rows);
+    broker::produce(&topics.readings, None, [("a", "three")]);
+    let expected = expected(&Case::default(), &rows, false);
+    let forecasts: usize = expected.values().map(Vec::len).sum();
+    let done = |answer: &Answer| answer.metric("tidecast_latency_seconds_count") == Some(81.0);
+    let metrics = until(&address, "/metrics", done);
+    assert!(metrics.body.ends_with("# EOF\n") && metrics.head.contains("openmetrics"), "{}", metrics.head);
+    for (name, value) in [
+        ("tidecast_readings_total", 81.0),
+        ("tidecast_forecasts_total", forecasts as f64),
+        ("tidecast_refused_total{reason=\"malformed\"}", 1.0),
+        ("tidecast_refused_total{reason=\"late\"}", 0.0),
+        ("tidecast_series", 2.0),
+        ("tidecast_partitions", 2.0),
+        ("tidecast_assignments_total", 2.0),
+        ("tidecast_dashboard_missed_batches_total", 0.0),
+    ] {
+        assert_eq!(metrics.metric(name), Some(value), "{name} in\n{}", metrics.body);
+    }
+    assert_eq!(metrics.sum("tidecast_position"), 81.0);
+    assert!(metrics.metric("tidecast_commit_duration_seconds_count") >= Some(1.0));
+    until(&address, "/metrics", |answer| answer.sum("tidecast_committed_position") == 81.0);
+    until(&address, "/metrics", |answer| answer.sum("tidecast_coverage_ratio") > 0.0);
+    assert!(!metrics.body.contains("<b>"), "a series is no label");
+
+    let page = first(&address, "/api/streams/overview?search=B&rows=10");
+    assert_eq!((&page["found"], &page["rows"][0]["id"]), (&1.into(), &"<b>".into()));
+    let last = rows.last().unwrap().targets[0];
+    assert_eq!(page["rows"][0]["value"], last);
+    let series = first(&address, "/api/streams/series?id=%3Cb%3E&target=value");
+    assert_eq!(series["steps"]["values"].as_array().unwrap()[39].as_f64().unwrap() as f32, last as f32);
+    let line = first(&address, "/api/streams/pipeline");
+    assert_eq!(line["line"]["refused"][0]["samples"][0]["value"], "three");
+
+    run.signal("TERM");
+    assert_eq!(by_series(run.finish().succeeds().stdout.lines()), expected);
+}
+
+#[test]
+fn who_is_behind_is_not_ready() {
+    let (topics, rows) = (Topics::new(1), readings(&["a", "b"], 0..3000));
+    topics.send(&rows);
+    let place = Place::new(&format!("{}{SERVE}ready_lag = 10\n", between(&topics)));
+    // Nobody takes its lines: it stands still once the pipe is full.
+    let mut run = place.start(RUN);
+    let address = served(&mut run);
+    let answer = until(&address, "/readyz", |answer| answer.body.contains("rows behind"));
+    assert_eq!(answer.status(), "503");
+    run.read_lines(1);
+    run.signal("TERM");
+    run.finish().succeeds();
+}
+
+#[test]
+fn what_is_served_to_this_machine_is_for_nobody_else() {
+    let place = Place::new(&format!("{}{SERVE}", between(&Topics::new(1))));
+    let mut run = place.start(RUN);
+    let address = served(&mut run);
+    let page = get(&address, "/");
+    assert!(
+        page.head.contains("content-security-policy: default-src 'none'; script-src 'self'"),
+        "{}",
+        page.head
+    );
+    assert!(!page.head.contains("access-control") && page.body.contains("<title>TideCast</title>"));
+    assert_eq!(get(&address, "/assets/app.js").status(), "200");
+    assert_eq!(get(&address, "/assets/../mod.rs").status(), "404");
+    for path in ["/", "/metrics", "/api/streams/overview"] {
+        assert_eq!(get_as(&address, path, "rebound.example:8080").status(), "403", "{path}");
+    }
+
+    // The address is taken now.
+    place.change("127.0.0.1:0", &address);
+    place.run(RUN).fails(&[&address, "[serve]"]);
+    run.signal("TERM");
+    run.finish().succeeds();
+}
+
+#[test]
+fn events_for_a_collector_are_an_object_each() {
+    let (topics, rows) = (Topics::new(1), readings(&["a"], 0..20));
+    topics.send(&rows);
+    broker::produce(&topics.readings, None, [("a", "three")]);
+    let place = Place::new(&format!("{}{STATE}", between(&topics)));
+    let outcome = place.run(&format!("{RUN} --until-end --log-format json -vv")).succeeds();
+    let events: Vec<Value> = outcome
+        .stderr
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}")))
+        .collect();
+    let told = |message: &str| {
+        let is_it = |event: &&Value| event["message"].as_str().is_some_and(|text| text.contains(message));
+        events.iter().find(is_it).unwrap_or_else(|| panic!("`{message}` is not in {}", outcome.stderr))
+    };
+    let assigned = told("partition assigned");
+    assert_eq!((&assigned["topic"], &assigned["partition"]), (&topics.readings.as_str().into(), &0.into()));
+    let refused = told("malformed");
+    assert_eq!((&refused["partition"], &refused["offset"]), (&0.into(), &20.into()));
+    assert_eq!(told("of them warm")["rows"], 21);
+
+    let missing = place.run("run q.toml --log-format json").exits(1);
+    let event: Value = serde_json::from_str(missing.stderr.lines().next().unwrap()).unwrap();
+    assert_eq!(event["level"], "ERROR");
+}
