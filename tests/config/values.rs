@@ -67,7 +67,7 @@ fn what_is_left_out_has_a_default() {
     assert_eq!((least.forecast.every, least.forecast.levels), (1, vec![0.8, 0.95]));
     let (source, sink) = (least.kafka_source.unwrap(), least.kafka_sink.unwrap());
     assert_eq!((source.group.as_str(), source.start), ("tidecast-x", Start::Earliest));
-    assert_eq!((source.commit.every.as_millis(), source.commit.rows), (100, 25_000));
+    assert_eq!((source.commit.every.as_millis(), source.commit.rows), (100, 50_000));
     assert_eq!((sink.brokers, sink.rejects), (source.brokers, None));
     assert_eq!(sink.rejected, [Refusal::Malformed, Refusal::TooFar, Refusal::NotFinite]);
     let state = least.state.unwrap();
