@@ -1,6 +1,7 @@
 //! Forecasting: from whole windows, or one step at a time with the state carried along.
 
 use super::kernel::layer::{CellRows, Step};
+use super::kernel::prefetch::prefetch;
 use super::kernel::rows::{Rows, RowsMut};
 use super::run::{Run, TILE, columns as columns_of, tiles};
 use super::{Decoder, Network, Shape, State};
@@ -53,6 +54,14 @@ impl Scratch {
     pub fn new(shape: &Shape) -> Self {
         let (next, inputs, embedded) = (vec![0.0; TILE * shape.hidden], Vec::new(), Vec::new());
         Self { run: Run::new(shape, 0, 0, TILE), next, inputs, embedded }
+    }
+}
+
+/// Asks for the states of columns that are about to take a step.
+fn prefetch_states(state: &State, columns: &[usize]) {
+    for (numbers, size) in state.layers() {
+        let rows = Rows { numbers, stride: size, at: Some(columns) };
+        prefetch(rows, columns.len(), size);
     }
 }
 
@@ -128,7 +137,10 @@ impl Network {
         self.check(state, columns);
         assert_eq!(scratch.run.shape, *shape, "the scratch is that of the network's shape");
         assert_eq!(input.len(), width * shape.inputs, "input is [column][input]");
+        prefetch_states(state, &columns[..width.min(TILE)]);
         for tile in tiles(width) {
+            let next_tile = tile.first + tile.count..width.min(tile.first + 2 * TILE);
+            prefetch_states(state, columns.get(next_tile).unwrap_or_default());
             let input = columns_of(input, 0, width, shape.inputs, tile);
             let series = series.get(tile.first..).unwrap_or_default();
             let Scratch { next, inputs, embedded, .. } = &mut *scratch;

@@ -92,6 +92,12 @@ impl State {
         &mut self.cell[layer]
     }
 
+    /// The hidden and the cell state of each layer, and how many numbers of a column are in it.
+    pub(super) fn layers(&self) -> impl Iterator<Item = (&[f32], usize)> {
+        let cells = self.cell.iter().map(|numbers| (numbers.as_slice(), self.cell_size));
+        self.hidden.iter().map(|numbers| (numbers.as_slice(), self.hidden_size)).chain(cells)
+    }
+
     /// The hidden state of the layer below, and the hidden and cell state of a layer.
     pub(super) fn layer_mut(&mut self, layer: usize) -> (Option<&[f32]>, &mut [f32], &mut [f32]) {
         let (below, from) = self.hidden.split_at_mut(layer);

@@ -20,6 +20,7 @@ pub mod layer;
 pub mod linear;
 pub mod panels;
 mod portable;
+pub mod prefetch;
 pub mod product;
 pub mod rows;
 pub mod simd;
