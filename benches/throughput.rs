@@ -127,6 +127,8 @@ fn forecaster(cell: CellKind) {
         rules: pipeline.rules.clone(),
         every: 1,
         levels: vec![],
+        corrects: true,
+        scoring: None,
         model: Arc::new(model(&pipeline, cell)),
         every_text: pipeline.every_text(),
         capacity: SERIES.into(),

@@ -74,6 +74,8 @@ fn scored(pipeline: &Pipeline, model: Model, rows: &[Row]) -> (f64, f64) {
         rules: case.rules.clone(),
         every: 1,
         levels: pipeline.forecast.levels.clone(),
+        corrects: true,
+        scoring: None,
         model: Arc::new(model),
         every_text: pipeline.every_text(),
         capacity: 10.into(),

@@ -13,12 +13,13 @@ use super::spec;
 type Keys = &'static [&'static str];
 
 /// Every table of a pipeline file with its keys. `client` is not here: librdkafka knows its properties, we do not.
-fn tables() -> [(&'static str, Keys); 14] {
+fn tables() -> [(&'static str, Keys); 16] {
     [
         ("", keys_of::<spec::Spec>()),
         ("columns", keys_of::<spec::Columns>()),
         ("grid", keys_of::<spec::Grid>()),
         ("forecast", keys_of::<spec::Forecast>()),
+        ("scores", keys_of::<spec::Scores>()),
         ("source", keys_of::<spec::Source>()),
         ("source.kafka", keys_of::<spec::KafkaSource>()),
         ("source.kafka.commit", keys_of::<spec::Commit>()),
@@ -26,6 +27,7 @@ fn tables() -> [(&'static str, Keys); 14] {
         ("sink", keys_of::<spec::Sink>()),
         ("sink.kafka", keys_of::<spec::KafkaSink>()),
         ("sink.parquet", keys_of::<spec::ParquetSink>()),
+        ("sink.scores", keys_of::<spec::ScoreSink>()),
         ("state", keys_of::<spec::State>()),
         ("limits", keys_of::<spec::Limits>()),
         ("train", keys_of::<spec::Train>()),

@@ -94,6 +94,11 @@ impl Store {
         self.lineage.hash()
     }
 
+    /// Whether a state of the lineage with this hash is one to go on from: of its own, or of the version before.
+    pub fn continues(&self, lineage: &str) -> bool {
+        self.lineage.continues(lineage)
+    }
+
     /// A snapshot in the making. Nothing is there under its name before it is finished.
     pub fn writer(&self, partition: &Partition, start: Position, position: Position) -> Writer {
         let name = Name { position, lineage: self.lineage.hash().to_owned(), start: Some(start) };
@@ -134,7 +139,7 @@ impl Store {
     ) -> Result<Found<T>> {
         let mut names = self.list(partition).await?;
         names.retain(|name| name.position <= committed);
-        let own = |name: &&Name| name.lineage == self.lineage.hash();
+        let own = |name: &&Name| self.continues(&name.lineage);
         let fits = |name: &&Name| start.is_none() || name.start == start;
         for name in names.iter().rev().filter(own).filter(fits) {
             let mut state = fresh();
@@ -208,7 +213,7 @@ impl Store {
     /// position stay, and the two newest above it.
     pub async fn prune(&self, partition: &Partition, start: Position, committed: Position) -> Result<()> {
         let names = self.list(partition).await?;
-        let own = names.iter().filter(|name| name.lineage == self.lineage.hash());
+        let own = names.iter().filter(|name| self.continues(&name.lineage));
         let life = own.filter(|name| name.start == Some(start));
         let (below, above): (Vec<_>, Vec<_>) = life.partition(|name| name.position <= committed);
         // Of those above, older ones would only make a restart shorter.
@@ -216,14 +221,14 @@ impl Store {
             self.remove(partition, name).await?;
         }
         place::sweep(&self.opened, |name| {
-            Name::parse(partition, name).is_some_and(|name| name.lineage == self.lineage.hash())
+            Name::parse(partition, name).is_some_and(|name| self.continues(&name.lineage))
         });
         Ok(())
     }
 
     /// Removes all states of `partition` of this lineage: it starts anew, without a commit.
     pub async fn forget(&self, partition: &Partition) -> Result<()> {
-        for name in self.list(partition).await?.iter().filter(|name| name.lineage == self.lineage.hash()) {
+        for name in self.list(partition).await?.iter().filter(|name| self.continues(&name.lineage)) {
             tracing::warn!(%partition, position = name.position.0, "a snapshot of a life before is removed");
             self.remove(partition, name).await?;
         }
@@ -233,7 +238,7 @@ impl Store {
     /// Positions of the states of `partition` of this lineage, and where their lives began, ascending.
     pub async fn positions(&self, partition: &Partition) -> Result<Vec<(Position, Option<Position>)>> {
         let names = self.list(partition).await?;
-        let own = names.into_iter().filter(|name| name.lineage == self.lineage.hash());
+        let own = names.into_iter().filter(|name| self.continues(&name.lineage));
         Ok(own.map(|name| (name.position, name.start)).collect())
     }
 

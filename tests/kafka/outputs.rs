@@ -4,7 +4,7 @@ use tidecast::config::KafkaSink as SinkConfig;
 use tidecast::io::kafka::{KafkaSink, Replay};
 use tidecast::io::{Origins, Output, Record, Reject, Sink};
 use tidecast::series::Refusal;
-use tidecast::table::{ForecastBuilder, ForecastStamp};
+use tidecast::table::{ForecastBuilder, ForecastStamp, ScoreBuilder};
 
 use super::*;
 
@@ -22,6 +22,7 @@ fn writing() -> SinkConfig {
     SinkConfig {
         brokers: Brokers::At(broker::any()),
         topic: broker::unique("forecasts"),
+        scores: None,
         rejects: Some(broker::unique("rejects")),
         rejected: vec![Refusal::Malformed, Refusal::Late],
         client: BTreeMap::new(),
@@ -30,7 +31,8 @@ fn writing() -> SinkConfig {
 
 /// Forecasts at offsets 10, 11, ... of `input/3`, one for each id, and the messages they came from.
 fn output(ids: &[&str], horizon: usize) -> Output {
-    let mut builder = ForecastBuilder::new(&[0.8], ForecastStamp { every: "1h".into(), model: "abc".into() });
+    let stamp = ForecastStamp { every: "1h".into(), model: "abc".into() };
+    let mut builder = ForecastBuilder::new(&[0.8], stamp.clone());
     let mut records = Vec::new();
     let values = vec![0.5f32; horizon];
     for (offset, id) in (10..).zip(ids) {
@@ -46,6 +48,7 @@ fn output(ids: &[&str], horizon: usize) -> Output {
     Output {
         partition: Partition { topic: "input".into(), number: 3 },
         forecasts: builder.finish(),
+        scores: ScoreBuilder::new(&[0.8], stamp).finish(),
         rejects: Vec::new(),
         origins: Origins { records },
     }

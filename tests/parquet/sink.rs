@@ -7,14 +7,15 @@ const LEVELS: [f64; 2] = [0.8, 0.975];
 /// `count` forecasts of three steps, from the one of that number on.
 fn forecasts(from: usize, count: usize) -> Output {
     let stamp = ForecastStamp { every: "1h".into(), model: "c0ffee".into() };
-    let mut builder = ForecastBuilder::new(&LEVELS, stamp);
+    let mut builder = ForecastBuilder::new(&LEVELS, stamp.clone());
     for n in from..from + count {
         let list = |k: f32| vec![k + n as f32, k + 0.5, -k];
         let lists: Vec<Vec<f32>> = (0..5).map(|k| list(k as f32)).collect();
         builder.push(n as i64 * 10, &format!("s{}", n % 5), "value", n as i64 * HOUR, &lists);
     }
     let partition = Partition { topic: "in".into(), number: 0 };
-    Output { partition, forecasts: builder.finish(), rejects: vec![], origins: Default::default() }
+    let scores = ScoreBuilder::new(&LEVELS, stamp).finish();
+    Output { partition, forecasts: builder.finish(), scores, rejects: vec![], origins: Default::default() }
 }
 
 const HOUR: i64 = 3_600_000_000;
