@@ -14,8 +14,9 @@ use std::time::{Duration, Instant};
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use polars::prelude::{Column, DataFrame, DataType, Field, ParquetWriter, Schema, TimeUnit, TimeZone};
 use tidecast::config::Pipeline;
-use tidecast::forecaster::{Forecaster, Setup};
-use tidecast::model::{CellsPart, DataSummary, Description, Model, Share};
+use tidecast::forecaster::{Forecaster, Scoring, Setup};
+use tidecast::intervals::{ErrorQuantiles, Plan};
+use tidecast::model::{CellsPart, DataSummary, Description, Errors, Model, Share};
 use tidecast::network::{CellKind, Network, Shape};
 use tidecast::series::{InputSpec, Moments};
 
@@ -57,8 +58,9 @@ fn main() {
     let wanted = |part: &str| words.is_empty() || words.iter().any(|word| word == part);
     if wanted("forecaster") {
         for cell in [CellKind::Gru, CellKind::Lstm] {
-            forecaster(cell);
+            forecaster(cell, false);
         }
+        forecaster(CellKind::Gru, true);
     }
     if wanted("backfill") {
         backfill();
@@ -111,24 +113,31 @@ fn model(pipeline: &Pipeline, cell: CellKind) -> Model {
         data: DataSummary::default(),
         scores: vec![],
     };
-    Model::new(description, None, Some(Network::new(shape, 1).expect("the shape is small")), None)
+    let errors = vec![(-50..=50).map(|error| error as f32 / 25.0).collect(); shape.horizon];
+    let errors = ErrorQuantiles::of(errors).map(|all| Errors {
+        all,
+        own: vec![],
+        widening: vec![0.0],
+        corrected: None,
+    });
+    Model::new(description, None, Some(Network::new(shape, 1).expect("the shape is small")), errors)
 }
 
 fn pipeline(folder: &Path) -> Pipeline {
     Pipeline::from_text(&folder.join("bench.toml"), PIPELINE, &|_| None).expect("the pipeline is sound")
 }
 
-/// Batches of 10 000 readings through one partition's forecaster.
-fn forecaster(cell: CellKind) {
+/// Batches of 10 000 readings through one partition's forecaster; `follows` with intervals of two levels that learn, and scores.
+fn forecaster(cell: CellKind, follows: bool) {
     const STEPS: usize = 200;
     let pipeline = pipeline(Path::new("."));
     let setup = Setup {
         columns: pipeline.columns.clone(),
         rules: pipeline.rules.clone(),
         every: 1,
-        levels: vec![],
+        levels: if follows { vec![0.8, 0.95] } else { vec![] },
         corrects: true,
-        scoring: None,
+        scoring: follows.then(|| Scoring { horizons: Plan::horizons_for(pipeline.train.horizon), every: 12 }),
         model: Arc::new(model(&pipeline, cell)),
         every_text: pipeline.every_text(),
         capacity: SERIES.into(),
@@ -147,8 +156,9 @@ fn forecaster(cell: CellKind) {
     }
     let seconds = started.elapsed().as_secs_f64();
     let steps = forecasts as f64 * pipeline.train.lookback as f64;
+    let intervals = if follows { " with intervals and scores" } else { "" };
     println!(
-        "forecaster {cell:>5} {}x{}: {:>9.0} readings/s, each with a forecast of {} ({:.1} M cell steps/s, one thread)",
+        "forecaster {cell:>5} {}x{}: {:>9.0} readings/s, each with a forecast of {}{intervals} ({:.1} M cell steps/s, one thread)",
         pipeline.train.hidden,
         pipeline.train.lookback,
         readings as f64 / seconds,

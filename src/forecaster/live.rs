@@ -14,7 +14,7 @@ use crate::table::ScoreBuilder;
 const WAITING_MOST: usize = 512;
 
 /// What waits in line.
-enum Happening {
+enum Waiting {
     /// A step of a column was observed.
     Came { column: usize, own: Option<usize>, step: i64, actual: f64 },
     /// The next of the forecasts that wait.
@@ -46,7 +46,7 @@ pub struct Live {
     period: i64,
     /// Of each column the period that it is in, as soon as it is known.
     periods: Vec<Option<i64>>,
-    waiting: Vec<Happening>,
+    waiting: Vec<Waiting>,
     /// What the naive forecast says beside each forecast that waits, `[forecast][followed]`.
     naive: Vec<f32>,
     /// Mean sizes of errors that the model knows, `[followed]`: of each of its series and of all others.
@@ -100,10 +100,10 @@ impl Live {
 
     /// Whether something of these columns waits.
     pub fn waits(&self, columns: &std::ops::Range<usize>) -> bool {
-        let of = |happening: &Happening| match happening {
-            Happening::Came { column, .. } | Happening::Told { column, .. } => columns.contains(column),
+        let of = |happening: &Waiting| match happening {
+            Waiting::Came { column, .. } | Waiting::Told { column, .. } => columns.contains(column),
             // It came behind a reading of its column.
-            Happening::Issued => false,
+            Waiting::Issued => false,
         };
         self.waiting.iter().any(of)
     }
@@ -118,10 +118,10 @@ impl Live {
             let period = step.div_euclid(self.period);
             if let Some(before) = self.enter(column, period).filter(|before| *before != period) {
                 let (position, id) = (closing.position, closing.id.clone());
-                self.waiting.push(Happening::Told { column, position, id, target, period: before, silent });
+                self.waiting.push(Waiting::Told { column, position, id, target, period: before, silent });
             }
         }
-        self.waiting.push(Happening::Came { column, own, step, actual });
+        self.waiting.push(Waiting::Came { column, own, step, actual });
     }
 
     /// The input of an id is over: what was scored since is told.
@@ -135,7 +135,7 @@ impl Live {
             let restored = || self.online.last(column).map(|last| last.div_euclid(self.period));
             if let Some(period) = entered.or_else(restored) {
                 let (id, silent) = (id.clone(), false);
-                self.waiting.push(Happening::Told { column, position, id, target, period, silent });
+                self.waiting.push(Waiting::Told { column, position, id, target, period, silent });
             }
         }
     }
@@ -152,7 +152,7 @@ impl Live {
 
     /// A forecast is issued, behind all that waits; `past` ends with the value at its origin.
     pub fn issued(&mut self, past: &[f64], season: Option<usize>) {
-        self.waiting.push(Happening::Issued);
+        self.waiting.push(Waiting::Issued);
         let plan = self.online.plan();
         if plan.is_scored() {
             self.naive.extend(plan.horizons().iter().map(|ahead| naive(past, season, *ahead)));
@@ -180,7 +180,7 @@ impl Live {
         let mut forecasts = 0;
         for happening in waiting.drain(..) {
             match happening {
-                Happening::Came { column, own, step, actual } => {
+                Waiting::Came { column, own, step, actual } => {
                     let means = own.and_then(|own| self.own_means.get_mut(own).map(|means| (own, means)));
                     let means = match means {
                         Some((own, means)) => {
@@ -190,12 +190,12 @@ impl Live {
                     };
                     self.online.settle(column, step, actual, means);
                 }
-                Happening::Issued => {
+                Waiting::Issued => {
                     self.issue(setup, &next(), forecasts);
                     issue(&self.values, &self.bounds);
                     forecasts += 1;
                 }
-                Happening::Told { column, position, id, target, period, silent } => {
+                Waiting::Told { column, position, id, target, period, silent } => {
                     let told = self.online.take_period(column);
                     if !silent {
                         let grid = setup.rules.grid;

@@ -1,5 +1,7 @@
 //! What the tests stand on: small pipelines, tables of rows from literals, and forecasts as values to compare.
 
+mod scores;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -29,6 +31,8 @@ use tidecast::series::{
     Tally,
 };
 use tidecast::table::{Columns, Forecasts};
+
+pub use scores::scores;
 
 pub const SECOND: i64 = 1_000_000;
 

@@ -282,3 +282,107 @@ const FARTHEST: f32 = 1e6;
 fn bounded(value: f64) -> f32 {
     value.clamp(f64::from(f32::MIN), f64::from(f32::MAX)) as f32
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    const HORIZON: usize = 7;
+
+    fn issue(online: &mut Online, origin: i64, value: f32) {
+        let values: Vec<f32> = (0..HORIZON).map(|i| value + i as f32).collect();
+        let bounds: Vec<f32> =
+            [-1.0, 1.0].iter().flat_map(|way| values.iter().map(move |v| v + way)).collect();
+        let naive = vec![value; online.plan().horizons().len()];
+        online.issue(0, &Issued { origin, values: &values, bounds: &bounds, unit: 1.0, naive: &naive });
+    }
+
+    /// Steps that were observed, and whether a forecast was issued there.
+    fn steps(every: i64) -> impl Iterator<Item = (i64, bool)> {
+        let mut state = 5u64;
+        let mut next = move |most: u64| {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (state >> 33) % most
+        };
+        let mut step = -40;
+        (0..600).map(move |_| {
+            step += match next(10) {
+                0 => next(40) as i64 + 1,
+                1 | 2 => 2,
+                _ => 1,
+            };
+            (step, step.rem_euclid(every) == 0 && next(5) > 0)
+        })
+    }
+
+    #[test]
+    fn every_forecast_meets_its_own_actual_or_none() {
+        for every in [1, 3] {
+            let plan = Plan::new(HORIZON, vec![1, 4, 7], &[0.8], every, true);
+            let mut online = Online::new(plan);
+            let (mut issued, mut expected) = (HashMap::new(), vec![(0, 0.0f64); 3]);
+            for (step, issues) in steps(i64::from(every)) {
+                let actual = (step * step % 17) as f64;
+                online.settle(0, step, actual, &[1.0; 3]);
+                for (place, ahead) in [1i64, 4, 7].into_iter().enumerate() {
+                    if let Some(value) = issued.get(&(step - ahead)) {
+                        let said = f64::from(*value) + ahead as f64 - 1.0;
+                        expected[place].0 += 1;
+                        expected[place].1 += (actual - said).abs();
+                    }
+                }
+                if issues {
+                    issue(&mut online, step, step as f32 * 0.5);
+                    issued.insert(step, step as f32 * 0.5);
+                }
+            }
+            let scores = online.take_period(0);
+            assert_eq!(scores.horizons.len(), 3);
+            for (scores, (count, sizes)) in scores.horizons.iter().zip(&expected) {
+                assert!(*count > 50 && scores.forecasts == *count as f32, "{every}: {scores:?} {count}");
+                assert!((f64::from(scores.mae) - sizes / f64::from(*count)).abs() < 1e-2, "{scores:?}");
+            }
+            assert!(online.take_period(0).horizons.is_empty());
+            assert_eq!(online.scores(0).horizons.len(), 3);
+        }
+    }
+
+    #[test]
+    fn what_is_put_back_goes_on_as_it_was() {
+        let plan = Plan::new(HORIZON, vec![2, 7], &[0.5, 0.9], 1, true);
+        let (mut one, mut other) = (Online::new(plan.clone()), Online::new(plan.clone()));
+        let go = |online: &mut Online, steps: std::ops::Range<i64>| {
+            for step in steps {
+                online.settle(0, step, (step * 7 % 5) as f64, &[1.0; 2]);
+                let values = vec![1.0; HORIZON];
+                let bounds: Vec<f32> = [-2.0, 0.0, 2.0, 4.0].iter().flat_map(|b| vec![*b; HORIZON]).collect();
+                let issued =
+                    Issued { origin: step, values: &values, bounds: &bounds, unit: 0.7, naive: &[1.0, 2.0] };
+                online.issue(0, &issued);
+            }
+        };
+        go(&mut one, 0..50);
+        assert!(other.restore(0, one.last(0).unwrap(), one.numbers(0)));
+        go(&mut one, 50..90);
+        go(&mut other, 50..90);
+        let bits = |online: &Online| online.numbers(0).iter().map(|n| n.to_bits()).collect::<Vec<_>>();
+        assert_eq!(bits(&one), bits(&other));
+        let numbers = one.numbers(0).to_vec();
+        assert!(!other.restore(0, 3, &numbers[1..]));
+        for wrong in [f32::NAN, f32::INFINITY, 0.0] {
+            let mut numbers = numbers.clone();
+            numbers[0] = wrong;
+            assert!(!other.restore(0, 3, &numbers), "{wrong} is no scale");
+        }
+    }
+
+    #[test]
+    fn a_series_begins_with_the_bounds_of_the_model() {
+        let mut online = Online::new(Plan::new(HORIZON, vec![1, 7], &[0.8], 1, false));
+        online.prepare(3);
+        let corrected = |bound, distance| online.correct(bound, 4, distance);
+        assert_eq!((corrected(0, -2.5), corrected(1, 0.25)), (-2.5, 0.25));
+    }
+}

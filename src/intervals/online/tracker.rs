@@ -5,7 +5,7 @@
 //! issued for probability p is
 //!
 //! ```text
-//! forecast ± ρ (d + q + η (E + G tan(π/2 · D / (w t))))
+//! forecast ± ρ (d + q + η (E + G / (1 + h/h₀)² · tan(π/2 · D / (w t))))
 //!
 //! η = c / (1 + h/h₀) · (max x - min x)            the step is a part of the trailing range of scores
 //! E ← (1 - 1/W) E + (miss - β)                    quantile tracking: every miss widens by η, every hit narrows by its share
@@ -62,9 +62,9 @@ impl Default for Gains {
             slower: 24.0,
             memory: 2000.0,
             integral: 2000.0,
-            window: 200.0,
+            window: 400.0,
             tolerance: 0.07,
-            guard: 20.0,
+            guard: 30.0,
             fast: 100.0,
             slow: 2000.0,
             share: 0.5,
@@ -118,7 +118,7 @@ fn scale(numbers: &[f32], gains: &Gains) -> f32 {
 
 /// What a tracker adds to the model's bounds of `horizon` steps ahead now: ρ, then what each bound is moved by, outward.
 pub(super) fn read(numbers: &[f32], gains: &Gains, horizon: usize, out: &mut [f32]) {
-    let guard = gains.guard / gains.slowed(horizon);
+    let guard = gains.guard / gains.slowed(horizon).powi(2);
     out[0] = scale(numbers, gains);
     for (out, bound) in out[1..].iter_mut().zip(numbers[BOUNDS..].chunks_exact(OF_BOUND)) {
         // Too few misses are no reason to hurry.
@@ -177,7 +177,7 @@ mod tests {
         let mut tracker = vec![0.0; numbers(2)];
         begin(&mut tracker);
         let (mut issued, mut misses) = (Vec::new(), [0.0; 2]);
-        for (t, error) in errors.iter().enumerate() {
+        for t in 0..errors.len() {
             let mut out = [0.0; 3];
             read(&tracker, &gains, horizon, &mut out);
             issued.push([-out[0] * (1.0 + out[1]), out[0] * (1.0 + out[2])]);
