@@ -17,9 +17,9 @@
 //! |---|---|---|
 //! | [`series`] | one id's history: grid, steps, windows, scales | std |
 //! | [`network`] | cells, layers, head, their gradients, the optimiser | nalgebra |
-//! | [`intervals`] | bounds around a forecast | std |
+//! | [`intervals`] | bounds around a forecast, corrected and scored as actuals arrive | std |
 //! | [`model`] | a trained network with its description, as a value and as a file | series, network, intervals |
-//! | [`table`] | schemas and column names: typed views in, builders out | arrow |
+//! | [`table`] | schemas and column names: typed views in, builders out | arrow, intervals |
 //! | [`forecaster`] | rows to forecasts for one partition; the only place where series meet network | the above |
 //! | [`io`] | Kafka, Parquet, codecs, memory | table, tokio, rdkafka, polars |
 //! | [`state`] | snapshots, in a folder or a bucket | io, config, arrow, object_store |

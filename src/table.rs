@@ -1,5 +1,7 @@
-//! The schemas of what flows: observations in, forecasts out. The only place that knows column names; everything
+//! The schemas of what flows: observations in, forecasts and scores out. The only place that knows column names; everything
 //! else sees typed views and builders.
+
+mod scores;
 
 use std::sync::Arc;
 
@@ -9,6 +11,8 @@ use arrow::array::{
 };
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+
+pub use scores::{ScoreBuilder, score_schema};
 
 /// Which columns of the user's table play which part.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,9 +72,14 @@ impl Columns {
     }
 }
 
-/// The position of each row of a batch of observations or forecasts.
+/// The position of each row of a batch of observations, forecasts or scores.
 pub fn positions(rows: &RecordBatch) -> &[i64] {
     typed::<Int64Array>(rows.column(0)).values()
+}
+
+/// The series of each row of a batch of forecasts or scores.
+pub fn series(rows: &RecordBatch) -> &StringArray {
+    typed(rows.column(1))
 }
 
 /// A typed view of a batch of observations.

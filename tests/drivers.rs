@@ -112,6 +112,8 @@ async fn scores(driver: Driver, named: bool) -> (Arc<Model>, Score, f64) {
         rules: pipeline.rules.clone(),
         every: 1,
         levels: vec![],
+        corrects: true,
+        scoring: None,
         model: Arc::clone(&model),
         every_text: pipeline.every_text(),
         capacity: 10.into(),

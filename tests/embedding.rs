@@ -86,6 +86,8 @@ fn two_series_that_only_their_numbers_tell_apart_are_told_apart() {
         rules: case.rules.clone(),
         every: 1,
         levels: vec![0.8],
+        corrects: true,
+        scoring: None,
         model: Arc::new(with),
         every_text: pipeline.every_text(),
         capacity: 10.into(),

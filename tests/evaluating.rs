@@ -96,7 +96,7 @@ fn evaluated(case: &Case, rows: &[Row], data: &DataSummary, size: usize) -> (Eva
         every: 1,
         notes: vec![],
     };
-    (results(&task, &scorer.finish(), about), came)
+    (results(&task, &scorer.finish(), (vec![], vec![]), about), came)
 }
 
 fn near(a: f64, b: f64) {

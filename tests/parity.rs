@@ -76,6 +76,7 @@ async fn through(cluster: &Cluster, rows: &[Row]) -> (Tally, String, String) {
     let sink = config::KafkaSink {
         brokers: config.brokers.clone(),
         topic: forecasts.clone(),
+        scores: None,
         rejects: None,
         rejected: vec![],
         client: BTreeMap::new(),

@@ -10,8 +10,8 @@ use arrow::datatypes::{Field, Float32Type, Float64Type, Schema};
 use tempfile::TempDir;
 use tidecast::config::{Layout, Limits, Order, TimeUnit};
 use tidecast::io::parquet::{ParquetInput, ParquetOutput, Range, TableWriter, describe};
-use tidecast::io::{Batch, Event, Output, Partition, Position, Positions, Sink, Source};
-use tidecast::table::{Columns, ForecastBuilder, ForecastStamp, Observations, forecast_schema};
+use tidecast::io::{Batch, Event, Output, Partition, Position, Positions, Sink, Source, WithScores};
+use tidecast::table::{Columns, ForecastBuilder, ForecastStamp, Observations, ScoreBuilder, forecast_schema};
 
 mod damage;
 mod files;

@@ -2,8 +2,7 @@
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use tidecast::forecaster::{Histories, OriginView, Predictor, Unused};
-use tidecast::intervals::restlessness;
+use tidecast::forecaster::{Histories, OriginView, Predictor, Scoring, Unused};
 use tidecast::network::{CellKind, Decoder, StateKind};
 use tidecast::series::{Aggregate, Full, Gaps, OPEN_STEPS, Scaling, Tally};
 use tidecast::train::{Along, History, Lane, Origin, Recorder, Windows, lanes, walk};
@@ -48,7 +47,11 @@ pub fn cases() -> impl Strategy<Value = Case> {
             prop::bool::ANY,
             prop::sample::select(vec![0, 2]),
         ),
-        prop::bool::ANY,
+        (
+            prop::bool::ANY,
+            prop::sample::select(vec![vec![], vec![0.8], vec![0.8, 0.95]]),
+            prop::option::of((prop::sample::select(vec![vec![1], vec![2], vec![1, 2]]), 1u32..4)),
+        ),
     );
     (rules, network).prop_map(
         |(
@@ -60,7 +63,7 @@ pub fn cases() -> impl Strategy<Value = Case> {
                 every,
                 (limit, full, open_steps),
                 (memory, context, warm, segment, learned, embedding),
-                carried,
+                (carried, levels, scoring),
             ),
         )| {
             // What is carried takes one step at a time, is read directly and has a scale without a window.
@@ -87,7 +90,8 @@ pub fn cases() -> impl Strategy<Value = Case> {
                 segment,
                 learned,
                 embedding,
-                levels: vec![0.8, 0.95],
+                levels,
+                scoring: scoring.map(|(horizons, every)| Scoring { horizons, every }),
                 ..Case::default()
             };
             let (aggregate, complete_after, lateness, gaps, (max_gap, learned_gap), offset) = rules;
@@ -143,6 +147,7 @@ fn interleaved(rows: &[Row], keys: &[u32]) -> Vec<Row> {
 
 fn assert_same(left: &Came, right: &Came) {
     assert_eq!(left.forecasts, right.forecasts);
+    assert_eq!(left.scores, right.scores);
     assert_eq!(left.tally, right.tally);
     let sorted = |came: &Came| {
         let mut refused = came.refused.clone();
@@ -167,6 +172,7 @@ proptest! {
         let (one, other) = (case.run(&rows, &[]), case.run(&interleaved(&rows, &keys), &[]));
         for id in ["s0", "s1", "s2", "s3"] {
             prop_assert_eq!(one.of(id), other.of(id));
+            prop_assert_eq!(one.scores_of(id), other.scores_of(id));
         }
         prop_assert_eq!(one.tally, other.tally);
     }
@@ -185,13 +191,18 @@ proptest! {
         let mut unbroken = case.forecaster();
         unbroken.push(&case.batch(0, &rows));
         prop_assert_eq!(unbroken.snapshot(), second.snapshot());
+        // Nor does it matter whether what is known already is written again.
+        let mut silent = case.forecaster();
+        silent.absorb(&case.batch(0, &rows));
+        prop_assert_eq!(silent.snapshot(), second.snapshot());
         second.finish(2).for_each(|pushed| came.add(pushed));
         assert_same(&case.run(&rows, &[]), &came);
     }
 
     #[test]
     fn training_reads_what_serving_reads(case in cases(), rows in rows()) {
-        let case = Case { limit: 4, ..case };
+        // Intervals go on to learn of what is served.
+        let case = Case { limit: 4, levels: vec![], ..case };
         let mut served: Vec<_> = case.run(&rows, &[]).forecasts;
         served.iter_mut().for_each(|forecast| forecast.position = 0);
         served.sort();
@@ -202,8 +213,14 @@ proptest! {
     fn a_lower_bound_is_below_its_upper(case in cases(), rows in rows()) {
         let number = |bits: &u32| f32::from_bits(*bits);
         for forecast in case.run(&rows, &[]).forecasts {
+            // From the narrowest level on: the wider ones hold the narrower.
+            let mut within: Option<Vec<(f32, f32)>> = None;
             for bounds in forecast.bits[1..].chunks(2) {
-                prop_assert!(bounds[0].iter().map(number).zip(bounds[1].iter().map(number)).all(|(l, u)| l <= u));
+                let own: Vec<_> = bounds[0].iter().map(number).zip(bounds[1].iter().map(number)).collect();
+                prop_assert!(own.iter().all(|(l, u)| l <= u));
+                let holds = |(inner, outer): (&(f32, f32), &(f32, f32))| outer.0 <= inner.0 && inner.1 <= outer.1;
+                prop_assert!(within.iter().flatten().zip(&own).all(holds));
+                within = Some(own);
             }
         }
     }
@@ -241,7 +258,6 @@ fn trained(case: &Case, rows: &[Row]) -> Vec<Forecast> {
         walk(history, &lane, memory, &due(case, history, &lane), |origin, memory| {
             let Some(window) = windows.view(origin) else { return };
             let step = window.origin;
-            let restless = restlessness(windows.past(origin), window.scale.spread);
             let running = history.segments[origin.segment as usize].running(origin.place as usize);
             let (ahead, past) = (windows.ahead(origin), windows.past(origin));
             let view = OriginView { window, ahead, memory, past, running: &running, own };
@@ -250,13 +266,7 @@ fn trained(case: &Case, rows: &[Row]) -> Vec<Forecast> {
                 along.as_mut().map_or(vec![], |along| along.say(&windows, &model, origin, own).to_vec());
             predictor.run(&model, &carried, &mut outputs);
             let bits = |value: f32| (scale.invert(value) as f32).to_bits();
-            let mut lists = vec![outputs.iter().map(|output| bits(*output)).collect()];
-            for level in &case.levels {
-                let (bounds, quantiles) = (model.bounds(*level, own), predictor.quantiles());
-                let bound = |step| bounds.at(&outputs, quantiles, restless, step);
-                lists.push((0..case.horizon).map(|step| bits(bound(step).0)).collect());
-                lists.push((0..case.horizon).map(|step| bits(bound(step).1)).collect());
-            }
+            let lists = vec![outputs.iter().map(|output| bits(*output)).collect()];
             forecasts.push(Forecast {
                 series: id.clone(),
                 target: target.clone(),

@@ -74,6 +74,9 @@ fn scored(pipeline: &Pipeline, model: Model, rows: &[Row]) -> (f64, f64) {
         rules: case.rules.clone(),
         every: 1,
         levels: pipeline.forecast.levels.clone(),
+        // What is learned is looked at, not what is made of it later.
+        corrects: false,
+        scoring: None,
         model: Arc::new(model),
         every_text: pipeline.every_text(),
         capacity: 10.into(),

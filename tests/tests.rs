@@ -19,6 +19,7 @@ mod parity;
 mod parquet;
 mod properties;
 mod quantiles;
+mod scoring;
 mod semantics;
 mod snapshots;
 mod soak;

@@ -11,7 +11,7 @@ const MAY_IMPORT: [(&str, &[&str]); 19] = [
     ("series", &["series"]),
     ("intervals", &["intervals"]),
     ("network", &["network"]),
-    ("table", &[]),
+    ("table", &["intervals"]),
     ("model", &["series", "network", "intervals"]),
     ("forecaster", &["forecaster", "table", "series", "network", "intervals", "model"]),
     ("train", &["train", "forecaster", "table", "series", "network", "intervals", "model", "config"]),

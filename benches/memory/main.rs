@@ -33,6 +33,8 @@ fn main() {
         rules: pipeline.rules.clone(),
         every: 1,
         levels: vec![],
+        corrects: false,
+        scoring: None,
         model: Arc::new(sizes.model(&pipeline)),
         every_text: pipeline.every_text(),
         capacity: series.into(),

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use arrow::array::RecordBatch;
 use serde_json::{Value, json};
-use tidecast::forecaster::{Forecaster, Setup};
+use tidecast::forecaster::{Forecaster, Scoring, Setup};
 use tidecast::network::StateKind;
 
 use crate::model::{self, Sizes, batch};
@@ -66,6 +66,9 @@ impl Case {
             rules: pipeline.rules.clone(),
             every: 1,
             levels: [0.8, 0.95][..levels].to_vec(),
+            corrects: true,
+            // Intervals and scores go together.
+            scoring: (levels > 0).then(|| Scoring { horizons: vec![1, sizes.horizon], every: 1440 }),
             model: Arc::new(sizes.model(&pipeline)),
             every_text: pipeline.every_text(),
             capacity: series.into(),

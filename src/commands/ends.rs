@@ -11,14 +11,14 @@ use crate::config::{Brokers, Delivery, KafkaSource, Layout, Pipeline};
 use crate::io::kafka::{Cluster, Embedded, Group, KafkaSink, KafkaTransactions};
 use crate::io::ndjson::NdjsonSink;
 use crate::io::parquet::{ParquetOutput, ParquetParts};
-use crate::io::{AtLeastOnce, Output, Partition, Positions, Sink};
+use crate::io::{AtLeastOnce, Output, Partition, Positions, Sink, WithScores};
 
 /// Where forecasts go.
 pub enum AnySink {
     Transactions(KafkaTransactions),
     Kafka(AtLeastOnce<KafkaSink>),
-    Parquet(Box<ParquetOutput>),
-    Parts(AtLeastOnce<ParquetParts>),
+    Parquet(Box<WithScores<ParquetOutput>>),
+    Parts(AtLeastOnce<WithScores<ParquetParts>>),
     Lines(AtLeastOnce<NdjsonSink<BufWriter<Stdout>>>),
 }
 
@@ -92,8 +92,10 @@ pub async fn kafka(
 /// One Parquet file that is there once the input has ended.
 pub fn parquet(pipeline: &Pipeline, path: &Path) -> Result<AnySink> {
     let layout = pipeline.parquet_sink.as_ref().map_or(Layout::default(), |sink| sink.layout);
-    let every = pipeline.rules.grid.every;
-    Ok(AnySink::Parquet(Box::new(ParquetOutput::create(path, layout, &pipeline.forecast.levels, every)?)))
+    let (levels, every) = (&pipeline.forecast.levels, pipeline.rules.grid.every);
+    let forecasts = ParquetOutput::create(path, layout, levels, every)?;
+    let scores = score_path(pipeline).map(|path| ParquetOutput::create_scores(path, levels)).transpose()?;
+    Ok(AnySink::Parquet(Box::new(WithScores { forecasts, scores })))
 }
 
 /// A folder of Parquet files that grows with the stream.
@@ -110,8 +112,15 @@ pub fn parts(pipeline: &Pipeline, group: Group) -> Result<AnySink> {
     }
     let (levels, every) = (&pipeline.forecast.levels, pipeline.rules.grid.every);
     let instance = &kafka_source(pipeline)?.instance;
-    let sink = ParquetParts::create(config, levels, every, pipeline.delivery, instance)?;
-    Ok(AnySink::Parts(AtLeastOnce { sink, group: Some(group) }))
+    let forecasts = ParquetParts::create(config, levels, every, pipeline.delivery, instance)?;
+    let scores =
+        score_path(pipeline).map(|path| ParquetParts::create_scores(path, &forecasts)).transpose()?;
+    Ok(AnySink::Parts(AtLeastOnce { sink: WithScores { forecasts, scores }, group: Some(group) }))
+}
+
+/// Where scores go when forecasts go to Parquet.
+fn score_path(pipeline: &Pipeline) -> Option<&Path> {
+    pipeline.score_sink.as_ref().and_then(|sink| sink.path.as_deref())
 }
 
 /// What `--to` means where it is not said.

@@ -4,7 +4,8 @@ mod page;
 mod text;
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
 use arrow::array::RecordBatch;
@@ -15,8 +16,9 @@ use crate::cli::Evaluate;
 use crate::config::{Commit, Deleted, Order, Pipeline, Start};
 use crate::dataset::{self, Dataset};
 use crate::drive::{Options, drive};
-use crate::evaluate::{About, Asked, Baselines, Evaluation, Parts, Scorer, Task, results};
+use crate::evaluate::{About, Asked, Bands, Baselines, Evaluation, Parts, Scorer, Task, results};
 use crate::forecaster::Setup;
+use crate::intervals::Plan;
 use crate::io::parquet::{ParquetInput, Range};
 use crate::io::{Output, Partition, Positions, Sink};
 use crate::train::lanes;
@@ -84,47 +86,26 @@ pub async fn evaluate(arguments: Evaluate, quiet: bool) -> Result<()> {
         levels: &setup.levels,
         examples: arguments.html.is_some(),
     };
-    let mut scorer = Scorer::new(task);
-    let (forecasts, mut written) = mpsc::channel(2);
+    let horizons = setup.scoring.as_ref().map(|scoring| scoring.horizons.clone());
+    let horizons = horizons.unwrap_or_else(|| Plan::horizons_for(description.horizon));
+    let (mut scorer, mut bands) = (Scorer::new(task), Bands::new(task, horizons));
     let ids: BTreeSet<String> = arguments.series.iter().cloned().collect();
     let ids = (!ids.is_empty()).then_some(ids);
-    let Pipeline { columns, time_unit, limits, .. } = &pipeline;
-    let order = pipeline.parquet_source.as_ref().map_or(Order::File, |source| source.order);
-    let mut source = ParquetInput::open(&path, columns, *time_unit, order, Range::default(), ids, limits)?;
-    let bar = report::bar(source.total_rows() as u64, "rows forecast", quiet);
-    let options = Options {
-        setup: setup.clone(),
-        commit: COMMIT,
-        state: None,
-        start: Start::Earliest,
-        deleted: Deleted::Fail,
-        queue_rows: limits.queue_rows,
-        finish: true,
-        rejects: None,
-    };
-    let stop = async move {
-        if stopped.wait_for(|stopped| *stopped).await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    };
-    let driven = drive(&mut source, Scores(forecasts), options, stop, |progress| {
-        let reached = progress.reached.map_or(0, |position| position.0.max(0) as u64);
-        bar.set_position(reached.max(progress.tally.rows));
-    });
-    let scored = async {
-        while let Some(forecasts) = written.recv().await {
-            scorer.add(&forecasts);
-        }
-    };
-    // The sink, and with it the channel, ends with the drive.
-    let (progress, ()) = tokio::join!(async { driven.await.map(|(progress, _)| progress) }, scored);
-    let progress = progress?;
-    bar.finish_and_clear();
-    ensure!(!progress.stopped, STOPPED);
+    let line = Line { pipeline: &pipeline, path: &path, ids, quiet };
+    line.forecast(setup.clone(), "rows forecast", &mut stopped, |forecasts| {
+        scorer.add(forecasts);
+        bands.add(forecasts);
+    })
+    .await?;
+    if !setup.levels.is_empty() {
+        // The same line once more, with the intervals that the model knows: others start from them as ours do.
+        let own = Arc::new(Setup { corrects: false, scoring: None, ..(*setup).clone() });
+        line.forecast(own, "rows forecast again", &mut stopped, |forecasts| bands.add_own(forecasts)).await?;
+    }
 
     let lanes = scorer.finish();
     let about = about(&pipeline, &setup, &baselines, &summary.fingerprint);
-    let found = results(&task, &lanes, about);
+    let found = results(&task, &lanes, bands.finish(), about);
     if found.series.is_empty() {
         bail!(
             "no forecast could be scored between {} and {}: {}",
@@ -149,6 +130,61 @@ fn data(pipeline: &Pipeline, data: Option<PathBuf>) -> Result<PathBuf> {
         (None, None) => {
             bail!("{}: there is no [source.parquet]; add one, or say --data PATH", pipeline.file.display())
         }
+    }
+}
+
+/// The line from a history to whoever takes the forecasts.
+struct Line<'a> {
+    pipeline: &'a Pipeline,
+    path: &'a Path,
+    /// The only series.
+    ids: Option<BTreeSet<String>>,
+    quiet: bool,
+}
+
+impl Line<'_> {
+    async fn forecast(
+        &self,
+        setup: Arc<Setup>,
+        what: &'static str,
+        stopped: &mut watch::Receiver<bool>,
+        mut take: impl FnMut(&RecordBatch),
+    ) -> Result<()> {
+        let Pipeline { columns, time_unit, limits, parquet_source, .. } = self.pipeline;
+        let order = parquet_source.as_ref().map_or(Order::File, |source| source.order);
+        let (range, ids) = (Range::default(), self.ids.clone());
+        let mut source = ParquetInput::open(self.path, columns, *time_unit, order, range, ids, limits)?;
+        let bar = report::bar(source.total_rows() as u64, what, self.quiet);
+        let options = Options {
+            setup,
+            commit: COMMIT,
+            state: None,
+            start: Start::Earliest,
+            deleted: Deleted::Fail,
+            queue_rows: limits.queue_rows,
+            finish: true,
+            rejects: None,
+        };
+        let stop = async move {
+            if stopped.wait_for(|stopped| *stopped).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        };
+        let (forecasts, mut written) = mpsc::channel(2);
+        let driven = drive(&mut source, Scores(forecasts), options, stop, |progress| {
+            let reached = progress.reached.map_or(0, |position| position.0.max(0) as u64);
+            bar.set_position(reached.max(progress.tally.rows));
+        });
+        let taken = async {
+            while let Some(forecasts) = written.recv().await {
+                take(&forecasts);
+            }
+        };
+        // The sink, and with it the channel, ends with the drive.
+        let (progress, ()) = tokio::join!(async { driven.await.map(|(progress, _)| progress) }, taken);
+        bar.finish_and_clear();
+        ensure!(!progress?.stopped, STOPPED);
+        Ok(())
     }
 }
 

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 
 use crate::config::Pipeline;
-use crate::forecaster::Setup;
-use crate::intervals::WIDEST_LEVEL;
+use crate::forecaster::{Scoring, Setup};
+use crate::intervals::{Plan, WIDEST_LEVEL};
 use crate::model::Model;
 use crate::series::Scaling;
 
@@ -51,6 +51,7 @@ pub fn model_of(pipeline: &Pipeline) -> Result<Model> {
 pub fn setup(pipeline: &Pipeline) -> Result<Arc<Setup>> {
     let model = model_of(pipeline)?;
     let wrong = disagreements(pipeline, &model);
+    let horizon = model.description.horizon;
     if !wrong.is_empty() {
         bail!(
             "{} and its model {} disagree: {}",
@@ -64,6 +65,11 @@ pub fn setup(pipeline: &Pipeline) -> Result<Arc<Setup>> {
         rules: pipeline.rules.clone(),
         every: pipeline.forecast.every,
         levels: pipeline.forecast.levels.clone(),
+        corrects: true,
+        scoring: pipeline.scores.as_ref().map(|scores| Scoring {
+            horizons: scores.horizons.clone().unwrap_or_else(|| Plan::horizons_for(horizon)),
+            every: scores.every.unwrap_or(horizon as u32),
+        }),
         model: Arc::new(model),
         every_text: pipeline.every_text(),
         capacity: pipeline.limits.capacity(),
@@ -97,6 +103,11 @@ pub fn disagreements(pipeline: &Pipeline, model: &Model) -> Vec<String> {
     }
     if let Some(level) = levels.iter().find(|level| **level > WIDEST_LEVEL) {
         wrong.push(format!("forecast.levels has {level}, the model knows its errors up to {WIDEST_LEVEL}"));
+    }
+    let beyond = |ahead: &&usize| **ahead > description.horizon;
+    let scored = pipeline.scores.as_ref().and_then(|scores| scores.horizons.as_ref());
+    if let Some(ahead) = scored.and_then(|horizons| horizons.iter().find(beyond)) {
+        wrong.push(format!("scores.horizons has {ahead}, the model forecasts {} steps", description.horizon));
     }
     wrong
 }

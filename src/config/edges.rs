@@ -105,7 +105,7 @@ impl Checks<'_> {
         let mut rejected = spec.rejected.unwrap_or_else(|| REJECTED.to_vec());
         rejected.sort();
         rejected.dedup();
-        KafkaSink { brokers, topic, rejects, rejected, client }
+        KafkaSink { brokers, topic, scores: None, rejects, rejected, client }
     }
 
     /// `host:port[,host:port...]` or `embedded`.

@@ -2,7 +2,7 @@
 //! from the text to it:
 //!
 //! - `parse`    TOML to the types of `spec`, by way of `env` (variables) and `unknown` (mistyped keys)
-//! - `resolve`  `spec` to [`Pipeline`], with the checks of `checks`, `edges` and `recipe`
+//! - `resolve`  `spec` to [`Pipeline`], with the checks of `checks`, `edges`, `scores` and `recipe`
 //! - `problems` everything that is wrong, each with file and line, all of it at once
 //! - `plan`     the pipeline as text again, and which of its keys shape the state
 //! - `limits`   what a pipeline may take up, with the reasons
@@ -25,6 +25,7 @@ mod plan;
 mod problems;
 mod recipe;
 mod resolve;
+mod scores;
 mod serve;
 mod spec;
 mod token;
@@ -36,5 +37,6 @@ pub use env::Env;
 pub use limits::{Limits, Share};
 pub use pipeline::*;
 pub use problems::{ConfigError, Problem};
+pub use scores::{ScoreSink, Scores};
 pub use serve::{Serve, Units};
 pub use token::{TOKEN_PROPERTY, TokenFrom, TokenSource};

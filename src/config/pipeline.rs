@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::client::Masked;
 use super::edges::REJECTED;
-use super::{Limits, Serve};
+use super::{Limits, ScoreSink, Scores, Serve};
 use crate::network::StateKind;
 use crate::series::Rules;
 use crate::table::Columns;
@@ -22,10 +22,13 @@ pub struct Pipeline {
     pub delivery: Delivery,
     pub rules: Rules,
     pub forecast: Forecast,
+    /// Whether forecasts are scored when their actuals have come.
+    pub scores: Option<Scores>,
     pub kafka_source: Option<KafkaSource>,
     pub parquet_source: Option<ParquetSource>,
     pub kafka_sink: Option<KafkaSink>,
     pub parquet_sink: Option<ParquetSink>,
+    pub score_sink: Option<ScoreSink>,
     pub state: Option<StateStore>,
     pub limits: Limits,
     /// Where it can be looked at while it runs; `None` is nowhere.
@@ -191,6 +194,8 @@ pub struct KafkaSink {
     /// The source's brokers unless given.
     pub brokers: Brokers,
     pub topic: String,
+    /// Scores go here, as [sink.scores] says.
+    pub scores: Option<String>,
     /// Refused messages go here, raw.
     pub rejects: Option<String>,
     /// Which refusals go to the rejects topic; the others are only counted.
@@ -201,9 +206,10 @@ pub struct KafkaSink {
 
 impl fmt::Debug for KafkaSink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { brokers, topic, rejects, rejected, client } = self;
+        let Self { brokers, topic, scores, rejects, rejected, client } = self;
         let mut out = f.debug_struct("KafkaSink");
-        out.field("brokers", brokers).field("topic", topic).field("rejects", rejects);
+        out.field("brokers", brokers).field("topic", topic).field("scores", scores);
+        out.field("rejects", rejects);
         out.field("rejected", rejected).field("client", &Masked(client)).finish()
     }
 }

@@ -36,9 +36,11 @@ impl Pipeline {
     /// - of `limits` those that say which rows are refused and which series give way: not how much may wait, nor when to
     ///   stop.
     ///
+    /// - where intervals go on to be corrected or forecasts are scored, which forecasts are issued, with which levels, and
+    ///   which are scored.
+    ///
     /// They are not: `name` (but where there is no series column, it is the id of all rows), paths, brokers, topics,
-    /// groups, clients, commits, sinks, `state`, `forecast`, which only reads the state, and `train`, whose result is the
-    /// model.
+    /// groups, clients, commits, sinks, `state`, and `train`, whose result is the model.
     pub fn state_keys(&self) -> Vec<(&'static str, String)> {
         let (columns, rules, limits) = (&self.columns, &self.rules, &self.limits);
         let series = match &columns.series {
@@ -67,6 +69,14 @@ impl Pipeline {
         ];
         if let Some(source) = &self.kafka_source {
             keys.push(("source.kafka.format", value(&source.format)));
+        }
+        if self.scores.is_some() || !self.forecast.levels.is_empty() {
+            keys.push(("forecast.every", self.forecast.every.to_string()));
+            keys.push(("forecast.levels", value(&self.forecast.levels)));
+        }
+        if let Some(scores) = &self.scores {
+            let [(_, horizons), (_, every)] = scores.text();
+            keys.extend([("scores.horizons", horizons), ("scores.every", every)]);
         }
         keys
     }
@@ -103,6 +113,19 @@ impl Pipeline {
         out.path("model", &self.forecast.model);
         out.key("every", &self.forecast.every);
         out.key("levels", &self.forecast.levels);
+        if let Some(scores) = &self.scores {
+            out.table("scores");
+            match &scores.horizons {
+                Some(horizons) => out.key("horizons", horizons),
+                None => {
+                    out.line("# no horizons: up to 8 steps ahead, chosen by the model's horizon".to_string())
+                }
+            }
+            match &scores.every {
+                Some(every) => out.key("every", every),
+                None => out.line("# no every: scores are written once a horizon".to_string()),
+            }
+        }
     }
 
     fn plan_edges(&self, out: &mut Text) {
@@ -142,7 +165,7 @@ impl Pipeline {
             out.path("path", &source.path);
             out.key("order", &source.order);
         }
-        if let Some(KafkaSink { brokers, topic, rejects, rejected, client }) = &self.kafka_sink {
+        if let Some(KafkaSink { brokers, topic, scores: _, rejects, rejected, client }) = &self.kafka_sink {
             out.table("sink.kafka");
             out.key("brokers", broker_text(brokers));
             out.key("topic", topic);
@@ -158,6 +181,11 @@ impl Pipeline {
             out.path("path", &sink.path);
             out.key("layout", &sink.layout);
             out.key("positions", &sink.positions);
+        }
+        if let Some(super::ScoreSink { topic, path }) = &self.score_sink {
+            out.table("sink.scores");
+            topic.iter().for_each(|topic| out.key("topic", topic));
+            path.iter().for_each(|path| out.path("path", path));
         }
         if let Some(state) = &self.state {
             out.table("state");

@@ -6,7 +6,7 @@ use super::checks::{Checks, DAY, MILLISECOND};
 use super::duration::duration_text;
 use super::problems::Problems;
 use super::spec::{self, Spec};
-use super::{Brokers, ConfigError, Delivery, Forecast, OnChange, Pipeline, StateStore};
+use super::{Brokers, ConfigError, Delivery, Forecast, OnChange, Pipeline, ScoreSink, StateStore};
 use crate::series::{Grid, OPEN_STEPS, Rules};
 use crate::table::{Columns, percent};
 
@@ -31,8 +31,16 @@ pub(super) fn resolve(file: &Path, spec: Spec, problems: Problems) -> Result<Pip
     let forecast = checks.forecast(spec.forecast);
     let mut kafka_source = spec.source.kafka.map(|spec| checks.kafka_source(&name, spec));
     let parquet_source = spec.source.parquet.map(|spec| checks.parquet_source(spec));
-    let kafka_sink = spec.sink.kafka.map(|spec| checks.kafka_sink(kafka_source.as_ref(), spec));
+    let mut kafka_sink = spec.sink.kafka.map(|spec| checks.kafka_sink(kafka_source.as_ref(), spec));
     let parquet_sink = spec.sink.parquet.map(|spec| checks.parquet_sink(parquet_source.as_ref(), spec));
+    let score_sink =
+        spec.sink.scores.map(|spec| checks.score_sink(spec, kafka_sink.as_ref(), kafka_source.as_ref()));
+    if let (Some(sink), Some(ScoreSink { topic, .. })) = (&mut kafka_sink, &score_sink) {
+        sink.scores.clone_from(topic);
+    }
+    // To say where scores go is to want them.
+    let scores = spec.scores.or_else(|| score_sink.as_ref().map(|_| spec::Scores::default()));
+    let scores = scores.map(|spec| checks.scores(spec));
     // What a live pipeline promises stands on its state: it is kept unless there is nothing to go on from.
     let is_live = kafka_source.as_ref().is_some_and(|source| source.brokers != Brokers::Embedded);
     let kept = || spec::State { store: Some(format!("file:state/{name}")), ..spec::State::default() };
@@ -69,10 +77,12 @@ pub(super) fn resolve(file: &Path, spec: Spec, problems: Problems) -> Result<Pip
         delivery,
         rules,
         forecast,
+        scores,
         kafka_source,
         parquet_source,
         kafka_sink,
         parquet_sink,
+        score_sink,
         state,
         limits,
         serve,

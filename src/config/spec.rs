@@ -17,6 +17,7 @@ pub(super) struct Spec {
     pub columns: Columns,
     pub grid: Grid,
     pub forecast: Forecast,
+    pub scores: Option<Scores>,
     pub source: Source,
     pub sink: Sink,
     pub state: Option<State>,
@@ -98,6 +99,21 @@ pub(super) struct ParquetSource {
 pub(super) struct Sink {
     pub kafka: Option<KafkaSink>,
     pub parquet: Option<ParquetSink>,
+    pub scores: Option<ScoreSink>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct ScoreSink {
+    pub topic: Option<String>,
+    pub path: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Scores {
+    pub horizons: Option<Vec<i64>>,
+    pub every: Option<i64>,
 }
 
 #[derive(Default, Deserialize)]

@@ -14,12 +14,13 @@ type Keys = &'static [&'static str];
 
 /// Every table of a pipeline file with its keys. `client` is not here: librdkafka knows its properties, we do not. Nor is
 /// `units`: its keys are patterns of names.
-fn tables() -> [(&'static str, Keys); 15] {
+fn tables() -> [(&'static str, Keys); 17] {
     [
         ("", keys_of::<spec::Spec>()),
         ("columns", keys_of::<spec::Columns>()),
         ("grid", keys_of::<spec::Grid>()),
         ("forecast", keys_of::<spec::Forecast>()),
+        ("scores", keys_of::<spec::Scores>()),
         ("source", keys_of::<spec::Source>()),
         ("source.kafka", keys_of::<spec::KafkaSource>()),
         ("source.kafka.commit", keys_of::<spec::Commit>()),
@@ -27,6 +28,7 @@ fn tables() -> [(&'static str, Keys); 15] {
         ("sink", keys_of::<spec::Sink>()),
         ("sink.kafka", keys_of::<spec::KafkaSink>()),
         ("sink.parquet", keys_of::<spec::ParquetSink>()),
+        ("sink.scores", keys_of::<spec::ScoreSink>()),
         ("state", keys_of::<spec::State>()),
         ("limits", keys_of::<spec::Limits>()),
         ("serve", keys_of::<spec::Serve>()),

@@ -60,7 +60,7 @@ impl Lane {
             let held = self.forecaster.absorb(&silent);
             resolve(&mut self.held, &held, &origins);
         }
-        let Pushed { forecasts, refused, held, mut tally } = self.forecaster.push(&live);
+        let Pushed { forecasts, scores, refused, held, mut tally } = self.forecaster.push(&live);
         let earlier = resolve(&mut self.held, &held, &origins);
         let malformed = malformed.into_iter().filter(|message| message.offset >= self.silent_until.0);
         let mut rejects: Vec<Reject> = malformed
@@ -87,7 +87,7 @@ impl Lane {
         budgets.count(&partition, positions(&live), &rejects, &refused);
         rejects.sort_by_key(|reject| reject.offset);
         self.next = next;
-        (Output { partition, forecasts, rejects, origins: merged(earlier, origins) }, tally)
+        (Output { partition, forecasts, scores, rejects, origins: merged(earlier, origins) }, tally)
     }
 
     /// Rows whose output was written before, and the others.
@@ -107,10 +107,11 @@ impl Lane {
     ) -> impl Iterator<Item = (Output, Tally)> {
         let Self { forecaster, held: messages, .. } = self;
         let partition = partition.clone();
-        forecaster.finish(ids_at_once).map(move |Pushed { forecasts, refused, held, tally }| {
+        forecaster.finish(ids_at_once).map(move |Pushed { forecasts, scores, refused, held, tally }| {
             let rejects = refused.iter().map(reject).collect();
             let records = resolve(messages, &held, &Origins::default());
-            (Output { partition: partition.clone(), forecasts, rejects, origins: Origins { records } }, tally)
+            let (partition, origins) = (partition.clone(), Origins { records });
+            (Output { partition, forecasts, scores, rejects, origins }, tally)
         })
     }
 }

@@ -81,7 +81,7 @@ pub async fn lane(options: Arc<Options>, facts: Facts) -> Result<Lane> {
         return Ok(lane);
     };
     let life = Life::of(&note);
-    let is_own = life.as_ref().is_none_or(|life| life.lineage == store.lineage());
+    let is_own = life.as_ref().is_none_or(|life| store.continues(&life.lineage));
     let is_warm = life.as_ref().is_some_and(|life| life.warm);
     let start = life.as_ref().filter(|_| is_own).map(|life| life.start);
     let fresh = || (Forecaster::new(options.setup.clone()), Messages::new());

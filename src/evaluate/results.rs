@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::bands::{Band, OverallBand};
 use super::baselines::Kind;
 use super::diebold_mariano::{Comparison, Verdict, compare};
 use super::metrics::{Bounds, Errors, Metrics};
@@ -28,6 +29,8 @@ pub struct Evaluation {
     /// The part that baselines were chosen on.
     pub validation: Overall,
     pub by_step: Vec<Step>,
+    /// Intervals along time at a few steps of the horizon, over all series.
+    pub intervals: Vec<OverallBand>,
     /// The baseline that was best on the validation part, over all series.
     pub best: String,
     pub verdicts: Verdicts,
@@ -110,6 +113,8 @@ pub struct Series {
     pub best: usize,
     /// Ours against it.
     pub comparison: Comparison,
+    /// Its intervals along time.
+    pub intervals: Vec<Band>,
     /// The lane it came from.
     #[serde(skip)]
     pub lane: usize,
@@ -150,13 +155,21 @@ fn mean(values: impl Iterator<Item = Option<f64>>) -> Option<f64> {
 }
 
 /// Puts together what the scores say.
-pub fn results(task: &Task<'_>, lanes: &[LaneScores<'_>], about: About) -> Evaluation {
+pub fn results(
+    task: &Task<'_>,
+    lanes: &[LaneScores<'_>],
+    (bands, intervals): (Vec<Vec<Band>>, Vec<OverallBand>),
+    about: About,
+) -> Evaluation {
     let names: Vec<&str> = task.baselines.kinds.iter().map(Kind::name).collect();
     let methods: Vec<String> = std::iter::once("ours").chain(names).map(str::to_owned).collect();
     let overlap = task.horizon.div_ceil(about.every.max(1) as usize);
     let shown: Vec<usize> = (0..lanes.len()).filter(|lane| lanes[*lane].scored.forecasts > 0).collect();
     // On all cores: the test takes as many multiplications a series as there are origins times their overlap.
     let mut series = shards::each(shown.len(), || (), |(), i| one(task, shown[i], &lanes[shown[i]], overlap));
+    for series in &mut series {
+        series.intervals = bands.get(series.lane).cloned().unwrap_or_default();
+    }
     series.sort_by(|a, b| (&a.series, &a.target).cmp(&(&b.series, &b.target)));
     let validated = lanes.iter().any(|lane| lane.validation.forecasts > 0);
     let overall = overall(task, lanes, &methods, |lane| &lane.scored);
@@ -189,6 +202,7 @@ pub fn results(task: &Task<'_>, lanes: &[LaneScores<'_>], about: About) -> Evalu
         best: methods[best].clone(),
         by_step: (0..task.horizon).map(|step| by_step(task, lanes, step)).collect(),
         methods,
+        intervals,
         overall,
         validation,
         verdicts,
@@ -227,6 +241,7 @@ fn one(task: &Task<'_>, number: usize, lane: &LaneScores<'_>, overlap: usize) ->
         naive_intervals: naive_intervals.map(|_| all_steps(&errors[1 + naive_place], naive, levels, scale)),
         best,
         comparison: compare(&lane.losses[0], &lane.losses[best], overlap),
+        intervals: Vec::new(),
         lane: number,
     }
 }

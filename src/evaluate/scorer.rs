@@ -4,7 +4,6 @@
 //! Memory: for each series the sums of every method and step of the horizon, a loss for each method and scored origin, and
 //! what waits to be scored. The forecasts themselves are not kept.
 
-use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use arrow::array::{AsArray, RecordBatch};
@@ -14,6 +13,7 @@ use super::baselines::{Along, Baselines};
 use super::metrics::{Bounds, Errors};
 use super::parts::Parts;
 use super::past::Past;
+use super::places::Places;
 use crate::series::Grid;
 use crate::table::Forecasts;
 use crate::train::{History, Lane, shards};
@@ -83,10 +83,7 @@ struct Waiting {
 
 pub struct Scorer<'a> {
     task: Task<'a>,
-    /// By id; only looked up.
-    ids: HashMap<&'a str, usize>,
-    /// The lane of each target of each id.
-    numbers: Vec<Vec<Option<usize>>>,
+    places: Places<'a>,
     lanes: Vec<Mutex<LaneScores<'a>>>,
     batches: Vec<RecordBatch>,
     /// Of each lane.
@@ -97,18 +94,12 @@ pub struct Scorer<'a> {
 impl<'a> Scorer<'a> {
     pub fn new(task: Task<'a>) -> Self {
         let Task { history, lanes, baselines, .. } = task;
-        let ids = history.ids.iter().enumerate().map(|(number, id)| (id.as_str(), number)).collect();
-        let mut numbers = vec![vec![None; task.targets.len()]; history.ids.len()];
-        for (number, lane) in lanes.iter().enumerate() {
-            numbers[lane.series][lane.target] = Some(number);
-        }
         let scores = |(number, lane)| {
             Mutex::new(LaneScores::new(&task, Along::new(baselines, Past::of(history, lane), number)))
         };
         Self {
             task,
-            ids,
-            numbers,
+            places: Places::new(&task),
             lanes: lanes.iter().enumerate().map(scores).collect(),
             batches: Vec::new(),
             waiting: vec![Vec::new(); lanes.len()],
@@ -126,10 +117,7 @@ impl<'a> Scorer<'a> {
             if !parts.scored.contains(&origin) && !parts.validation(horizon).contains(&origin) {
                 continue;
             }
-            // Both come from the same rows by the same rules, so that what is forecast is in the history.
-            let number = self.ids.get(view.series.value(row));
-            let target = self.task.targets.iter().position(|target| target == view.targets.value(row));
-            let lane = number.zip(target).and_then(|(number, target)| self.numbers[*number][target]);
+            let lane = self.places.lane(view.series.value(row), view.targets.value(row));
             let Some(lane) = lane else { continue };
             self.waiting[lane].push(Waiting { batch, row, origin });
             some = true;

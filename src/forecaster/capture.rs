@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use arrow::array::RecordBatch;
 
 use super::snapshot::{IdState, Rows};
-use super::{Carried, Histories, History};
+use super::{Beside, Histories, History};
 
 /// Ids of a batch. A fixed number, so that equal states make equal files; this many are some megabytes, which is what
 /// writing and reading hold at a time.
@@ -58,9 +58,9 @@ impl Capture {
     }
 
     /// An id is about to change.
-    pub fn touch(&mut self, index: usize, history: &History, keep: usize, carried: Option<&Carried>) {
+    pub fn touch(&mut self, index: usize, history: &History, keep: usize, beside: Beside<'_>) {
         if (self.taken..self.count).contains(&index) && !self.aside.contains_key(&index) {
-            self.scratch.fill(history, keep, index, carried);
+            self.scratch.fill(history, keep, index, beside);
             // A copy has no room to spare.
             let copy = self.scratch.clone();
             self.aside_bytes += copy.bytes();
@@ -73,7 +73,7 @@ impl Capture {
     }
 
     /// Takes up to `ids` more.
-    pub fn take(&mut self, ids: usize, histories: &Histories, carried: Option<&Carried>) -> Captured {
+    pub fn take(&mut self, ids: usize, histories: &Histories, beside: Beside<'_>) -> Captured {
         for index in self.taken..self.count.min(self.taken.saturating_add(ids)) {
             match self.aside.remove(&index) {
                 Some(copy) => {
@@ -81,7 +81,7 @@ impl Capture {
                     self.rows.add(&copy);
                 }
                 None => {
-                    self.scratch.fill(&histories.all()[index], histories.keep(), index, carried);
+                    self.scratch.fill(&histories.all()[index], histories.keep(), index, beside);
                     self.rows.add(&self.scratch);
                 }
             }

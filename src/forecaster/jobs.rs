@@ -7,11 +7,11 @@ use std::sync::Arc;
 use compact_str::CompactString;
 
 use super::carried::Carried;
+use super::live::{Live, Said, bounded};
 use super::predictor::{OriginView, Predictor};
-use super::{Closing, Entry, Setup};
-use crate::intervals::{Bounds, restlessness};
+use super::{Beside, Closing, Entry, Setup, Written};
+use crate::intervals::{Bounds, Online, restlessness};
 use crate::series::{Reading, Scale, WindowView};
-use crate::table::ForecastBuilder;
 
 /// Forecasts run at once. Matrix kernels are at full speed from about this width on; more would only cost memory.
 const WIDTH: usize = 64;
@@ -21,12 +21,17 @@ struct Job {
     position: i64,
     id: CompactString,
     target: usize,
-    origin: i64,
+    /// Number of its series among all that is kept beside the ids.
+    column: usize,
+    /// Step of the origin.
+    step: i64,
     scale: Scale,
     /// Number of the series among those of the description.
     own: Option<usize>,
     /// How much the series has moved of late.
     restlessness: f32,
+    /// It is known already, and only needed for what comes of it.
+    silent: bool,
 }
 
 pub struct Jobs {
@@ -39,12 +44,18 @@ pub struct Jobs {
     predictor: Predictor,
     /// Of a model whose cells carry their state.
     carried: Option<Carried>,
+    /// Where intervals are corrected or forecasts scored.
+    live: Option<Live>,
     /// What its cells say, `[job][quantity][horizon]`.
     said: Vec<f32>,
     /// Of each id, by its number: the number of each target among the series of the description.
     own: Vec<Vec<Option<usize>>>,
     outputs: Vec<f32>,
+    /// A forecast without bounds as it is issued.
+    plain: Vec<f32>,
     lists: Vec<Vec<f32>>,
+    /// Steps after which the naive forecast repeats what was.
+    season: Option<usize>,
 }
 
 impl Jobs {
@@ -57,62 +68,93 @@ impl Jobs {
         let predictor = Predictor::default();
         let network = setup.model.cells.as_ref().filter(|_| setup.model.description.carries());
         let (carried, said) = (network.map(|network| Carried::new(network.shape())), Vec::new());
-        Self { setup, bounds, own_bounds, jobs, predictor, carried, said, own, outputs, lists }
+        let live = Live::new(&setup);
+        let (plain, season) = (Vec::new(), setup.season());
+        Self {
+            setup,
+            bounds,
+            own_bounds,
+            jobs,
+            predictor,
+            carried,
+            live,
+            said,
+            own,
+            outputs,
+            plain,
+            lists,
+            season,
+        }
     }
 
-    /// The states that are carried, if any are. What waits is not in them yet.
-    pub fn carried(&self) -> Option<&Carried> {
-        self.carried.as_ref()
+    /// What is kept beside the ids. What waits is not in it yet.
+    pub fn beside(&self) -> Beside<'_> {
+        Beside { carried: self.carried.as_ref(), online: self.live.as_ref().map(Live::online) }
     }
 
-    pub fn carried_mut(&mut self) -> Option<&mut Carried> {
-        self.carried.as_mut()
+    pub fn beside_mut(&mut self) -> (Option<&mut Carried>, Option<&mut Online>) {
+        (self.carried.as_mut(), self.live.as_mut().map(Live::online_mut))
     }
 
     /// Issues a forecast for every target that is due at the closed step: it was observed, its number is a multiple of
     /// `forecast.every`, and the window is full.
-    pub fn add(&mut self, closing: &Closing<'_>, out: &mut ForecastBuilder) {
+    pub fn add(&mut self, closing: &Closing<'_>, out: &mut Written) {
+        self.take(closing, false, out);
+    }
+
+    /// A step closed whose forecasts are known already: what is carried takes it, and where later intervals come of earlier
+    /// forecasts, they are made again.
+    pub fn absorb(&mut self, closing: &Closing<'_>, out: &mut Written) {
+        self.take(closing, true, out);
+    }
+
+    fn take(&mut self, closing: &Closing<'_>, silent: bool, out: &mut Written) {
         let due = closing.step.rem_euclid(i64::from(self.setup.every)) == 0;
+        let needed = !silent || self.live.is_some();
         for target in 0..closing.targets.len() {
             if closing.entries[target] != Entry::Missing {
+                if let Some(live) = &mut self.live {
+                    let own = own_of(&mut self.own, &self.setup, closing, target);
+                    live.came(closing, target, own, silent);
+                }
                 self.follow(closing, target, out);
-                if due {
-                    self.add_target(closing, target);
+                if due && needed {
+                    self.add_target(closing, target, silent);
                 }
             }
-            if self.jobs.len() == WIDTH {
+            if self.jobs.len() == WIDTH || self.live.as_ref().is_some_and(Live::is_full) {
                 self.run(out);
             }
         }
     }
 
-    /// A step closed whose forecasts are known already: only what is carried takes it.
-    pub fn absorb(&mut self, closing: &Closing<'_>, out: &mut ForecastBuilder) {
-        for target in 0..closing.targets.len() {
-            if closing.entries[target] != Entry::Missing {
-                self.follow(closing, target, out);
-            }
+    /// The input of an id is over, and its last steps have closed.
+    pub fn end(&mut self, index: usize, id: &CompactString, position: i64) {
+        if let Some(live) = &mut self.live {
+            live.end(index, id, position, self.setup.columns.targets.len());
         }
     }
 
     /// Forgets all that is kept beside the id of this number; what it still had to say is said first.
-    pub fn forget(&mut self, index: usize, out: &mut ForecastBuilder) {
+    pub fn forget(&mut self, index: usize, out: &mut Written) {
         if let Some(own) = self.own.get_mut(index) {
             own.clear();
         }
         let targets = self.setup.columns.targets.len();
         let columns = index * targets..(index + 1) * targets;
         let waits = |carried: &Carried| columns.clone().any(|column| carried.waits(column));
-        if self.carried.as_ref().is_some_and(waits) {
+        let lives = self.live.as_ref().is_some_and(|live| live.waits(&columns));
+        if lives || self.carried.as_ref().is_some_and(waits) {
             self.run(out);
         }
-        if let Some(carried) = &mut self.carried {
-            columns.for_each(|column| carried.clear(column));
+        for column in columns {
+            self.carried.iter_mut().for_each(|carried| carried.clear(column));
+            self.live.iter_mut().for_each(|live| live.clear(column));
         }
     }
 
     /// What is carried takes the steps that the window has just taken, the last of which may wait.
-    fn follow(&mut self, closing: &Closing<'_>, target: usize, out: &mut ForecastBuilder) {
+    fn follow(&mut self, closing: &Closing<'_>, target: usize, out: &mut Written) {
         if self.carried.is_none() {
             return;
         }
@@ -148,7 +190,7 @@ impl Jobs {
         }
     }
 
-    fn add_target(&mut self, closing: &Closing<'_>, target: usize) {
+    fn add_target(&mut self, closing: &Closing<'_>, target: usize, silent: bool) {
         let Setup { model, rules, .. } = &*self.setup;
         let description = &model.description;
         let history = &closing.targets[target];
@@ -171,44 +213,73 @@ impl Jobs {
                 description.inputs.write_known(closing.ahead, out);
             });
         }
-        let origin = rules.grid.start_of(closing.step);
+        if let Some(live) = &mut self.live {
+            live.issued(past, self.season);
+        }
         self.jobs.push(Job {
             position: closing.position,
             id: closing.id.clone(),
             target,
-            origin,
+            column: column(closing, target),
+            step: closing.step,
             scale,
             own,
             restlessness: restlessness(past, scale.spread),
+            silent,
         });
     }
 
     /// Runs the network over all that waits and writes the forecasts, in the order of issue.
-    pub fn run(&mut self, out: &mut ForecastBuilder) {
-        let Setup { model, columns, .. } = &*self.setup;
+    pub fn run(&mut self, out: &mut Written) {
+        let Setup { model, columns, rules, .. } = &*self.setup;
         if let (Some(carried), Some(network)) = (&mut self.carried, &model.cells) {
             carried.run(network, &mut self.said);
         }
-        if self.jobs.is_empty() {
-            return;
-        }
         let horizon = model.description.horizon;
-        self.predictor.run(model, &self.said, &mut self.outputs);
+        if !self.jobs.is_empty() {
+            self.predictor.run(model, &self.said, &mut self.outputs);
+        }
         let numbers = model.description.probabilities().len() * horizon;
-        for (i, (job, said)) in self.jobs.iter().zip(self.outputs.chunks_exact(horizon)).enumerate() {
-            let quantiles = &self.predictor.quantiles()[i * numbers..][..numbers];
-            fill(&mut self.lists[0], horizon, |step| job.scale.invert(said[step]));
-            let own = job.own.and_then(|own| self.own_bounds.get_mut(own).map(|bounds| (own, bounds)));
-            let bounds = match own {
-                Some((own, bounds)) => bounds.get_or_insert_with(|| bounds_of(&self.setup, Some(own))),
-                None => &self.bounds,
-            };
-            for (bounds, lists) in bounds.iter().zip(self.lists[1..].chunks_exact_mut(2)) {
-                let at = |step| bounds.at(said, quantiles, job.restlessness, step);
-                fill(&mut lists[0], horizon, |step| job.scale.invert(at(step).0));
-                fill(&mut lists[1], horizon, |step| job.scale.invert(at(step).1));
+        for own in self.jobs.iter().filter_map(|job| job.own) {
+            if let Some(bounds) = self.own_bounds.get_mut(own) {
+                bounds.get_or_insert_with(|| bounds_of(&self.setup, Some(own)));
             }
-            out.push(job.position, &job.id, &columns.targets[job.target], job.origin, &self.lists);
+        }
+        let known = |own: Option<usize>| own.and_then(|own| self.own_bounds.get(own)?.as_deref());
+        let (quantiles, outputs) = (self.predictor.quantiles(), &self.outputs);
+        let said = |(number, job): (usize, &Job)| Said {
+            column: job.column,
+            own: job.own,
+            step: job.step,
+            scale: job.scale,
+            restlessness: job.restlessness,
+            values: &outputs[number * horizon..][..horizon],
+            quantiles: &quantiles[number * numbers..][..numbers],
+            bounds: known(job.own).unwrap_or(&self.bounds),
+        };
+        let (mut jobs, mut said) = (self.jobs.iter(), self.jobs.iter().enumerate().map(said));
+        let Written { forecasts, scores } = out;
+        let lists = &mut self.lists;
+        let mut write = |values: &[f32], bounds: &[f32]| {
+            let job = jobs.next().expect("a forecast that was issued waited");
+            if job.silent {
+                return;
+            }
+            lay_out(values, bounds, lists);
+            let origin = rules.grid.start_of(job.step);
+            forecasts.push(job.position, &job.id, &columns.targets[job.target], origin, lists);
+        };
+        match &mut self.live {
+            Some(live) => {
+                let next = || said.next().expect("a forecast that was issued waited");
+                live.run(&self.setup, next, write, scores);
+            }
+            // Without intervals there is nothing to correct.
+            None => said.for_each(|said| {
+                self.plain.clear();
+                self.plain.extend(said.values.iter().map(|value| bounded(said.scale.invert(*value))));
+                write(&self.plain, &[]);
+            }),
         }
         self.jobs.clear();
     }
@@ -250,9 +321,18 @@ fn own_of(
     own[target]
 }
 
-fn fill(list: &mut Vec<f32>, horizon: usize, value: impl Fn(usize) -> f64) {
-    list.clear();
-    // Forecasts are f32; beyond its range stands its end.
-    let bounded = |value: f64| value.clamp(f64::from(f32::MIN), f64::from(f32::MAX)) as f32;
-    list.extend((0..horizon).map(|step| bounded(value(step))));
+/// A forecast and its bounds, `[probability][horizon]`, as they are written: the forecast, then lower and upper of each level
+/// from the narrowest on.
+fn lay_out(values: &[f32], bounds: &[f32], lists: &mut [Vec<f32>]) {
+    let (horizon, levels) = (values.len(), lists.len() / 2);
+    let of = |number: usize| &bounds[number * horizon..][..horizon];
+    for (number, list) in lists.iter_mut().enumerate() {
+        list.clear();
+        list.extend_from_slice(match (number, number.div_ceil(2)) {
+            (0, _) => values,
+            // Odd ones are lower bounds.
+            (odd, level) if odd % 2 == 1 => of(levels - level),
+            (_, level) => of(levels + level - 1),
+        });
+    }
 }

@@ -11,6 +11,7 @@ mod histories;
 mod ids;
 mod inputs;
 mod jobs;
+mod live;
 mod predictor;
 mod restore;
 mod silence;
@@ -31,14 +32,15 @@ pub use inputs::Inputs;
 pub use predictor::{OriginView, Predictor};
 pub use restore::RestoreError;
 
+use crate::intervals::{Online, SeriesScores};
 use crate::model::Model;
 use crate::series::{Capacity, Rules, Tally};
-use crate::table::{Columns, ForecastBuilder, ForecastStamp};
+use crate::table::{Columns, ForecastBuilder, ForecastStamp, ScoreBuilder};
 use capture::Capture;
 use jobs::Jobs;
 
 /// All that partitions of one pipeline share.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Setup {
     pub columns: Columns,
     pub rules: Rules,
@@ -46,6 +48,10 @@ pub struct Setup {
     pub every: u32,
     /// Interval levels, ascending, each in (0, 1).
     pub levels: Vec<f64>,
+    /// Whether intervals go on to be corrected as actuals arrive; else they stay the model's own.
+    pub corrects: bool,
+    /// Whether forecasts are scored when their actuals have come.
+    pub scoring: Option<Scoring>,
     pub model: Arc<Model>,
     /// The grid's step as the user wrote it.
     pub every_text: String,
@@ -53,10 +59,31 @@ pub struct Setup {
     pub capacity: Capacity,
 }
 
+/// Which forecasts are scored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scoring {
+    /// So many steps ahead, ascending, from 1 to the model's horizon.
+    pub horizons: Vec<usize>,
+    /// Steps of a period whose scores are written together.
+    pub every: u32,
+}
+
+const DAY: i64 = 86_400_000_000;
+
 /// Numbers of the forecasts of one push, at most: 64 MiB, and far below what a list column can hold.
 const NUMBERS_AT_ONCE: usize = 16 << 20;
 
 impl Setup {
+    /// Steps after which the naive forecast that scores are held against repeats what was: the model's season, or a day where
+    /// the windows reach back over one. Without either it repeats the last value.
+    pub fn season(&self) -> Option<usize> {
+        let (description, every) = (&self.model.description, self.rules.grid.every);
+        let season = description.memory.as_ref().map_or(0, |memory| memory.season());
+        let day = (DAY % every == 0).then_some((DAY / every) as usize);
+        let of_day = day.filter(|day| *day > 1 && *day <= description.past());
+        Some(season).filter(|season| *season > 0).or(of_day)
+    }
+
     /// Rows that should be pushed at once, so that what comes of them is bounded whatever the horizon and the number of
     /// targets. (A row closes a few steps at most, but usually one.)
     pub fn rows_at_once(&self) -> usize {
@@ -71,6 +98,8 @@ impl Setup {
 pub struct Pushed {
     /// Forecasts by `table::forecast_schema`, in the order of the rows that triggered them.
     pub forecasts: RecordBatch,
+    /// Scores by `table::score_schema`, in the order of the rows that ended their periods.
+    pub scores: RecordBatch,
     pub refused: Vec<Refused>,
     /// Candidates that came and went, in the order of the rows.
     pub held: Vec<Held>,
@@ -83,15 +112,30 @@ pub struct Forecaster {
     setup: Arc<Setup>,
     histories: Histories,
     jobs: Jobs,
-    forecasts: ForecastBuilder,
+    written: Written,
     capture: Option<Capture>,
+}
+
+/// What is written.
+struct Written {
+    forecasts: ForecastBuilder,
+    scores: ScoreBuilder,
+}
+
+/// What is kept beside the histories, by the numbers of their ids.
+#[derive(Clone, Copy)]
+pub struct Beside<'a> {
+    /// Of a model whose cells carry their state.
+    pub carried: Option<&'a Carried>,
+    /// Where intervals are corrected or forecasts scored.
+    pub online: Option<&'a Online>,
 }
 
 /// Who follows a push: forecasts are issued, or only what is carried goes on; ids that a capture has not taken yet are put
 /// aside before they change.
 struct Following<'a> {
     jobs: &'a mut Jobs,
-    forecasts: &'a mut ForecastBuilder,
+    written: &'a mut Written,
     capture: &'a mut Option<Capture>,
     keep: usize,
     silent: bool,
@@ -103,12 +147,12 @@ impl Following<'_> {
             Happening::Touched(index, history) => {
                 if let Some(capture) = self.capture {
                     // What waits in the jobs was touched before, and all that waited before the capture was taken.
-                    capture.touch(index, history, self.keep, self.jobs.carried());
+                    capture.touch(index, history, self.keep, self.jobs.beside());
                 }
             }
-            Happening::Closed(closing) if self.silent => self.jobs.absorb(closing, self.forecasts),
-            Happening::Closed(closing) => self.jobs.add(closing, self.forecasts),
-            Happening::Evicted(index) => self.jobs.forget(index, self.forecasts),
+            Happening::Closed(closing) if self.silent => self.jobs.absorb(closing, self.written),
+            Happening::Closed(closing) => self.jobs.add(closing, self.written),
+            Happening::Evicted(index) => self.jobs.forget(index, self.written),
         }
     }
 }
@@ -125,8 +169,9 @@ impl Forecaster {
         )
         .with_memory(setup.model.memory.as_ref().map(|part| part.memory.clone()));
         let stamp = ForecastStamp { every: setup.every_text.clone(), model: setup.model.hash.clone() };
-        let forecasts = ForecastBuilder::new(&setup.levels, stamp);
-        Self { jobs: Jobs::new(setup.clone()), setup, histories, forecasts, capture: None }
+        let forecasts = ForecastBuilder::new(&setup.levels, stamp.clone());
+        let written = Written { forecasts, scores: ScoreBuilder::new(&setup.levels, stamp) };
+        Self { jobs: Jobs::new(setup.clone()), setup, histories, written, capture: None }
     }
 
     /// Takes rows, by `table::Columns::schema`, in order.
@@ -143,7 +188,7 @@ impl Forecaster {
         let (_, unused) = self.follow(true, |histories, tally, unused, following| {
             histories.follow(rows, tally, unused, |happening| following.heed(happening));
         });
-        self.jobs.run(&mut self.forecasts);
+        self.jobs.run(&mut self.written);
         unused.held
     }
 
@@ -157,6 +202,9 @@ impl Forecaster {
             }
             let (tally, unused) = self.follow(false, |histories, tally, unused, following| {
                 histories.follow_end(&some, tally, unused, |happening| following.heed(happening));
+                for (index, history) in some.iter().map(|index| (*index, &histories.all()[*index])) {
+                    following.jobs.end(index, &history.id, history.position);
+                }
             });
             Some(self.pushed(tally, unused))
         })
@@ -167,23 +215,33 @@ impl Forecaster {
         silent: bool,
         go: impl FnOnce(&mut Histories, &mut Tally, &mut Unused, &mut Following<'_>),
     ) -> (Tally, Unused) {
-        let Self { histories, jobs, forecasts, capture, .. } = self;
+        let Self { histories, jobs, written, capture, .. } = self;
         let (mut tally, mut unused) = (Tally::default(), Unused::default());
         let keep = histories.keep();
-        let mut following = Following { jobs, forecasts, capture, keep, silent };
+        let mut following = Following { jobs, written, capture, keep, silent };
         go(histories, &mut tally, &mut unused, &mut following);
         (tally, unused)
     }
 
     fn pushed(&mut self, mut tally: Tally, Unused { refused, held }: Unused) -> Pushed {
-        self.jobs.run(&mut self.forecasts);
-        tally.forecasts = self.forecasts.len() as u64;
-        Pushed { forecasts: self.forecasts.finish(), refused, held, tally }
+        self.jobs.run(&mut self.written);
+        let Written { forecasts, scores } = &mut self.written;
+        tally.forecasts = forecasts.len() as u64;
+        Pushed { forecasts: forecasts.finish(), scores: scores.finish(), refused, held, tally }
     }
 
     /// How many ids there are.
     pub fn series(&self) -> usize {
         self.histories.all().len()
+    }
+
+    /// How good the forecasts of each target of the id of this number were of late, in the order of the ids' first rows; all
+    /// empty where nothing is scored.
+    pub fn scores(&self, index: usize) -> Vec<SeriesScores> {
+        let targets = self.setup.columns.targets.len();
+        let online = self.jobs.beside().online;
+        let columns = index * targets..(index + 1) * targets;
+        online.map_or(Vec::new(), |online| columns.map(|column| online.scores(column)).collect())
     }
 
     /// How many ids can forecast all their targets. Walks over all of them.
@@ -201,7 +259,7 @@ impl Forecaster {
         let mut rows = snapshot::Rows::default();
         let mut state = snapshot::IdState::default();
         for (index, history) in self.histories.all().iter().enumerate() {
-            state.fill(history, self.histories.keep(), index, self.jobs.carried());
+            state.fill(history, self.histories.keep(), index, self.jobs.beside());
             rows.add(&state);
         }
         rows.finish()
@@ -231,7 +289,7 @@ impl Forecaster {
     /// Takes up to `ids` more of what [`Forecaster::begin_capture`] began. Without that, there is nothing left.
     pub fn capture(&mut self, ids: usize) -> Captured {
         let Some(capture) = &mut self.capture else { return Captured::Done };
-        let captured = capture.take(ids, &self.histories, self.jobs.carried());
+        let captured = capture.take(ids, &self.histories, self.jobs.beside());
         if matches!(captured, Captured::Done) {
             self.capture = None;
         }
@@ -270,6 +328,6 @@ impl Forecaster {
     /// As [`Forecaster::restore`]'s; and if an id is there already, or there are more than may be.
     pub fn restore_more(&mut self, batch: &RecordBatch) -> Result<(), RestoreError> {
         let Self { setup, histories, jobs, .. } = self;
-        restore::into(batch, &setup.columns, setup.capacity.series, histories, jobs.carried_mut())
+        restore::into(batch, &setup.columns, setup.capacity.series, histories, jobs.beside_mut())
     }
 }

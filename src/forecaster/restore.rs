@@ -4,9 +4,10 @@ use arrow::array::{Array, ArrayRef, AsArray, LargeListArray, RecordBatch};
 use arrow::datatypes::{ArrowPrimitiveType, DataType, Float64Type, Int64Type};
 use smallvec::SmallVec;
 
-use super::snapshot::{PARTS, values_of};
+use super::snapshot::{ONLINE, PARTS, values_of};
 use super::sound::{self, STEP_MAX};
 use super::{Carried, Histories, History, Target};
+use crate::intervals::Online;
 use crate::network::memory::{Memory, MemoryState};
 use crate::series::{Candidate, Cell, OpenStep, REMEMBERED_TIMES, Running, Steps, Track, Window};
 use crate::table::Columns;
@@ -30,7 +31,7 @@ pub fn into(
     columns: &Columns,
     limit: usize,
     histories: &mut Histories,
-    mut carried: Option<&mut Carried>,
+    (mut carried, mut online): (Option<&mut Carried>, Option<&mut Online>),
 ) -> Result<(), RestoreError> {
     let column =
         |name: &str| snapshot.column_by_name(name).ok_or_else(|| RestoreError::Column(name.to_owned()));
@@ -43,7 +44,9 @@ pub fn into(
     let cold = column("cold")?.as_boolean_opt().ok_or_else(|| RestoreError::Column("cold".into()))?;
     let (positions, newest, frontiers) = (whole("position")?, whole("newest")?, whole("frontier")?);
     let mut parts = Vec::new();
-    for name in PARTS {
+    // A series of which nothing was kept here begins as the model knows it.
+    let known = |name: &&str| *name != ONLINE || snapshot.column_by_name(name).is_some();
+    for name in PARTS.into_iter().filter(known) {
         let (values, name) = (values_of(name), name.to_owned());
         parts.push((
             list(column(&name)?, &DataType::Int64, name)?,
@@ -54,8 +57,10 @@ pub fn into(
     for row in 0..snapshot.num_rows() {
         let id = series.value(row);
         let torn = |Torn(part)| RestoreError::Row { id: id.to_owned(), part };
-        let cursors: [Cursor<'_>; 7] = std::array::from_fn(|part| {
-            let (whole, real) = parts[part];
+        let cursors: [Cursor<'_>; PARTS.len()] = std::array::from_fn(|part| {
+            let Some((whole, real)) = parts.get(part).copied() else {
+                return Cursor { whole: &[], real: &[], part: PARTS[part] };
+            };
             let (whole, real) = (of_row::<Int64Type>(whole, row), of_row::<Float64Type>(real, row));
             Cursor { whole, real, part: PARTS[part] }
         });
@@ -75,7 +80,7 @@ pub fn into(
         history.steps.newest = newest.is_valid(row).then(|| newest.value(row));
         history.steps.frontier = in_range(frontiers.value(row), "frontier").map_err(torn)?;
         history.steps.cold = cold.value(row);
-        let mut states = read(cursors, columns, numbers, &mut history).map_err(torn)?;
+        let [mut states, mut followed] = read(cursors, columns, numbers, &mut history).map_err(torn)?;
         if let Some(part) = sound::contradiction(&history, histories) {
             return Err(torn(Torn(part)));
         }
@@ -87,6 +92,13 @@ pub fn into(
             }
         }
         states.end().map_err(torn)?;
+        if let Some(online) = online.as_mut().filter(|_| parts.len() == PARTS.len()) {
+            for target in 0..columns.targets.len() {
+                let column = histories.all().len() * columns.targets.len() + target;
+                follow(&mut followed, &history, online, column).map_err(torn)?;
+            }
+            followed.end().map_err(torn)?;
+        }
         histories.insert(history);
     }
     Ok(())
@@ -156,14 +168,32 @@ fn in_range(step: i64, part: &'static str) -> Result<i64, Torn> {
     if (-STEP_MAX..=STEP_MAX).contains(&step) { Ok(step) } else { Err(Torn(part)) }
 }
 
-/// Reads all parts but the last, which it gives back.
+/// What was followed of a target.
+fn follow(
+    followed: &mut Cursor<'_>,
+    history: &History,
+    online: &mut Online,
+    column: usize,
+) -> Result<(), Torn> {
+    if followed.count()? == 0 {
+        return Ok(());
+    }
+    let last = followed.step()?;
+    let numbers = followed.reals(online.plan().numbers())?;
+    let numbers: Vec<f32> = numbers.iter().map(|number| *number as f32).collect();
+    let has_closed = history.steps.newest.is_some() && last < history.steps.frontier;
+    if has_closed && online.restore(column, last, &numbers) { Ok(()) } else { Err(Torn(followed.part)) }
+}
+
+/// Reads all parts but the last two, which it gives back.
 fn read<'a>(
-    cursors: [Cursor<'a>; 7],
+    cursors: [Cursor<'a>; PARTS.len()],
     columns: &Columns,
     numbers: usize,
     history: &mut History,
-) -> Result<Cursor<'a>, Torn> {
-    let [mut accepted, mut candidate, mut open, mut windows, mut tracks, mut memory, carried] = cursors;
+) -> Result<[Cursor<'a>; 2], Torn> {
+    let [mut accepted, mut candidate, mut open, mut windows, mut tracks, mut memory, carried, online] =
+        cursors;
     let (targets, covariates) = (columns.targets.len(), columns.covariates.len());
     let times = accepted.wholes(accepted.whole.len())?;
     if times.len() > REMEMBERED_TIMES {
@@ -200,7 +230,7 @@ fn read<'a>(
         history.covariates.push(Track::restored(last, tracks.reals(length)?.to_vec()));
     }
     [accepted, candidate, open, windows, tracks, memory].iter().try_for_each(Cursor::end)?;
-    Ok(carried)
+    Ok([carried, online])
 }
 
 /// What is remembered of a target: as many numbers as the memory has, or nothing yet.

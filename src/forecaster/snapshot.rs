@@ -11,7 +11,7 @@
 //! | `tracks`, `tracks_values` | each covariate: last step, length; a value a step |
 //! | `memory`, `memory_values` | each target: count of its numbers, last step; last value, the numbers; a count of 0 alone before the first reading |
 //! | `carried`, `carried_values` | nothing; each target: the cells' state, if the model carries one |
-
+//! | `online`, `online_values` | each target, where intervals are corrected or forecasts scored: whether it was observed, and at which step last; its trackers, tallies and waiting forecasts |
 //!
 //! Rows stand in the order in which their ids first came; one that came for another that gave way has its place. A state is first brought into a compact form, an id at a time,
 //! since a capture may have to put it aside.
@@ -25,11 +25,14 @@ use arrow::array::{
 use arrow::datatypes::{Field, Schema};
 use compact_str::CompactString;
 
-use super::{Carried, History, Target};
+use super::{Beside, History, Target};
 
 /// The parts of a state that are lists of numbers.
-pub(super) const PARTS: [&str; 7] =
-    ["accepted", "candidate", "open", "windows", "tracks", "memory", "carried"];
+pub(super) const PARTS: [&str; 8] =
+    ["accepted", "candidate", "open", "windows", "tracks", "memory", "carried", ONLINE];
+
+/// The part that snapshots before format 4 have not.
+pub(super) const ONLINE: &str = "online";
 
 /// The name of the column of a part's floating point numbers.
 pub(super) fn values_of(part: &str) -> String {
@@ -52,13 +55,13 @@ pub struct IdState {
 
 impl IdState {
     /// Takes the form of the id of this number. `keep` steps of a window can still be asked for.
-    pub fn fill(&mut self, history: &History, keep: usize, index: usize, carried: Option<&Carried>) {
+    pub fn fill(&mut self, history: &History, keep: usize, index: usize, beside: Beside<'_>) {
         let History { id, steps, targets, covariates, position } = history;
         (self.id, self.position, self.newest) = (id.clone(), *position, steps.newest);
         (self.frontier, self.cold) = (steps.frontier, steps.cold);
         self.whole.clear();
         self.real.clear();
-        let [accepted, candidate, open, windows, tracks, memory, cells] = [0, 1, 2, 3, 4, 5, 6];
+        let [accepted, candidate, open, windows, tracks, memory, cells, online] = [0, 1, 2, 3, 4, 5, 6, 7];
         self.whole.extend(steps.accepted.iter());
         self.end(accepted);
         if let Some(held) = &steps.candidate {
@@ -101,10 +104,19 @@ impl IdState {
             }
         }
         self.end(memory);
-        for column in index * targets.len()..(index + 1) * targets.len() {
-            self.real.extend(carried.into_iter().flat_map(|all| all.column(column)).map(f64::from));
+        let columns = index * targets.len()..(index + 1) * targets.len();
+        for column in columns.clone() {
+            self.real.extend(beside.carried.into_iter().flat_map(|all| all.column(column)).map(f64::from));
         }
         self.end(cells);
+        for (all, column) in beside.online.into_iter().flat_map(|all| columns.clone().map(move |c| (all, c)))
+        {
+            let last = all.last(column);
+            self.whole.push(i64::from(last.is_some()));
+            self.whole.extend(last);
+            self.real.extend(all.numbers(column).iter().copied().map(f64::from));
+        }
+        self.end(online);
     }
 
     fn end(&mut self, part: usize) {

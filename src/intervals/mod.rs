@@ -5,13 +5,18 @@
 //! network learned to say ([`Corrections`]), or else the forecast, whose errors are kept for all levels
 //! ([`ErrorQuantiles`]; an empirical error distribution, as in Hyndman and Athanasopoulos, "Forecasting: Principles and
 //! Practice", 5.5).
+//!
+//! So much is known before the first reading, and it is where every series begins. From there [`Online`] corrects the bounds of
+//! each series by what comes of its own forecasts, and scores them.
 
 mod bounds;
 mod corrections;
+mod online;
 mod widening;
 
 pub use bounds::{Base, Bound, Bounds, places, probabilities, rearrange};
 pub use corrections::Corrections;
+pub use online::{Gains, HORIZONS_MAX, HorizonScores, Issued, Online, Plan, RUNNING, SeriesScores};
 pub use widening::{RESTLESS_STEPS, choose_widening, restlessness, widening};
 
 /// Probabilities at which the errors of all series together are kept: 0.5 %, 1 %, ..., 99.5 %.
@@ -89,6 +94,18 @@ impl ErrorQuantiles {
             offsets: (0..self.horizon).map(|step| self.at(probability, step)).collect(),
         });
         Bounds { lower, upper }
+    }
+
+    /// The mean size of the errors at a step: the integral of |Q_p| over p, the quantiles being level beyond the outermost.
+    pub fn mean_size(&self, step: usize) -> f32 {
+        let count = self.values.len() / self.horizon;
+        let size = |p: usize| f64::from(self.values[p * self.horizon + step].abs());
+        let between = |p: usize| {
+            let part = probability(count, p + 1) - probability(count, p);
+            part * (size(p) + size(p + 1)) / 2.0
+        };
+        let tails = probability(count, 0) * size(0) + (1.0 - probability(count, count - 1)) * size(count - 1);
+        ((0..count - 1).map(between).sum::<f64>() + tails) as f32
     }
 
     /// Linear between the kept probabilities.

@@ -5,6 +5,7 @@
 //! - `parquet/`  reading and writing files (with `dataset`, the only places that know polars)
 //! - `codec/`    messages to rows and forecasts to messages
 //! - `ndjson`    forecasts as lines on standard output
+//! - `beside`    scores beside forecasts
 //! - `memory`    a source and a sink for tests
 //!
 //! A partition is the unit of order and of ownership: rows of one partition come in the order of their positions, and
@@ -18,9 +19,12 @@ use anyhow::Result;
 use arrow::array::RecordBatch;
 use tokio::sync::oneshot;
 
+pub use beside::WithScores;
+
 use crate::series::Refusal;
 use crate::table::positions;
 
+mod beside;
 pub mod codec;
 pub mod kafka;
 pub mod memory;
@@ -151,6 +155,8 @@ pub struct Output {
     pub partition: Partition,
     /// Forecasts by `table::forecast_schema`.
     pub forecasts: RecordBatch,
+    /// Scores by `table::score_schema`; none where nothing is scored.
+    pub scores: RecordBatch,
     pub rejects: Vec<Reject>,
     pub origins: Origins,
 }

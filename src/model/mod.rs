@@ -166,6 +166,19 @@ impl Model {
         };
         around.bounds(level, beta)
     }
+
+    /// What the intervals of a series are measured in beside its spread: how much its restlessness widens them.
+    pub fn widening(&self, series: Option<usize>, restlessness: f32) -> f32 {
+        let Some(errors) = &self.errors else { return 1.0 };
+        let beta = series.filter(|series| *series < errors.own.len()).unwrap_or(errors.own.len());
+        errors.widening.get(beta).map_or(1.0, |beta| intervals::widening(*beta, restlessness))
+    }
+
+    /// The mean size of the errors of a series some steps ahead on the validation part, in that unit.
+    pub fn mean_size(&self, series: Option<usize>, step: usize) -> f32 {
+        let Some(errors) = &self.errors else { return 0.0 };
+        series.and_then(|series| errors.own.get(series)).unwrap_or(&errors.all).mean_size(step)
+    }
 }
 
 impl Remembering {

@@ -3,28 +3,42 @@
 
 use super::file::{digest, hex};
 
-/// Version of the file. A reader knows only its own.
-pub const FORMAT: u32 = 3;
+/// Version of the file.
+pub const FORMAT: u32 = 4;
+
+/// The version before, which is read too. Its states lack what is known of forecasts that were issued: such a series goes on
+/// with the intervals of the model, and the promise of equal bits starts anew there.
+pub const FORMER: u32 = 3;
+
+/// What a state of the version before does not depend on.
+const NEW_KEYS: [&str; 4] = ["forecast.every", "forecast.levels", "scores.horizons", "scores.every"];
+
+const FORMAT_KEY: &str = "snapshot format";
 
 /// Names and values, in a fixed order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lineage {
     keys: Vec<(String, String)>,
     hash: String,
+    /// That of the same pipeline in the version before.
+    former: String,
 }
 
 impl Lineage {
     pub fn new(keys: Vec<(String, String)>, model: &str) -> Self {
-        let mut keys = keys;
-        keys.push(("model".to_owned(), model.to_owned()));
-        keys.push(("snapshot format".to_owned(), FORMAT.to_string()));
-        let mut bytes = Vec::new();
-        for part in keys.iter().flat_map(|(key, value)| [key, value]) {
-            bytes.extend((part.len() as u64).to_le_bytes());
-            bytes.extend(part.as_bytes());
-        }
-        let hash = hex(&digest(&bytes)[..6]);
-        Self { keys, hash }
+        let of = |format: u32, mut keys: Vec<(String, String)>| {
+            keys.push(("model".to_owned(), model.to_owned()));
+            keys.push((FORMAT_KEY.to_owned(), format.to_string()));
+            keys
+        };
+        let before = keys.iter().filter(|(key, _)| !NEW_KEYS.contains(&key.as_str())).cloned().collect();
+        let (before, keys) = (of(FORMER, before), of(FORMAT, keys));
+        Self { hash: hash(&keys), former: hash(&before), keys }
+    }
+
+    /// Whether a state of the lineage with this hash is one to go on from: its own, or that of the version before.
+    pub fn continues(&self, hash: &str) -> bool {
+        self.hash == hash || self.former == hash
     }
 
     /// Names and values.
@@ -35,6 +49,11 @@ impl Lineage {
     /// Twelve letters that stand for all of it.
     pub fn hash(&self) -> &str {
         &self.hash
+    }
+
+    /// That of the version before.
+    pub fn former(&self) -> &str {
+        &self.former
     }
 
     /// The keys in which `other` differs, as text.
@@ -55,4 +74,13 @@ impl Lineage {
         differences.sort();
         differences
     }
+}
+
+fn hash(keys: &[(String, String)]) -> String {
+    let mut bytes = Vec::new();
+    for part in keys.iter().flat_map(|(key, value)| [key, value]) {
+        bytes.extend((part.len() as u64).to_le_bytes());
+        bytes.extend(part.as_bytes());
+    }
+    hex(&digest(&bytes)[..6])
 }

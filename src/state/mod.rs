@@ -104,6 +104,11 @@ impl Store {
         self.lineage.hash()
     }
 
+    /// Whether a state of the lineage with this hash is one to go on from: of its own, or of the version before.
+    pub fn continues(&self, lineage: &str) -> bool {
+        self.lineage.continues(lineage)
+    }
+
     /// A snapshot in the making. Nothing is there under its name before it is finished.
     pub fn writer(&self, partition: &Partition, start: Position, position: Position) -> Writer {
         let name = Name { position, lineage: self.lineage.hash().to_owned(), start: Some(start) };
@@ -144,7 +149,7 @@ impl Store {
     ) -> Result<Found<T>> {
         let mut names = self.list(partition).await?;
         names.retain(|name| name.position <= committed);
-        let own = |name: &&Name| name.lineage == self.lineage.hash();
+        let own = |name: &&Name| self.continues(&name.lineage);
         let fits = |name: &&Name| start.is_none() || name.start == start;
         for name in names.iter().rev().filter(own).filter(fits) {
             let mut state = fresh();
@@ -219,7 +224,7 @@ impl Store {
     /// position stay, and the two newest above it.
     pub async fn prune(&self, partition: &Partition, start: Position, committed: Position) -> Result<()> {
         let names = self.list(partition).await?;
-        let own = names.iter().filter(|name| name.lineage == self.lineage.hash());
+        let own = names.iter().filter(|name| self.continues(&name.lineage));
         let life = own.filter(|name| name.start == Some(start));
         let (below, above): (Vec<_>, Vec<_>) = life.partition(|name| name.position <= committed);
         // Of those above, older ones would only make a restart shorter.
@@ -227,14 +232,14 @@ impl Store {
             self.remove(partition, name).await?;
         }
         place::sweep(&self.opened, |name| {
-            Name::parse(partition, name).is_some_and(|name| name.lineage == self.lineage.hash())
+            Name::parse(partition, name).is_some_and(|name| self.continues(&name.lineage))
         });
         Ok(())
     }
 
     /// Removes all states of `partition` of this lineage: it starts anew, without a commit.
     pub async fn forget(&self, partition: &Partition) -> Result<()> {
-        for name in self.list(partition).await?.iter().filter(|name| name.lineage == self.lineage.hash()) {
+        for name in self.list(partition).await?.iter().filter(|name| self.continues(&name.lineage)) {
             tracing::warn!(topic = %partition.topic, partition = partition.number, position = name.position.0, "a snapshot of a life before is removed");
             self.remove(partition, name).await?;
         }
@@ -244,7 +249,7 @@ impl Store {
     /// Positions of the states of `partition` of this lineage, and where their lives began, ascending.
     pub async fn positions(&self, partition: &Partition) -> Result<Vec<(Position, Option<Position>)>> {
         let names = self.list(partition).await?;
-        let own = names.into_iter().filter(|name| name.lineage == self.lineage.hash());
+        let own = names.into_iter().filter(|name| self.continues(&name.lineage));
         Ok(own.map(|name| (name.position, name.start)).collect())
     }
 
@@ -279,5 +284,67 @@ impl Store {
 
     fn path(&self, partition: &Partition, name: &Name) -> Path {
         self.opened.folder.clone().join(name.of(partition))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{ArrayRef, Int64Array};
+    use object_store::memory::InMemory;
+
+    use super::*;
+    use file::Encoder;
+
+    fn keys(levels: Option<&str>) -> Vec<(String, String)> {
+        let levels = levels.map(|levels| ("forecast.levels".to_owned(), levels.to_owned()));
+        [("grid.every".to_owned(), "1h".to_owned())].into_iter().chain(levels).collect()
+    }
+
+    /// A snapshot as the version before wrote it.
+    async fn former(store: &Arc<dyn ObjectStore>, partition: &Partition, position: i64, lineage: &Lineage) {
+        let column: ArrayRef = Arc::new(Int64Array::from(vec![position]));
+        let batch = RecordBatch::try_from_iter([("position", column)]).unwrap();
+        let (start, position) = (Position(3), Position(position));
+        let head = Head { format: lineage::FORMER, ..Head::new(partition, start, position, lineage.keys()) };
+        let (mut encoder, mut bytes) = Encoder::new(&head, &batch.schema()).unwrap();
+        bytes.extend(encoder.batch(&batch).unwrap());
+        bytes.extend(encoder.finish().unwrap());
+        let name = Name { position, lineage: lineage.former().to_owned(), start: Some(start) };
+        store.put(&Path::from(name.of(partition)), bytes.into()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_state_of_the_version_before_is_gone_on_from() {
+        let partition = Partition { topic: "t".into(), number: 1 };
+        let objects: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+        let before = Lineage::new(keys(None), "m");
+        for position in [10, 20, 30] {
+            former(&objects, &partition, position, &before).await;
+        }
+        // What intervals learn of was no part of the lineage then.
+        let store = Store::within(objects.clone(), Lineage::new(keys(Some("[0.8]")), "m"));
+        let add = |all: &mut Vec<RecordBatch>, batch: &RecordBatch| {
+            all.push(batch.clone());
+            Ok(())
+        };
+        let newest = |at: i64| store.newest(&partition, Some(Position(3)), Position(at), Vec::new, add);
+        let Found::Snapshot { position, start, state } = newest(25).await.unwrap() else {
+            panic!("there is one")
+        };
+        assert_eq!((position, start, state.len()), (Position(20), Position(3), 1));
+        assert!(store.continues(before.former()) && !store.continues("0123456789ab"));
+        // They go like those of its own.
+        store.prune(&partition, Position(3), Position(40)).await.unwrap();
+        let left: Vec<i64> =
+            store.positions(&partition).await.unwrap().iter().map(|(position, _)| position.0).collect();
+        assert_eq!(left, [20, 30]);
+        // Another pipeline's are as foreign as ever.
+        let other = Store::within(objects, Lineage::new(keys(Some("[0.8]")), "another model"));
+        let found = other.newest(&partition, None, Position(25), Vec::new, add).await.unwrap();
+        let Found::Foreign(differences) = found else { panic!("it is foreign") };
+        assert!(
+            differences.iter().any(|difference| difference.starts_with("model was m")),
+            "{differences:?}"
+        );
     }
 }

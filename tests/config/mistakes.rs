@@ -32,6 +32,30 @@ fn an_unknown_key_names_the_one_that_was_meant() {
 }
 
 #[test]
+fn scores_that_cannot_be_say_why() {
+    refused_addition(
+        "[scores]\nhorizons = [0, 3, 3]\nevery = 0",
+        &[
+            "9: \"horizons[0]\" in [scores] must be in 1..=65536, not 0: 1 is the step after the origin",
+            "9: \"horizons[2]\" in [scores] is 3, which is there already",
+            "10: \"every\" in [scores] must be in 1..=4294967295, not 0: it counts the steps whose scores are written together",
+        ],
+    );
+    refused_addition(
+        "[scores]\nhorizons = []",
+        &[
+            "9: \"horizons\" in [scores] has 0 steps ahead, not 1 to 8: every series keeps as many forecasts as they add up to",
+        ],
+    );
+    refused_addition(
+        "[sink.scores]\ntopic = \"s\"",
+        &[
+            "9: \"topic\" in [sink.scores] is of no use without [sink.kafka], beside whose topic it is written",
+        ],
+    );
+}
+
+#[test]
 fn a_wrong_type_says_what_was_expected() {
     refused_change(
         "every = \"1h\"",

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use tidecast::config::{Brokers, OnChange, Place, Start};
+use tidecast::config::{Brokers, OnChange, Pipeline, Place, Scores, Start};
 use tidecast::network::{CellKind, Decoder, Loss};
 use tidecast::series::{Calendar, Full, Refusal, Scaling};
 
@@ -299,6 +299,27 @@ fn the_state_depends_on_rows_and_steps_and_not_on_places() {
         loaded("[limits]\nseries = 5\nfull = \"evict\"\nopen_steps = 3\nmessage_bytes = 9\nid_bytes = 9");
     let pairs = limits.state_keys().into_iter().zip(least.state_keys());
     assert_eq!(pairs.filter(|(a, b)| a != b).count(), 5);
+}
+
+#[test]
+fn scores_are_asked_for_by_their_table_or_by_their_sink() {
+    assert_eq!(loaded("").scores, None);
+    let asked = loaded("[scores]\nhorizons = [24, 1]\nevery = 12");
+    assert_eq!(asked.scores, Some(Scores { horizons: Some(vec![1, 24]), every: Some(12) }));
+    let kafka = "[source.kafka]\nbrokers = \"b\"\ntopic = \"in\"\n[sink.kafka]\ntopic = \"out\"\n";
+    let sunk = loaded(&format!("{kafka}[sink.scores]\ntopic = \"scores\"\npath = \"s\""));
+    assert_eq!(sunk.scores, Some(Scores::default()));
+    assert_eq!(sunk.kafka_sink.as_ref().and_then(|sink| sink.scores.as_deref()), Some("scores"));
+    assert_eq!(sunk.score_sink.as_ref().and_then(|sink| sink.path.as_deref()), Some(Path::new("/p/s")));
+    let plan = asked.plan();
+    assert!(plan.contains("[scores]\nhorizons = [1, 24]\nevery = 12\n"), "{plan}");
+    // What is learned of forecasts is part of the state.
+    let keys =
+        |pipeline: &Pipeline| pipeline.state_keys().into_iter().map(|(key, _)| key).collect::<Vec<_>>();
+    let learns = ["forecast.every", "forecast.levels", "scores.horizons", "scores.every"];
+    assert!(learns.iter().all(|key| keys(&asked).contains(key)));
+    let plain = load(&LEAST.replace("safetensors\"", "safetensors\"\nlevels = []")).unwrap();
+    assert!(!learns.iter().any(|key| keys(&plain).contains(key)));
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! What the tests stand on: small pipelines, tables of rows from literals, and forecasts as values to compare.
 
+mod scores;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -12,7 +14,7 @@ use arrow::array::{
 use arrow::datatypes::Float32Type;
 use tidecast::config::{Commit, Deleted, Limits, Order, Start, TimeUnit};
 use tidecast::drive::{Options, Progress, drive};
-use tidecast::forecaster::{Forecaster, Pushed, Setup};
+use tidecast::forecaster::{Forecaster, Pushed, Scoring, Setup};
 use tidecast::intervals::{Corrections, ErrorQuantiles, probabilities};
 use tidecast::io::codec::RowWriter;
 use tidecast::io::memory::MemorySink;
@@ -29,6 +31,8 @@ use tidecast::series::{
     Tally,
 };
 use tidecast::table::{Columns, Forecasts};
+
+pub use scores::scores;
 
 pub const SECOND: i64 = 1_000_000;
 
@@ -54,6 +58,7 @@ pub struct Case {
     pub embedding: usize,
     pub horizon: usize,
     pub levels: Vec<f64>,
+    pub scoring: Option<Scoring>,
     pub limit: usize,
     pub full: Full,
     pub open_steps: usize,
@@ -94,6 +99,7 @@ impl Default for Case {
             embedding: 0,
             horizon: 2,
             levels: vec![0.8],
+            scoring: None,
             limit: 1000,
             full: Full::Refuse,
             open_steps: OPEN_STEPS,
@@ -229,6 +235,8 @@ impl Case {
             rules: self.rules.clone(),
             every: self.every,
             levels: self.levels.clone(),
+            corrects: true,
+            scoring: self.scoring.clone(),
             model: Arc::new(self.model()),
             every_text: "10s".into(),
             capacity: self.capacity(),
@@ -330,6 +338,8 @@ pub struct Forecast {
 #[derive(Clone, Debug, Default)]
 pub struct Came {
     pub forecasts: Vec<Forecast>,
+    /// As lines of JSON.
+    pub scores: Vec<String>,
     /// Position and reason.
     pub refused: Vec<(i64, Refusal)>,
     pub tally: Tally,
@@ -338,6 +348,7 @@ pub struct Came {
 impl Came {
     pub fn add(&mut self, pushed: Pushed) {
         self.forecasts.extend(forecasts(&pushed.forecasts));
+        self.scores.extend(json_lines(&pushed.scores));
         self.refused.extend(pushed.refused.iter().map(|refused| (refused.position, refused.reason)));
         self.tally.add(&pushed.tally);
     }
@@ -349,6 +360,12 @@ impl Came {
             .filter(|forecast| forecast.series == series)
             .map(|forecast| forecast.origin)
             .collect()
+    }
+
+    /// A series' scores.
+    pub fn scores_of(&self, series: &str) -> Vec<&String> {
+        let start = format!("{{\"series\":\"{series}\",");
+        self.scores.iter().filter(|line| line.starts_with(&start)).collect()
     }
 
     /// A series' forecasts without the positions that triggered them.
@@ -406,16 +423,24 @@ pub fn parquet(path: &Path, columns: &Columns) -> ParquetInput {
         .expect("the file is sound")
 }
 
+/// The rows of a batch as lines of JSON.
+pub fn json_lines(rows: &RecordBatch) -> Vec<String> {
+    let writer = RowWriter::new(rows).expect("rows can be written");
+    let line = |row: usize| {
+        let mut line = Vec::new();
+        writer.write(row, &mut line).expect("a row can be written");
+        String::from_utf8(line).expect("JSON is UTF-8")
+    };
+    (0..rows.num_rows()).map(line).collect()
+}
+
 /// The forecasts as lines of JSON, by series, in the order in which they were issued.
 pub fn lines(outputs: &[Output]) -> BTreeMap<String, Vec<String>> {
     let mut lines: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for output in outputs {
-        let writer = RowWriter::new(&output.forecasts).expect("forecasts can be written");
-        for row in 0..output.forecasts.num_rows() {
-            let mut line = Vec::new();
-            writer.write(row, &mut line).expect("a forecast can be written");
-            let series = Forecasts::new(&output.forecasts).series.value(row).to_owned();
-            lines.entry(series).or_default().push(String::from_utf8(line).expect("JSON is UTF-8"));
+        let series = Forecasts::new(&output.forecasts).series;
+        for (row, line) in json_lines(&output.forecasts).into_iter().enumerate() {
+            lines.entry(series.value(row).to_owned()).or_default().push(line);
         }
     }
     lines

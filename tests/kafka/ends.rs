@@ -220,6 +220,7 @@ async fn check_reports_both_ends() {
     let sink = KafkaSink {
         brokers: Brokers::At(broker::any()),
         topic: broker::unique("output"),
+        scores: None,
         rejects: Some(topic.clone()),
         rejected: Vec::new(),
         client: BTreeMap::new(),

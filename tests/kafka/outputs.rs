@@ -4,7 +4,7 @@ use tidecast::config::KafkaSink as SinkConfig;
 use tidecast::io::kafka::{KafkaSink, Replay};
 use tidecast::io::{Origins, Output, Record, Reject, Sink};
 use tidecast::series::Refusal;
-use tidecast::table::{ForecastBuilder, ForecastStamp};
+use tidecast::table::{ForecastBuilder, ForecastStamp, ScoreBuilder};
 
 use super::*;
 
@@ -22,6 +22,7 @@ fn writing() -> SinkConfig {
     SinkConfig {
         brokers: Brokers::At(broker::any()),
         topic: broker::unique("forecasts"),
+        scores: None,
         rejects: Some(broker::unique("rejects")),
         rejected: vec![Refusal::Malformed, Refusal::Late],
         client: BTreeMap::new(),
@@ -30,7 +31,12 @@ fn writing() -> SinkConfig {
 
 /// Forecasts at offsets 10, 11, ... of `input/3`, one for each id, and the messages they came from.
 fn output(ids: &[&str], horizon: usize) -> Output {
-    let mut builder = ForecastBuilder::new(&[0.8], ForecastStamp { every: "1h".into(), model: "abc".into() });
+    let stamp = ForecastStamp { every: "1h".into(), model: "abc".into() };
+    let mut builder = ForecastBuilder::new(&[0.8], stamp.clone());
+    let mut scores = ScoreBuilder::new(&[0.8], stamp);
+    ids.iter()
+        .take(1)
+        .for_each(|id| scores.push(10, id, "v", [0, 3_600_000_000], &crate::harness::scores(6)));
     let mut records = Vec::new();
     let values = vec![0.5f32; horizon];
     for (offset, id) in (10..).zip(ids) {
@@ -46,6 +52,7 @@ fn output(ids: &[&str], horizon: usize) -> Output {
     Output {
         partition: Partition { topic: "input".into(), number: 3 },
         forecasts: builder.finish(),
+        scores: scores.finish(),
         rejects: Vec::new(),
         origins: Origins { records },
     }
@@ -68,6 +75,25 @@ async fn a_forecast_has_its_series_place_time_and_source() {
         assert!(value.contains(r#""forecast":[0.5,0.5],"lower_80":[0.5,0.5]"#), "{value}");
     }
     within_a_minute(sink.finish()).await.unwrap();
+}
+
+#[tokio::test]
+async fn scores_have_a_topic_of_their_own_where_it_is_named() {
+    let config = SinkConfig { scores: Some(broker::unique("scores")), ..writing() };
+    let mut sink = KafkaSink::open(&broker::cluster(), &config, 5).await.unwrap();
+    sink.write(output(&["21", "foobar"], 2)).await.unwrap();
+    within_a_minute(sink.commit(&Positions::new())).await.unwrap();
+    assert_eq!(broker::read_all(&config.topic).len(), 2);
+    let stored = broker::read_all(config.scores.as_deref().unwrap());
+    let [message] = &stored[..] else { panic!("{stored:?}") };
+    assert_eq!((message.key.as_deref(), message.partition), (Some("21"), 0));
+    assert_eq!(message.headers, [("source".to_string(), "input/3/10".to_string())]);
+    let expected = concat!(
+        r#"{"series":"21","target":"v","from":"1970-01-01T00:00:00Z","until":"1970-01-01T01:00:00Z","every":"1h","horizon":6,"#,
+        r#""forecasts":24,"mae":0.5,"naive_mae":2.0,"mase":0.25,"bias":-0.25,"coverage_80":0.75,"ties":0.0,"drift":true,"#,
+        r#""model":"abc"}"#,
+    );
+    assert_eq!(message.value.as_deref(), Some(expected));
 }
 
 #[tokio::test]

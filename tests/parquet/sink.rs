@@ -1,5 +1,7 @@
 //! Forecasts to files.
 
+use polars::prelude::{ParquetReader, SerReader};
+
 use super::*;
 
 const LEVELS: [f64; 2] = [0.8, 0.975];
@@ -7,14 +9,25 @@ const LEVELS: [f64; 2] = [0.8, 0.975];
 /// `count` forecasts of three steps, from the one of that number on.
 fn forecasts(from: usize, count: usize) -> Output {
     let stamp = ForecastStamp { every: "1h".into(), model: "c0ffee".into() };
-    let mut builder = ForecastBuilder::new(&LEVELS, stamp);
+    let mut builder = ForecastBuilder::new(&LEVELS, stamp.clone());
     for n in from..from + count {
         let list = |k: f32| vec![k + n as f32, k + 0.5, -k];
         let lists: Vec<Vec<f32>> = (0..5).map(|k| list(k as f32)).collect();
         builder.push(n as i64 * 10, &format!("s{}", n % 5), "value", n as i64 * HOUR, &lists);
     }
     let partition = Partition { topic: "in".into(), number: 0 };
-    Output { partition, forecasts: builder.finish(), rejects: vec![], origins: Default::default() }
+    let mut scores = ScoreBuilder::new(&[0.8], stamp);
+    for n in from..from + count {
+        scores.push(
+            n as i64 * 10,
+            &format!("s{}", n % 5),
+            "value",
+            [0, HOUR],
+            &crate::harness::scores(n + 1),
+        );
+    }
+    let scores = scores.finish();
+    Output { partition, forecasts: builder.finish(), scores, rejects: vec![], origins: Default::default() }
 }
 
 const HOUR: i64 = 3_600_000_000;
@@ -49,6 +62,30 @@ async fn bytes_do_not_depend_on_batches() {
         }
         assert!(all.iter().all(|bytes| *bytes == all[0]));
     }
+}
+
+#[tokio::test]
+async fn scores_are_a_table_beside_the_forecasts() {
+    let folder = TempDir::new().unwrap();
+    let forecasts = ParquetOutput::create(&folder.path().join("out"), Layout::Lists, &LEVELS, HOUR).unwrap();
+    let scores = Some(ParquetOutput::create_scores(&folder.path().join("scores"), &[0.8]).unwrap());
+    let mut sink = WithScores { forecasts, scores };
+    for part in [self::forecasts(0, 3), self::forecasts(3, 4)] {
+        sink.write(part).await.unwrap();
+    }
+    sink.finish().await.unwrap();
+    let read = |name: &str| {
+        let file = fs::File::open(folder.path().join(name)).unwrap();
+        ParquetReader::new(file).finish().unwrap()
+    };
+    assert_eq!(read("out/forecasts.parquet").height(), 7);
+    let scores = read("scores/scores.parquet");
+    assert_eq!(scores.height(), 7);
+    let horizons: Vec<i32> = scores.column("horizon").unwrap().i32().unwrap().into_no_null_iter().collect();
+    assert_eq!(horizons, [1, 2, 3, 4, 5, 6, 7]);
+    let within: Vec<f32> = scores.column("coverage_80").unwrap().f32().unwrap().into_no_null_iter().collect();
+    assert_eq!(within, [0.75; 7]);
+    assert!(scores.column("drift").unwrap().bool().unwrap().all());
 }
 
 /// All rows of a written file, as text: one line a row.

@@ -17,6 +17,8 @@ fn sensors(limit: usize) -> Setup {
         model: Arc::new(Model::from_bytes(&std::fs::read(&pipeline.forecast.model).unwrap()).unwrap()),
         every: pipeline.forecast.every,
         levels: pipeline.forecast.levels.clone(),
+        corrects: true,
+        scoring: None,
         every_text: pipeline.every_text(),
         capacity: limit.into(),
         columns: pipeline.columns,

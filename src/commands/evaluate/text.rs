@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::evaluate::{Comparison, Evaluation, LevelMeans, Overall, SIGNIFICANT, Series, Verdict};
+use crate::evaluate::{Comparison, Evaluation, LevelMeans, Overall, RECENT, SIGNIFICANT, Series, Verdict};
 use crate::table::percent;
 
 /// Series that are listed one by one, at most: a screenful. All are in the JSON document.
@@ -32,6 +32,7 @@ pub fn text(found: &Evaluation) -> String {
         overall(&mut out, "validation part", &found.validation);
     }
     steps(&mut out, found);
+    bands(&mut out, found);
     series(&mut out, found);
     verdicts(&mut out, found);
     out
@@ -62,6 +63,40 @@ pub fn maybe(value: Option<f64>) -> String {
 
 pub fn share(value: f64) -> String {
     if value.is_finite() { format!("{:.1} %", 100.0 * value) } else { "-".to_owned() }
+}
+
+/// Intervals along time: how often they held, at the worst of times too, and what they cost.
+fn bands(out: &mut String, found: &Evaluation) {
+    if found.intervals.is_empty() {
+        return;
+    }
+    line(out, &format!("\nintervals as actuals arrive, over {} series", found.series.len()));
+    let (recent, score) = (format!("worst {RECENT}"), "score/own");
+    line(
+        out,
+        &format!(
+            "  {:<6}{:<8}{:<14}{:>9}{:>10}{:>11}{:>11}{:>9}",
+            "step", "level", "", "within", "farthest", recent, score, "ties"
+        ),
+    );
+    for band in &found.intervals {
+        for method in &band.methods {
+            line(
+                out,
+                &format!(
+                    "  {:<6}{:<8}{:<14}{:>9}{:>10}{:>11}{:>11}{:>9}",
+                    band.step,
+                    format!("{} %", percent(band.level)),
+                    method.method,
+                    share(method.coverage),
+                    share(method.farthest),
+                    method.worst_recent.map_or("-".to_owned(), share),
+                    number(method.score_ratio),
+                    share(method.ties),
+                ),
+            );
+        }
+    }
 }
 
 fn overall(out: &mut String, part: &str, overall: &Overall) {

@@ -1,9 +1,10 @@
-//! Rows to JSON objects, one a row: forecasts on their way out, and observations for `replay`. The names are those of
+//! Rows to JSON objects, one a row: forecasts and scores on their way out, and observations for `replay`. The names are those of
 //! the table's columns; the position, which comes first, stays out.
 
 use anyhow::{Context, Result, bail};
 use arrow::array::{
-    Array, Float32Array, Float64Array, ListArray, RecordBatch, StringArray, TimestampMicrosecondArray,
+    Array, BooleanArray, Float32Array, Float64Array, Int32Array, ListArray, RecordBatch, StringArray,
+    TimestampMicrosecondArray,
 };
 use arrow::datatypes::{DataType, TimeUnit};
 use serde::Serialize;
@@ -26,13 +27,16 @@ enum Values<'a> {
     Text(&'a StringArray),
     Time(&'a TimestampMicrosecondArray),
     Number(&'a Float64Array),
+    Single(&'a Float32Array),
+    Count(&'a Int32Array),
+    Flag(&'a BooleanArray),
     Singles(&'a ListArray, &'a Float32Array),
     Doubles(&'a ListArray, &'a Float64Array),
 }
 
 impl<'a> RowWriter<'a> {
     /// # Errors
-    /// For a column of a type that neither observations nor forecasts have.
+    /// For a column of a type that neither observations, forecasts nor scores have.
     pub fn new(rows: &'a RecordBatch) -> Result<Self> {
         let fields = rows.schema_ref().fields().iter().zip(rows.columns()).skip(1);
         let columns = fields.map(|(field, array)| {
@@ -74,6 +78,9 @@ impl<'a> Values<'a> {
             DataType::Utf8 => Values::Text(typed(array)),
             DataType::Timestamp(TimeUnit::Microsecond, _) => Values::Time(typed(array)),
             DataType::Float64 => Values::Number(typed(array)),
+            DataType::Float32 => Values::Single(typed(array)),
+            DataType::Int32 => Values::Count(typed(array)),
+            DataType::Boolean => Values::Flag(typed(array)),
             DataType::List(item) if item.data_type() == &DataType::Float32 => {
                 let lists: &ListArray = typed(array);
                 Values::Singles(lists, typed(lists.values().as_ref()))
@@ -82,7 +89,7 @@ impl<'a> Values<'a> {
                 let lists: &ListArray = typed(array);
                 Values::Doubles(lists, typed(lists.values().as_ref()))
             }
-            other => bail!("{other} is no type of an observation or a forecast"),
+            other => bail!("{other} is no type of an observation, a forecast or a score"),
         })
     }
 
@@ -91,6 +98,9 @@ impl<'a> Values<'a> {
             Values::Text(texts) => texts.is_valid(row),
             Values::Time(times) => times.is_valid(row),
             Values::Number(numbers) => numbers.is_valid(row) && numbers.value(row).is_finite(),
+            Values::Single(numbers) => numbers.is_valid(row) && numbers.value(row).is_finite(),
+            Values::Count(counts) => counts.is_valid(row),
+            Values::Flag(flags) => flags.is_valid(row),
             Values::Singles(lists, _) | Values::Doubles(lists, _) => lists.is_valid(row),
         }
     }
@@ -105,6 +115,9 @@ impl<'a> Values<'a> {
                 write_json(&text, out)
             }
             Values::Number(numbers) => write_json(&numbers.value(row), out),
+            Values::Single(numbers) => write_json(&numbers.value(row), out),
+            Values::Count(counts) => write_json(&counts.value(row), out),
+            Values::Flag(flags) => write_json(&flags.value(row), out),
             // serde_json writes what JSON has no word for as null.
             Values::Singles(lists, items) => {
                 write_list(lists, row, out, |i| items.is_valid(i).then(|| items.value(i)))

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use arrow::array::RecordBatch;
 use rdkafka::message::{Header, OwnedHeaders};
 
 use super::producer::Outgoing;
@@ -10,12 +11,14 @@ use crate::config;
 use crate::io::codec::RowWriter;
 use crate::io::{Output, Partition, Reject};
 use crate::series::Refusal;
-use crate::table::Forecasts;
+use crate::table::{positions, series};
 
 /// Where outputs go.
 ///
 /// A forecast becomes a message of the series' key, as JSON, with the timestamp of the message that triggered it and a
 /// header `source` = `topic/partition/offset` of it.
+///
+/// So does a row of scores, where there is a topic for them.
 ///
 /// A refused message goes to the rejects, where there is such a topic and its reason is among those chosen: its bytes
 /// as they were, and headers `reason`, `detail`, `topic`, `partition`, `offset`, and `replays` where it was sent through
@@ -23,6 +26,7 @@ use crate::table::Forecasts;
 #[derive(Debug)]
 pub(super) struct Topics {
     pub forecasts: Arc<str>,
+    pub scores: Option<Arc<str>>,
     pub rejects: Option<Rejects>,
 }
 
@@ -40,7 +44,8 @@ impl Topics {
             partitions: reject_partitions,
             reasons: config.rejected.clone(),
         });
-        Self { forecasts: config.topic.as_str().into(), rejects }
+        let scores = config.scores.as_deref().map(Arc::from);
+        Self { forecasts: config.topic.as_str().into(), scores, rejects }
     }
 }
 
@@ -93,7 +98,10 @@ impl Outbox {
     }
 
     pub fn add(&mut self, output: &Output, topics: &Topics) -> Result<()> {
-        self.add_forecasts(output, topics)?;
+        self.add_rows(output, &output.forecasts, "forecast", &topics.forecasts)?;
+        if let Some(topic) = &topics.scores {
+            self.add_rows(output, &output.scores, "score", topic)?;
+        }
         if let Some(rejects) = &topics.rejects {
             let chosen = output.rejects.iter().filter(|reject| rejects.reasons.contains(&reject.reason));
             chosen.for_each(|reject| self.add_reject(output, reject, rejects));
@@ -101,19 +109,17 @@ impl Outbox {
         Ok(())
     }
 
-    fn add_forecasts(&mut self, output: &Output, topics: &Topics) -> Result<()> {
-        let forecasts = Forecasts::new(&output.forecasts);
-        let writer = RowWriter::new(&output.forecasts)?;
-        for row in 0..forecasts.len() {
-            let (offset, series) = (forecasts.positions.value(row), forecasts.series.value(row));
+    fn add_rows(&mut self, output: &Output, rows: &RecordBatch, what: &str, topic: &Arc<str>) -> Result<()> {
+        let (offsets, names) = (positions(rows), series(rows));
+        let writer = RowWriter::new(rows)?;
+        for (row, offset) in offsets.iter().copied().enumerate() {
+            let series = names.value(row);
             let key = self.keep(series.as_bytes());
             let start = self.bytes.len();
-            writer
-                .write(row, &mut self.bytes)
-                .with_context(|| format!("the forecast of series `{series}`"))?;
+            writer.write(row, &mut self.bytes).with_context(|| format!("the {what} of series `{series}`"))?;
             self.messages.push(Message {
                 from: output.partition.clone(),
-                topic: topics.forecasts.clone(),
+                topic: topic.clone(),
                 partition: None,
                 key: Some(key),
                 payload: Some(start..self.bytes.len()),

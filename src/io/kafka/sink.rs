@@ -35,6 +35,9 @@ pub(super) async fn ensure_topics(
     partitions: i32,
 ) -> Result<Topics> {
     ensure_topic(cluster, &config.topic, partitions).await.context("sink.kafka.topic")?;
+    if let Some(topic) = &config.scores {
+        ensure_topic(cluster, topic, partitions).await.context("sink.scores.topic")?;
+    }
     let rejects = match &config.rejects {
         Some(topic) => ensure_topic(cluster, topic, partitions).await.context("sink.kafka.rejects")?,
         None => partitions,

@@ -1,4 +1,4 @@
-//! Forecasts of a stream as a growing folder of Parquet files. For inputs that do not end, where [`ParquetOutput`] would
+//! Forecasts of a stream, or their scores, as a growing folder of Parquet files. For inputs that do not end, where [`ParquetOutput`] would
 //! never be done.
 
 use std::collections::BTreeMap;
@@ -12,8 +12,8 @@ use crate::config::{self, Delivery, Layout};
 use crate::io::{Output, Partition, Position, Positions, Sink};
 use crate::table::positions;
 
-/// A folder with files `TOPIC-PARTITION-POSITION.parquet`, each with the forecasts that the messages from that position
-/// on have triggered. A file is written aside and renamed when it is whole; only then are its positions committed.
+/// A folder with files `TOPIC-PARTITION-POSITION.parquet`, each with the forecasts, or the scores, that the messages from that
+/// position on have triggered. A file is written aside and renamed when it is whole; only then are its positions committed.
 ///
 /// Exactly once: files are cut at fixed multiples of positions and nowhere else, so that one name has one content,
 /// whoever writes it, however often. A file that has not come to its end is written anew after a stop.
@@ -23,7 +23,8 @@ use crate::table::positions;
 pub struct ParquetParts {
     folder: PathBuf,
     instance: String,
-    layout: Layout,
+    /// Of forecasts.
+    layout: Option<Layout>,
     levels: Vec<f64>,
     /// Microseconds from one step of a forecast to the next.
     every: i64,
@@ -49,15 +50,26 @@ impl ParquetParts {
         instance: &str,
     ) -> Result<Self> {
         let config::ParquetSink { path, layout, positions } = config;
-        std::fs::create_dir_all(path).with_context(|| format!("cannot create {}", path.display()))?;
         let instance = instance.replace(['/', '\\', '.'], "_");
-        sweep(path, &instance)?;
+        make(path, &instance)?;
         let cut = match delivery {
             Delivery::ExactlyOnce => Some(*positions as i64),
             Delivery::AtLeastOnce => None,
         };
-        let (folder, layout, levels) = (path.clone(), *layout, levels.to_vec());
+        let (folder, layout, levels) = (path.clone(), Some(*layout), levels.to_vec());
         Ok(Self { folder, instance, layout, levels, every, cut, open: BTreeMap::new() })
+    }
+
+    /// A folder of the scores of forecasts that go to `beside`, cut where its files are.
+    ///
+    /// # Errors
+    /// If the folder cannot be made.
+    pub fn create_scores(path: &Path, beside: &Self) -> Result<Self> {
+        make(path, &beside.instance)?;
+        let Self { instance, levels, every, cut, .. } = beside;
+        let (instance, levels) = (instance.clone(), levels.clone());
+        let (folder, open) = (path.to_path_buf(), BTreeMap::new());
+        Ok(Self { folder, instance, layout: None, levels, every: *every, cut: *cut, open })
     }
 
     /// A file for what is triggered from `first` on.
@@ -81,6 +93,12 @@ impl ParquetParts {
     }
 }
 
+/// Makes a folder, or clears the one that is there of what was left unfinished.
+fn make(path: &Path, instance: &str) -> Result<()> {
+    std::fs::create_dir_all(path).with_context(|| format!("cannot create {}", path.display()))?;
+    sweep(path, instance)
+}
+
 /// Removes what a process of this instance left unfinished when it was killed.
 fn sweep(folder: &Path, instance: &str) -> Result<()> {
     let unfinished = format!(".parquet.{instance}{PARTIAL}");
@@ -95,8 +113,10 @@ fn sweep(folder: &Path, instance: &str) -> Result<()> {
 
 impl Sink for ParquetParts {
     async fn write(&mut self, output: Output) -> Result<()> {
-        let Output { partition, mut forecasts, .. } = output;
-        while let Some(first) = positions(&forecasts).first().copied() {
+        let Output { partition, forecasts, scores, .. } = output;
+        let none = (forecasts.slice(0, 0), scores.slice(0, 0));
+        let mut rows = if self.layout.is_some() { forecasts } else { scores };
+        while let Some(first) = positions(&rows).first().copied() {
             if self.open.get(&partition).is_some_and(|open| open.end <= first) {
                 self.close(&partition).await?;
             }
@@ -104,16 +124,15 @@ impl Sink for ParquetParts {
                 Some(open) => open,
                 None => self.start(&partition, first)?,
             };
-            let rows = positions(&forecasts).partition_point(|position| *position < open.end);
-            let part = Output {
-                partition: partition.clone(),
-                forecasts: forecasts.slice(0, rows),
-                rejects: Vec::new(),
-                origins: Default::default(),
-            };
+            let count = positions(&rows).partition_point(|position| *position < open.end);
+            let part = rows.slice(0, count);
+            let (forecasts, scores) =
+                if self.layout.is_some() { (part, none.1.clone()) } else { (none.0.clone(), part) };
+            let (rejects, origins) = Default::default();
+            let part = Output { partition: partition.clone(), forecasts, scores, rejects, origins };
             open.file.write(part).await?;
             self.open.insert(partition.clone(), open);
-            forecasts = forecasts.slice(rows, forecasts.num_rows() - rows);
+            rows = rows.slice(count, rows.num_rows() - count);
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! The forecasts of a backfill, in one Parquet file.
+//! The forecasts of a backfill, or their scores, in one Parquet file.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use tokio::task::spawn_blocking;
 use super::table::TableWriter;
 use crate::config::Layout;
 use crate::io::{Output, Partition, Positions, Sink};
-use crate::table::{Forecasts, forecast_schema, timestamp};
+use crate::table::{Forecasts, forecast_schema, score_schema, timestamp};
 
 /// Values of a row group. 4 MB are few enough to be held and encoded at once, and enough to compress well.
 const GROUP_VALUES: usize = 1 << 20;
@@ -22,8 +22,16 @@ const GROUP_FORECASTS: usize = 16_384;
 
 /// Name of the file where a folder is given.
 const NAME: &str = "forecasts.parquet";
+const SCORES: &str = "scores.parquet";
 
-/// Writes forecasts to one file, which has its name only after [`Sink::finish`]; before, it grows beside it as
+/// What of an output a file holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum What {
+    Forecasts(Layout),
+    Scores,
+}
+
+/// Writes forecasts, or scores, to one file, which has its name only after [`Sink::finish`]; before, it grows beside it as
 /// `NAME.partial` (removed when the sink is dropped unfinished, left there when the process is killed). A file that
 /// has the name already is replaced then.
 ///
@@ -35,7 +43,7 @@ const NAME: &str = "forecasts.parquet";
 /// them.
 pub struct ParquetOutput {
     path: PathBuf,
-    layout: Layout,
+    what: What,
     /// Microseconds from one step of a forecast to the next.
     every: i64,
     schema: SchemaRef,
@@ -52,33 +60,42 @@ impl ParquetOutput {
     /// # Errors
     /// If the folder or the file cannot be created.
     pub fn create(path: &Path, layout: Layout, levels: &[f64], every: i64) -> Result<Self> {
-        Self::create_by(path, "", layout, levels, every)
+        Self::create_by(path, "", Some(layout), levels, every)
     }
 
-    /// The same where several may write the same file, each as a `writer` of its own name.
+    /// The same for scores, as `scores.parquet` where a folder is given.
+    ///
+    /// # Errors
+    /// If the folder or the file cannot be created.
+    pub fn create_scores(path: &Path, levels: &[f64]) -> Result<Self> {
+        Self::create_by(path, "", None, levels, 0)
+    }
+
+    /// The same where several may write the same file, each as a `writer` of its own name; without a layout it is of scores.
     pub(super) fn create_by(
         path: &Path,
         writer: &str,
-        layout: Layout,
+        layout: Option<Layout>,
         levels: &[f64],
         every: i64,
     ) -> Result<Self> {
-        let path = Self::file(path);
+        let what = layout.map_or(What::Scores, What::Forecasts);
+        let path = named(path, if what == What::Scores { SCORES } else { NAME });
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
         }
-        let schema = match layout {
-            Layout::Lists => lists_schema(levels),
-            Layout::Long => long_schema(levels),
+        let schema = match what {
+            What::Forecasts(Layout::Lists) => lists_schema(levels),
+            What::Forecasts(Layout::Long) => long_schema(levels),
+            What::Scores => without_position(&score_schema(levels)),
         };
         let table = Some(TableWriter::create_by(&path, writer, &schema)?);
-        Ok(Self { path, layout, every, schema, table, pending: Vec::new(), pending_rows: 0 })
+        Ok(Self { path, what, every, schema, table, pending: Vec::new(), pending_rows: 0 })
     }
 
     /// The file that an output at `path` is written to.
     pub fn file(path: &Path) -> PathBuf {
-        let is_file = path.extension().is_some_and(|ending| ending == "parquet") && !path.is_dir();
-        if is_file { path.to_path_buf() } else { path.join(NAME) }
+        named(path, NAME)
     }
 
     /// The file that will be there after [`Sink::finish`].
@@ -89,6 +106,9 @@ impl ParquetOutput {
     /// Forecasts in a row group: as many as hold [`GROUP_VALUES`] values, by the length of the first one.
     fn group_forecasts(&self) -> usize {
         let Some(first) = self.pending.first() else { return GROUP_FORECASTS };
+        if self.what == What::Scores {
+            return GROUP_FORECASTS;
+        }
         let lists = Forecasts::new(first).lists;
         let values: usize = lists.iter().map(|list| list.value_length(0) as usize).sum();
         (GROUP_VALUES / values.max(1)).clamp(1, GROUP_FORECASTS)
@@ -98,11 +118,13 @@ impl ParquetOutput {
     async fn write_group(&mut self, rows: usize) -> Result<()> {
         let group = self.take_pending(rows)?;
         let mut table = self.table.take().with_context(|| self.interrupted())?;
-        let (layout, every, schema) = (self.layout, self.every, self.schema.clone());
+        let (what, every, schema) = (self.what, self.every, self.schema.clone());
         let write = move || {
-            let group = match layout {
-                Layout::Lists => RecordBatch::try_new(schema, group.columns()[1..].to_vec())?,
-                Layout::Long => long(&group, every, schema)?,
+            let group = match what {
+                What::Forecasts(Layout::Long) => long(&group, every, schema)?,
+                What::Forecasts(Layout::Lists) | What::Scores => {
+                    RecordBatch::try_new(schema, group.columns()[1..].to_vec())?
+                }
             };
             table.write_group(&group)?;
             Ok::<_, anyhow::Error>(table)
@@ -136,9 +158,13 @@ impl ParquetOutput {
 
 impl Sink for ParquetOutput {
     async fn write(&mut self, output: Output) -> Result<()> {
-        let rows = output.forecasts.num_rows();
+        let of = match self.what {
+            What::Forecasts(_) => output.forecasts,
+            What::Scores => output.scores,
+        };
+        let rows = of.num_rows();
         if rows > 0 {
-            self.pending.push(output.forecasts);
+            self.pending.push(of);
             self.pending_rows += rows;
         }
         loop {
@@ -169,9 +195,18 @@ impl Sink for ParquetOutput {
     }
 }
 
-/// Forecasts without the position of the row that triggered them: it says nothing to whoever reads the file.
+/// A path of a file, or that of a file of this name in a folder.
+fn named(path: &Path, name: &str) -> PathBuf {
+    let is_file = path.extension().is_some_and(|ending| ending == "parquet") && !path.is_dir();
+    if is_file { path.to_path_buf() } else { path.join(name) }
+}
+
 fn lists_schema(levels: &[f64]) -> SchemaRef {
-    let schema = forecast_schema(levels);
+    without_position(&forecast_schema(levels))
+}
+
+/// Without the position of the row that triggered them: it says nothing to whoever reads the file.
+fn without_position(schema: &Schema) -> SchemaRef {
     Arc::new(Schema::new(schema.fields()[1..].to_vec()))
 }
 

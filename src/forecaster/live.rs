@@ -1,0 +1,262 @@
+//! What is done with series as their actuals arrive: forecasts that waited are scored, and intervals corrected by them. It
+//! happens in the order of the rows, while the network runs over many forecasts at a time: what comes in between waits in
+//! line with them.
+
+use compact_str::CompactString;
+
+use super::{Closing, Scoring, Setup};
+use crate::intervals::{Bounds, Issued, Online, Plan, rearrange};
+use crate::model::Model;
+use crate::series::Scale;
+use crate::table::ScoreBuilder;
+
+/// Happenings that may wait: several for each forecast that does, where not every step issues one.
+const WAITING_MOST: usize = 512;
+
+/// What waits in line.
+enum Waiting {
+    /// A step of a column was observed.
+    Came { column: usize, own: Option<usize>, step: i64, actual: f64 },
+    /// The next of the forecasts that wait.
+    Issued,
+    /// What was scored of a column in a period that is over is told, unless silently.
+    Told { column: usize, position: i64, id: CompactString, target: usize, period: i64, silent: bool },
+}
+
+/// A forecast as the model says it, scaled.
+pub struct Said<'a> {
+    pub column: usize,
+    /// Number of the series among those of the description.
+    pub own: Option<usize>,
+    /// Step of the origin.
+    pub step: i64,
+    pub scale: Scale,
+    pub restlessness: f32,
+    pub values: &'a [f32],
+    pub quantiles: &'a [f32],
+    pub bounds: &'a [Bounds],
+}
+
+/// Series whose actuals are waited for.
+pub struct Live {
+    online: Online,
+    /// Whether intervals are corrected, or stay the model's own.
+    corrects: bool,
+    /// Steps of a period that is scored together.
+    period: i64,
+    /// Of each column the period that it is in, as soon as it is known.
+    periods: Vec<Option<i64>>,
+    waiting: Vec<Waiting>,
+    /// What the naive forecast says beside each forecast that waits, `[forecast][followed]`.
+    naive: Vec<f32>,
+    /// Mean sizes of errors that the model knows, `[followed]`: of each of its series and of all others.
+    own_means: Vec<Option<Vec<f32>>>,
+    means: Vec<f32>,
+    /// One forecast as it is issued, and its corrected bounds, `[probability][horizon]`.
+    values: Vec<f32>,
+    bounds: Vec<f32>,
+}
+
+impl Live {
+    /// `None` where there are neither intervals nor scores.
+    pub fn new(setup: &Setup) -> Option<Self> {
+        let Setup { model, levels, every, scoring, corrects, .. } = setup;
+        if levels.is_empty() && scoring.is_none() {
+            return None;
+        }
+        let horizon = model.description.horizon;
+        let horizons = scoring.as_ref().map_or_else(|| Plan::horizons_for(horizon), |s| s.horizons.clone());
+        let plan = Plan::new(horizon, horizons, levels, *every, scoring.is_some());
+        let means = means_of(model, &plan, None);
+        let own_means = vec![None; model.description.series.len()];
+        let period = scoring.as_ref().map_or(1, |Scoring { every, .. }| i64::from(*every));
+        let online = Online::new(plan);
+        Some(Self {
+            online,
+            corrects: *corrects,
+            period,
+            periods: Vec::new(),
+            waiting: Vec::new(),
+            naive: Vec::new(),
+            own_means,
+            means,
+            values: Vec::new(),
+            bounds: Vec::new(),
+        })
+    }
+
+    pub fn online(&self) -> &Online {
+        &self.online
+    }
+
+    pub fn online_mut(&mut self) -> &mut Online {
+        &mut self.online
+    }
+
+    /// Whether what waits has to be done before more is added.
+    pub fn is_full(&self) -> bool {
+        self.waiting.len() >= WAITING_MOST
+    }
+
+    /// Whether something of these columns waits.
+    pub fn waits(&self, columns: &std::ops::Range<usize>) -> bool {
+        let of = |happening: &Waiting| match happening {
+            Waiting::Came { column, .. } | Waiting::Told { column, .. } => columns.contains(column),
+            // It came behind a reading of its column.
+            Waiting::Issued => false,
+        };
+        self.waiting.iter().any(of)
+    }
+
+    /// A target was observed in the step that has closed: what waited for it is due, and what was scored of an earlier period is
+    /// told, unless it is `silent`.
+    pub fn came(&mut self, closing: &Closing<'_>, target: usize, own: Option<usize>, silent: bool) {
+        let column = closing.index * closing.targets.len() + target;
+        let (values, _) = closing.targets[target].window.tail(1).expect("it was observed");
+        let (step, actual) = (closing.step, values[0]);
+        if self.online.plan().is_scored() {
+            let period = step.div_euclid(self.period);
+            if let Some(before) = self.enter(column, period).filter(|before| *before != period) {
+                let (position, id) = (closing.position, closing.id.clone());
+                self.waiting.push(Waiting::Told { column, position, id, target, period: before, silent });
+            }
+        }
+        self.waiting.push(Waiting::Came { column, own, step, actual });
+    }
+
+    /// The input of an id is over: what was scored since is told.
+    pub fn end(&mut self, index: usize, id: &CompactString, position: i64, targets: usize) {
+        if !self.online.plan().is_scored() {
+            return;
+        }
+        for target in 0..targets {
+            let column = index * targets + target;
+            let entered = self.periods.get(column).copied().flatten();
+            let restored = || self.online.last(column).map(|last| last.div_euclid(self.period));
+            if let Some(period) = entered.or_else(restored) {
+                let (id, silent) = (id.clone(), false);
+                self.waiting.push(Waiting::Told { column, position, id, target, period, silent });
+            }
+        }
+    }
+
+    /// A column goes on to a period; returns the one that it was in.
+    fn enter(&mut self, column: usize, period: i64) -> Option<i64> {
+        if column >= self.periods.len() {
+            self.periods.resize(column + 1, None);
+        }
+        // What was put back says it itself.
+        let before = self.periods[column].replace(period);
+        before.or_else(|| self.online.last(column).map(|last| last.div_euclid(self.period)))
+    }
+
+    /// A forecast is issued, behind all that waits; `past` ends with the value at its origin.
+    pub fn issued(&mut self, past: &[f64], season: Option<usize>) {
+        self.waiting.push(Waiting::Issued);
+        let plan = self.online.plan();
+        if plan.is_scored() {
+            self.naive.extend(plan.horizons().iter().map(|ahead| naive(past, season, *ahead)));
+        }
+    }
+
+    /// Forgets what is known of a column, of which nothing waits.
+    pub fn clear(&mut self, column: usize) {
+        self.online.clear(column);
+        if let Some(period) = self.periods.get_mut(column) {
+            *period = None;
+        }
+    }
+
+    /// Does all that waits, in order: `next` gives the forecasts that do, and `issue` takes each with its bounds, `[probability]
+    /// [horizon]`.
+    pub fn run<'a>(
+        &mut self,
+        setup: &Setup,
+        mut next: impl FnMut() -> Said<'a>,
+        mut issue: impl FnMut(&[f32], &[f32]),
+        scores: &mut ScoreBuilder,
+    ) {
+        let mut waiting = std::mem::take(&mut self.waiting);
+        let mut forecasts = 0;
+        for happening in waiting.drain(..) {
+            match happening {
+                Waiting::Came { column, own, step, actual } => {
+                    let means = own.and_then(|own| self.own_means.get_mut(own).map(|means| (own, means)));
+                    let means = match means {
+                        Some((own, means)) => {
+                            means.get_or_insert_with(|| means_of(&setup.model, self.online.plan(), Some(own)))
+                        }
+                        None => &self.means,
+                    };
+                    self.online.settle(column, step, actual, means);
+                }
+                Waiting::Issued => {
+                    self.issue(setup, &next(), forecasts);
+                    issue(&self.values, &self.bounds);
+                    forecasts += 1;
+                }
+                Waiting::Told { column, position, id, target, period, silent } => {
+                    let told = self.online.take_period(column);
+                    if !silent {
+                        let grid = setup.rules.grid;
+                        let (from, until) = (period * self.period, (period + 1) * self.period);
+                        let span = [from, until].map(|step| grid.start_of(step));
+                        scores.push(position, &id, &setup.columns.targets[target], span, &told);
+                    }
+                }
+            }
+        }
+        self.waiting = waiting;
+        self.naive.clear();
+    }
+
+    /// Corrects the bounds of a forecast, and lets it wait for its actuals.
+    fn issue(&mut self, setup: &Setup, said: &Said<'_>, number: usize) {
+        let Self { online, naive, values, bounds, corrects, .. } = self;
+        let (horizon, levels) = (said.values.len(), said.bounds.len());
+        let widening = setup.model.widening(said.own, said.restlessness);
+        online.prepare(said.column);
+        bounds.clear();
+        bounds.resize(2 * levels * horizon, 0.0);
+        for (level, known) in said.bounds.iter().enumerate() {
+            // The bounds of the narrowest level lie in the middle.
+            let (below, above) = (levels - 1 - level, levels + level);
+            for (step, value) in said.values.iter().enumerate() {
+                let (lower, upper) = known.at(said.values, said.quantiles, said.restlessness, step);
+                let corrected = |bound, at: f32| match corrects {
+                    true => value + widening * online.correct(bound, step, (at - value) / widening),
+                    false => at,
+                };
+                bounds[below * horizon + step] = corrected(below, lower);
+                bounds[above * horizon + step] = corrected(above, upper);
+            }
+        }
+        let read = |scaled: &f32| bounded(said.scale.invert(*scaled));
+        bounds.iter_mut().for_each(|bound| *bound = read(bound));
+        values.clear();
+        values.extend(said.values.iter().map(read));
+        let followed = online.plan().horizons().len();
+        let naive = if naive.is_empty() { &[][..] } else { &naive[number * followed..][..followed] };
+        let unit = bounded(said.scale.spread * f64::from(widening));
+        online.issue(said.column, &Issued { origin: said.step, values, bounds, unit, naive });
+        // Each is followed by itself: two that have come to cross change places, as they are issued.
+        rearrange(bounds, horizon);
+    }
+}
+
+/// ŷ(t + h) = y(t + h - s ⌈h / s⌉), or the last value where no season is known or the past does not reach so far back.
+fn naive(past: &[f64], season: Option<usize>, ahead: usize) -> f32 {
+    let last = past.len() - 1;
+    let back = season.map_or(0, |season| season * ahead.div_ceil(season) - ahead);
+    bounded(past[last.checked_sub(back).unwrap_or(last)])
+}
+
+/// The mean sizes of errors that the model knows of a series, of each followed step.
+fn means_of(model: &Model, plan: &Plan, own: Option<usize>) -> Vec<f32> {
+    plan.horizons().iter().map(|ahead| model.mean_size(own, ahead - 1)).collect()
+}
+
+/// Forecasts are f32; beyond its range stands its end.
+pub fn bounded(value: f64) -> f32 {
+    value.clamp(f64::from(f32::MIN), f64::from(f32::MAX)) as f32
+}

@@ -1,0 +1,388 @@
+//! Intervals and scores that follow each series as its actuals arrive.
+//!
+//! The bounds that a model knows from its validation part are where every series begins. From there a tracker for each
+//! followed step of the horizon corrects them, by what came of the forecasts that were issued so many steps before; steps in
+//! between are corrected in proportion. A forecast waits, as little of it as is needed, until the step that it is of is
+//! observed; where none is, it never teaches anything.
+//!
+//! All numbers of a series lie in one stretch of one array, `f32` each, so that a million series cost their numbers alone.
+
+mod drift;
+mod plan;
+mod tally;
+mod tracker;
+
+pub use plan::{HORIZONS_MAX, Plan};
+pub use tally::{HorizonScores, RUNNING};
+pub use tracker::Gains;
+
+use tally::Outcome;
+
+/// How far a series has been followed before it ever was.
+const NEVER: i64 = i64::MIN;
+
+/// The series that are followed, side by side.
+#[derive(Clone, Debug)]
+pub struct Online {
+    plan: Plan,
+    gains: Gains,
+    /// `[series][number]`
+    numbers: Vec<f32>,
+    /// Of each series, the last step that it was told of.
+    last: Vec<i64>,
+    /// What all trackers of one series add to its bounds, `[followed][1 + bounds]`.
+    corrections: Vec<f32>,
+    /// The bounds of one forecast in order.
+    sorted: Vec<f32>,
+}
+
+/// A forecast that was issued.
+pub struct Issued<'a> {
+    pub origin: i64,
+    /// Values for each step of the horizon, and bounds for each: `[probability][horizon]`, each as it was corrected.
+    pub values: &'a [f32],
+    pub bounds: &'a [f32],
+    /// What errors are measured in, in the readings' unit: 0 where the series does not vary.
+    pub unit: f32,
+    /// What the naive forecast says of each followed step; nothing where that is not scored.
+    pub naive: &'a [f32],
+}
+
+/// What is known of one series beside its numbers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SeriesScores {
+    /// Of about the last [`RUNNING`] forecasts, ascending by horizon; steps of which none has come are left out.
+    pub horizons: Vec<HorizonScores>,
+    /// Whether its errors have left their own history.
+    pub drifts: bool,
+}
+
+impl Online {
+    pub fn new(plan: Plan) -> Self {
+        let corrections = vec![0.0; plan.horizons().len() * (1 + plan.probabilities().len())];
+        Self {
+            plan,
+            gains: Gains::default(),
+            numbers: Vec::new(),
+            last: Vec::new(),
+            corrections,
+            sorted: Vec::new(),
+        }
+    }
+
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Forgets all of a series.
+    pub fn clear(&mut self, series: usize) {
+        self.widen(series);
+        self.last[series] = NEVER;
+        let Self { plan, numbers, .. } = self;
+        let numbers = &mut numbers[series * plan.numbers()..][..plan.numbers()];
+        numbers.fill(0.0);
+        for followed in 0..plan.horizons().len() {
+            let place = plan.place(followed);
+            tracker::begin(&mut numbers[place..][..plan.tracker()]);
+            let (waiting, room) = (plan.waiting(followed), plan.room(followed) * plan.entry());
+            numbers[waiting..][..room].fill(f32::NAN);
+        }
+    }
+
+    /// The last step that a series was told of, if any.
+    pub fn last(&self, series: usize) -> Option<i64> {
+        self.last.get(series).copied().filter(|last| *last != NEVER)
+    }
+
+    /// The numbers of a series; none if it was never told of.
+    pub fn numbers(&self, series: usize) -> &[f32] {
+        let there = self.last(series).map(|_| series * self.plan.numbers());
+        there.map_or(&[], |start| &self.numbers[start..][..self.plan.numbers()])
+    }
+
+    /// Puts back what [`Online::last`] and [`Online::numbers`] gave; `false` if they could never have been.
+    pub fn restore(&mut self, series: usize, last: i64, numbers: &[f32]) -> bool {
+        self.clear(series);
+        if numbers.len() != self.plan.numbers() || last == NEVER {
+            return false;
+        }
+        let own = &mut self.numbers[series * self.plan.numbers()..][..numbers.len()];
+        own.copy_from_slice(numbers);
+        self.last[series] = last;
+        let finite = |numbers: &[f32]| numbers.iter().all(|number| number.is_finite());
+        let sound = |followed: usize| {
+            let (place, waiting) = (self.plan.place(followed), self.plan.waiting(followed));
+            let mut entries = numbers[waiting..].chunks(self.plan.entry()).take(self.plan.room(followed));
+            finite(&numbers[place..waiting])
+                && tracker::is_sound(&numbers[place..][..self.plan.tracker()])
+                && entries.all(|entry| entry[0].is_nan() || finite(entry))
+        };
+        (0..self.plan.horizons().len()).all(sound) && finite(&numbers[self.plan.drift()..])
+    }
+
+    /// A step of a series was observed: every forecast that waited for it is scored and corrects its tracker, the oldest
+    /// first. `means` are the mean sizes of errors that the model knows, in units, of each followed step.
+    pub fn settle(&mut self, series: usize, step: i64, actual: f64, means: &[f32]) {
+        self.advance(series, step);
+        let Self { plan, gains, numbers, sorted, .. } = self;
+        let numbers = &mut numbers[series * plan.numbers()..][..plan.numbers()];
+        let bounds = plan.probabilities().len();
+        for followed in (0..plan.horizons().len()).rev() {
+            let horizon = plan.horizons()[followed];
+            let Some(slot) = plan.slot(followed, step - horizon as i64) else { continue };
+            // The state lies before what waits.
+            let (states, waiting) = numbers.split_at_mut(slot);
+            let entry = &mut waiting[..plan.entry()];
+            let value = entry[0];
+            if value.is_nan() {
+                continue;
+            }
+            entry[0] = f32::NAN;
+            let (unit, entry) = (entry[1], &entry[2..]);
+            let error = bounded(actual - f64::from(value));
+            let states = &mut states[plan.place(followed)..];
+            let (tracked, tallies) = states.split_at_mut(plan.tracker());
+            if bounds > 0 && unit > 0.0 {
+                let scaled = (error / unit).clamp(-FARTHEST, FARTHEST);
+                let beyond = |bound: usize| {
+                    let (at, below) = (f64::from(entry[bound]), bound < bounds / 2);
+                    (actual != at).then_some((actual < at) == below)
+                };
+                let known = (scaled, means[followed]);
+                tracker::update(tracked, gains, horizon, known, plan.probabilities(), beyond);
+            }
+            if plan.is_scored() {
+                let naive = bounded(actual - f64::from(entry[bounds]));
+                sorted.clear();
+                sorted.extend_from_slice(&entry[..bounds]);
+                sorted.sort_unstable_by(f32::total_cmp);
+                let outcome = Outcome { error, naive, actual, bounds: sorted };
+                let (running, period) = tallies[..2 * plan.tally()].split_at_mut(plan.tally());
+                tally::add(running, &outcome, true);
+                tally::add(period, &outcome, false);
+                if followed == 0 {
+                    drift::update(&mut numbers[plan.drift()..], error.abs());
+                }
+            }
+        }
+        // Should nothing be issued here, nothing may be found here.
+        for followed in 0..plan.horizons().len() {
+            plan.slot(followed, step).into_iter().for_each(|slot| numbers[slot] = f32::NAN);
+        }
+    }
+
+    /// Prepares what [`Online::correct`] says of a series: its bounds are corrected as of now.
+    pub fn prepare(&mut self, series: usize) {
+        self.widen(series);
+        let Self { plan, gains, numbers, corrections, .. } = self;
+        let numbers = &numbers[series * plan.numbers()..][..plan.numbers()];
+        for (followed, out) in corrections.chunks_exact_mut(1 + plan.probabilities().len()).enumerate() {
+            if plan.tracker() > 0 {
+                let tracker = &numbers[plan.place(followed)..][..plan.tracker()];
+                tracker::read(tracker, gains, plan.horizons()[followed], out);
+            }
+        }
+    }
+
+    /// The corrected bound of a step of the horizon that lies `distance` from the forecast by what the model knows, upward and
+    /// in units, of the series that was prepared last.
+    pub fn correct(&self, bound: usize, step: usize, distance: f32) -> f32 {
+        let bounds = self.plan.probabilities().len();
+        let (from, to, part) = self.plan.between(step);
+        let at = |followed: usize, number: usize| self.corrections[followed * (1 + bounds) + number];
+        let between = |number: usize| at(from, number) + part * (at(to, number) - at(from, number));
+        let outward = if bound < bounds / 2 { -1.0 } else { 1.0 };
+        between(0) * (distance + outward * between(1 + bound))
+    }
+
+    /// A forecast was issued: what of it will be compared waits.
+    pub fn issue(&mut self, series: usize, issued: &Issued<'_>) {
+        self.advance(series, issued.origin);
+        let Self { plan, numbers, .. } = self;
+        let numbers = &mut numbers[series * plan.numbers()..][..plan.numbers()];
+        let horizon = issued.values.len();
+        let bounds = plan.probabilities().len();
+        for followed in 0..plan.horizons().len() {
+            let step = plan.horizons()[followed] - 1;
+            let Some(slot) = plan.slot(followed, issued.origin) else { continue };
+            let entry = &mut numbers[slot..][..plan.entry()];
+            entry[0] = issued.values[step];
+            entry[1] = issued.unit;
+            for (bound, entry) in entry[2..].iter_mut().take(bounds).enumerate() {
+                *entry = issued.bounds[bound * horizon + step];
+            }
+            if plan.is_scored() {
+                entry[2 + bounds] = issued.naive[followed];
+            }
+        }
+    }
+
+    /// What is known of a series.
+    pub fn scores(&self, series: usize) -> SeriesScores {
+        let numbers = self.numbers(series);
+        if numbers.is_empty() || !self.plan.is_scored() {
+            return SeriesScores { horizons: Vec::new(), drifts: false };
+        }
+        let drifts = drift::drifts(&numbers[self.plan.drift()..]);
+        SeriesScores { horizons: self.tallies(series, 0).collect(), drifts }
+    }
+
+    /// What was scored of a series since this was last asked.
+    pub fn take_period(&mut self, series: usize) -> SeriesScores {
+        let scores = SeriesScores { horizons: self.tallies(series, 1).collect(), ..self.scores(series) };
+        let Self { plan, numbers, .. } = self;
+        for followed in 0..plan.horizons().len() {
+            let place = series * plan.numbers() + plan.place(followed) + plan.tracker() + plan.tally();
+            numbers[place..][..plan.tally()].fill(0.0);
+        }
+        scores
+    }
+
+    /// The running tallies of a series, or those of the period.
+    fn tallies(&self, series: usize, which: usize) -> impl Iterator<Item = HorizonScores> + '_ {
+        let (plan, numbers) = (&self.plan, self.numbers(series));
+        let scores = move |followed: usize| {
+            let place = plan.place(followed) + plan.tracker() + which * plan.tally();
+            HorizonScores::of(plan, followed, &numbers[place..][..plan.tally()])
+        };
+        let all = if numbers.is_empty() { 0 } else { plan.horizons().len() };
+        (0..all).map(scores).filter(|scores| scores.forecasts > 0.0)
+    }
+
+    /// Goes on to a step: nothing was issued at those in between, so what waits in their places is of an earlier lap.
+    fn advance(&mut self, series: usize, step: i64) {
+        self.widen(series);
+        let last = std::mem::replace(&mut self.last[series], step);
+        if last == step || last == NEVER {
+            return;
+        }
+        let Self { plan, numbers, .. } = self;
+        let numbers = &mut numbers[series * plan.numbers()..][..plan.numbers()];
+        let every = plan.every();
+        let (first, end) = (last.div_euclid(every) + 1, (step - 1).div_euclid(every) + 1);
+        for followed in 0..plan.horizons().len() {
+            for number in first.max(end - plan.room(followed) as i64)..end {
+                plan.slot(followed, number * every).into_iter().for_each(|slot| numbers[slot] = f32::NAN);
+            }
+        }
+    }
+
+    fn widen(&mut self, series: usize) {
+        while series >= self.last.len() {
+            self.last.push(NEVER);
+            self.numbers.resize(self.last.len() * self.plan.numbers(), 0.0);
+            self.clear(self.last.len() - 1);
+        }
+    }
+}
+
+/// Units beyond which all errors look alike: keeps every product finite.
+const FARTHEST: f32 = 1e6;
+
+fn bounded(value: f64) -> f32 {
+    value.clamp(f64::from(f32::MIN), f64::from(f32::MAX)) as f32
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    const HORIZON: usize = 7;
+
+    fn issue(online: &mut Online, origin: i64, value: f32) {
+        let values: Vec<f32> = (0..HORIZON).map(|i| value + i as f32).collect();
+        let bounds: Vec<f32> =
+            [-1.0, 1.0].iter().flat_map(|way| values.iter().map(move |v| v + way)).collect();
+        let naive = vec![value; online.plan().horizons().len()];
+        online.issue(0, &Issued { origin, values: &values, bounds: &bounds, unit: 1.0, naive: &naive });
+    }
+
+    /// Steps that were observed, and whether a forecast was issued there.
+    fn steps(every: i64) -> impl Iterator<Item = (i64, bool)> {
+        let mut state = 5u64;
+        let mut next = move |most: u64| {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (state >> 33) % most
+        };
+        let mut step = -40;
+        (0..600).map(move |_| {
+            step += match next(10) {
+                0 => next(40) as i64 + 1,
+                1 | 2 => 2,
+                _ => 1,
+            };
+            (step, step.rem_euclid(every) == 0 && next(5) > 0)
+        })
+    }
+
+    #[test]
+    fn every_forecast_meets_its_own_actual_or_none() {
+        for every in [1, 3] {
+            let plan = Plan::new(HORIZON, vec![1, 4, 7], &[0.8], every, true);
+            let mut online = Online::new(plan);
+            let (mut issued, mut expected) = (HashMap::new(), vec![(0, 0.0f64); 3]);
+            for (step, issues) in steps(i64::from(every)) {
+                let actual = (step * step % 17) as f64;
+                online.settle(0, step, actual, &[1.0; 3]);
+                for (place, ahead) in [1i64, 4, 7].into_iter().enumerate() {
+                    if let Some(value) = issued.get(&(step - ahead)) {
+                        let said = f64::from(*value) + ahead as f64 - 1.0;
+                        expected[place].0 += 1;
+                        expected[place].1 += (actual - said).abs();
+                    }
+                }
+                if issues {
+                    issue(&mut online, step, step as f32 * 0.5);
+                    issued.insert(step, step as f32 * 0.5);
+                }
+            }
+            let scores = online.take_period(0);
+            assert_eq!(scores.horizons.len(), 3);
+            for (scores, (count, sizes)) in scores.horizons.iter().zip(&expected) {
+                assert!(*count > 50 && scores.forecasts == *count as f32, "{every}: {scores:?} {count}");
+                assert!((f64::from(scores.mae) - sizes / f64::from(*count)).abs() < 1e-2, "{scores:?}");
+            }
+            assert!(online.take_period(0).horizons.is_empty());
+            assert_eq!(online.scores(0).horizons.len(), 3);
+        }
+    }
+
+    #[test]
+    fn what_is_put_back_goes_on_as_it_was() {
+        let plan = Plan::new(HORIZON, vec![2, 7], &[0.5, 0.9], 1, true);
+        let (mut one, mut other) = (Online::new(plan.clone()), Online::new(plan.clone()));
+        let go = |online: &mut Online, steps: std::ops::Range<i64>| {
+            for step in steps {
+                online.settle(0, step, (step * 7 % 5) as f64, &[1.0; 2]);
+                let values = vec![1.0; HORIZON];
+                let bounds: Vec<f32> = [-2.0, 0.0, 2.0, 4.0].iter().flat_map(|b| vec![*b; HORIZON]).collect();
+                let issued =
+                    Issued { origin: step, values: &values, bounds: &bounds, unit: 0.7, naive: &[1.0, 2.0] };
+                online.issue(0, &issued);
+            }
+        };
+        go(&mut one, 0..50);
+        assert!(other.restore(0, one.last(0).unwrap(), one.numbers(0)));
+        go(&mut one, 50..90);
+        go(&mut other, 50..90);
+        let bits = |online: &Online| online.numbers(0).iter().map(|n| n.to_bits()).collect::<Vec<_>>();
+        assert_eq!(bits(&one), bits(&other));
+        let numbers = one.numbers(0).to_vec();
+        assert!(!other.restore(0, 3, &numbers[1..]));
+        for wrong in [f32::NAN, f32::INFINITY, 0.0] {
+            let mut numbers = numbers.clone();
+            numbers[0] = wrong;
+            assert!(!other.restore(0, 3, &numbers), "{wrong} is no scale");
+        }
+    }
+
+    #[test]
+    fn a_series_begins_with_the_bounds_of_the_model() {
+        let mut online = Online::new(Plan::new(HORIZON, vec![1, 7], &[0.8], 1, false));
+        online.prepare(3);
+        let corrected = |bound, distance| online.correct(bound, 4, distance);
+        assert_eq!((corrected(0, -2.5), corrected(1, 0.25)), (-2.5, 0.25));
+    }
+}
