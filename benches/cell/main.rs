@@ -3,7 +3,7 @@
 //! `cargo bench --bench cell -- --cell lstm --hidden 64 --batch 64 --steps 96 --input 4` prints a line of JSON: steps a second
 //! (batch times steps over the time of one forward pass, a head of 24 outputs included) and the share of what nalgebra's
 //! matrix product reaches on the same core in the same run. `--sweep` does so for all cells and sizes that are compared with
-//! other runtimes (`benches/peers/cells.py`), `--carried` compares a step with the state carried with a window. Without any
+//! other runtimes (`benches/peers/cells.py`), `--carried` compares a step with the state carried, of `--series` of them, with a window. Without any
 //! of them a few cases are run. `--seconds` is how long each case is tried; the best of all runs counts, since a shared
 //! machine only ever takes time away.
 
@@ -18,8 +18,8 @@ mod words;
 
 /// Values of a forecast.
 const HORIZON: usize = 24;
-/// Series whose states are carried: as many as fit no cache of the first two levels, in no order.
-const CARRIED: usize = 10_000;
+/// Series whose states are carried, in no order: more than fit the first two levels of the cache.
+const SERIES: usize = 10_000;
 
 #[derive(Clone, Copy)]
 struct Case {
@@ -28,6 +28,7 @@ struct Case {
     batch: usize,
     steps: usize,
     input: usize,
+    series: usize,
 }
 
 fn main() {
@@ -35,6 +36,7 @@ fn main() {
     let number = |name: &str, otherwise: usize| words.number(name, otherwise);
     let seconds: f64 = words.number("--seconds", 1.0);
     let (steps, input) = (number("--steps", 96), number("--input", 4));
+    let series = number("--series", SERIES);
     let cell = words.after("--cell").map(|cell| cell.parse().unwrap_or_else(|e| panic!("{e}")));
     let given = ["--cell", "--hidden", "--batch"].iter().any(|name| words.after(name).is_some());
     let (cells, hidden, batch) = match given {
@@ -49,7 +51,7 @@ fn main() {
     for cell in cells {
         for &hidden in &hidden {
             for &batch in &batch {
-                let case = Case { cell, hidden, batch, steps, input };
+                let case = Case { cell, hidden, batch, steps, input, series: series.max(batch) };
                 match words.has("--carried") {
                     true => carried(case, seconds),
                     false => windows(case, seconds),
@@ -113,9 +115,8 @@ fn carried(case: Case, seconds: f64) {
     let (width, steps) = (case.batch, case.steps);
     let window = Batch { width, steps, inputs: &inputs, future: &[], known: &[], series: &[] };
     let now = Batch { steps: 0, inputs: &[], ..window };
-    let columns: Vec<Vec<usize>> =
-        shuffled(CARRIED.max(width)).chunks_exact(width).map(<[usize]>::to_vec).collect();
-    let mut state = State::zeros(network.shape(), CARRIED.max(width));
+    let columns: Vec<Vec<usize>> = shuffled(case.series).chunks_exact(width).map(<[usize]>::to_vec).collect();
+    let mut state = State::zeros(network.shape(), case.series);
     let (mut next_scratch, mut said) = (Scratch::new(network.shape()), out.clone());
     // As many batches as there are steps in a window, so that both take about as long as the other is long.
     let mut turn = 0;
@@ -132,7 +133,7 @@ fn carried(case: Case, seconds: f64) {
     let (step, window) = (step / (width * steps) as f64, window / width as f64);
     let line = json!({
         "cell": case.cell.name(), "hidden": case.hidden, "batch": width, "steps": steps, "input": case.input,
-        "carried_ns": rounded(step * 1e9), "window_ns": rounded(window * 1e9), "ratio": rounded(window / step),
+        "series": case.series, "carried_ns": rounded(step * 1e9), "window_ns": rounded(window * 1e9), "ratio": rounded(window / step),
     });
     println!("{line}");
 }
