@@ -47,6 +47,7 @@ fn reading(topic: &str) -> config::KafkaSource {
         static_member: false,
         rewind: None,
         queue_rows: 50_000,
+        ends: false,
         // Members hear of each other with their heartbeats; and the broker inside the process takes as long as a session
         // for every change of a group.
         client: client([("session.timeout.ms", "6000"), ("heartbeat.interval.ms", "300")]),

@@ -56,6 +56,7 @@ fn source(brokers: &str, topic: &str) -> config::KafkaSource {
         static_member: false,
         rewind: None,
         queue_rows: 50_000,
+        ends: false,
         client: BTreeMap::new(),
         commit: Commit { every: Duration::from_millis(50), rows: 500 },
     }

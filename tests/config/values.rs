@@ -338,3 +338,27 @@ fn limits_have_bounds_and_reasons() {
         |every: &str| loaded(&format!("[state]\nstore = \"s\"\nevery = \"{every}\"")).limits.snapshot_age;
     assert_eq!((age("30s").as_secs(), age("1h").as_secs()), (3600, 36_000));
 }
+
+#[test]
+fn what_is_served_is_of_this_machine_unless_the_file_says_otherwise() {
+    const SOURCE: &str = "[source.kafka]\nbrokers = \"b:1\"\ntopic = \"in\"\n";
+    let served = |tables: &str| {
+        let pipeline = loaded(&format!("{SOURCE}{tables}"));
+        let ends = pipeline.kafka_source.unwrap().ends;
+        pipeline.serve.map(|serve| (serve.address.to_string(), serve.ready_lag, ends))
+    };
+    assert_eq!(served(""), None);
+    assert_eq!(served("[serve]"), Some(("127.0.0.1:8080".to_owned(), 10_000, true)));
+    let said = "[serve]\naddress = \"0.0.0.0:80\"\nready_lag = 0\nunits = { \"*\" = \"°C\" }";
+    assert_eq!(served(said), Some(("0.0.0.0:80".to_owned(), 0, true)));
+    refused_addition(
+        "[serve]\naddress = \"localhost\"\nready_lag = -1\n[serve.units]\n\"a[\" = \"x\"",
+        &[
+            "9: \"address\" in [serve] is `localhost`: it is an IP address and a port, such as 127.0.0.1:8080, or \
+             0.0.0.0:8080 for all who reach this machine",
+            "10: \"ready_lag\" in [serve] must be in 0..=1000000000, not -1: it counts the rows that are there and not yet \
+             read",
+            "11: \"units\" in [serve] has `a[`, no pattern: Pattern syntax error near position 1: invalid range pattern",
+        ],
+    );
+}
