@@ -9,11 +9,11 @@ import { mkdirSync } from "node:fs";
 import path from "node:path";
 
 const [program, browserPath, pictures] = process.argv.slice(2);
-const require = createRequire(path.join(process.env.TIDECAST_NODE_MODULES ?? import.meta.dirname, "here.js"));
+const require = createRequire(path.resolve(process.env.TIDECAST_NODE_MODULES ?? import.meta.dirname, "here.js"));
 const { chromium } = require("playwright-core");
 
 /** Longer than anything here takes on a slow machine; nothing waits for it that comes earlier. */
-const PATIENCE = 15_000;
+const PATIENCE = 60_000;
 
 /** Starts the demo; the promise is kept once it says where its page is. */
 async function start(address) {

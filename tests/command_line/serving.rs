@@ -119,7 +119,7 @@ fn a_running_pipeline_tells_what_it_did_and_forecasts_as_if_nobody_looked() {
     assert_eq!(metrics.sum("tidecast_position"), 81.0);
     assert!(metrics.metric("tidecast_commit_duration_seconds_count") >= Some(1.0));
     until(&address, "/metrics", |answer| answer.sum("tidecast_committed_position") == 81.0);
-    until(&address, "/metrics", |answer| answer.sum("tidecast_coverage_ratio") > 0.0);
+    until(&address, "/metrics", |answer| answer.sum("tidecast_error_ratio") > 0.0);
     assert!(!metrics.body.contains("<b>"), "a series is no label");
 
     let page = first(&address, "/api/streams/overview?search=B&rows=10");
@@ -170,7 +170,7 @@ fn what_is_served_to_this_machine_is_for_nobody_else() {
 
     // The address is taken now.
     place.change("127.0.0.1:0", &address);
-    place.run(RUN).fails(&[&address, "[serve]"]);
+    place.run(RUN).fails(&[address.as_str(), "[serve]"]);
     run.signal("TERM");
     run.finish().succeeds();
 }
@@ -200,4 +200,53 @@ fn events_for_a_collector_are_an_object_each() {
     let missing = place.run("run q.toml --log-format json").exits(1);
     let event: Value = serde_json::from_str(missing.stderr.lines().next().unwrap()).unwrap();
     assert_eq!(event["level"], "ERROR");
+}
+
+/// What is posted next to a collector of traces.
+#[cfg(feature = "traces")]
+fn posted(listener: &std::net::TcpListener) -> Vec<u8> {
+    let (mut stream, _) = listener.accept().unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut reader = BufReader::new(stream.try_clone().unwrap());
+    let (mut line, mut length, mut first) = (String::new(), 0, String::new());
+    while reader.read_line(&mut line).unwrap() > 2 {
+        let lower = line.to_lowercase();
+        if let Some(value) = lower.strip_prefix("content-length: ") {
+            length = value.trim().parse().unwrap();
+        }
+        if first.is_empty() {
+            first.clone_from(&line);
+        }
+        line.clear();
+    }
+    assert!(first.starts_with("POST /v1/traces "), "{first}");
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).unwrap();
+    stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").unwrap();
+    body
+}
+
+#[cfg(feature = "traces")]
+#[test]
+fn batches_and_commits_are_traced_where_a_collector_is_named() {
+    let topics = Topics::new(1);
+    topics.send(&readings(&["a"], 0..20));
+    let place = Place::new(&between(&topics));
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let run = Running::start_with(
+        &place.path(""),
+        &format!("{RUN} --until-end"),
+        &[("OTEL_EXPORTER_OTLP_ENDPOINT", &address)],
+    );
+    let (tell, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || while tell.send(posted(&listener)).is_ok() {});
+    let (names, mut bodies) = (["batch", "commit", "tidecast", topics.readings.as_str()], String::new());
+    // The names stand in the messages as they are.
+    while !names.iter().all(|name| bodies.contains(name)) {
+        let body =
+            told.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("{names:?} are not all in {bodies}"));
+        bodies += &String::from_utf8_lossy(&body);
+    }
+    run.finish().succeeds();
 }
