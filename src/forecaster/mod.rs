@@ -201,8 +201,10 @@ impl Forecaster {
                 return None;
             }
             let (tally, unused) = self.follow(false, |histories, tally, unused, following| {
-                histories.follow_end(&some, tally, unused, |happening| following.heed(happening));
-                for (index, history) in some.iter().map(|index| (*index, &histories.all()[*index])) {
+                // Id by id, so that what comes of one stands together however many there are at once.
+                for index in some {
+                    histories.follow_end(&[index], tally, unused, |happening| following.heed(happening));
+                    let history = &histories.all()[index];
                     following.jobs.end(index, &history.id, history.position);
                 }
             });
