@@ -2,7 +2,7 @@
 //! a batch handed on by reference, once a batch; a board that is behind misses some.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -20,8 +20,8 @@ use crate::io::kafka::Ends;
 use crate::io::{Assigned, Batch, Output, Partition, Positions, Record};
 use crate::state::Store;
 
-/// Batches on their way to the board, of up to some thousand rows: more would only be older when they are shown.
-const WAITING: usize = 64;
+/// Rows on their way to the board: a second at fifty thousand a second. More would only be memory for what is old.
+const WAITING: usize = 50_000;
 /// Pages that may be open at once: each costs a message of some kilobytes four times a second.
 const VIEWERS: usize = 64;
 
@@ -29,6 +29,14 @@ const VIEWERS: usize = 64;
 pub enum Seen {
     Rows(RecordBatch),
     Forecasts(RecordBatch),
+}
+
+impl Seen {
+    fn rows(&self) -> usize {
+        match self {
+            Self::Rows(rows) | Self::Forecasts(rows) => rows.num_rows(),
+        }
+    }
 }
 
 /// What the routes answer from.
@@ -53,6 +61,8 @@ pub struct Counts {
     pub commit_rows: Histogram,
     pub snapshots: Histogram,
     pub snapshots_failed: AtomicU64,
+    /// Rows on their way to the board.
+    waiting: AtomicUsize,
     /// Batches that the board did not see.
     pub unseen: AtomicU64,
 }
@@ -60,12 +70,12 @@ pub struct Counts {
 #[derive(Clone)]
 pub struct Observer {
     shared: Arc<Shared>,
-    feed: mpsc::Sender<Seen>,
+    feed: mpsc::UnboundedSender<Seen>,
 }
 
 impl Observer {
-    pub fn new(facts: Arc<Facts>) -> (Self, mpsc::Receiver<Seen>) {
-        let (feed, seen) = mpsc::channel(WAITING);
+    pub fn new(facts: Arc<Facts>) -> (Self, mpsc::UnboundedReceiver<Seen>) {
+        let (feed, seen) = mpsc::unbounded_channel();
         let counts = Counts {
             batch_rows: Histogram::new(ROWS),
             latency: Histogram::new(SECONDS),
@@ -73,6 +83,7 @@ impl Observer {
             commit_rows: Histogram::new(ROWS),
             snapshots: Histogram::new(SECONDS),
             snapshots_failed: AtomicU64::new(0),
+            waiting: AtomicUsize::new(0),
             unseen: AtomicU64::new(0),
         };
         let shared = Shared {
@@ -137,9 +148,14 @@ impl Observer {
     }
 
     fn feed(&self, seen: Seen) {
-        if self.feed.try_send(seen).is_err() {
-            self.shared.counts.unseen.fetch_add(1, Relaxed);
+        let (counts, rows) = (&self.shared.counts, seen.rows());
+        if counts.waiting.load(Relaxed) >= WAITING {
+            counts.unseen.fetch_add(1, Relaxed);
+            return;
         }
+        counts.waiting.fetch_add(rows, Relaxed);
+        // Where the board has ended, the program is about to.
+        let _ = self.feed.send(seen);
     }
 
     /// The records of an output that had not been committed before: the others only make up a state again.
@@ -188,6 +204,15 @@ impl Shared {
 
     pub fn board(&self) -> FairMutexGuard<'_, Board> {
         self.board.lock()
+    }
+
+    /// Shows the board what has come.
+    pub fn show(&self, seen: &Seen) {
+        match seen {
+            Seen::Rows(rows) => self.board().rows(rows),
+            Seen::Forecasts(rows) => self.board().forecasts(rows),
+        }
+        self.counts.waiting.fetch_sub(seen.rows(), Relaxed);
     }
 
     pub fn pulse(&self) -> MutexGuard<'_, Pulse> {

@@ -82,12 +82,9 @@ pub struct Overall {
 }
 
 /// Shows the board what comes, until nothing more does.
-pub async fn keep(shared: Arc<Shared>, mut seen: mpsc::Receiver<Seen>) {
+pub async fn keep(shared: Arc<Shared>, mut seen: mpsc::UnboundedReceiver<Seen>) {
     while let Some(seen) = seen.recv().await {
-        match seen {
-            Seen::Rows(rows) => shared.board().rows(&rows),
-            Seen::Forecasts(rows) => shared.board().forecasts(&rows),
-        }
+        shared.show(&seen);
     }
 }
 
