@@ -61,3 +61,58 @@ impl Work<1, 1> for Linear<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use nalgebra::DMatrix;
+
+    use super::super::panels::Part;
+    use super::super::simd::Isa;
+    use super::*;
+    use crate::network::Random;
+
+    /// Of every instruction set: a product with a matrix of two parts, from its starts and then onto itself.
+    fn products(
+        matrix: &DMatrix<f32>,
+        starts: &[f32],
+        first: usize,
+        columns: &DMatrix<f32>,
+    ) -> Vec<DMatrix<f32>> {
+        let parts = [
+            Part { first: 0, count: first, blocks: &[0] },
+            Part { first, count: matrix.ncols() - first, blocks: &[0] },
+        ];
+        let rows = [columns.as_slice(), &columns.as_slice()[first..]];
+        let rows = rows.map(|numbers| Rows::dense(numbers, columns.nrows()));
+        let of = |isa| {
+            let number = |_: usize, unit: usize, column: usize| matrix[(unit, column)];
+            let panels = Panels::pack(isa, (1, matrix.nrows()), parts, |_, unit| starts[unit], number);
+            let mut out = DMatrix::zeros(matrix.nrows(), columns.ncols());
+            for onto in [Onto::Start, Onto::Itself] {
+                let stride = out.nrows();
+                let out = RowsMut { numbers: out.as_mut_slice(), stride };
+                linear(&panels, onto, rows, columns.ncols(), out);
+            }
+            out
+        };
+        Isa::all().map(of).collect()
+    }
+
+    #[test]
+    fn products_are_those_of_nalgebra_in_every_instruction_set() {
+        let mut random = Random::new(5);
+        for (units, first, second) in [(1, 1, 0), (3, 2, 5), (8, 7, 1), (24, 32, 0), (65, 9, 4), (133, 40, 3)]
+        {
+            for width in [1, 2, 3, 4, 5, 7, 64] {
+                let mut draw = |rows, columns| DMatrix::from_fn(rows, columns, |_, _| random.within(1.0));
+                let (matrix, columns) = (draw(units, first + second), draw(first + second, width));
+                let starts = draw(units, 1);
+                let found = products(&matrix, starts.as_slice(), first, &columns);
+                let mut expected = 2.0 * (&matrix * &columns);
+                expected.column_iter_mut().for_each(|mut column| column += &starts);
+                assert!((&found[0] - &expected).amax() < 1e-5 * (first + second) as f32);
+                assert!(found.iter().all(|other| *other == found[0]), "{units} {first} {second} {width}");
+            }
+        }
+    }
+}
