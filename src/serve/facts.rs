@@ -24,8 +24,6 @@ pub struct Facts {
     pub complete_after: Option<u32>,
     /// Steps; what is farther off is not believed at once.
     pub max_gap: i64,
-    /// Steps between two forecasts.
-    pub every: i64,
     pub horizon: usize,
     /// Steps ahead at which forecasts are held against what came: the first, and the last that is kept.
     pub ahead: [usize; 2],
@@ -122,7 +120,6 @@ impl Facts {
             aggregate: rules.aggregate,
             complete_after: rules.complete_after,
             max_gap: rules.grid.steps_in(rules.max_gap).max(1),
-            every: i64::from(pipeline.forecast.every),
             horizon,
             ahead,
             levels,

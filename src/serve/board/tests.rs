@@ -25,7 +25,6 @@ fn facts() -> Facts {
         aggregate: Aggregate::Mean,
         complete_after: Some(1),
         max_gap: 6,
-        every: 1,
         horizon: 4,
         ahead: [1, 4],
         levels: vec![0.8],

@@ -73,13 +73,11 @@ pub struct Track {
     scored: Option<i64>,
     /// Counts changes.
     pub version: u64,
-    /// Readings and forecasts so far, and as of the last look.
+    /// Readings so far, and as of the last look.
     readings: u64,
-    forecasts: u64,
-    seen: [u64; 2],
-    /// Looks since a reading came, and those with readings but without a forecast.
+    seen: u64,
+    /// Looks since a reading came.
     idle: u32,
-    unforecast: u32,
     pub state: State,
 }
 
@@ -100,10 +98,8 @@ impl Track {
             scored: None,
             version: 0,
             readings: 0,
-            forecasts: 0,
-            seen: [0; 2],
+            seen: 0,
             idle: 0,
-            unforecast: 0,
             state: State::Cold,
         }
     }
@@ -186,7 +182,6 @@ impl Track {
         let kept = room.min(facts.horizon);
         let lists = lists.iter().map(|list| list[..kept.min(list.len())].to_vec()).collect();
         self.fan = Some(Fan { origin, lists });
-        self.forecasts += 1;
         // A forecast shows that its origin has closed, and all before.
         self.closed = Some(self.closed.map_or(origin, |closed| closed.max(origin)));
         self.version += 1;
@@ -260,22 +255,16 @@ impl Track {
                 all.scores(&recent, facts.shown.len())
             });
         }
-        let [readings, forecasts] = self.seen;
-        self.idle = if self.readings == readings { self.idle.saturating_add(1) } else { 0 };
-        self.unforecast =
-            if self.forecasts > forecasts { 0 } else { self.unforecast + u32::from(self.idle == 0) };
-        self.seen = [self.readings, self.forecasts];
+        self.idle = if self.readings == self.seen { self.idle.saturating_add(1) } else { 0 };
+        self.seen = self.readings;
         let behind = match (now, self.last) {
             (Some(now), Some(last)) if self.idle >= IDLE => facts.grid.step_of(now) - last.step,
             _ => 0,
         };
-        // What is on its way is not missing.
-        let is_forecast = self.fan.as_ref().zip(self.last).is_some_and(|(fan, last)| {
-            self.unforecast < IDLE || last.step - fan.origin <= facts.max_gap + facts.every
-        });
         let state = match behind {
             behind if behind > facts.max_gap.max(LATE + 1) => State::Silent,
-            _ if !is_forecast => State::Cold,
+            // A gap takes the forecast away; one that is only behind is on its way.
+            _ if self.fan.is_none() => State::Cold,
             behind if behind > LATE => State::Late,
             _ if self.scores.iter().any(|scores| scores.drifts) => State::Drifting,
             _ => State::Ok,
