@@ -103,7 +103,7 @@ mod tests {
         let mut random = Random::new(5);
         for (units, first, second) in [(1, 1, 0), (3, 2, 5), (8, 7, 1), (24, 32, 0), (65, 9, 4), (133, 40, 3)]
         {
-            for width in [1, 2, 3, 4, 5, 7, 64] {
+            for width in [0, 1, 2, 3, 4, 5, 7, 64] {
                 let mut draw = |rows, columns| DMatrix::from_fn(rows, columns, |_, _| random.within(1.0));
                 let (matrix, columns) = (draw(units, first + second), draw(first + second, width));
                 let starts = draw(units, 1);

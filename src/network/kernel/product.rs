@@ -23,7 +23,9 @@ pub fn product<W: Work<B, N>, const B: usize, const N: usize>(
     rows: [Rows<'_>; 2],
     width: usize,
 ) {
-    panels.isa().run(Product { work, panels, rows, width });
+    if width > 0 {
+        panels.isa().run(Product { work, panels, rows, width });
+    }
 }
 
 struct Product<'a, W, const B: usize, const N: usize> {
