@@ -52,6 +52,8 @@ pub struct World {
     rejected: Vec<String>,
     read: [BTreeMap<i32, i64>; 2],
     random: u64,
+    /// Whether a strike has fallen within a transaction.
+    was_within: bool,
     /// When the fault struck, until the group has gone on.
     struck: Option<Instant>,
     takeover: Duration,
@@ -118,6 +120,7 @@ impl World {
             rejected: Vec::new(),
             read: Default::default(),
             random: 0x9E37_79B9_7F4A_7C15,
+            was_within: false,
             struck: None,
             takeover: Duration::ZERO,
         }
@@ -147,14 +150,32 @@ impl World {
 
     /// Kills a member; returns whether it was within a transaction.
     pub fn kill(&mut self, name: &str) -> bool {
+        self.wait_within(Some(name));
         let member = self.members.remove(name).expect("a member");
         member.signal("KILL");
         is_within(&member.finish().stderr)
     }
 
-    /// Whether any member is within a transaction.
+    /// Whether any member is within a transaction, as it is for now and then.
     pub fn is_within(&mut self) -> bool {
-        self.members.values_mut().any(|member| is_within(member.said()))
+        self.wait_within(None)
+    }
+
+    /// Waits until a member is within a transaction: before the first strike, and before every other one by chance. A member
+    /// rests between its commits, and a few strikes could all fall there.
+    fn wait_within(&mut self, name: Option<&str>) -> bool {
+        let waits = !self.was_within || self.random(2) == 0;
+        let deadline = Instant::now() + Duration::from_secs(5);
+        loop {
+            let mut looked_at =
+                self.members.iter_mut().filter(|(other, _)| name.is_none_or(|name| name == *other));
+            let within = looked_at.any(|(_, member)| is_within(member.said()));
+            if within || !waits || Instant::now() > deadline {
+                self.was_within |= within;
+                return within;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// Begins to feed, and waits for a moment at random.
