@@ -32,28 +32,15 @@ os.environ["OMP_NUM_THREADS"] = "1"
 warnings.filterwarnings("ignore")
 
 import torch  # noqa: E402
+from forecaster import Forecaster  # noqa: E402
 
 try:
     import onnxruntime
 except ImportError:
     onnxruntime = None
 
-HORIZON = 24
 torch.set_num_threads(1)
 torch.manual_seed(0)
-
-
-class Forecaster(torch.nn.Module):
-    """A layer of cells, and a head that reads its last state."""
-
-    def __init__(self, cell, inputs, hidden):
-        super().__init__()
-        self.cell = getattr(torch.nn, cell.upper())(inputs, hidden, batch_first=True)
-        self.head = torch.nn.Linear(hidden, HORIZON)
-
-    def forward(self, windows):
-        states, _ = self.cell(windows)
-        return self.head(states[:, -1])
 
 
 def onnx_session(model, windows):

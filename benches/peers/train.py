@@ -15,6 +15,7 @@ import os
 import time
 
 import runs
+from forecaster import HORIZON, Forecaster
 import torch
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -29,20 +30,6 @@ parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)),
 parser.add_argument("--bench", help="the built bench; without it cargo builds it")
 options = parser.parse_args()
 torch.manual_seed(0)
-HORIZON = 24
-
-
-class Forecaster(torch.nn.Module):
-    """A layer of cells, and a head that reads its last state."""
-
-    def __init__(self, cell, inputs, hidden):
-        super().__init__()
-        self.cell = getattr(torch.nn, cell.upper())(inputs, hidden, batch_first=True)
-        self.head = torch.nn.Linear(hidden, HORIZON)
-
-    def forward(self, windows):
-        states, _ = self.cell(windows)
-        return self.head(states[:, -1])
 
 
 def torch_windows(cell, hidden):
