@@ -82,7 +82,7 @@ mod tests {
             Part { first: 0, count: first, blocks: &[0] },
             Part { first, count: matrix.ncols() - first, blocks: &[0] },
         ];
-        let rows = [columns.as_slice(), &columns.as_slice()[first..]];
+        let rows = [columns.as_slice(), columns.as_slice().get(first..).unwrap_or_default()];
         let rows = rows.map(|numbers| Rows::dense(numbers, columns.nrows()));
         let of = |isa| {
             let number = |_: usize, unit: usize, column: usize| matrix[(unit, column)];
