@@ -6,7 +6,8 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use serde_json::{Value, json};
 use tidecast::config::Pipeline;
-use tidecast::model::{CellsPart, DataSummary, Description, MemoryPart, Model, Remembering, Share};
+use tidecast::intervals::ErrorQuantiles;
+use tidecast::model::{CellsPart, DataSummary, Description, Errors, MemoryPart, Model, Remembering, Share};
 use tidecast::network::memory::{Memory, Own, Readout};
 use tidecast::network::{CellKind, Network, Random, Shape, StateKind};
 use tidecast::series::{InputSpec, Moments, Scaling};
@@ -121,8 +122,15 @@ impl Sizes {
         };
         let memory = (self.poles > 0).then_some(Remembering { poles, memory, readout, mix: None });
         let cells = shape.map(|shape| Network::new(shape, 1).expect("the shape is small"));
-        Model::new(description, memory, cells, None)
+        Model::new(description, memory, cells, Some(errors(self.horizon)))
     }
+}
+
+/// What bounds are made of: errors that grow with the horizon.
+fn errors(horizon: usize) -> Errors {
+    let of_step = |step: usize| (-500..=500).map(|i| 0.001 * i as f32 * (1 + step) as f32).collect();
+    let all = ErrorQuantiles::of((0..horizon).map(of_step).collect()).expect("every step has errors");
+    Errors { all, own: vec![], widening: vec![0.0], corrected: None }
 }
 
 /// A sixth of them decays, from hours to weeks; the others resonate with the day's harmonics.

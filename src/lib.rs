@@ -17,6 +17,7 @@
 //! |---|---|---|
 //! | [`series`] | one id's history: grid, steps, windows, scales | std |
 //! | [`network`] | cells, layers, head, their gradients, the optimiser | nalgebra |
+//! | `near` | asking for memory before it is needed | std |
 //! | [`intervals`] | bounds around a forecast, corrected and scored as actuals arrive | std |
 //! | [`model`] | a trained network with its description, as a value and as a file | series, network, intervals |
 //! | [`table`] | schemas and column names: typed views in, builders out | arrow, intervals |
@@ -57,6 +58,7 @@ pub mod forecaster;
 pub mod intervals;
 pub mod io;
 pub mod model;
+mod near;
 pub mod network;
 pub mod report;
 pub mod series;

@@ -184,19 +184,21 @@ impl ForecastBuilder {
         }
     }
 
-    /// Adds one forecast; `lists` holds the forecast, then lower and upper of each level, each of the horizon's length.
-    pub fn push(
+    /// Adds one forecast; `lists` are the forecast, then lower and upper of each level, each of the horizon's length.
+    pub fn push<'a>(
         &mut self,
         position: i64,
         series: &str,
         target: &str,
         origin: i64,
-        lists: &[impl AsRef<[f32]>],
+        lists: impl IntoIterator<Item = &'a [f32]>,
     ) {
-        assert_eq!(lists.len(), self.lists.len(), "one list for the forecast and two for each level");
-        if self.positions.is_empty() {
-            self.horizon = lists[0].as_ref().len();
-        }
+        self.issue(position, series, target, origin);
+        self.say(lists);
+    }
+
+    /// Adds one forecast whose numbers come later, by [`ForecastBuilder::say`].
+    pub fn issue(&mut self, position: i64, series: &str, target: &str, origin: i64) {
         self.positions.push(position);
         self.series.append_value(series);
         match self.targets.last_mut() {
@@ -204,10 +206,20 @@ impl ForecastBuilder {
             _ => self.targets.push((target.to_owned(), 1)),
         }
         self.origins.push(origin);
-        for (all, values) in self.lists.iter_mut().zip(lists) {
-            assert_eq!(values.as_ref().len(), self.horizon, "a value for each step of the horizon");
-            all.extend_from_slice(values.as_ref());
+    }
+
+    /// The numbers of the first of the forecasts that have none yet.
+    pub fn say<'a>(&mut self, lists: impl IntoIterator<Item = &'a [f32]>) {
+        let mut all = self.lists.iter_mut();
+        for values in lists {
+            let all = all.next().expect("one list for the forecast and two for each level");
+            if all.is_empty() {
+                self.horizon = values.len();
+            }
+            assert_eq!(values.len(), self.horizon, "a value for each step of the horizon");
+            all.extend_from_slice(values);
         }
+        assert!(all.next().is_none(), "one list for the forecast and two for each level");
     }
 
     pub fn len(&self) -> usize {
@@ -235,7 +247,8 @@ impl ForecastBuilder {
             // The next batch will be about as large.
             let room = Vec::with_capacity(values.len());
             let values = Arc::new(Float32Array::from(std::mem::replace(values, room)));
-            let offsets = OffsetBuffer::from_lengths(std::iter::repeat_n(self.horizon, rows));
+            assert_eq!(values.len(), rows * self.horizon, "all that was issued has been said");
+            let offsets = even_offsets(self.horizon, rows);
             columns.push(Arc::new(ListArray::new(item.clone(), offsets, values, None)));
         }
         columns.push(Arc::new(repeated([(self.stamp.model.as_str(), rows)])));
@@ -245,12 +258,22 @@ impl ForecastBuilder {
 
 /// Each text as many times as it says.
 fn repeated<'a>(runs: impl IntoIterator<Item = (&'a str, usize)>) -> StringArray {
-    let (mut bytes, mut lengths) = (Vec::new(), Vec::new());
+    let (mut bytes, mut offsets) = (Vec::new(), vec![0]);
     for (text, count) in runs {
+        let start = bytes.len();
         bytes.extend_from_slice(&text.as_bytes().repeat(count));
-        lengths.extend(std::iter::repeat_n(text.len(), count));
+        offsets.extend((1..=count).map(|i| offset(start + i * text.len())));
     }
-    StringArray::new(OffsetBuffer::from_lengths(lengths), bytes.into(), None)
+    StringArray::new(OffsetBuffer::new(offsets.into()), bytes.into(), None)
+}
+
+/// Where each of so many lists of the same length begins, and where the last one ends.
+fn even_offsets(length: usize, count: usize) -> OffsetBuffer<i32> {
+    OffsetBuffer::new((0..=count).map(|i| offset(i * length)).collect())
+}
+
+fn offset(place: usize) -> i32 {
+    i32::try_from(place).expect("a batch is far below two thousand million numbers")
 }
 
 /// A typed view of a batch of forecasts.

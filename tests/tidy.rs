@@ -4,16 +4,17 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Parts of the crate that know no runtime, no broker, no file and no clock.
-const PURE: [&str; 7] = ["table", "series", "network", "intervals", "forecaster", "model", "report"];
+const PURE: [&str; 8] = ["near", "table", "series", "network", "intervals", "forecaster", "model", "report"];
 
 /// What each part may import from the crate.
-const MAY_IMPORT: [(&str, &[&str]); 19] = [
-    ("series", &["series"]),
+const MAY_IMPORT: [(&str, &[&str]); 20] = [
+    ("near", &[]),
+    ("series", &["series", "near"]),
     ("intervals", &["intervals"]),
-    ("network", &["network"]),
+    ("network", &["network", "near"]),
     ("table", &["intervals"]),
     ("model", &["series", "network", "intervals"]),
-    ("forecaster", &["forecaster", "table", "series", "network", "intervals", "model"]),
+    ("forecaster", &["forecaster", "table", "series", "network", "intervals", "model", "near"]),
     ("train", &["train", "forecaster", "table", "series", "network", "intervals", "model", "config"]),
     ("evaluate", &["evaluate", "train", "table", "series", "network", "model"]),
     ("config", &["config", "series", "network", "table", "intervals"]),

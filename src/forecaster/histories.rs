@@ -11,6 +11,7 @@ use smallvec::{SmallVec, smallvec};
 use super::closing::{Closing, Entry, Happening, Sides};
 use super::ids::Ids;
 use super::silence::Silence;
+use crate::near;
 use crate::network::memory::{Memory, MemoryState};
 use crate::series::{
     Capacity, Full, Outcome, Refusal, Row, Rules, Running, Steps, Tally, Track, Verdict, Window,
@@ -42,13 +43,13 @@ pub struct History {
 }
 
 impl History {
-    /// Has what a row changes brought near: reads a number of each part, and makes nothing of it.
-    fn fetch(&self) {
-        let of = |target: &Target| {
-            let (last, state) = (target.window.last_value(), target.memory.numbers.first());
-            (target.running.count, last.map(f64::to_bits), state.copied().map(f32::to_bits))
-        };
-        std::hint::black_box((self.position, self.steps.frontier, self.targets.first().map(of)));
+    /// Asks for what a row reads and changes beside the history itself.
+    fn bring(&self) {
+        self.steps.bring();
+        for target in &self.targets {
+            target.window.bring();
+            near::bring(&target.memory.numbers);
+        }
     }
 }
 
@@ -171,6 +172,20 @@ impl Histories {
         self.ids.insert(histories.len() - 1, |number| &histories[number].id);
     }
 
+    /// Looks up the ids of the next rows, and asks for what is kept of them.
+    fn find<'a>(&self, ids: impl Iterator<Item = &'a str> + Clone, found: &mut [Option<usize>; AT_ONCE]) {
+        for (found, id) in found.iter_mut().zip(ids.clone()) {
+            *found = self.ids.guess(id);
+            found.iter().for_each(|index| near::bring_one(&self.histories[*index]));
+        }
+        for (found, id) in found.iter_mut().zip(ids) {
+            if found.is_some_and(|index| self.histories[index].id != id) {
+                *found = self.number_of(id);
+            }
+            found.iter().for_each(|index| self.histories[*index].bring());
+        }
+    }
+
     fn number_of(&self, id: &str) -> Option<usize> {
         self.ids.get(id, |number| &self.histories[number].id)
     }
@@ -206,8 +221,7 @@ impl Histories {
         for i in 0..observations.len() {
             if i % AT_ONCE == 0 {
                 let next = i..observations.len().min(i + AT_ONCE);
-                found.iter_mut().zip(next).for_each(|(found, i)| *found = self.number_of(id(i)));
-                found.iter().flatten().for_each(|index| self.histories[*index].fetch());
+                self.find(next.map(id), &mut found);
                 evictions = tally.evictions;
             }
             tally.rows += 1;

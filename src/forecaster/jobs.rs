@@ -13,14 +13,14 @@ use super::{Beside, Closing, Entry, Setup, Written};
 use crate::intervals::{Bounds, Online, restlessness};
 use crate::series::{Reading, Scale, WindowView};
 
-/// Forecasts run at once. Matrix kernels are at full speed from about this width on; more would only cost memory.
-const WIDTH: usize = 64;
+/// Forecasts run at once. Kernels are at full speed from 64 on; what is carried of several times as many can be asked for
+/// while others are computed.
+const WIDTH: usize = 256;
+/// The same of windows, whose inputs are copied until they are run: more would only cost memory.
+const WINDOWS: usize = 64;
 
 /// A forecast without its values.
 struct Job {
-    position: i64,
-    id: CompactString,
-    target: usize,
     /// Number of its series among all that is kept beside the ids.
     column: usize,
     /// Step of the origin.
@@ -53,7 +53,8 @@ pub struct Jobs {
     outputs: Vec<f32>,
     /// A forecast without bounds as it is issued.
     plain: Vec<f32>,
-    lists: Vec<Vec<f32>>,
+    /// Forecasts run at once.
+    width: usize,
     /// Steps after which the naive forecast repeats what was.
     season: Option<usize>,
 }
@@ -61,7 +62,6 @@ pub struct Jobs {
 impl Jobs {
     pub fn new(setup: Arc<Setup>) -> Self {
         let bounds = bounds_of(&setup, None);
-        let lists = vec![Vec::new(); 1 + 2 * setup.levels.len()];
         let (jobs, own, outputs) = (Vec::new(), Vec::new(), Vec::new());
         let series = setup.model.description.series.len();
         let own_bounds = vec![None; if setup.levels.is_empty() { 0 } else { series }];
@@ -70,6 +70,8 @@ impl Jobs {
         let (carried, said) = (network.map(|network| Carried::new(network.shape())), Vec::new());
         let live = Live::new(&setup);
         let (plain, season) = (Vec::new(), setup.season());
+        let reads_windows = setup.model.cells.is_some() && !setup.model.description.carries();
+        let width = if reads_windows { WINDOWS } else { WIDTH };
         Self {
             setup,
             bounds,
@@ -82,7 +84,7 @@ impl Jobs {
             own,
             outputs,
             plain,
-            lists,
+            width,
             season,
         }
     }
@@ -117,12 +119,12 @@ impl Jobs {
                     let own = own_of(&mut self.own, &self.setup, closing, target);
                     live.came(closing, target, own, silent);
                 }
-                self.follow(closing, target, out);
+                let scale = self.follow(closing, target, out);
                 if due && needed {
-                    self.add_target(closing, target, silent);
+                    self.add_target(closing, target, scale, silent, out);
                 }
             }
-            if self.jobs.len() == WIDTH || self.live.as_ref().is_some_and(Live::is_full) {
+            if self.jobs.len() >= self.width || self.live.as_ref().is_some_and(Live::is_full) {
                 self.run(out);
             }
         }
@@ -153,11 +155,10 @@ impl Jobs {
         }
     }
 
-    /// What is carried takes the steps that the window has just taken, the last of which may wait.
-    fn follow(&mut self, closing: &Closing<'_>, target: usize, out: &mut Written) {
-        if self.carried.is_none() {
-            return;
-        }
+    /// What is carried takes the steps that the window has just taken, the last of which may wait. Returns the scale that they
+    /// were read in.
+    fn follow(&mut self, closing: &Closing<'_>, target: usize, out: &mut Written) -> Option<Scale> {
+        self.carried.as_ref()?;
         let column = column(closing, target);
         let new = match closing.entries[target] {
             Entry::Missing => 0,
@@ -166,21 +167,22 @@ impl Jobs {
         };
         let own = own_of(&mut self.own, &self.setup, closing, target);
         let history = &closing.targets[target];
+        let description = &self.setup.model.description;
+        // What fills a gap is read as it is when it becomes known: with the scale of the step that ended it.
+        let scale =
+            Scale::at_origin(description.scaling, &[], &history.running, description.moments(target));
         let at_hand = history.window.len().min(new + 1);
         let (values, observed) = history.window.tail(at_hand).expect("no more than there are");
         for place in at_hand - new..at_hand {
             // What was issued of a column is said before its state goes on.
-            if self.carried.as_ref().is_some_and(|all| all.waits(column) || all.len() == WIDTH) {
+            if self.carried.as_ref().is_some_and(|all| all.waits(column) || all.len() == self.width) {
                 self.run(out);
             }
             let Setup { model, rules, .. } = &*self.setup;
-            let (Some(carried), Some(network)) = (&mut self.carried, &model.cells) else { return };
+            let (Some(carried), Some(network)) = (&mut self.carried, &model.cells) else { return None };
             if closing.entries[target] == Entry::Started {
                 carried.clear(column);
             }
-            let fixed = model.description.moments(target);
-            // What fills a gap is read as it is when it becomes known: with the scale of the step that ended it.
-            let scale = Scale::at_origin(model.description.scaling, &[], &history.running, fixed);
             let step = closing.step - (at_hand - 1 - place) as i64;
             let before = place.checked_sub(1).map(|before| values[before]);
             let reading = Reading::new(scale, before, values[place], observed[place]);
@@ -188,18 +190,29 @@ impl Jobs {
                 model.description.inputs.write_one(rules, step, reading, closing.covariates, out);
             });
         }
+        Some(scale)
     }
 
-    fn add_target(&mut self, closing: &Closing<'_>, target: usize, silent: bool) {
-        let Setup { model, rules, .. } = &*self.setup;
+    /// Issues a forecast of a target; `carried` is the scale of what is carried, if something is.
+    fn add_target(
+        &mut self,
+        closing: &Closing<'_>,
+        target: usize,
+        carried: Option<Scale>,
+        silent: bool,
+        out: &mut Written,
+    ) {
+        let Setup { model, rules, columns, .. } = &*self.setup;
         let description = &model.description;
         let history = &closing.targets[target];
         let Some((values, observed)) = history.window.tail(description.lookback) else { return };
         if history.running.count < description.warm {
             return;
         }
-        let fixed = description.moments(target);
-        let scale = Scale::at_origin(description.scaling, values, &history.running, fixed);
+        let scale = carried.unwrap_or_else(|| {
+            let fixed = description.moments(target);
+            Scale::at_origin(description.scaling, values, &history.running, fixed)
+        });
         let window =
             WindowView { values, observed, covariates: closing.covariates, origin: closing.step, scale };
         let own = own_of(&mut self.own, &self.setup, closing, target);
@@ -216,22 +229,23 @@ impl Jobs {
         if let Some(live) = &mut self.live {
             live.issued(past, self.season);
         }
+        if !silent {
+            let origin = rules.grid.start_of(closing.step);
+            out.forecasts.issue(closing.position, closing.id, &columns.targets[target], origin);
+        }
         self.jobs.push(Job {
-            position: closing.position,
-            id: closing.id.clone(),
-            target,
             column: column(closing, target),
             step: closing.step,
             scale,
             own,
-            restlessness: restlessness(past, scale.spread),
+            restlessness: if self.live.is_some() { restlessness(past, scale.spread) } else { 0.0 },
             silent,
         });
     }
 
     /// Runs the network over all that waits and writes the forecasts, in the order of issue.
     pub fn run(&mut self, out: &mut Written) {
-        let Setup { model, columns, rules, .. } = &*self.setup;
+        let model = &self.setup.model;
         if let (Some(carried), Some(network)) = (&mut self.carried, &model.cells) {
             carried.run(network, &mut self.said);
         }
@@ -259,15 +273,12 @@ impl Jobs {
         };
         let (mut jobs, mut said) = (self.jobs.iter(), self.jobs.iter().enumerate().map(said));
         let Written { forecasts, scores } = out;
-        let lists = &mut self.lists;
         let mut write = |values: &[f32], bounds: &[f32]| {
             let job = jobs.next().expect("a forecast that was issued waited");
             if job.silent {
                 return;
             }
-            lay_out(values, bounds, lists);
-            let origin = rules.grid.start_of(job.step);
-            forecasts.push(job.position, &job.id, &columns.targets[job.target], origin, lists);
+            forecasts.say(lay_out(values, bounds));
         };
         match &mut self.live {
             Some(live) => {
@@ -323,16 +334,10 @@ fn own_of(
 
 /// A forecast and its bounds, `[probability][horizon]`, as they are written: the forecast, then lower and upper of each level
 /// from the narrowest on.
-fn lay_out(values: &[f32], bounds: &[f32], lists: &mut [Vec<f32>]) {
-    let (horizon, levels) = (values.len(), lists.len() / 2);
-    let of = |number: usize| &bounds[number * horizon..][..horizon];
-    for (number, list) in lists.iter_mut().enumerate() {
-        list.clear();
-        list.extend_from_slice(match (number, number.div_ceil(2)) {
-            (0, _) => values,
-            // Odd ones are lower bounds.
-            (odd, level) if odd % 2 == 1 => of(levels - level),
-            (_, level) => of(levels + level - 1),
-        });
-    }
+fn lay_out<'a>(values: &'a [f32], bounds: &'a [f32]) -> impl Iterator<Item = &'a [f32]> {
+    let horizon = values.len();
+    let levels = bounds.len() / horizon / 2;
+    let of = move |number: usize| &bounds[number * horizon..][..horizon];
+    let outwards = (0..levels).flat_map(move |level| [of(levels - 1 - level), of(levels + level)]);
+    std::iter::once(values).chain(outwards)
 }

@@ -11,7 +11,7 @@ use crate::series::Scale;
 use crate::table::ScoreBuilder;
 
 /// Happenings that may wait: several for each forecast that does, where not every step issues one.
-const WAITING_MOST: usize = 512;
+const WAITING_MOST: usize = 2048;
 
 /// What waits in line.
 enum Waiting {

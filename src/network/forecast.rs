@@ -1,10 +1,10 @@
 //! Forecasting: from whole windows, or one step at a time with the state carried along.
 
 use super::kernel::layer::{CellRows, Step};
-use super::kernel::prefetch::prefetch;
 use super::kernel::rows::{Rows, RowsMut};
 use super::run::{Run, TILE, columns as columns_of, tiles};
 use super::{Decoder, Network, Shape, State};
+use crate::near;
 
 /// What the network reads to forecast `width` columns at once.
 #[derive(Clone, Copy, Debug)]
@@ -60,8 +60,7 @@ impl Scratch {
 /// Asks for the states of columns that are about to take a step.
 fn prefetch_states(state: &State, columns: &[usize]) {
     for (numbers, size) in state.layers() {
-        let rows = Rows { numbers, stride: size, at: Some(columns) };
-        prefetch(rows, columns.len(), size);
+        columns.iter().for_each(|column| near::bring(&numbers[column * size..][..size]));
     }
 }
 

@@ -15,6 +15,7 @@ use std::collections::VecDeque;
 use super::cell::Cell;
 use super::times::Times;
 use super::{Refusal, Rules};
+use crate::near;
 
 /// Times kept of one open step for the recognition of duplicates. Bounds the memory of a step that thousands of rows
 /// fall into (a reading each 100 ms on a grid of an hour stays below); rows past it are recognised as duplicates of the
@@ -203,6 +204,12 @@ impl Steps {
     pub fn finish(&mut self, rules: &Rules, mut on_close: impl FnMut(ClosedStep<'_>)) -> Option<i64> {
         self.close_all(rules, &mut on_close);
         self.candidate.take().map(|candidate| candidate.offset)
+    }
+
+    /// Asks for what the next row reads beside the steps themselves.
+    pub fn bring(&self) {
+        self.open.front().into_iter().for_each(|open| near::bring_one(&**open));
+        self.candidate.as_deref().into_iter().for_each(near::bring_one);
     }
 
     fn refusal(&self, rules: &Rules, row: &Row<'_>) -> Option<Refusal> {

@@ -4,8 +4,17 @@
 //! waiting, and a straight line can be drawn. A gap longer than `max_gap` empties the window.
 
 use super::{Gaps, Rules};
+use crate::near;
 
-/// Observed and filled values of consecutive steps, oldest first, at most `keep` of them.
+/// Values that a reading looks back on, mostly.
+const RECENT: usize = 8;
+
+/// Room for some more than are kept, so that those stay contiguous and are moved once in a while only.
+fn most(keep: usize) -> usize {
+    keep.saturating_add((keep / 4).max(4))
+}
+
+/// Observed and filled values of consecutive steps, oldest first: the last `keep` of them, and some more.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Window {
     /// The step of the last value.
@@ -46,17 +55,29 @@ impl Window {
     }
 
     fn add(&mut self, keep: usize, value: f64, observed: bool) {
-        // Twice the room: the last `keep` stay contiguous and are moved once in `keep` readings.
-        if self.values.len() >= keep.saturating_mul(2) {
+        if self.values.len() >= most(keep) {
             let surplus = self.values.len() + 1 - keep;
             self.values.drain(..surplus);
             self.observed.drain(..surplus);
+        }
+        if self.values.len() == self.values.capacity() {
+            // By doubling, but no further than will ever be needed: there are millions of windows.
+            let more = self.values.len().max(4).min(most(keep) - self.values.len());
+            self.values.reserve_exact(more);
+            self.observed.reserve_exact(more);
         }
         self.values.push(value);
         self.observed.push(observed);
     }
 
-    /// Steps held, at most twice what it was told to keep.
+    /// Asks for the end, where the next value goes.
+    pub fn bring(&self) {
+        let last = self.values.len().saturating_sub(RECENT);
+        near::bring(&self.values[last..]);
+        near::bring(&self.observed[last..]);
+    }
+
+    /// Steps held, at most [`most`] of what it was told to keep.
     pub fn len(&self) -> usize {
         self.values.len()
     }
@@ -118,7 +139,7 @@ mod tests {
         let mut window = Window::default();
         for step in 0..1000 {
             window.push(&rules(Gaps::Hold), 7, step, step as f64, false);
-            assert!(window.len() <= 14);
+            assert!(window.len() <= 11);
             if step >= 6 {
                 let expected: Vec<f64> = (step - 6..=step).map(|s| s as f64).collect();
                 assert_eq!(window.tail(7).map(|tail| tail.0), Some(&expected[..]));

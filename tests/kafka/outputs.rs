@@ -40,7 +40,7 @@ fn output(ids: &[&str], horizon: usize) -> Output {
     let mut records = Vec::new();
     let values = vec![0.5f32; horizon];
     for (offset, id) in (10..).zip(ids) {
-        builder.push(offset, id, "v", 0, &[&values, &values, &values]);
+        builder.push(offset, id, "v", 0, [&values[..]; 3]);
         records.push(Record {
             offset,
             timestamp: Some(1_700_000_000_000 + offset),

@@ -20,7 +20,6 @@ pub mod layer;
 pub mod linear;
 pub mod panels;
 mod portable;
-pub mod prefetch;
 pub mod product;
 pub mod rows;
 pub mod simd;
