@@ -2,6 +2,9 @@
 
 mod adopt;
 mod bootstrap;
+mod completions;
+mod init;
+mod look;
 mod rejects;
 mod study;
 
@@ -16,6 +19,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use adopt::Adopt;
 pub use bootstrap::Bootstrap;
+pub use completions::Completions;
+pub use init::Init;
+pub use look::{Check, Inspect};
 pub use rejects::Rejects;
 pub use study::{How, Study, StudyConvergence, StudyMemory, StudyOf};
 
@@ -25,7 +31,10 @@ pub use study::{How, Study, StudyConvergence, StudyMemory, StudyOf};
 /// file trains a model on history, fills the past with forecasts, and runs live; the numbers are the same in all three.
 #[derive(Debug, Parser)]
 #[command(name = "tidecast", version, subcommand_required = true, arg_required_else_help = true)]
-#[command(after_help = "Start here:\n  tidecast demo\n  tidecast check pipelines/sensors.toml")]
+#[command(after_help = "Start here:\n  tidecast demo\n  tidecast init HISTORY.parquet\n  \
+                        tidecast check pipelines/sensors.toml\n\n\
+                        Exit codes:\n  0  done, or stopped as asked (Ctrl-C, SIGTERM) with everything committed\n  \
+                        1  failed; the reason is on standard error\n  2  the command line makes no sense")]
 pub struct Cli {
     /// Say more: -v for what happens, -vv for every step of it
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
@@ -52,6 +61,7 @@ pub enum LogFormat {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Demo(Demo),
+    Init(Init),
     Run(Run),
     Backfill(Backfill),
     Train(Train),
@@ -63,6 +73,7 @@ pub enum Command {
     Check(Check),
     Inspect(Inspect),
     Study(Study),
+    Completions(Completions),
 }
 
 /// Show it working on real sensor data, with nothing else installed
@@ -239,29 +250,6 @@ pub struct Replay {
     /// How much faster than the readings came: a number, or "max" for as fast as the broker takes them
     #[arg(long, value_name = "N|max", default_value = "1")]
     pub speed: Speed,
-}
-
-/// Say whether a pipeline would run, and print it with every default filled in
-#[derive(Args, Debug)]
-#[command(after_help = "Examples:\n  tidecast check pipelines/sensors.toml\n  \
-                        tidecast check pipelines/sensors.toml --connect")]
-pub struct Check {
-    /// Pipeline file
-    pub pipeline: PathBuf,
-
-    /// Also ask the brokers for the topics
-    #[arg(long)]
-    pub connect: bool,
-}
-
-/// Print what a model or a snapshot says of itself: network, recipe and scores; or position, lineage and ids
-#[derive(Args, Debug)]
-#[command(after_help = "Examples:\n  tidecast inspect pipelines/sensors/model.safetensors\n  \
-                        tidecast inspect 'state/sensors/sensor-readings@0@00000000000000120000-0123456789ab-\
-                        00000000000000000000.arrow'")]
-pub struct Inspect {
-    /// Model file, or snapshot of a state folder
-    pub file: PathBuf,
 }
 
 /// How fast event time passes.

@@ -17,6 +17,7 @@ mod adopting;
 mod bucket;
 mod evaluate;
 mod files;
+mod init;
 mod learning;
 mod look;
 mod members;

@@ -8,7 +8,7 @@ use crate::config::{Pipeline, duration_text};
 use crate::forecaster::{Histories, Unused};
 use crate::io::kafka;
 use crate::io::parquet::{self, ParquetInput, Range};
-use crate::series::{Refusal, Tally};
+use crate::series::{Keep, Refusal, Tally};
 use crate::table::time_text;
 
 /// Rows that are looked at for the cadence of the data.
@@ -69,8 +69,13 @@ fn data(pipeline: &Pipeline, path: &std::path::Path) -> Result<Vec<String>> {
     super::print(&format!("\n# its history\n# {found}\n# {times}\n"))?;
     let order = pipeline.parquet_source.as_ref().map(|source| source.order).unwrap_or_default();
     let input = ParquetInput::open(path, columns, *time_unit, order, Range::default(), None, limits)?;
-    let mut histories =
-        Histories::new(columns.clone(), rules.clone(), 1, pipeline.train.horizon, limits.capacity());
+    let mut histories = Histories::new(
+        columns.clone(),
+        rules.clone(),
+        Keep::new(1),
+        pipeline.train.horizon,
+        limits.capacity(),
+    );
     let (mut tally, mut unused) = (Tally::default(), Unused::default());
     for batch in input.batches() {
         histories.push(&batch?.rows, &mut tally, &mut unused, |_| ());

@@ -7,6 +7,7 @@ mod check;
 mod demo;
 mod ends;
 mod evaluate;
+mod init;
 mod inspect;
 pub mod log;
 mod look;
@@ -33,6 +34,7 @@ pub fn execute(cli: Cli) -> Result<()> {
     let quiet = cli.quiet;
     match cli.command {
         Command::Demo(arguments) => wait(demo::demo(arguments, quiet)),
+        Command::Init(arguments) => init::init(arguments),
         Command::Run(arguments) => wait(run::run(arguments, quiet)),
         Command::Backfill(arguments) => wait(backfill::backfill(arguments, quiet)),
         Command::Bootstrap(arguments) => wait(bootstrap::bootstrap(arguments, quiet)),
@@ -44,6 +46,7 @@ pub fn execute(cli: Cli) -> Result<()> {
         Command::Check(arguments) => wait(check::check(arguments)),
         Command::Study(arguments) => wait(study::study(arguments, quiet)),
         Command::Inspect(arguments) => wait(inspect::inspect(arguments)),
+        Command::Completions(arguments) => print(&arguments.script()),
     }
 }
 

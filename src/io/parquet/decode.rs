@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use arrow::array::{Array, ArrayRef};
 use arrow::compute::concat;
-use arrow::datatypes::Field;
+use arrow::datatypes::{DataType, Field};
 use polars_arrow::datatypes::{ArrowSchema, Field as PolarsField};
 use polars_parquet::read::statistics::{Statistics, deserialize};
 use polars_parquet::read::{
@@ -91,6 +91,13 @@ impl ParquetFile {
             Err(_) => "a type unknown here".to_string(),
         };
         self.schema.iter_values().map(|field| (field.name.to_string(), found(field))).collect()
+    }
+
+    /// Every column with its type.
+    pub fn types(&self) -> Result<Vec<(String, DataType)>> {
+        let found =
+            |field: &PolarsField| Ok((field.name.to_string(), self.converted(field)?.data_type().clone()));
+        self.schema.iter_values().map(found).collect()
     }
 
     fn converted(&self, field: &PolarsField) -> Result<Field> {

@@ -3,8 +3,9 @@
 use std::fmt;
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use arrow::array::Array;
+use arrow::datatypes::DataType;
 
 use super::cast::{Selection, micros};
 use super::decode::ParquetFile;
@@ -70,6 +71,16 @@ pub fn describe(path: &Path, columns: &Columns, unit: TimeUnit) -> Result<Descri
         }
     }
     Ok(description)
+}
+
+/// The columns of the first file of an input: name and type as found.
+///
+/// # Errors
+/// If there is no file, it is damaged, or a column has a type unknown here.
+pub fn fields(path: &Path) -> Result<Vec<(String, DataType)>> {
+    let files = files::find(path)?;
+    let first = files.first().with_context(|| format!("there is no file at {}", path.display()))?;
+    ParquetFile::open(first)?.types()
 }
 
 fn read_bounds(

@@ -27,7 +27,7 @@ mod sort;
 mod source;
 mod table;
 
-pub use describe::{Description, describe};
+pub use describe::{Description, describe, fields};
 pub use parts::ParquetParts;
 pub use scan::Range;
 pub use sink::ParquetOutput;
