@@ -16,8 +16,6 @@ pub struct Scores {
     pub bias: Option<f64>,
     /// The share of values within each interval that is shown.
     pub coverage: Vec<f64>,
-    /// The error has left its own history.
-    pub drifts: bool,
 }
 
 impl Scores {
@@ -64,8 +62,7 @@ impl Sums {
         }
     }
 
-    /// `recent` are the last few of them.
-    pub fn scores(&self, recent: &Sums, levels: usize) -> Scores {
+    pub fn scores(&self, levels: usize) -> Scores {
         let count = self.count as f64;
         let some = self.count > 0;
         let beside = self.naive_count > 0;
@@ -82,18 +79,6 @@ impl Sums {
                 .take(if some { levels } else { 0 })
                 .map(|n| *n as f64 / count)
                 .collect(),
-            drifts: self.drifts(recent),
         }
-    }
-
-    /// Whether the last errors are more than three times those before: so many of both that a single one decides nothing.
-    fn drifts(&self, recent: &Sums) -> bool {
-        const RECENT: u64 = 12;
-        const BEFORE: u64 = 48;
-        const TIMES: f64 = 3.0;
-        let before = self.count - recent.count;
-        let mean_before = (self.absolute - recent.absolute) / before.max(1) as f64;
-        let is_enough = recent.count >= RECENT && before >= BEFORE && mean_before > 0.0;
-        is_enough && recent.absolute / recent.count as f64 > TIMES * mean_before
     }
 }

@@ -5,13 +5,12 @@ use std::sync::Arc;
 
 use super::State;
 use super::scores::{Miss, Scores, Sums};
+use crate::intervals::Drift;
 use crate::series::Aggregate;
 use crate::serve::facts::Facts;
 
 /// Steps over which errors are averaged: a week of hours.
 const WINDOW: i64 = 168;
-/// The last of them, which are held against the others: a day of hours.
-const RECENT: i64 = 24;
 /// Seconds without a reading before a series can be late: partitions are read in turns.
 const IDLE: u32 = 2;
 /// Steps behind the others.
@@ -71,6 +70,8 @@ pub struct Track {
     pub scores: [Scores; 2],
     /// Up to where they are of.
     scored: Option<i64>,
+    /// Of errors one step ahead.
+    drift: Drift,
     /// Counts changes.
     pub version: u64,
     /// Readings so far, and as of the last look.
@@ -96,6 +97,7 @@ impl Track {
             fan: None,
             scores: Default::default(),
             scored: None,
+            drift: Drift::default(),
             version: 0,
             readings: 0,
             seen: 0,
@@ -214,16 +216,18 @@ impl Track {
         self.steps.get(place).map(|step| step.value).filter(|value| value.is_finite())
     }
 
+    /// How far off the forecasts of the closed steps from a number on were.
+    fn misses(&self, facts: &Facts, ahead: usize, from: i64) -> impl Iterator<Item = Miss> {
+        let end = self.first + self.steps.len() as i64;
+        let closed = self.closed.map_or(self.first, |closed| (closed + 1).min(end));
+        (from.max(self.first)..closed).filter_map(move |step| self.miss(facts, ahead, step))
+    }
+
     /// The sums over the last closed steps.
-    fn sums(&self, facts: &Facts, ahead: usize, length: i64) -> Sums {
+    fn sums(&self, facts: &Facts, ahead: usize) -> Sums {
         let mut sums = Sums::default();
-        if let Some(closed) = self.closed {
-            for step in (closed - length + 1).max(self.first)..=closed {
-                if let Some(miss) = self.miss(facts, ahead, step) {
-                    sums.add(&miss);
-                }
-            }
-        }
+        let from = self.closed.map_or(self.first, |closed| closed - WINDOW + 1);
+        self.misses(facts, ahead, from).for_each(|miss| sums.add(&miss));
         sums
     }
 
@@ -249,11 +253,11 @@ impl Track {
     /// Once a second: how it is, where the others are at `now`.
     pub fn judge(&mut self, facts: &Facts, now: Option<i64>) {
         if self.scored != self.closed {
-            self.scored = self.closed;
-            self.scores = [0, 1].map(|ahead| {
-                let [all, recent] = [WINDOW, RECENT].map(|length| self.sums(facts, ahead, length));
-                all.scores(&recent, facts.shown.len())
-            });
+            let from = self.scored.map_or(self.first, |scored| scored + 1);
+            let mut drift = self.drift;
+            self.misses(facts, 0, from).for_each(|miss| drift.add(miss.off.abs() as f32));
+            (self.drift, self.scored) = (drift, self.closed);
+            self.scores = [0, 1].map(|ahead| self.sums(facts, ahead).scores(facts.shown.len()));
         }
         self.idle = if self.readings == self.seen { self.idle.saturating_add(1) } else { 0 };
         self.seen = self.readings;
@@ -266,7 +270,7 @@ impl Track {
             // A gap takes the forecast away; one that is only behind is on its way.
             _ if self.fan.is_none() => State::Cold,
             behind if behind > LATE => State::Late,
-            _ if self.scores.iter().any(|scores| scores.drifts) => State::Drifting,
+            _ if self.drift.is_on() => State::Drifting,
             _ => State::Ok,
         };
         if state != self.state {

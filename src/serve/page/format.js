@@ -93,5 +93,5 @@ export const STATES = {
   late: ["Late", "Its readings are behind the others'"],
   silent: ["Silent", "No readings for longer than the longest gap"],
   cold: ["Warming", "Not enough readings for a forecast yet"],
-  drifting: ["Drifting", "Its errors of late are more than three times those before"],
+  drifting: ["Drifting", "Its errors have left their own history, by the test of Page and Hinkley"],
 };
