@@ -19,11 +19,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use futures_util::FutureExt;
 use tokio::time::Instant;
 
 use crate::config::{Commit, Deleted, Start};
 use crate::forecaster::Setup;
-use crate::io::{Event, Position, Positions, Sink, Source, Stopped};
+use crate::io::{Batch, Event, Position, Positions, Sink, Source, Stopped};
 use crate::series::Tally;
 use crate::state::Store;
 pub use budget::{Allowance, Budget, Counted, Overrun};
@@ -114,7 +115,9 @@ pub async fn drive<S: Sink + Send + 'static>(
 ) -> Result<(Progress, S)> {
     let options = Arc::new(options);
     let pace = Pace::new(options.commit.every);
-    let mut line = Line { lanes: Lanes::new(options.clone()), writer: Writer::start(sink), options, pace };
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let (lanes, writer) = (Lanes::new(options.clone()), Writer::start(sink));
+    let mut line = Line { lanes, writer, options, pace, cores };
     let stop = pin!(stop);
     let stopped = match line.run(source, stop, &mut report).await {
         Ok(stopped) => stopped,
@@ -161,6 +164,18 @@ struct Line<S> {
     writer: Writer<S>,
     /// When the next commit is to begin.
     pace: Pace,
+    cores: usize,
+}
+
+/// Rows whose way through a model takes longer than a thread takes to begin.
+const WORTH_A_THREAD: usize = 500;
+
+/// The event that is held, or the next one. Cancel-safe.
+async fn next(source: &mut impl Source, held: &mut Option<Event>) -> Result<Event> {
+    match held.take() {
+        Some(event) => Ok(event),
+        None => source.next().await,
+    }
 }
 
 impl<S: Sink + Send + 'static> Line<S> {
@@ -172,7 +187,7 @@ impl<S: Sink + Send + 'static> Line<S> {
         report: &mut impl FnMut(&Progress),
     ) -> Result<bool> {
         let backlog = self.writer.backlog();
-        let mut is_told = false;
+        let (mut is_told, mut held) = (false, None);
         let stopped = loop {
             if is_told {
                 break true;
@@ -190,8 +205,10 @@ impl<S: Sink + Send + 'static> Line<S> {
                 started = self.lanes.started(), if self.lanes.is_starting() => started?,
                 () = sleep_until(deadline), if deadline.is_some() && !self.writer.is_committing() => {}
                 () = backlog.shrunk(), if !has_room => {}
-                event = source.next(), if has_room => {
-                    let mut taken = pin!(self.take(event?, report));
+                event = next(source, &mut held), if has_room => {
+                    let event = event?;
+                    let beside = self.gather(&event, source, &mut held)?;
+                    let mut taken = pin!(self.take(event, beside, report));
                     let is_end = tokio::select! {
                         biased;
                         taken = &mut taken => taken?,
@@ -221,10 +238,47 @@ impl<S: Sink + Send + 'static> Line<S> {
         Ok(stopped)
     }
 
-    /// One commit under way and the next one filling: more would only be older when it is done.
     fn has_room(&self) -> bool {
+        self.has_room_beside(0)
+    }
+
+    /// Whether there is room for more, beside so many rows. One commit under way and the next one filling: more would only be
+    /// older when it is done.
+    fn has_room_beside(&self, rows: usize) -> bool {
         let Options { commit, queue_rows, .. } = &*self.options;
-        self.writer.backlog().rows() < *queue_rows && self.writer.kept() < commit.rows.saturating_mul(2)
+        let most = commit.rows.saturating_mul(2);
+        self.writer.backlog().rows() + rows < *queue_rows && self.writer.kept() + rows < most
+    }
+
+    /// The batches of other partitions that are there already and go beside an event's own, one for each core. The first event
+    /// that is none of these is `held`.
+    fn gather(
+        &self,
+        event: &Event,
+        source: &mut impl Source,
+        held: &mut Option<Event>,
+    ) -> Result<Vec<Batch>> {
+        let mut beside: Vec<Batch> = Vec::new();
+        let Event::Rows(first) = event else { return Ok(beside) };
+        let mut rows = first.rows.num_rows();
+        while rows >= WORTH_A_THREAD && beside.len() + 1 < self.cores && self.has_room_beside(rows) {
+            let Some(event) = next(source, held).now_or_never() else { break };
+            let is_other = |batch: &Batch| {
+                first.partition != batch.partition
+                    && beside.iter().all(|other| other.partition != batch.partition)
+            };
+            match event? {
+                Event::Rows(batch) if is_other(&batch) => {
+                    rows += batch.rows.num_rows();
+                    beside.push(batch);
+                }
+                other => {
+                    *held = Some(other);
+                    break;
+                }
+            }
+        }
+        Ok(beside)
     }
 
     /// Begins a commit, if it is time and none is under way.
@@ -238,9 +292,14 @@ impl<S: Sink + Send + 'static> Line<S> {
         }
     }
 
-    /// Takes an event; returns whether it was the end.
-    async fn take(&mut self, event: Event, report: &mut impl FnMut(&Progress)) -> Result<bool> {
-        let Self { options, lanes, writer, pace } = self;
+    /// Takes an event, and the batches that go beside its own; returns whether it was the end.
+    async fn take(
+        &mut self,
+        event: Event,
+        mut beside: Vec<Batch>,
+        report: &mut impl FnMut(&Progress),
+    ) -> Result<bool> {
+        let Self { lanes, writer, pace, .. } = self;
         match event {
             Event::Assigned(assigned) => lanes.assign(assigned),
             Event::Reading(partition) => {
@@ -249,9 +308,8 @@ impl<S: Sink + Send + 'static> Line<S> {
                 }
             }
             Event::Rows(batch) => {
-                for piece in batch.pieces(options.setup.rows_at_once()) {
-                    lanes.push(piece, writer).await?;
-                }
+                beside.insert(0, batch);
+                lanes.push(beside, writer).await?;
                 if let Some(overrun) = lanes.overrun() {
                     writer.flush(lanes.take_uncommitted()).await?;
                     lanes.keep_all().await;

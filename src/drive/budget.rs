@@ -7,10 +7,12 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 
+use super::lane::Done;
 use crate::config::{Pipeline, Share};
 use crate::forecaster::Refused;
-use crate::io::{Partition, Reject};
+use crate::io::{Output, Partition, Reject};
 use crate::series::Refusal;
+use crate::table::positions;
 
 /// Rejects that an error shows: enough to see whether they are alike.
 const SHOWN: usize = 3;
@@ -127,10 +129,12 @@ impl Budgets {
         Self { allowance, partitions: BTreeMap::new(), overrun: None }
     }
 
-    /// Counts what was pushed at once: the positions of its rows, its rejects (messages that are no rows among them), and
-    /// what the forecaster refused.
-    pub fn count(&mut self, partition: &Partition, rows: &[i64], rejects: &[Reject], refused: &[Refused]) {
+    /// Counts what was pushed at once: its rows, its rejects (messages that are no rows among them), and what the forecaster
+    /// refused.
+    pub fn count(&mut self, done: &Done) {
         let Some(allowance) = &self.allowance else { return };
+        let Done { output: Output { partition, rejects, .. }, refused, .. } = done;
+        let rows = positions(&done.rows);
         let malformed = || rejects.iter().filter(|reject| reject.reason == Refusal::Malformed);
         let mut positions: Vec<i64> =
             rows.iter().copied().chain(malformed().map(|reject| reject.offset)).collect();

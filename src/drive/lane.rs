@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 
-use super::budget::Budgets;
 use crate::forecaster::{Forecaster, Held, Pushed, Refused, Setup};
 use crate::io::{Batch, Malformed, Origins, Output, Partition, Position, Record, Reject};
 use crate::series::{Refusal, Tally};
@@ -27,6 +26,16 @@ pub struct Lane {
     pub saved: Option<Position>,
     /// Messages of rows that are held as candidates, by offset: at most one an id.
     pub held: BTreeMap<i64, Record>,
+}
+
+/// What came of a batch.
+pub struct Done {
+    pub output: Output,
+    pub tally: Tally,
+    /// The rows that it came of, and what was refused of them.
+    pub rows: RecordBatch,
+    pub refused: Vec<Refused>,
+    pub next: Position,
 }
 
 /// Below every position: nothing is silent.
@@ -53,7 +62,7 @@ impl Lane {
     }
 
     /// Pushes a batch. What came of rows whose output was written before is left out, and not counted.
-    pub fn push(&mut self, batch: Batch, budgets: &mut Budgets) -> (Output, Tally) {
+    pub fn push(&mut self, batch: Batch) -> Done {
         let Batch { partition, rows, malformed, origins, next } = batch;
         let (silent, live) = self.parted(rows);
         if silent.num_rows() > 0 {
@@ -84,10 +93,10 @@ impl Lane {
             );
         }
         rejects.extend(refused.iter().map(reject));
-        budgets.count(&partition, positions(&live), &rejects, &refused);
         rejects.sort_by_key(|reject| reject.offset);
         self.next = next;
-        (Output { partition, forecasts, scores, rejects, origins: merged(earlier, origins) }, tally)
+        let output = Output { partition, forecasts, scores, rejects, origins: merged(earlier, origins) };
+        Done { output, tally, rows: live, refused, next }
     }
 
     /// Rows whose output was written before, and the others.

@@ -1,6 +1,7 @@
 //! The partitions that are ours, and those that are on their way to be.
 
 use std::collections::BTreeMap;
+use std::panic::resume_unwind;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -10,7 +11,7 @@ use tokio::time::Instant;
 
 use super::budget::Budgets;
 use super::keep::Keeper;
-use super::lane::Lane;
+use super::lane::{Done, Lane};
 use super::start::{self, Facts, Life};
 use super::writer::Writer;
 use super::{Options, Progress};
@@ -122,34 +123,45 @@ impl Lanes {
         start.is_some()
     }
 
-    /// Pushes a batch through its partition's forecaster, and hands what comes of it to the writer.
+    /// Pushes batches of different partitions through their forecasters, side by side, and hands what comes of them to the
+    /// writer in their order: as if they had been pushed one after the other.
     pub async fn push<S: Sink + Send + 'static>(
         &mut self,
-        batch: Batch,
+        batches: Vec<Batch>,
         writer: &mut Writer<S>,
     ) -> Result<()> {
         let setup = &self.options.setup;
-        let (partition, next) = (batch.partition.clone(), batch.next);
-        let lane = self.lanes.entry(partition.clone()).or_insert_with(|| Lane::unassigned(setup.clone()));
-        if let Some(keeper) = &mut self.keeper {
-            keeper.make_room(lane).await?;
+        for Batch { partition, .. } in &batches {
+            let lane = self.lanes.entry(partition.clone());
+            let lane = lane.or_insert_with(|| Lane::unassigned(setup.clone()));
+            if let Some(keeper) = &mut self.keeper {
+                keeper.make_room(lane).await?;
+            }
         }
-        let span = tracing::trace_span!(
-            target: "spans",
-            "batch",
-            topic = %partition.topic,
-            partition = partition.number,
-            next = next.0,
-            rows = batch.rows.num_rows()
-        );
-        let (output, tally) = span.in_scope(|| lane.push(batch, &mut self.budgets));
-        self.progress.tally.add(&tally);
-        self.progress.reached = Some(next);
-        if next >= lane.silent_until {
-            self.uncommitted.insert(partition, next);
+        let mut lanes: BTreeMap<&Partition, &mut Lane> = self.lanes.iter_mut().collect();
+        let work = batches.into_iter().map(|batch| {
+            let lane = lanes.remove(&batch.partition).expect("one batch a partition, each with its lane");
+            (lane, batch)
+        });
+        let work: Vec<(&mut Lane, Batch)> = work.collect();
+        let rows_at_once = setup.rows_at_once();
+        let all = side_by_side(work, |(lane, batch)| {
+            let done: Vec<Done> = batch.pieces(rows_at_once).map(|piece| pushed(lane, piece)).collect();
+            (done, lane.silent_until)
+        });
+        for (pieces, silent_until) in all {
+            for done in pieces {
+                self.budgets.count(&done);
+                let Done { output, tally, next, .. } = done;
+                self.progress.tally.add(&tally);
+                self.progress.reached = Some(next);
+                if next >= silent_until {
+                    self.uncommitted.insert(output.partition.clone(), next);
+                }
+                // A batch of nothing but skipped positions still moves on.
+                writer.write(output, (tally.rows as usize).max(1));
+            }
         }
-        // A batch of nothing but skipped positions still moves on.
-        writer.write(output, (tally.rows as usize).max(1));
         Ok(())
     }
 
@@ -234,4 +246,29 @@ impl Lanes {
     pub fn count_warm(&mut self) {
         self.progress.warm = self.lanes.values().map(|lane| lane.forecaster.warm()).sum();
     }
+}
+
+fn pushed(lane: &mut Lane, batch: Batch) -> Done {
+    let span = tracing::trace_span!(
+        target: "spans",
+        "batch",
+        topic = %batch.partition.topic,
+        partition = batch.partition.number,
+        next = batch.next.0,
+        rows = batch.rows.num_rows()
+    );
+    span.in_scope(|| lane.push(batch))
+}
+
+/// Does all of `work`, each in a thread of its own; what comes of it is in the order of the work.
+fn side_by_side<T: Send, R: Send>(work: Vec<T>, each: impl Fn(T) -> R + Sync) -> Vec<R> {
+    let (mut work, each) = (work.into_iter(), &each);
+    let Some(first) = work.next() else { return Vec::new() };
+    std::thread::scope(|scope| {
+        let others: Vec<_> = work.map(|part| scope.spawn(move || each(part))).collect();
+        let first = each(first);
+        let joined =
+            others.into_iter().map(|other| other.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        std::iter::once(first).chain(joined).collect()
+    })
 }
