@@ -10,7 +10,7 @@ use crate::config::{Order, Pipeline};
 use crate::forecaster::{Histories, Unused};
 use crate::io::parquet::{ParquetInput, Range};
 use crate::model::DataSummary;
-use crate::series::{Capacity, Full, Refusal, Tally};
+use crate::series::{Capacity, Full, Keep, Refusal, Tally};
 use crate::table::{Columns, Observations};
 use crate::train::{History, Recorder};
 
@@ -33,7 +33,7 @@ pub fn read(pipeline: &Pipeline, path: &Path, mut report: impl FnMut(u64, u64)) 
     // A place that is given to another id would mix their histories: what training has no room for it leaves out.
     let capacity = Capacity { full: Full::Refuse, ..limits.capacity() };
     // Between two observed steps lies at most the longest gap.
-    let keep = rules.grid.steps_in(rules.max_gap) as usize + 2;
+    let keep = Keep { steps: 2, filled: rules.grid.steps_in(rules.max_gap) as usize };
     let mut histories = Histories::new(columns.clone(), rules.clone(), keep, train.horizon, capacity);
     let (mut recorder, mut tally, mut unused) = (Recorder::default(), Tally::default(), Unused::default());
     let mut fingerprint = Fingerprint::default();

@@ -25,7 +25,7 @@
 //! | [`io`] | Kafka, Parquet, codecs, memory | table, tokio, rdkafka, polars |
 //! | [`state`] | snapshots, in a folder or a bucket | io, config, arrow, object_store |
 //! | [`drive`] | the only loop: pull, push, write, commit, stop | io, forecaster, state |
-//! | [`serve`] | a running pipeline to look at: dashboard, metrics, health | drive, io, state, config, forecaster, axum |
+//! | [`serve`] | a running pipeline to look at: dashboard, metrics, health | drive, io, state, config, forecaster, intervals, axum |
 //! | [`train`] | learning from history | forecaster, model, config, threads |
 //! | [`evaluate`] | forecasts against what came, beside baselines | train, table, series, network, model, threads |
 //! | [`dataset`] | history from Parquet | io, forecaster, train |

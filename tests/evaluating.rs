@@ -10,7 +10,7 @@ use tidecast::evaluate::{
 };
 use tidecast::forecaster::{Histories, Unused};
 use tidecast::model::DataSummary;
-use tidecast::series::{Grid, Tally};
+use tidecast::series::{Grid, Keep, Tally};
 use tidecast::table::{Forecasts, time_text};
 use tidecast::train::{History, Lane, Recorder, lanes};
 
@@ -28,7 +28,8 @@ fn hourly() -> Case {
 }
 
 fn history(case: &Case, rows: &[Row]) -> History {
-    let mut histories = Histories::new(case.columns.clone(), case.rules.clone(), 100, case.horizon, 1000);
+    let mut histories =
+        Histories::new(case.columns.clone(), case.rules.clone(), Keep::new(100), case.horizon, 1000);
     let (mut recorder, mut tally, mut unused) = (Recorder::default(), Tally::default(), Unused::default());
     let add = |closing: &tidecast::forecaster::Closing<'_>| recorder.add(&case.rules, closing);
     histories.push(&case.batch(0, rows), &mut tally, &mut unused, add);

@@ -4,7 +4,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use tidecast::forecaster::{Histories, OriginView, Predictor, Scoring, Unused};
 use tidecast::network::{CellKind, Decoder, StateKind};
-use tidecast::series::{Aggregate, Full, Gaps, OPEN_STEPS, Scaling, Tally};
+use tidecast::series::{Aggregate, Full, Gaps, Keep, OPEN_STEPS, Scaling, Tally};
 use tidecast::train::{Along, History, Lane, Origin, Recorder, Windows, lanes, walk};
 
 use crate::harness::{Came, Case, Forecast, Row, SECOND};
@@ -239,7 +239,7 @@ proptest! {
 /// The forecasts at all origins of the history that training would see.
 fn trained(case: &Case, rows: &[Row]) -> Vec<Forecast> {
     let model = case.model();
-    let keep = case.rules.grid.steps_in(case.rules.max_gap) as usize + 2;
+    let keep = Keep { steps: 2, filled: case.rules.grid.steps_in(case.rules.max_gap) as usize };
     let mut histories =
         Histories::new(case.columns.clone(), case.rules.clone(), keep, case.horizon, case.capacity());
     let (mut recorder, mut tally, mut unused) = (Recorder::default(), Tally::default(), Unused::default());

@@ -8,7 +8,7 @@ use tidecast::config::Pipeline;
 use tidecast::forecaster::{Forecaster, Histories, Setup, Unused};
 use tidecast::model::{DataSummary, Model};
 use tidecast::network::Random;
-use tidecast::series::Tally;
+use tidecast::series::{Keep, Tally};
 use tidecast::train::{History, Outcome, Recorder, train};
 
 use crate::harness::{Came, Case, Row, row};
@@ -54,7 +54,8 @@ fn case(pipeline: &Pipeline) -> Case {
 
 fn history(pipeline: &Pipeline, rows: &[Row]) -> History {
     let case = case(pipeline);
-    let mut histories = Histories::new(case.columns.clone(), case.rules.clone(), 100, HORIZON, 1000);
+    let mut histories =
+        Histories::new(case.columns.clone(), case.rules.clone(), Keep::new(100), HORIZON, 1000);
     let (mut recorder, mut tally, mut unused) = (Recorder::default(), Tally::default(), Unused::default());
     histories
         .push(&case.batch(0, rows), &mut tally, &mut unused, |closing| recorder.add(&case.rules, closing));

@@ -10,7 +10,7 @@ const PURE: [&str; 8] = ["near", "table", "series", "network", "intervals", "for
 const MAY_IMPORT: [(&str, &[&str]); 20] = [
     ("near", &[]),
     ("series", &["series", "near"]),
-    ("intervals", &["intervals"]),
+    ("intervals", &["intervals", "near"]),
     ("network", &["network", "near"]),
     ("table", &["intervals"]),
     ("model", &["series", "network", "intervals"]),
@@ -21,7 +21,7 @@ const MAY_IMPORT: [(&str, &[&str]); 20] = [
     ("io", &["io", "table", "config", "series"]),
     ("state", &["io", "config"]),
     ("drive", &["drive", "config", "forecaster", "io", "series", "state", "table"]),
-    ("serve", &["serve", "drive", "config", "forecaster", "io", "series", "state", "table"]),
+    ("serve", &["serve", "drive", "config", "forecaster", "intervals", "io", "series", "state", "table"]),
     ("dataset", &["dataset", "io", "config", "forecaster", "model", "series", "table", "train"]),
     ("report", &["report"]),
     ("study", &["study", "network", "report"]),

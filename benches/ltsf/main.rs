@@ -196,7 +196,7 @@ fn bench(
 /// Bytes that are carried for one series: the memory's numbers and the values that are kept.
 fn state_bytes(model: &Model) -> usize {
     let numbers = model.memory.as_ref().map_or(0, |part| part.memory.numbers());
-    (numbers + model.description.keep(&model.description.rules)) * size_of::<f64>()
+    (numbers + model.description.keep(&model.description.rules, false).steps) * size_of::<f64>()
 }
 
 /// Errors of ours for each horizon; without `judged` everything is forecast and nothing summed.

@@ -1,7 +1,7 @@
 //! The simple forecasts that are mixed with the memory's, and the bounds it is held to. All are ways from the last value, in
 //! units of the spread.
 
-use crate::model::{EXPERTS, Expert, Mix};
+use crate::model::{EXPERTS, Expert, MEDIAN_STEPS, Mix};
 use crate::series::{Running, Scale};
 
 /// How far beyond what a series has shown so far a forecast may lie, in parts of what it has shown.
@@ -32,7 +32,7 @@ impl Anchors {
         let seasonal = before.map_or(Vec::new(), |first| {
             past[first..].iter().take(mixed).map(|value| scale.apply(*value)).collect()
         });
-        Self { low, high, medians: [median(6), median(24)], seasonal }
+        Self { low, high, medians: [median(6), median(MEDIAN_STEPS)], seasonal }
     }
 
     /// What `expert` says of step `i` of the horizon, where the memory says `memory`.
@@ -66,7 +66,7 @@ impl Anchors {
 }
 
 fn median(values: &[f64]) -> f64 {
-    let mut sorted = [0.0; 24];
+    let mut sorted = [0.0; MEDIAN_STEPS];
     let sorted = &mut sorted[..values.len()];
     sorted.copy_from_slice(values);
     sorted.sort_unstable_by(f64::total_cmp);

@@ -8,14 +8,15 @@ use arrow::array::RecordBatch;
 
 use super::snapshot::{IdState, Rows};
 use super::{Beside, Histories, History};
+use crate::series::Keep;
 
 /// Ids of a batch. A fixed number, so that equal states make equal files; this many are some megabytes, which is what
 /// writing and reading hold at a time.
 pub const BATCH_IDS: usize = 2048;
 
-/// Bytes of the copies aside from which on a capture has to go on before rows do. As much as a few seconds of rows touch,
-/// and small beside the state of as many ids as would fill it.
-pub const ASIDE_BYTES: usize = 64 << 20;
+/// Bytes of the copies aside from which on a capture has to go on before rows do. As much as a busy tenth of a second
+/// touches, and small beside the state of a million ids.
+pub const ASIDE_BYTES: usize = 16 << 20;
 
 /// What came of a step of a capture.
 #[derive(Debug)]
@@ -58,7 +59,7 @@ impl Capture {
     }
 
     /// An id is about to change.
-    pub fn touch(&mut self, index: usize, history: &History, keep: usize, beside: Beside<'_>) {
+    pub fn touch(&mut self, index: usize, history: &History, keep: Keep, beside: Beside<'_>) {
         if (self.taken..self.count).contains(&index) && !self.aside.contains_key(&index) {
             self.scratch.fill(history, keep, index, beside);
             // A copy has no room to spare.

@@ -3,8 +3,7 @@
 use compact_str::CompactString;
 
 use super::histories::{History, Target};
-use crate::network::memory::Memory;
-use crate::series::{ClosedStep, Rules, Track, Window};
+use crate::series::{ClosedStep, Keep, Rules, Track, Window};
 
 /// A step that has just closed; the history holds it already.
 pub struct Closing<'a> {
@@ -30,6 +29,8 @@ pub struct Closing<'a> {
 pub enum Happening<'a> {
     /// The id of this number is about to change: this is how it is before.
     Touched(usize, &'a History),
+    /// Rows of the id of this number come soon.
+    Coming(usize),
     Closed(&'a Closing<'a>),
     /// The id of this number is forgotten, after its last steps have closed: the next one to have the number is another.
     Evicted(usize),
@@ -49,8 +50,7 @@ pub enum Entry {
 /// A history without its steps, while a step closes.
 pub(super) struct Sides<'a> {
     pub rules: &'a Rules,
-    pub keep: usize,
-    pub memory: Option<&'a Memory>,
+    pub keep: Keep,
     pub index: usize,
     pub id: &'a CompactString,
     pub position: i64,
@@ -61,11 +61,11 @@ pub(super) struct Sides<'a> {
 
 impl Sides<'_> {
     pub fn close(&mut self, closed: ClosedStep<'_>, tell: &mut impl FnMut(Happening<'_>)) {
-        let Self { rules, keep, memory, .. } = *self;
+        let Self { rules, keep, .. } = *self;
         let ClosedStep { step, cold, .. } = closed;
         for (track, value) in self.covariates.iter_mut().zip(closed.covariates) {
             if value.is_finite() {
-                track.push(rules, keep, step, *value, cold);
+                track.push(rules, keep.most(), step, *value, cold);
             } else if cold {
                 *track = Track::default();
             }
@@ -75,11 +75,7 @@ impl Sides<'_> {
             self.entries.push(if value.is_finite() {
                 target.running.add(*value);
                 let grew = target.window.push(rules, keep, step, *value, cold);
-                let entry = grew.map_or(Entry::Started, Entry::Grew);
-                if let Some(memory) = memory {
-                    remember(memory, target, entry, step, *value);
-                }
-                entry
+                grew.map_or(Entry::Started, Entry::Grew)
             } else {
                 if cold {
                     target.window = Window::default();
@@ -99,19 +95,5 @@ impl Sides<'_> {
             ahead: closed.ahead,
             cold,
         }));
-    }
-}
-
-/// The memory takes the step that the window has just taken.
-fn remember(memory: &Memory, target: &mut Target, entry: Entry, step: i64, value: f64) {
-    match entry {
-        Entry::Missing => {}
-        Entry::Started => memory.start(&mut target.memory, step, value),
-        Entry::Grew(steps) => {
-            let new = steps as usize;
-            let at_hand = target.window.len().min(memory.reach().max(1) + new);
-            let (values, _) = target.window.tail(at_hand).expect("no more than there are");
-            memory.follow(&mut target.memory, step, values, new);
-        }
     }
 }

@@ -1,7 +1,6 @@
 //! What the memory's readout reads at an origin, made in one way for training and for serving.
 
 use crate::model::{Description, MemoryPart};
-use crate::network::memory::MemoryState;
 use crate::series::{Rules, Scale, WindowView};
 
 /// Writes the features of one origin: `[states, recent, covariates, known ahead, 1]`. `view` reads at least one value more
@@ -10,7 +9,7 @@ pub fn write(
     description: &Description,
     part: &MemoryPart,
     rules: &Rules,
-    state: &MemoryState,
+    state: &[f32],
     view: &WindowView<'_>,
     ahead: &[f64],
     out: &mut [f32],
@@ -18,8 +17,8 @@ pub fn write(
     let (inputs, horizon) = (&description.inputs, description.horizon);
     // Being linear in the differences, the states of scaled readings are the states in units of the spread.
     let unit = Scale { center: 0.0, ..view.scale };
-    let (states, out) = out.split_at_mut(state.numbers.len());
-    states.iter_mut().zip(&state.numbers).for_each(|(out, number)| *out = unit.apply(f64::from(*number)));
+    let (states, out) = out.split_at_mut(state.len());
+    states.iter_mut().zip(state).for_each(|(out, number)| *out = unit.apply(f64::from(*number)));
     let (recent, out) = out.split_at_mut(part.recent);
     let (last, before) = view.values.split_last().expect("a window has a value");
     // The latest first.

@@ -12,9 +12,8 @@ use super::closing::{Closing, Entry, Happening, Sides};
 use super::ids::Ids;
 use super::silence::Silence;
 use crate::near;
-use crate::network::memory::{Memory, MemoryState};
 use crate::series::{
-    Capacity, Full, Outcome, Refusal, Row, Rules, Running, Steps, Tally, Track, Verdict, Window,
+    Capacity, Full, Keep, Outcome, Refusal, Row, Rules, Running, Steps, Tally, Track, Verdict, Window,
 };
 use crate::table::{Columns, Observations};
 
@@ -27,8 +26,6 @@ const AT_ONCE: usize = 32;
 pub struct Target {
     pub window: Window,
     pub running: Running,
-    /// Of a model with a memory.
-    pub memory: MemoryState,
 }
 
 /// All that is kept of one id.
@@ -37,7 +34,7 @@ pub struct History {
     pub id: CompactString,
     pub steps: Steps,
     pub targets: SmallVec<[Target; 1]>,
-    pub covariates: Vec<Track>,
+    pub covariates: Box<[Track]>,
     /// Position of the latest row that was used; of the first one while none was.
     pub position: i64,
 }
@@ -48,7 +45,6 @@ impl History {
         self.steps.bring();
         for target in &self.targets {
             target.window.bring();
-            near::bring(&target.memory.numbers);
         }
     }
 }
@@ -90,9 +86,7 @@ pub struct Refused {
 pub struct Histories {
     columns: Arc<Columns>,
     rules: Rules,
-    /// Steps of a window that can still be asked for.
-    keep: usize,
-    memory: Option<Memory>,
+    keep: Keep,
     /// Values a row brings for each input known ahead.
     horizon: usize,
     capacity: Capacity,
@@ -116,7 +110,7 @@ impl Histories {
     pub fn new(
         columns: Columns,
         rules: Rules,
-        keep: usize,
+        keep: Keep,
         horizon: usize,
         capacity: impl Into<Capacity>,
     ) -> Self {
@@ -124,7 +118,6 @@ impl Histories {
             columns: Arc::new(columns),
             rules,
             keep,
-            memory: None,
             horizon,
             capacity: capacity.into(),
             ids: Ids::default(),
@@ -135,20 +128,11 @@ impl Histories {
         }
     }
 
-    /// Carries a memory along, whose reach `keep` has to cover.
-    pub fn with_memory(self, memory: Option<Memory>) -> Self {
-        Self { memory, ..self }
-    }
-
-    pub fn memory(&self) -> Option<&Memory> {
-        self.memory.as_ref()
-    }
-
     pub fn rules(&self) -> &Rules {
         &self.rules
     }
 
-    pub fn keep(&self) -> usize {
+    pub fn keep(&self) -> Keep {
         self.keep
     }
 
@@ -222,6 +206,7 @@ impl Histories {
             if i % AT_ONCE == 0 {
                 let next = i..observations.len().min(i + AT_ONCE);
                 self.find(next.map(id), &mut found);
+                found.iter().flatten().for_each(|index| tell(Happening::Coming(*index)));
                 evictions = tally.evictions;
             }
             tally.rows += 1;
@@ -295,10 +280,10 @@ impl Histories {
     /// held, and holds no more.
     fn close(&mut self, index: usize, position: i64, tell: &mut impl FnMut(Happening<'_>)) -> Option<i64> {
         tell(Happening::Touched(index, &self.histories[index]));
-        let (rules, keep, memory) = (&self.rules, self.keep, self.memory.as_ref());
+        let (rules, keep) = (&self.rules, self.keep);
         let History { id, steps, targets, covariates, .. } = &mut self.histories[index];
         let entries = &mut self.entries;
-        let mut sides = Sides { rules, keep, memory, index, id, position, targets, covariates, entries };
+        let mut sides = Sides { rules, keep, index, id, position, targets, covariates, entries };
         steps.finish(rules, |closed| sides.close(closed, tell))
     }
 
@@ -355,7 +340,7 @@ impl Histories {
             id: id.into(),
             steps: Steps::default(),
             targets: smallvec![Target::default(); self.columns.targets.len()],
-            covariates: vec![Track::default(); self.columns.covariates.len()],
+            covariates: vec![Track::default(); self.columns.covariates.len()].into(),
             position,
         };
         if !is_full {
@@ -379,7 +364,7 @@ impl Histories {
 
     /// Position of the row that an id holds as its candidate.
     fn candidate(&self, index: usize) -> Option<i64> {
-        self.histories[index].steps.candidate.as_ref().map(|candidate| candidate.offset)
+        self.histories[index].steps.candidate().map(|candidate| candidate.offset)
     }
 
     fn take(
@@ -389,13 +374,12 @@ impl Histories {
         time: i64,
         tell: &mut impl FnMut(Happening<'_>),
     ) -> Outcome {
-        let (rules, keep, memory) = (&self.rules, self.keep, self.memory.as_ref());
+        let (rules, keep) = (&self.rules, self.keep);
         let History { id, steps, targets, covariates, position } = &mut self.histories[index];
         let RowBuffers { targets: values, covariates: covariate_values, ahead } = &self.row;
         let row = Row { offset, time, targets: values, covariates: covariate_values, ahead };
         let entries = &mut self.entries;
-        let mut sides =
-            Sides { rules, keep, memory, index, id, position: offset, targets, covariates, entries };
+        let mut sides = Sides { rules, keep, index, id, position: offset, targets, covariates, entries };
         let newest = steps.newest;
         let outcome = steps.push(rules, self.capacity.open_steps, row, |closed| sides.close(closed, tell));
         // A candidate may have been used even where the row itself was not.

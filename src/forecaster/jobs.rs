@@ -9,8 +9,8 @@ use compact_str::CompactString;
 use super::carried::Carried;
 use super::live::{Live, Said, bounded};
 use super::predictor::{OriginView, Predictor};
-use super::{Beside, Closing, Entry, Setup, Written};
-use crate::intervals::{Bounds, Online, restlessness};
+use super::{Beside, BesideMut, Closing, Entry, Remembered, Setup, Written};
+use crate::intervals::{Bounds, restlessness};
 use crate::series::{Reading, Scale, WindowView};
 
 /// Forecasts run at once. Kernels are at full speed from 64 on; what is carried of several times as many can be asked for
@@ -42,6 +42,8 @@ pub struct Jobs {
     own_bounds: Vec<Option<Vec<Bounds>>>,
     jobs: Vec<Job>,
     predictor: Predictor,
+    /// Of a model with a memory.
+    remembered: Option<Remembered>,
     /// Of a model whose cells carry their state.
     carried: Option<Carried>,
     /// Where intervals are corrected or forecasts scored.
@@ -55,6 +57,8 @@ pub struct Jobs {
     plain: Vec<f32>,
     /// Forecasts run at once.
     width: usize,
+    /// Values of a series that are looked back on at an origin.
+    past: usize,
     /// Steps after which the naive forecast repeats what was.
     season: Option<usize>,
 }
@@ -69,7 +73,9 @@ impl Jobs {
         let network = setup.model.cells.as_ref().filter(|_| setup.model.description.carries());
         let (carried, said) = (network.map(|network| Carried::new(network.shape())), Vec::new());
         let live = Live::new(&setup);
+        let remembered = setup.model.memory.as_ref().map(|part| Remembered::new(part.memory.clone()));
         let (plain, season) = (Vec::new(), setup.season());
+        let past = setup.past();
         let reads_windows = setup.model.cells.is_some() && !setup.model.description.carries();
         let width = if reads_windows { WINDOWS } else { WIDTH };
         Self {
@@ -78,6 +84,7 @@ impl Jobs {
             own_bounds,
             jobs,
             predictor,
+            remembered,
             carried,
             live,
             said,
@@ -85,17 +92,31 @@ impl Jobs {
             outputs,
             plain,
             width,
+            past,
             season,
         }
     }
 
     /// What is kept beside the ids. What waits is not in it yet.
     pub fn beside(&self) -> Beside<'_> {
-        Beside { carried: self.carried.as_ref(), online: self.live.as_ref().map(Live::online) }
+        let Self { remembered, carried, live, .. } = self;
+        let online = live.as_ref().map(Live::online);
+        Beside { remembered: remembered.as_ref(), carried: carried.as_ref(), online }
     }
 
-    pub fn beside_mut(&mut self) -> (Option<&mut Carried>, Option<&mut Online>) {
-        (self.carried.as_mut(), self.live.as_mut().map(Live::online_mut))
+    pub fn beside_mut(&mut self) -> BesideMut<'_> {
+        let Self { remembered, carried, live, .. } = self;
+        let online = live.as_mut().map(Live::online_mut);
+        BesideMut { remembered: remembered.as_mut(), carried: carried.as_mut(), online }
+    }
+
+    /// Asks for what is kept beside the id of this number, of which rows come soon.
+    pub fn bring(&self, index: usize) {
+        let targets = self.setup.columns.targets.len();
+        for column in index * targets..(index + 1) * targets {
+            self.remembered.iter().for_each(|all| all.bring(column));
+            self.live.iter().for_each(|live| live.online().bring(column));
+        }
     }
 
     /// Issues a forecast for every target that is due at the closed step: it was observed, its number is a multiple of
@@ -118,6 +139,10 @@ impl Jobs {
                 if let Some(live) = &mut self.live {
                     let own = own_of(&mut self.own, &self.setup, closing, target);
                     live.came(closing, target, own, silent);
+                }
+                if let Some(remembered) = &mut self.remembered {
+                    let (entry, window) = (closing.entries[target], &closing.targets[target].window);
+                    remembered.follow(column(closing, target), entry, window, closing.step);
                 }
                 let scale = self.follow(closing, target, out);
                 if due && needed {
@@ -150,6 +175,7 @@ impl Jobs {
             self.run(out);
         }
         for column in columns {
+            self.remembered.iter_mut().for_each(|remembered| remembered.clear(column));
             self.carried.iter_mut().for_each(|carried| carried.clear(column));
             self.live.iter_mut().for_each(|live| live.clear(column));
         }
@@ -169,8 +195,7 @@ impl Jobs {
         let history = &closing.targets[target];
         let description = &self.setup.model.description;
         // What fills a gap is read as it is when it becomes known: with the scale of the step that ended it.
-        let scale =
-            Scale::at_origin(description.scaling, &[], &history.running, description.moments(target));
+        let scale = Scale::at_origin(description.scaling, &[], &history.running, description.moments(target));
         let at_hand = history.window.len().min(new + 1);
         let (values, observed) = history.window.tail(at_hand).expect("no more than there are");
         for place in at_hand - new..at_hand {
@@ -216,9 +241,10 @@ impl Jobs {
         let window =
             WindowView { values, observed, covariates: closing.covariates, origin: closing.step, scale };
         let own = own_of(&mut self.own, &self.setup, closing, target);
-        let past = history.window.tail(history.window.len().min(description.past()));
+        let past = history.window.tail(history.window.len().min(self.past));
         let (past, _) = past.expect("no more than there are");
-        let (memory, running) = (&history.memory, &history.running);
+        let memory = self.remembered.as_ref().map_or(&[][..], |all| all.numbers(column(closing, target)));
+        let running = &history.running;
         let view = OriginView { window, ahead: closing.ahead, memory, past, running, own };
         let scale = self.predictor.add(model, rules, &view);
         if let (Some(carried), Some(network)) = (&mut self.carried, &model.cells) {

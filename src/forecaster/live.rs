@@ -19,8 +19,17 @@ enum Waiting {
     Came { column: usize, own: Option<usize>, step: i64, actual: f64 },
     /// The next of the forecasts that wait.
     Issued,
-    /// What was scored of a column in a period that is over is told, unless silently.
-    Told { column: usize, position: i64, id: CompactString, target: usize, period: i64, silent: bool },
+    /// What was scored of a column in a period that is over is told. Rarely: it has its room elsewhere.
+    Told(Box<Told>),
+}
+
+struct Told {
+    column: usize,
+    position: i64,
+    id: CompactString,
+    target: usize,
+    period: i64,
+    silent: bool,
 }
 
 /// A forecast as the model says it, scaled.
@@ -61,7 +70,7 @@ impl Live {
     /// `None` where there are neither intervals nor scores.
     pub fn new(setup: &Setup) -> Option<Self> {
         let Setup { model, levels, every, scoring, corrects, .. } = setup;
-        if levels.is_empty() && scoring.is_none() {
+        if !setup.waits_for_actuals() {
             return None;
         }
         let horizon = model.description.horizon;
@@ -101,7 +110,8 @@ impl Live {
     /// Whether something of these columns waits.
     pub fn waits(&self, columns: &std::ops::Range<usize>) -> bool {
         let of = |happening: &Waiting| match happening {
-            Waiting::Came { column, .. } | Waiting::Told { column, .. } => columns.contains(column),
+            Waiting::Came { column, .. } => columns.contains(column),
+            Waiting::Told(told) => columns.contains(&told.column),
             // It came behind a reading of its column.
             Waiting::Issued => false,
         };
@@ -118,7 +128,8 @@ impl Live {
             let period = step.div_euclid(self.period);
             if let Some(before) = self.enter(column, period).filter(|before| *before != period) {
                 let (position, id) = (closing.position, closing.id.clone());
-                self.waiting.push(Waiting::Told { column, position, id, target, period: before, silent });
+                let told = Told { column, position, id, target, period: before, silent };
+                self.waiting.push(Waiting::Told(Box::new(told)));
             }
         }
         self.waiting.push(Waiting::Came { column, own, step, actual });
@@ -135,7 +146,8 @@ impl Live {
             let restored = || self.online.last(column).map(|last| last.div_euclid(self.period));
             if let Some(period) = entered.or_else(restored) {
                 let (id, silent) = (id.clone(), false);
-                self.waiting.push(Waiting::Told { column, position, id, target, period, silent });
+                let told = Told { column, position, id, target, period, silent };
+                self.waiting.push(Waiting::Told(Box::new(told)));
             }
         }
     }
@@ -195,7 +207,8 @@ impl Live {
                     issue(&self.values, &self.bounds);
                     forecasts += 1;
                 }
-                Waiting::Told { column, position, id, target, period, silent } => {
+                Waiting::Told(told) => {
+                    let Told { column, position, id, target, period, silent } = *told;
                     let told = self.online.take_period(column);
                     if !silent {
                         let grid = setup.rules.grid;
@@ -216,19 +229,15 @@ impl Live {
         let (horizon, levels) = (said.values.len(), said.bounds.len());
         let widening = setup.model.widening(said.own, said.restlessness);
         online.prepare(said.column);
-        bounds.clear();
         bounds.resize(2 * levels * horizon, 0.0);
-        for (level, known) in said.bounds.iter().enumerate() {
-            // The bounds of the narrowest level lie in the middle.
-            let (below, above) = (levels - 1 - level, levels + level);
-            for (step, value) in said.values.iter().enumerate() {
-                let (lower, upper) = known.at(said.values, said.quantiles, said.restlessness, step);
-                let corrected = |bound, at: f32| match corrects {
-                    true => value + widening * online.correct(bound, step, (at - value) / widening),
-                    false => at,
-                };
-                bounds[below * horizon + step] = corrected(below, lower);
-                bounds[above * horizon + step] = corrected(above, upper);
+        let (lower, upper) = bounds.split_at_mut(levels * horizon);
+        // The bounds of the narrowest level lie in the middle.
+        let pairs = lower.rchunks_exact_mut(horizon).zip(upper.chunks_exact_mut(horizon));
+        for (level, (known, (lower, upper))) in said.bounds.iter().zip(pairs).enumerate() {
+            known.write((said.values, said.quantiles), said.restlessness, lower, upper);
+            if *corrects {
+                online.correct(levels - 1 - level, said.values, widening, lower);
+                online.correct(levels + level, said.values, widening, upper);
             }
         }
         let read = |scaled: &f32| bounded(said.scale.invert(*scaled));

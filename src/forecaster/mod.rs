@@ -13,6 +13,7 @@ mod inputs;
 mod jobs;
 mod live;
 mod predictor;
+mod remembered;
 mod restore;
 mod silence;
 mod snapshot;
@@ -30,11 +31,12 @@ pub use features::write as write_features;
 pub use histories::{Held, Histories, History, Refused, Target, Unused};
 pub use inputs::Inputs;
 pub use predictor::{OriginView, Predictor};
+pub use remembered::Remembered;
 pub use restore::RestoreError;
 
 use crate::intervals::{Online, SeriesScores};
 use crate::model::Model;
-use crate::series::{Capacity, Rules, Tally};
+use crate::series::{Capacity, Keep, Rules, Tally};
 use crate::table::{Columns, ForecastBuilder, ForecastStamp, ScoreBuilder};
 use capture::Capture;
 use jobs::Jobs;
@@ -80,8 +82,23 @@ impl Setup {
         let (description, every) = (&self.model.description, self.rules.grid.every);
         let season = description.memory.as_ref().map_or(0, |memory| memory.season());
         let day = (DAY % every == 0).then_some((DAY / every) as usize);
-        let of_day = day.filter(|day| *day > 1 && *day <= description.past());
+        let of_day = day.filter(|day| *day > 1 && *day <= self.past());
         Some(season).filter(|season| *season > 0).or(of_day)
+    }
+
+    /// Whether actuals are waited for: intervals are corrected by them, or forecasts scored.
+    fn waits_for_actuals(&self) -> bool {
+        !self.levels.is_empty() || self.scoring.is_some()
+    }
+
+    /// Values of a series that are looked back on at an origin.
+    fn past(&self) -> usize {
+        self.model.description.past(self.waits_for_actuals())
+    }
+
+    /// Values of a series that are kept.
+    pub fn keep(&self) -> Keep {
+        self.model.description.keep(&self.rules, self.waits_for_actuals())
     }
 
     /// Rows that should be pushed at once, so that what comes of them is bounded whatever the horizon and the number of
@@ -125,10 +142,19 @@ struct Written {
 /// What is kept beside the histories, by the numbers of their ids.
 #[derive(Clone, Copy)]
 pub struct Beside<'a> {
+    /// Of a model with a memory.
+    pub remembered: Option<&'a Remembered>,
     /// Of a model whose cells carry their state.
     pub carried: Option<&'a Carried>,
     /// Where intervals are corrected or forecasts scored.
     pub online: Option<&'a Online>,
+}
+
+/// The same, to be put back.
+pub struct BesideMut<'a> {
+    pub remembered: Option<&'a mut Remembered>,
+    pub carried: Option<&'a mut Carried>,
+    pub online: Option<&'a mut Online>,
 }
 
 /// Who follows a push: forecasts are issued, or only what is carried goes on; ids that a capture has not taken yet are put
@@ -137,7 +163,7 @@ struct Following<'a> {
     jobs: &'a mut Jobs,
     written: &'a mut Written,
     capture: &'a mut Option<Capture>,
-    keep: usize,
+    keep: Keep,
     silent: bool,
 }
 
@@ -150,6 +176,7 @@ impl Following<'_> {
                     capture.touch(index, history, self.keep, self.jobs.beside());
                 }
             }
+            Happening::Coming(index) => self.jobs.bring(index),
             Happening::Closed(closing) if self.silent => self.jobs.absorb(closing, self.written),
             Happening::Closed(closing) => self.jobs.add(closing, self.written),
             Happening::Evicted(index) => self.jobs.forget(index, self.written),
@@ -163,11 +190,10 @@ impl Forecaster {
         let histories = Histories::new(
             setup.columns.clone(),
             setup.rules.clone(),
-            description.keep(&setup.rules),
+            setup.keep(),
             description.horizon,
             setup.capacity,
-        )
-        .with_memory(setup.model.memory.as_ref().map(|part| part.memory.clone()));
+        );
         let stamp = ForecastStamp { every: setup.every_text.clone(), model: setup.model.hash.clone() };
         let forecasts = ForecastBuilder::new(&setup.levels, stamp.clone());
         let written = Written { forecasts, scores: ScoreBuilder::new(&setup.levels, stamp) };

@@ -4,7 +4,6 @@ use super::anchors::Anchors;
 use super::{Inputs, features};
 use crate::intervals;
 use crate::model::{Model, Remembering};
-use crate::network::memory::MemoryState;
 use crate::network::{Scratch, StateKind};
 use crate::series::{Rules, Running, Scale, WindowView};
 
@@ -30,7 +29,8 @@ pub struct OriginView<'a> {
     pub window: WindowView<'a>,
     /// What is known of the horizon, `[known x horizon]`.
     pub ahead: &'a [f64],
-    pub memory: &'a MemoryState,
+    /// The state of its memory.
+    pub memory: &'a [f32],
     /// The last values, as many as a season has if there are.
     pub past: &'a [f64],
     pub running: &'a Running,

@@ -6,10 +6,9 @@ use smallvec::SmallVec;
 
 use super::snapshot::{ONLINE, PARTS, values_of};
 use super::sound::{self, STEP_MAX};
-use super::{Carried, Histories, History, Target};
+use super::{BesideMut, Histories, History, Target};
 use crate::intervals::Online;
-use crate::network::memory::{Memory, MemoryState};
-use crate::series::{Candidate, Cell, OpenStep, REMEMBERED_TIMES, Running, Steps, Track, Window};
+use crate::series::{Candidate, Cell, OpenStep, REMEMBERED_TIMES, Row, Running, Steps, Track, Window};
 use crate::table::Columns;
 
 /// Why a snapshot could not be put back.
@@ -31,8 +30,9 @@ pub fn into(
     columns: &Columns,
     limit: usize,
     histories: &mut Histories,
-    (mut carried, mut online): (Option<&mut Carried>, Option<&mut Online>),
+    beside: BesideMut<'_>,
 ) -> Result<(), RestoreError> {
+    let BesideMut { mut remembered, mut carried, mut online } = beside;
     let column =
         |name: &str| snapshot.column_by_name(name).ok_or_else(|| RestoreError::Column(name.to_owned()));
     let whole = |name: &str| {
@@ -53,7 +53,7 @@ pub fn into(
             list(column(&values)?, &DataType::Float64, values)?,
         ));
     }
-    let numbers = histories.memory().map_or(0, Memory::numbers);
+    let numbers = remembered.as_ref().map_or(0, |all| all.memory().numbers());
     for row in 0..snapshot.num_rows() {
         let id = series.value(row);
         let torn = |Torn(part)| RestoreError::Row { id: id.to_owned(), part };
@@ -75,14 +75,24 @@ pub fn into(
             position: positions.value(row),
             steps: Steps::default(),
             targets: SmallVec::new(),
-            covariates: Vec::new(),
+            covariates: Box::default(),
         };
         history.steps.newest = newest.is_valid(row).then(|| newest.value(row));
         history.steps.frontier = in_range(frontiers.value(row), "frontier").map_err(torn)?;
         history.steps.cold = cold.value(row);
-        let [mut states, mut followed] = read(cursors, columns, numbers, &mut history).map_err(torn)?;
-        if let Some(part) = sound::contradiction(&history, histories) {
+        let [mut memory, mut states, mut followed] = read(cursors, columns, &mut history).map_err(torn)?;
+        let memories: Result<Vec<_>, Torn> =
+            columns.targets.iter().map(|_| kept(&mut memory, numbers)).collect();
+        let memories = memories.map_err(torn)?;
+        memory.end().map_err(torn)?;
+        let lasts: Vec<Option<(i64, f64)>> = memories.iter().map(|(last, _)| *last).collect();
+        if let Some(part) = sound::contradiction(&history, histories, remembered.is_some(), &lasts) {
             return Err(torn(Torn(part)));
+        }
+        if let Some(remembered) = &mut remembered {
+            for (target, (last, numbers)) in memories.iter().enumerate() {
+                remembered.set(histories.all().len() * columns.targets.len() + target, *last, numbers);
+            }
         }
         if let Some(carried) = &mut carried {
             for target in 0..columns.targets.len() {
@@ -185,15 +195,13 @@ fn follow(
     if has_closed && online.restore(column, last, &numbers) { Ok(()) } else { Err(Torn(followed.part)) }
 }
 
-/// Reads all parts but the last two, which it gives back.
+/// Reads all parts but the last three, which it gives back.
 fn read<'a>(
     cursors: [Cursor<'a>; PARTS.len()],
     columns: &Columns,
-    numbers: usize,
     history: &mut History,
-) -> Result<[Cursor<'a>; 2], Torn> {
-    let [mut accepted, mut candidate, mut open, mut windows, mut tracks, mut memory, carried, online] =
-        cursors;
+) -> Result<[Cursor<'a>; 3], Torn> {
+    let [mut accepted, mut candidate, mut open, mut windows, mut tracks, memory, carried, online] = cursors;
     let (targets, covariates) = (columns.targets.len(), columns.covariates.len());
     let times = accepted.wholes(accepted.whole.len())?;
     if times.len() > REMEMBERED_TIMES {
@@ -202,16 +210,15 @@ fn read<'a>(
     history.steps.accepted = times.iter().copied().collect();
     if !candidate.whole.is_empty() {
         let (offset, time) = (candidate.whole()?, candidate.whole()?);
-        let (targets, covariates) =
-            (candidate.reals(targets)?.to_vec(), candidate.reals(covariates)?.to_vec());
-        let ahead = candidate.reals(candidate.real.len())?.to_vec();
-        history.steps.candidate = Some(Box::new(Candidate { offset, time, targets, covariates, ahead }));
+        let (targets, covariates) = (candidate.reals(targets)?, candidate.reals(covariates)?);
+        let ahead = candidate.reals(candidate.real.len())?;
+        history.steps.set_candidate(Candidate::of(Row { offset, time, targets, covariates, ahead }));
     }
     while !open.whole.is_empty() {
         let step = open_step(&mut open, targets, covariates)?;
-        history.steps.open.push_back(Box::new(step));
+        history.steps.set_open(step);
     }
-    if !history.steps.open.iter().is_sorted_by(|a, b| a.step < b.step) {
+    if !history.steps.open().is_sorted_by(|a, b| a.step < b.step) {
         return Err(Torn(open.part));
     }
     for _ in 0..targets {
@@ -223,26 +230,24 @@ fn read<'a>(
         let values = windows.reals(length)?.to_vec();
         let observed = (0..length).map(|i| marks[i / 64] >> (i % 64) & 1 == 1).collect();
         let window = Window::restored(last, values, observed);
-        history.targets.push(Target { window, running, memory: remembered(&mut memory, numbers)? });
+        history.targets.push(Target { window, running });
     }
-    for _ in 0..covariates {
+    let track = |_| {
         let (last, length) = (tracks.step()?, tracks.count()?);
-        history.covariates.push(Track::restored(last, tracks.reals(length)?.to_vec()));
-    }
-    [accepted, candidate, open, windows, tracks, memory].iter().try_for_each(Cursor::end)?;
-    Ok([carried, online])
+        Ok(Track::restored(last, tracks.reals(length)?.to_vec()))
+    };
+    history.covariates = (0..covariates).map(track).collect::<Result<_, Torn>>()?;
+    [accepted, candidate, open, windows, tracks].iter().try_for_each(Cursor::end)?;
+    Ok([memory, carried, online])
 }
 
-/// What is remembered of a target: as many numbers as the memory has, or nothing yet.
-fn remembered(memory: &mut Cursor<'_>, numbers: usize) -> Result<MemoryState, Torn> {
+/// What is kept of a target's memory: as many numbers as it has, or nothing yet.
+fn kept(memory: &mut Cursor<'_>, numbers: usize) -> Result<(Option<(i64, f64)>, Vec<f32>), Torn> {
     match memory.count()? {
-        0 => Ok(MemoryState::default()),
+        0 => Ok((None, Vec::new())),
         count if count == numbers => {
             let last = Some((memory.step()?, memory.real()?));
-            Ok(MemoryState {
-                last,
-                numbers: memory.reals(numbers)?.iter().map(|number| *number as f32).collect(),
-            })
+            Ok((last, memory.reals(numbers)?.iter().map(|number| *number as f32).collect()))
         }
         _ => Err(Torn(memory.part)),
     }

@@ -26,6 +26,7 @@ use arrow::datatypes::{Field, Schema};
 use compact_str::CompactString;
 
 use super::{Beside, History, Target};
+use crate::series::Keep;
 
 /// The parts of a state that are lists of numbers.
 pub(super) const PARTS: [&str; 8] =
@@ -55,7 +56,7 @@ pub struct IdState {
 
 impl IdState {
     /// Takes the form of the id of this number. `keep` steps of a window can still be asked for.
-    pub fn fill(&mut self, history: &History, keep: usize, index: usize, beside: Beside<'_>) {
+    pub fn fill(&mut self, history: &History, keep: Keep, index: usize, beside: Beside<'_>) {
         let History { id, steps, targets, covariates, position } = history;
         (self.id, self.position, self.newest) = (id.clone(), *position, steps.newest);
         (self.frontier, self.cold) = (steps.frontier, steps.cold);
@@ -64,14 +65,12 @@ impl IdState {
         let [accepted, candidate, open, windows, tracks, memory, cells, online] = [0, 1, 2, 3, 4, 5, 6, 7];
         self.whole.extend(steps.accepted.iter());
         self.end(accepted);
-        if let Some(held) = &steps.candidate {
+        if let Some(held) = steps.candidate() {
             self.whole.extend([held.offset, held.time]);
-            for values in [&held.targets, &held.covariates, &held.ahead] {
-                self.real.extend(values);
-            }
+            self.real.extend(held.values());
         }
         self.end(candidate);
-        for step in &steps.open {
+        for step in steps.open() {
             self.whole.extend([step.step, i64::from(step.rows), step.times.len() as i64]);
             self.whole.extend(&step.times);
             self.whole.extend(step.cells.iter().flat_map(|cell| [i64::from(cell.count), cell.latest]));
@@ -80,8 +79,8 @@ impl IdState {
             self.real.extend(&step.ahead);
         }
         self.end(open);
-        for Target { window, running, .. } in targets {
-            let (values, observed) = window.tail(window.len().min(keep)).unwrap_or_default();
+        for Target { window, running } in targets {
+            let (values, observed) = window.tail(window.len().min(keep.steps)).unwrap_or_default();
             self.whole.extend([window.last, values.len() as i64]);
             self.whole.extend(observed.chunks(64).map(packed));
             self.whole.push(running.count as i64);
@@ -90,21 +89,22 @@ impl IdState {
         }
         self.end(windows);
         for track in covariates {
-            let values = track.tail(keep);
+            let values = track.tail(keep.most());
             self.whole.extend([track.last, values.len() as i64]);
             self.real.extend(values);
         }
         self.end(tracks);
-        for Target { memory: state, .. } in targets {
-            self.whole.push(state.numbers.len() as i64);
-            if let Some((step, value)) = state.last {
+        let columns = index * targets.len()..(index + 1) * targets.len();
+        for column in columns.clone() {
+            let numbers = beside.remembered.map_or(&[][..], |all| all.numbers(column));
+            self.whole.push(numbers.len() as i64);
+            if let Some((step, value)) = beside.remembered.and_then(|all| all.last(column)) {
                 self.whole.push(step);
                 self.real.push(value);
-                self.real.extend(state.numbers.iter().copied().map(f64::from));
+                self.real.extend(numbers.iter().copied().map(f64::from));
             }
         }
         self.end(memory);
-        let columns = index * targets.len()..(index + 1) * targets.len();
         for column in columns.clone() {
             self.real.extend(beside.carried.into_iter().flat_map(|all| all.column(column)).map(f64::from));
         }

@@ -8,8 +8,14 @@ use crate::series::TIMES_PER_STEP;
 /// Differences of steps fit 64 bits with room to spare.
 pub(super) const STEP_MAX: i64 = i64::MAX / 500;
 
-/// The part of the state that contradicts itself or another, if one does. `histories` are those that it is to join.
-pub fn contradiction(history: &History, histories: &Histories) -> Option<&'static str> {
+/// The part of the state that contradicts itself or another, if one does. `histories` are those that it is to join, and
+/// `remembered` step and value of the latest reading that each target's memory has seen, where there `is_memory`.
+pub fn contradiction(
+    history: &History,
+    histories: &Histories,
+    is_memory: bool,
+    remembered: &[Option<(i64, f64)>],
+) -> Option<&'static str> {
     let History { id, steps, targets, covariates, .. } = history;
     let is_step = |step: i64| (-STEP_MAX..=STEP_MAX).contains(&step);
     // Before the first accepted row nothing has closed.
@@ -23,19 +29,19 @@ pub fn contradiction(history: &History, histories: &Histories) -> Option<&'stati
     if !is_step(steps.frontier) {
         return Some("frontier");
     }
-    if steps.candidate.as_ref().is_some_and(|candidate| !is_ahead(&candidate.ahead)) {
+    if steps.candidate().is_some_and(|candidate| !is_ahead(candidate.row().ahead)) {
         return Some("candidate");
     }
-    let rises = steps.open.iter().zip(steps.open.iter().skip(1)).all(|(a, b)| a.step < b.step);
-    let is_open = steps.open.iter().all(|open| {
+    let rises = steps.open().zip(steps.open().skip(1)).all(|(a, b)| a.step < b.step);
+    let is_open = steps.open().all(|open| {
         let is_step = is_step(open.step) && open.step >= steps.frontier;
         is_step && open.times.len() <= TIMES_PER_STEP && is_ahead(&open.ahead)
     });
-    if !rises || !is_open || !(has_begun || steps.open.is_empty()) {
+    if !rises || !is_open || !(has_begun || steps.open().next().is_none()) {
         return Some("open");
     }
-    for target in targets {
-        let (window, memory) = (&target.window, &target.memory);
+    for (target, last) in targets.iter().zip(remembered) {
+        let window = &target.window;
         let values = window.tail(window.len()).map_or(&[][..], |(values, _)| values);
         // As many readings as microseconds are more than there can be.
         let is_counted = target.running.count <= i64::MAX as u64;
@@ -44,9 +50,9 @@ pub fn contradiction(history: &History, histories: &Histories) -> Option<&'stati
             return Some("windows");
         }
         // A memory follows the window from its first value on, and outlives it.
-        let follows = match memory.last {
+        let follows = match *last {
             Some((step, _)) => has_closed(step) && (values.is_empty() || step == window.last),
-            None => values.is_empty() || histories.memory().is_none(),
+            None => values.is_empty() || !is_memory,
         };
         if !follows {
             return Some("memory");

@@ -27,22 +27,36 @@ pub struct Bounds {
 }
 
 impl Bound {
-    fn at(&self, forecast: &[f32], quantiles: &[f32], restlessness: f32, step: usize) -> f32 {
+    fn write(&self, forecast: &[f32], quantiles: &[f32], restlessness: f32, out: &mut [f32]) {
         let base = match self.base {
-            Base::Forecast => forecast[step],
-            Base::Quantile(number) => quantiles[number * self.offsets.len() + step],
+            Base::Forecast => forecast,
+            Base::Quantile(number) => &quantiles[number * self.offsets.len()..],
         };
-        base + widening(self.beta, restlessness) * self.offsets[step]
+        let wider = widening(self.beta, restlessness);
+        for ((out, base), offset) in out.iter_mut().zip(base).zip(&self.offsets) {
+            *out = base + wider * offset;
+        }
     }
 }
 
 impl Bounds {
-    /// Lower and upper at a step of a forecast `[horizon]` with its learned quantiles `[quantile][horizon]`, scaled, of a series
-    /// that is so restless. Two that cross change places: each is then as near to its quantile as before, or nearer.
-    pub fn at(&self, forecast: &[f32], quantiles: &[f32], restlessness: f32, step: usize) -> (f32, f32) {
-        let ends = [&self.lower, &self.upper];
-        let [lower, upper] = ends.map(|bound| bound.at(forecast, quantiles, restlessness, step));
-        if lower > upper { (upper, lower) } else { (lower, upper) }
+    /// Writes lower and upper, `[horizon]` each, of a forecast `[horizon]` with its learned quantiles `[quantile][horizon]`,
+    /// scaled, of a series that is so restless. Two that cross change places: each is then as near to its quantile as before,
+    /// or nearer.
+    pub fn write(
+        &self,
+        (forecast, quantiles): (&[f32], &[f32]),
+        restlessness: f32,
+        lower: &mut [f32],
+        upper: &mut [f32],
+    ) {
+        self.lower.write(forecast, quantiles, restlessness, lower);
+        self.upper.write(forecast, quantiles, restlessness, upper);
+        for (lower, upper) in lower.iter_mut().zip(upper) {
+            if *lower > *upper {
+                std::mem::swap(lower, upper);
+            }
+        }
     }
 }
 
@@ -70,6 +84,14 @@ pub fn places(probabilities: &[f64], level: f64) -> Option<[usize; 2]> {
 /// ones as those that cross (Chernozhukov, Fernández-Val and Galichon, "Quantile and probability curves without crossing",
 /// 2010).
 pub fn rearrange(quantiles: &mut [f32], horizon: usize) {
+    let rows = quantiles.chunks_exact(horizon);
+    let crossings = rows.clone().zip(rows.skip(1)).map(|(below, above)| {
+        // Counted to the end: most have none, and a loop without a way out is a few wide comparisons.
+        below.iter().zip(above).map(|(below, above)| u32::from(above < below)).sum::<u32>()
+    });
+    if crossings.sum::<u32>() == 0 {
+        return;
+    }
     for step in 0..horizon {
         for sorted in 1..quantiles.len() / horizon {
             let mut at = sorted * horizon + step;
@@ -109,10 +131,15 @@ mod tests {
             offsets: vec![offset, -offset],
         };
         let bounds = Bounds { lower: bound(0, 3.0), upper: bound(1, 0.0) };
-        assert_eq!(bounds.at(&[9.0, 9.0], &[1.0, 1.0, 2.0, 2.0], 7.0, 0), (2.0, 4.0));
-        assert_eq!(bounds.at(&[9.0, 9.0], &[1.0, 1.0, 2.0, 2.0], 7.0, 1), (-2.0, 2.0));
+        let written = |bounds: &Bounds, restlessness| {
+            let [mut lower, mut upper] = [[0.0; 2]; 2];
+            let of = (&[9.0, 9.0][..], &[1.0, 1.0, 2.0, 2.0][..]);
+            bounds.write(of, restlessness, &mut lower, &mut upper);
+            [lower, upper]
+        };
+        assert_eq!(written(&bounds, 7.0), [[2.0, -2.0], [4.0, 2.0]]);
         let around =
             Bounds { upper: Bound { base: Base::Forecast, beta: 2.0, offsets: vec![0.5; 2] }, ..bounds };
-        assert_eq!(around.at(&[9.0, 9.0], &[1.0, 1.0, 2.0, 2.0], 1.0, 0), (4.0, 10.5));
+        assert_eq!(written(&around, 1.0), [[4.0, -2.0], [10.5, 10.5]]);
     }
 }

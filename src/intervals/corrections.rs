@@ -60,7 +60,9 @@ mod tests {
         let wrong = [0.4f32, 0.1];
         let errors = wrong.map(|q| vec![came.iter().map(|y| y - q).collect::<Vec<f32>>()]);
         let corrections = Corrections::of(errors.to_vec(), &probabilities(&[0.8]), 1).unwrap();
-        let (lower, upper) = corrections.bounds([0, 1]).at(&[0.0], &wrong, 1.0, 0);
+        let [mut lower, mut upper] = [[0.0; 1]; 2];
+        corrections.bounds([0, 1]).write((&[0.0], &wrong), 1.0, &mut lower, &mut upper);
+        let ([lower], [upper]) = (lower, upper);
         let inside = came.iter().filter(|y| (lower..=upper).contains(y)).count() as f64 / 1e4;
         assert!((inside - 0.8).abs() < 0.002 && (lower - 0.1).abs() < 1e-3, "{lower} {upper} {inside}");
     }

@@ -16,7 +16,7 @@ mod widening;
 
 pub use bounds::{Base, Bound, Bounds, places, probabilities, rearrange};
 pub use corrections::Corrections;
-pub use online::{Gains, HORIZONS_MAX, HorizonScores, Issued, Online, Plan, RUNNING, SeriesScores};
+pub use online::{Drift, Gains, HORIZONS_MAX, HorizonScores, Issued, Online, Plan, RUNNING, SeriesScores};
 pub use widening::{RESTLESS_STEPS, choose_widening, restlessness, widening};
 
 /// Probabilities at which the errors of all series together are kept: 0.5 %, 1 %, ..., 99.5 %.
@@ -170,7 +170,9 @@ mod tests {
     #[test]
     fn few_errors_bound_widely_and_none_not_at_all() {
         let quantiles = ErrorQuantiles::of(vec![vec![1.0, -1.0, 0.0]]).unwrap();
-        assert_eq!(quantiles.bounds(0.8, 0.5).at(&[2.0], &[], 2.0, 0), (0.0, 4.0));
+        let [mut lower, mut upper] = [[0.0; 1]; 2];
+        quantiles.bounds(0.8, 0.5).write((&[2.0], &[]), 2.0, &mut lower, &mut upper);
+        assert_eq!((lower, upper), ([0.0], [4.0]));
         assert_eq!(ErrorQuantiles::of(vec![vec![1.0], vec![]]), None);
     }
 

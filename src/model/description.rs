@@ -3,11 +3,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::ModelError;
+use super::{MEDIAN_STEPS, ModelError};
 use crate::intervals::RESTLESS_STEPS;
 use crate::network::memory::Own;
 use crate::network::{Decoder, Shape, StateKind};
-use crate::series::{InputSpec, Moments, Rules, Scale, Scaling};
+use crate::series::{InputSpec, Keep, Moments, Rules, Scale, Scaling};
 
 /// The version of the description; a reader refuses any other.
 const FORMAT: u32 = 3;
@@ -263,20 +263,24 @@ impl Description {
         if self.memory.is_some() || self.carries() { Scale { center: last, ..scale } } else { scale }
     }
 
-    /// Values of each series that are looked back on at an origin, besides what is carried: the window, a season, and what
-    /// tells whether the series is restless.
-    pub fn past(&self) -> usize {
+    /// Values of each series that are looked back on at an origin, besides what is carried: the window, a season, those that
+    /// the memory's forecast is mixed with medians of, and where there are intervals, what tells whether the series is restless.
+    pub fn past(&self, has_intervals: bool) -> usize {
         let season = self.memory.as_ref().map_or(0, MemoryPart::season);
-        self.lookback.max(season).max(RESTLESS_STEPS + 1)
+        let is_mixed = self.memory.as_ref().is_some_and(|memory| memory.mix.is_some());
+        let medians = if is_mixed { MEDIAN_STEPS } else { 0 };
+        let restless = if has_intervals { RESTLESS_STEPS + 1 } else { 0 };
+        self.lookback.max(season).max(medians).max(restless)
     }
 
-    /// Values of each series that have to be at hand when a step closes, where gaps are filled by `rules`.
-    pub fn keep(&self, rules: &Rules) -> usize {
-        // What fills a gap comes with the step after it, and a difference that is forgotten lies a context before each.
-        let gap = rules.grid.steps_in(rules.max_gap) as usize + 1;
-        let reach = |memory: &MemoryPart| memory.context.map_or(1, |context| context + 1) + gap;
-        let carried = if self.carries() { gap + 1 } else { 0 };
-        self.past().max(carried).max(self.memory.as_ref().map_or(0, reach))
+    /// Values of each series that have to be at hand, where gaps are filled by `rules`.
+    pub fn keep(&self, rules: &Rules, has_intervals: bool) -> Keep {
+        // What is carried takes what fills a gap when that has ended, each with the value before it; and a difference that is
+        // forgotten lies a context before.
+        let reach = self.memory.as_ref().map_or(0, |memory| memory.context.map_or(1, |context| context + 1));
+        let goes_on = self.carries() || self.memory.is_some();
+        let filled = if goes_on { rules.grid.steps_in(rules.max_gap) as usize } else { 0 };
+        Keep { steps: self.past(has_intervals).max(reach + 1).max(2), filled }
     }
 
     pub(super) fn check(&self) -> Result<(), ModelError> {

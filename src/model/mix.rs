@@ -8,6 +8,9 @@ use crate::network::{Tensor, Tensors};
 /// Name of the tensor `[series + 1, parts, experts]`: a series each, and last what stands for all others.
 pub(super) const WEIGHTS: &str = "mix.weight";
 
+/// Values of the longest median.
+pub const MEDIAN_STEPS: usize = 24;
+
 /// What is mixed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expert {
@@ -16,7 +19,7 @@ pub enum Expert {
     Last,
     /// The median of the last 6 values.
     Median6,
-    /// The median of the last 24 values.
+    /// The median of the last [`MEDIAN_STEPS`] values.
     Median24,
     /// The value a season before, or the memory's where the past does not reach back so far.
     Seasonal,

@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 pub use description::{CellsPart, DataSummary, Description, MemoryPart, MixPart, Penalty, Score, Share};
 
 pub use errors::{Corrected, Errors};
-pub use mix::{EXPERTS, Expert, Mix};
+pub use mix::{EXPERTS, Expert, MEDIAN_STEPS, Mix};
 
 use crate::intervals::{self, Bounds, PROBABILITIES};
 use errors::{CORRECTIONS, OWN_CORRECTIONS, OWN_QUANTILES, QUANTILES, WIDENING};

@@ -1,10 +1,12 @@
 //! One id's history: event time on a grid, steps that close in order, gaps, windows, scales. Pure: a function of rows
 //! and their order. Knows no table, no network, no clock, no file; never fails on data, but counts what it refuses.
 
+mod candidate;
 mod capacity;
 mod cell;
 mod grid;
 mod inputs;
+mod keep;
 mod refusal;
 mod scale;
 mod steps;
@@ -12,13 +14,15 @@ mod times;
 mod track;
 mod window;
 
+pub use candidate::Candidate;
 pub use capacity::{Capacity, Full, OPEN_STEPS};
 pub use cell::Cell;
 pub use grid::Grid;
 pub use inputs::{Calendar, InputSpec, Reading, WindowView};
+pub use keep::Keep;
 pub use refusal::{Refusal, Tally};
 pub use scale::{Moments, Running, Scale, Scaling, moments};
-pub use steps::{Candidate, ClosedStep, OpenStep, Outcome, Row, Steps, TIMES_PER_STEP, Verdict};
+pub use steps::{ClosedStep, OpenStep, Outcome, Row, Steps, TIMES_PER_STEP, Verdict};
 pub use times::{REMEMBERED_TIMES, Times};
 pub use track::Track;
 pub use window::Window;

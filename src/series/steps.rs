@@ -14,7 +14,7 @@ use std::collections::VecDeque;
 
 use super::cell::Cell;
 use super::times::Times;
-use super::{Refusal, Rules};
+use super::{Candidate, Refusal, Rules};
 use crate::near;
 
 /// Times kept of one open step for the recognition of duplicates. Bounds the memory of a step that thousands of rows
@@ -122,17 +122,8 @@ impl OpenStep {
     }
 }
 
-#[derive(Clone, Debug, PartialEq)]
-pub struct Candidate {
-    pub offset: i64,
-    pub time: i64,
-    pub targets: Vec<f64>,
-    pub covariates: Vec<f64>,
-    pub ahead: Vec<f64>,
-}
-
 /// The open steps and the clock of one id.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub struct Steps {
     /// Latest accepted time.
     pub newest: Option<i64>,
@@ -140,22 +131,30 @@ pub struct Steps {
     pub frontier: i64,
     /// No step has closed since the id started (again).
     pub cold: bool,
-    /// Ascending by step, none below the frontier.
-    pub open: VecDeque<Box<OpenStep>>,
     /// The last accepted times, oldest first.
     pub accepted: Times,
-    pub candidate: Option<Box<Candidate>>,
-    /// A closed step's buffers, used again for the next one.
-    spare: Spare,
+    candidate: Option<Box<Candidate>>,
+    /// Where most steps close with their only row, none is open for most of the time.
+    gathering: Option<Box<Gathering>>,
 }
 
-/// Buffers without meaning: any two are equal.
+/// Steps that wait for more rows.
 #[derive(Clone, Debug, Default)]
-struct Spare(Option<Box<OpenStep>>);
+struct Gathering {
+    /// Ascending by step, none below the frontier.
+    open: VecDeque<Box<OpenStep>>,
+    /// A closed step's buffers, used again for the next one.
+    spare: Option<Box<OpenStep>>,
+}
 
-impl PartialEq for Spare {
-    fn eq(&self, _: &Self) -> bool {
-        true
+/// A spare has no meaning.
+impl PartialEq for Steps {
+    fn eq(&self, other: &Self) -> bool {
+        let clock = |steps: &Self| (steps.newest, steps.frontier, steps.cold);
+        clock(self) == clock(other)
+            && self.accepted == other.accepted
+            && self.open().eq(other.open())
+            && self.candidate == other.candidate
     }
 }
 
@@ -190,7 +189,7 @@ impl Steps {
                     Outcome { restarted, early, ..Outcome::of(verdict) }
                 }
                 other => {
-                    self.candidate = Some(Box::new(Candidate::of(row)));
+                    self.set_candidate(Candidate::of(row));
                     Outcome { dropped: other.map(|candidate| candidate.offset), ..Outcome::of(Verdict::Held) }
                 }
             };
@@ -206,10 +205,35 @@ impl Steps {
         self.candidate.take().map(|candidate| candidate.offset)
     }
 
+    /// Ascending by step, none below the frontier.
+    pub fn open(&self) -> impl Iterator<Item = &OpenStep> {
+        self.gathering.iter().flat_map(|gathering| &gathering.open).map(|open| &**open)
+    }
+
+    pub fn candidate(&self) -> Option<&Candidate> {
+        self.candidate.as_deref()
+    }
+
+    pub fn set_candidate(&mut self, candidate: Candidate) {
+        self.candidate = Some(Box::new(candidate));
+    }
+
+    /// Opens a step behind all others.
+    pub fn set_open(&mut self, step: OpenStep) {
+        self.gathering().open.push_back(Box::new(step));
+    }
+
+    fn gathering(&mut self) -> &mut Gathering {
+        self.gathering.get_or_insert_default()
+    }
+
+    fn first_open(&self) -> Option<&OpenStep> {
+        self.gathering.as_ref()?.open.front().map(|open| &**open)
+    }
+
     /// Asks for what the next row reads beside the steps themselves.
     pub fn bring(&self) {
-        self.open.front().into_iter().for_each(|open| near::bring_one(&**open));
-        self.candidate.as_deref().into_iter().for_each(near::bring_one);
+        self.gathering.as_deref().into_iter().for_each(near::bring_one);
     }
 
     fn refusal(&self, rules: &Rules, row: &Row<'_>) -> Option<Refusal> {
@@ -231,7 +255,7 @@ impl Steps {
 
     /// Whether `time` is that of a row in an open step or one of the last accepted times.
     fn holds(&self, step: i64, time: i64) -> bool {
-        let open = self.open.iter().find(|open| open.step == step);
+        let open = self.open().find(|open| open.step == step);
         open.is_some_and(|open| open.times.contains(&time)) || self.accepted.contains(time)
     }
 
@@ -259,7 +283,7 @@ impl Steps {
         self.gather(rules, row);
         self.close_due(rules, on_close);
         let mut early = 0;
-        while self.open.len() > most {
+        while self.gathering.as_ref().is_some_and(|gathering| gathering.open.len() > most) {
             early += 1;
             self.close_next(rules, on_close);
             // Complete steps waited for this one.
@@ -277,7 +301,7 @@ impl Steps {
         on_close: &mut impl FnMut(ClosedStep<'_>),
     ) -> bool {
         let (step, columns) = (rules.grid.step_of(row.time), row.targets.len() + row.covariates.len());
-        let is_complete = rules.complete_after == Some(1) && self.open.is_empty();
+        let is_complete = rules.complete_after == Some(1) && self.first_open().is_none();
         let passed = self.newest.map_or(i64::MIN, |newest| first_open(rules, newest));
         if !is_complete || step != self.frontier.max(passed) || columns > COLUMNS_AT_ONCE {
             return false;
@@ -291,6 +315,7 @@ impl Steps {
             *to = cell.value(rules.aggregate);
         }
         self.frontier = step.saturating_add(1);
+        self.gathering = None;
         let (targets, covariates) = values[..columns].split_at(row.targets.len());
         let cold = std::mem::take(&mut self.cold);
         on_close(ClosedStep { step, targets, covariates, ahead: row.ahead, cold });
@@ -299,13 +324,14 @@ impl Steps {
 
     fn gather(&mut self, rules: &Rules, row: Row<'_>) {
         let step = rules.grid.step_of(row.time);
-        let place = self.open.partition_point(|open| open.step < step);
-        if self.open.get(place).is_none_or(|open| open.step != step) {
-            let mut fresh = self.spare.0.take().unwrap_or_default();
+        let Gathering { open, spare } = self.gathering();
+        let place = open.partition_point(|open| open.step < step);
+        if open.get(place).is_none_or(|open| open.step != step) {
+            let mut fresh = spare.take().unwrap_or_default();
             fresh.reset(step, row.targets.len(), row.covariates.len());
-            self.open.insert(place, fresh);
+            open.insert(place, fresh);
         }
-        self.open[place].add(rules, row);
+        open[place].add(rules, row);
     }
 
     /// Closes, strictly in order, every step that is complete or that time has passed.
@@ -313,7 +339,7 @@ impl Steps {
         let Some(newest) = self.newest else { return };
         let passed = first_open(rules, newest);
         self.frontier = self.frontier.max(passed);
-        while let Some(front) = self.open.front() {
+        while let Some(front) = self.first_open() {
             let complete = rules.complete_after.is_some_and(|rows| front.rows >= rows);
             if front.step < passed || (front.step == self.frontier && complete) {
                 self.frontier = self.frontier.max(front.step + 1);
@@ -325,27 +351,29 @@ impl Steps {
     }
 
     fn close_all(&mut self, rules: &Rules, on_close: &mut impl FnMut(ClosedStep<'_>)) {
-        while !self.open.is_empty() {
+        while self.first_open().is_some() {
             self.close_next(rules, on_close);
         }
     }
 
     /// Closes the first open step, due or not.
     fn close_next(&mut self, rules: &Rules, on_close: &mut impl FnMut(ClosedStep<'_>)) {
-        let Some(front) = self.open.front() else { return };
+        let Some(front) = self.first_open() else { return };
         self.frontier = front.step + 1;
         self.close_front(rules, on_close);
     }
 
     fn close_front(&mut self, rules: &Rules, on_close: &mut impl FnMut(ClosedStep<'_>)) {
-        let Some(mut closing) = self.open.pop_front() else { return };
+        let Some(mut closing) = self.gathering.as_mut().and_then(|all| all.open.pop_front()) else {
+            return;
+        };
         closing.values.clear();
         closing.values.extend(closing.cells.iter().map(|cell| cell.value(rules.aggregate)));
         let (targets, covariates) = closing.values.split_at(closing.targets);
         let cold = std::mem::take(&mut self.cold);
         on_close(ClosedStep { step: closing.step, targets, covariates, ahead: &closing.ahead, cold });
         // One spare serves the steady state of one step open at a time; more would be memory for every id.
-        self.spare.0 = Some(closing);
+        self.gathering().spare = Some(closing);
     }
 }
 
@@ -357,21 +385,4 @@ fn first_open(rules: &Rules, time: i64) -> i64 {
 /// Whether `time` is at most `gap` after `reference`.
 fn within(reference: i64, time: i64, gap: i64) -> bool {
     time.saturating_sub(reference) <= gap
-}
-
-impl Candidate {
-    fn of(row: Row<'_>) -> Self {
-        Self {
-            offset: row.offset,
-            time: row.time,
-            targets: row.targets.to_vec(),
-            covariates: row.covariates.to_vec(),
-            ahead: row.ahead.to_vec(),
-        }
-    }
-
-    fn row(&self) -> Row<'_> {
-        let Self { offset, time, targets, covariates, ahead } = self;
-        Row { offset: *offset, time: *time, targets, covariates, ahead }
-    }
 }

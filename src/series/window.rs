@@ -3,11 +3,18 @@
 //! A gap is filled only when the next observed step comes: nothing is forecast from a filled step, so nothing is lost by
 //! waiting, and a straight line can be drawn. A gap longer than `max_gap` empties the window.
 
-use super::{Gaps, Rules};
+use super::{Gaps, Keep, Rules};
 use crate::near;
 
 /// Values that a reading looks back on, mostly.
 const RECENT: usize = 8;
+
+/// As many marks as there are values.
+#[derive(Clone, Debug, Default)]
+struct Marks(Vec<bool>);
+
+/// The marks of windows without a gap: most series have none for long, and there are millions of them.
+static OBSERVED: [bool; 4096] = [true; 4096];
 
 /// Room for some more than are kept, so that those stay contiguous and are moved once in a while only.
 fn most(keep: usize) -> usize {
@@ -15,26 +22,27 @@ fn most(keep: usize) -> usize {
 }
 
 /// Observed and filled values of consecutive steps, oldest first: the last `keep` of them, and some more.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub struct Window {
     /// The step of the last value.
     pub last: i64,
     values: Vec<f64>,
-    /// Whether the value at the same place was observed (rather than filled).
-    observed: Vec<bool>,
+    /// Whether the value at the same place was observed (rather than filled); nothing while all were.
+    marks: Option<Box<Marks>>,
 }
 
 impl Window {
     /// Adds the observed `value` of `step`, which lies after every step before it. `cold` forgets what was. Returns how
     /// many steps were added to what is kept; `None` if the window starts with this one.
-    pub fn push(&mut self, rules: &Rules, keep: usize, step: i64, value: f64, cold: bool) -> Option<i64> {
+    pub fn push(&mut self, rules: &Rules, keep: Keep, step: i64, value: f64, cold: bool) -> Option<i64> {
         let missing = if self.values.is_empty() { 0 } else { step - self.last - 1 };
         if cold || missing > rules.grid.steps_in(rules.max_gap) {
             self.values.clear();
-            self.observed.clear();
-        } else {
-            self.fill(rules.gaps, keep, missing, value);
+            self.marks = None;
         }
+        let missing = if self.values.is_empty() { 0 } else { missing };
+        let keep = keep.steps.saturating_add(keep.filled.min(missing as usize));
+        self.fill(rules.gaps, keep, missing, value);
         let grown = (!self.values.is_empty()).then_some(missing + 1);
         self.add(keep, value, true);
         self.last = step;
@@ -56,25 +64,42 @@ impl Window {
 
     fn add(&mut self, keep: usize, value: f64, observed: bool) {
         if self.values.len() >= most(keep) {
-            let surplus = self.values.len() + 1 - keep;
-            self.values.drain(..surplus);
-            self.observed.drain(..surplus);
+            self.forget(self.values.len() + 1 - keep, most(keep));
         }
         if self.values.len() == self.values.capacity() {
             // By doubling, but no further than will ever be needed: there are millions of windows.
-            let more = self.values.len().max(4).min(most(keep) - self.values.len());
+            let more = self.values.len().max(8).min(most(keep) - self.values.len());
             self.values.reserve_exact(more);
-            self.observed.reserve_exact(more);
+        }
+        if self.marks.is_none() && !(observed && self.values.len() < OBSERVED.len()) {
+            self.marks = Some(Box::new(Marks(vec![true; self.values.len()])));
         }
         self.values.push(value);
-        self.observed.push(observed);
+        self.marks.iter_mut().for_each(|marks| marks.0.push(observed));
+    }
+
+    /// The oldest go; there is to be room for `most`.
+    fn forget(&mut self, surplus: usize, most: usize) {
+        self.values.drain(..surplus);
+        // What filled a long gap is gone.
+        if self.values.capacity() > 2 * most {
+            self.values.shrink_to(most);
+        }
+        let Some(marks) = &mut self.marks else { return };
+        marks.0.drain(..surplus);
+        if marks.0.len() < OBSERVED.len() && marks.0.iter().all(|observed| *observed) {
+            self.marks = None;
+        }
+    }
+
+    fn observed(&self) -> &[bool] {
+        self.marks.as_ref().map_or_else(|| &OBSERVED[..self.values.len()], |marks| &marks.0)
     }
 
     /// Asks for the end, where the next value goes.
     pub fn bring(&self) {
         let last = self.values.len().saturating_sub(RECENT);
         near::bring(&self.values[last..]);
-        near::bring(&self.observed[last..]);
     }
 
     /// Steps held, at most [`most`] of what it was told to keep.
@@ -93,13 +118,21 @@ impl Window {
     /// The last `count` values and whether each was observed; `None` while there are fewer.
     pub fn tail(&self, count: usize) -> Option<(&[f64], &[bool])> {
         let start = self.values.len().checked_sub(count)?;
-        Some((&self.values[start..], &self.observed[start..]))
+        Some((&self.values[start..], &self.observed()[start..]))
     }
 
     /// Puts back what a snapshot kept.
     pub fn restored(last: i64, values: Vec<f64>, observed: Vec<bool>) -> Self {
         assert_eq!(values.len(), observed.len(), "a value and its mark lie side by side");
-        Self { last, values, observed }
+        let all = values.len() <= OBSERVED.len() && observed.iter().all(|observed| *observed);
+        Self { last, values, marks: (!all).then(|| Box::new(Marks(observed))) }
+    }
+}
+
+/// Whichever way the marks are kept.
+impl PartialEq for Window {
+    fn eq(&self, other: &Self) -> bool {
+        self.last == other.last && self.values == other.values && self.observed() == other.observed()
     }
 }
 
@@ -116,7 +149,7 @@ mod tests {
     fn after(gaps: Gaps, steps: &[(i64, f64)]) -> Vec<f64> {
         let mut window = Window::default();
         for (step, value) in steps {
-            window.push(&rules(gaps), 100, *step, *value, false);
+            window.push(&rules(gaps), Keep::new(100), *step, *value, false);
         }
         window.values
     }
@@ -135,10 +168,32 @@ mod tests {
     }
 
     #[test]
+    fn what_fills_a_gap_is_at_hand_when_it_ends_and_goes_with_the_next_step() {
+        let (rules, keep) = (Rules { max_gap: 1000, ..rules(Gaps::Hold) }, Keep { steps: 3, filled: 50 });
+        let mut window = Window::default();
+        for step in 0..5 {
+            window.push(&rules, keep, step, step as f64, false);
+        }
+        assert_eq!(window.push(&rules, keep, 30, 30.0, false), Some(26));
+        let (values, observed) = window.tail(29).unwrap();
+        let held = (2..=30).map(|step| if step == 30 { 30.0 } else { f64::from(step.min(4)) });
+        assert!(values.iter().copied().eq(held), "{values:?}");
+        let marks: Vec<bool> = (2..=30).map(|step| step < 5 || step == 30).collect();
+        assert_eq!(observed, marks);
+        window.push(&rules, keep, 31, 31.0, false);
+        assert_eq!((window.len(), window.values.capacity() < 20), (3, true));
+        assert_eq!(window.tail(3), Some((&[4.0, 30.0, 31.0][..], &[false, true, true][..])));
+        for step in 32..40 {
+            window.push(&rules, keep, step, 0.0, false);
+        }
+        assert_eq!((window.tail(3).unwrap().1, window.marks.is_none()), (&[true; 3][..], true));
+    }
+
+    #[test]
     fn the_tail_is_the_same_however_long_it_ran() {
         let mut window = Window::default();
         for step in 0..1000 {
-            window.push(&rules(Gaps::Hold), 7, step, step as f64, false);
+            window.push(&rules(Gaps::Hold), Keep::new(7), step, step as f64, false);
             assert!(window.len() <= 11);
             if step >= 6 {
                 let expected: Vec<f64> = (step - 6..=step).map(|s| s as f64).collect();

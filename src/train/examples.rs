@@ -73,11 +73,10 @@ fn example(
         let value = |scaled: f32| said.scale.invert(scaled);
         let values = said.values.iter().enumerate().map(|(i, scaled)| (time(i), value(*scaled)));
         let bounds = around.iter().flat_map(|around| {
-            let bound = |i: usize| {
-                let (lower, upper) = around.at(said.values, said.quantiles, said.restlessness, i);
-                (time(i), value(lower), value(upper))
-            };
-            (0..horizon).map(bound)
+            let [mut lower, mut upper] = [(); 2].map(|()| vec![0.0; horizon]);
+            around.write((said.values, said.quantiles), said.restlessness, &mut lower, &mut upper);
+            let bounds = lower.into_iter().zip(upper).enumerate();
+            bounds.map(|(i, (lower, upper))| (time(i), value(lower), value(upper))).collect::<Vec<_>>()
         });
         forecasts.push(Shown { values: values.collect(), bounds: bounds.collect() });
     });

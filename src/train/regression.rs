@@ -6,7 +6,7 @@ use super::windows::{Origin, Split, Windows};
 use super::{History, shards};
 use crate::forecaster::write_features;
 use crate::model::MemoryPart;
-use crate::network::memory::{Memory, MemoryState, Normal, Own, Rows};
+use crate::network::memory::{Memory, Normal, Own, Rows};
 
 /// Parts of the training time that are left out in turn, so that what is learned on top sees errors as they are on data
 /// that the readout does not know. More parts cost more sums; with four a fit still has three quarters of the data.
@@ -183,7 +183,7 @@ impl<'a> Gathering<'a> {
         walk(windows.history, lane, Some(self.of.memory), &origins, |origin, state| self.add(origin, state));
     }
 
-    fn add(&mut self, origin: Origin, state: &MemoryState) {
+    fn add(&mut self, origin: Origin, state: &[f32]) {
         let Regression { windows, part, split, .. } = self.of;
         let segment = &windows.history.segments[origin.segment as usize];
         let (place, step) = (origin.place as usize, segment.step(origin.place as usize));

@@ -1,7 +1,7 @@
 //! The memory along a history: its state at every origin that is asked for, as it would have been while serving.
 
 use super::{History, Origin};
-use crate::network::memory::{Memory, MemoryState};
+use crate::network::memory::Memory;
 
 /// One target of one id: the numbers of its segments, in the order of time.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,22 +36,23 @@ pub fn walk(
     lane: &Lane,
     memory: Option<&Memory>,
     origins: &[Origin],
-    mut visit: impl FnMut(Origin, &MemoryState),
+    mut visit: impl FnMut(Origin, &[f32]),
 ) {
-    let mut state = MemoryState::default();
+    let mut state = vec![0.0; memory.map_or(0, Memory::numbers)];
+    let mut last = None;
     let mut origins = origins.iter().peekable();
     for number in &lane.segments {
         let segment = &history.segments[*number as usize];
         let mut done = 0;
-        let mut follow = |state: &mut MemoryState, until: usize| {
+        let mut follow = |state: &mut [f32], until: usize| {
             let Some(memory) = memory else { return };
             if done == 0 {
-                memory.start(state, segment.start, segment.values[0]);
+                memory.start(state, last, segment.start, segment.values[0]);
                 done = 1;
             }
             if until > done {
                 let first = done.saturating_sub(memory.reach().max(1));
-                memory.follow(state, segment.step(until - 1), &segment.values[first..until], until - done);
+                memory.follow(state, &segment.values[first..until], until - done);
                 done = until;
             }
         };
@@ -60,5 +61,6 @@ pub fn walk(
             visit(*origin, &state);
         }
         follow(&mut state, segment.values.len());
+        last = segment.values.last().map(|value| (segment.step(segment.values.len() - 1), *value));
     }
 }

@@ -127,10 +127,10 @@ impl<'a> Windows<'a> {
         place + 1 >= self.description.lookback && segment.running(place).count >= self.description.warm
     }
 
-    /// The last values at an origin, [`Description::past`] of them if there are.
+    /// The last values at an origin, [`Description::past`] of them, with intervals, if there are.
     pub fn past(&self, origin: Origin) -> &'a [f64] {
         let segment = &self.history.segments[origin.segment as usize];
-        let (end, reach) = (origin.place as usize + 1, self.description.past());
+        let (end, reach) = (origin.place as usize + 1, self.description.past(true));
         &segment.values[end.saturating_sub(reach)..end]
     }
 

@@ -13,7 +13,13 @@ fn forecasts(from: usize, count: usize) -> Output {
     for n in from..from + count {
         let list = |k: f32| vec![k + n as f32, k + 0.5, -k];
         let lists: Vec<Vec<f32>> = (0..5).map(|k| list(k as f32)).collect();
-        builder.push(n as i64 * 10, &format!("s{}", n % 5), "value", n as i64 * HOUR, lists.iter().map(Vec::as_slice));
+        builder.push(
+            n as i64 * 10,
+            &format!("s{}", n % 5),
+            "value",
+            n as i64 * HOUR,
+            lists.iter().map(Vec::as_slice),
+        );
     }
     let partition = Partition { topic: "in".into(), number: 0 };
     let mut scores = ScoreBuilder::new(&[0.8], stamp);

@@ -33,7 +33,7 @@ async fn a_restart_with_many_series() {
     let case = Case { columns: setup.columns.clone(), ..Case::default() };
     let mut forecaster = Forecaster::new(setup.clone());
     // As many steps as make every window full.
-    let steps = setup.model.description.keep(&setup.rules) as i64;
+    let steps = setup.keep().most() as i64;
     let hour = setup.rules.grid.every / 1_000_000;
     let mut position = 0;
     for step in 0..steps {

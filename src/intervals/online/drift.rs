@@ -29,6 +29,22 @@ const COUNT: usize = 2;
 const DRIFTS: usize = 3;
 pub(super) const NUMBERS: usize = 4;
 
+/// The test of one series by itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Drift([f32; NUMBERS]);
+
+impl Drift {
+    /// Takes the size of the next error.
+    pub fn add(&mut self, size: f32) {
+        update(&mut self.0, size);
+    }
+
+    /// Whether the errors have left their own history.
+    pub fn is_on(&self) -> bool {
+        drifts(&self.0)
+    }
+}
+
 /// Takes the size of an error.
 pub(super) fn update(numbers: &mut [f32], size: f32) {
     let mean = numbers[MEAN];
@@ -63,10 +79,10 @@ mod tests {
     }
 
     fn first_drift(sizes: impl Iterator<Item = f32>) -> Option<usize> {
-        let mut numbers = [0.0; NUMBERS];
+        let mut drift = Drift::default();
         sizes.into_iter().position(|size| {
-            update(&mut numbers, size);
-            drifts(&numbers)
+            drift.add(size);
+            drift.is_on()
         })
     }
 

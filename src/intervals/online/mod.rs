@@ -12,10 +12,13 @@ mod plan;
 mod tally;
 mod tracker;
 
+pub use drift::Drift;
 pub use plan::{HORIZONS_MAX, Plan};
 pub use tally::{HorizonScores, RUNNING};
 pub use tracker::Gains;
 
+use crate::near;
+use plan::parted;
 use tally::Outcome;
 
 /// How far a series has been followed before it ever was.
@@ -30,8 +33,10 @@ pub struct Online {
     numbers: Vec<f32>,
     /// Of each series, the last step that it was told of.
     last: Vec<i64>,
-    /// What all trackers of one series add to its bounds, `[followed][1 + bounds]`.
+    /// What all trackers of one series say of its bounds, `[followed][1 + bounds]`, and for all steps of the horizon,
+    /// `[1 + bounds][horizon]`: ρ, then what each bound is moved by.
     corrections: Vec<f32>,
+    spread: Vec<f32>,
     /// The bounds of one forecast in order.
     sorted: Vec<f32>,
 }
@@ -61,10 +66,11 @@ impl Online {
     pub fn new(plan: Plan) -> Self {
         let corrections = vec![0.0; plan.horizons().len() * (1 + plan.probabilities().len())];
         Self {
-            plan,
             gains: Gains::default(),
             numbers: Vec::new(),
             last: Vec::new(),
+            spread: vec![0.0; (1 + plan.probabilities().len()) * plan.horizon()],
+            plan,
             corrections,
             sorted: Vec::new(),
         }
@@ -171,10 +177,16 @@ impl Online {
         }
     }
 
+    /// Asks for the numbers of a series, if there are any.
+    pub fn bring(&self, series: usize) {
+        let size = self.plan.numbers();
+        self.numbers.get(series * size..(series + 1) * size).into_iter().for_each(near::bring);
+    }
+
     /// Prepares what [`Online::correct`] says of a series: its bounds are corrected as of now.
     pub fn prepare(&mut self, series: usize) {
         self.widen(series);
-        let Self { plan, gains, numbers, corrections, .. } = self;
+        let Self { plan, gains, numbers, corrections, spread, .. } = self;
         let numbers = &numbers[series * plan.numbers()..][..plan.numbers()];
         for (followed, out) in corrections.chunks_exact_mut(1 + plan.probabilities().len()).enumerate() {
             if plan.tracker() > 0 {
@@ -182,17 +194,20 @@ impl Online {
                 tracker::read(tracker, gains, plan.horizons()[followed], out);
             }
         }
+        plan.spread(corrections, spread);
     }
 
-    /// The corrected bound of a step of the horizon that lies `distance` from the forecast by what the model knows, upward and
-    /// in units, of the series that was prepared last.
-    pub fn correct(&self, bound: usize, step: usize, distance: f32) -> f32 {
-        let bounds = self.plan.probabilities().len();
-        let (from, to, part) = self.plan.between(step);
-        let at = |followed: usize, number: usize| self.corrections[followed * (1 + bounds) + number];
-        let between = |number: usize| at(from, number) + part * (at(to, number) - at(from, number));
+    /// Corrects a bound of the series that was prepared last, `[horizon]`: it lies around `values` as the model knows it, in a
+    /// unit of `widening`.
+    pub fn correct(&self, bound: usize, values: &[f32], widening: f32, out: &mut [f32]) {
+        let (bounds, horizon) = (self.plan.probabilities().len(), values.len());
+        let (scales, moves) = self.spread.split_at(horizon);
+        let moves = &moves[bound * horizon..][..horizon];
         let outward = if bound < bounds / 2 { -1.0 } else { 1.0 };
-        between(0) * (distance + outward * between(1 + bound))
+        for (((at, value), scale), by) in out.iter_mut().zip(values).zip(scales).zip(moves) {
+            // v ± w ρ (d + q), where d is the distance that the model knows
+            *at = value + widening * (scale * ((*at - value) / widening + outward * by));
+        }
     }
 
     /// A forecast was issued: what of it will be compared waits.
@@ -259,7 +274,7 @@ impl Online {
         let Self { plan, numbers, .. } = self;
         let numbers = &mut numbers[series * plan.numbers()..][..plan.numbers()];
         let every = plan.every();
-        let (first, end) = (last.div_euclid(every) + 1, (step - 1).div_euclid(every) + 1);
+        let (first, end) = (parted(last, every).0 + 1, parted(step - 1, every).0 + 1);
         for followed in 0..plan.horizons().len() {
             for number in first.max(end - plan.room(followed) as i64)..end {
                 plan.slot(followed, number * every).into_iter().for_each(|slot| numbers[slot] = f32::NAN);
@@ -382,7 +397,11 @@ mod tests {
     fn a_series_begins_with_the_bounds_of_the_model() {
         let mut online = Online::new(Plan::new(HORIZON, vec![1, 7], &[0.8], 1, false));
         online.prepare(3);
-        let corrected = |bound, distance| online.correct(bound, 4, distance);
-        assert_eq!((corrected(0, -2.5), corrected(1, 0.25)), (-2.5, 0.25));
+        let corrected = |bound, at| {
+            let mut bounds = [at; HORIZON];
+            online.correct(bound, &[1.0; HORIZON], 2.0, &mut bounds);
+            bounds
+        };
+        assert_eq!((corrected(0, -2.5), corrected(1, 3.25)), ([-2.5; HORIZON], [3.25; HORIZON]));
     }
 }

@@ -19,11 +19,14 @@ pub struct Plan {
     /// Forecasts are issued at steps whose number is a multiple of this.
     every: i64,
     scored: bool,
-    /// Where the numbers of each followed step begin.
+    /// Of each followed step: forecasts that wait for it at once, at most, and where its numbers begin.
+    rooms: Vec<usize>,
     places: Vec<usize>,
     numbers: usize,
-    /// For each step of the horizon the followed ones on both sides of it, and how much the second weighs.
-    between: Vec<(usize, usize, f32)>,
+    /// Runs of steps of the horizon that lie between the same two followed ones: these, and where the run ends.
+    runs: Vec<(usize, usize, usize)>,
+    /// For each step of the horizon, how much the second of the two weighs.
+    parts: Vec<f32>,
 }
 
 impl Plan {
@@ -35,17 +38,28 @@ impl Plan {
         let rises = horizons.windows(2).all(|pair| pair[0] < pair[1]);
         let inside = horizons.first().is_some_and(|first| *first > 0) && horizons.last() <= Some(&horizon);
         assert!(rises && inside, "followed steps rise within the horizon");
-        let between = (1..=horizon).map(|step| beside(&horizons, step)).collect();
+        let (mut runs, mut parts): (Vec<(usize, usize, usize)>, _) = (Vec::new(), Vec::new());
+        for step in 1..=horizon {
+            let (from, to, part) = beside(&horizons, step);
+            parts.push(part);
+            match runs.last_mut() {
+                Some(run) if (run.0, run.1) == (from, to) => run.2 = step,
+                _ => runs.push((from, to, step)),
+            }
+        }
         let mut plan = Self {
             horizons,
             probabilities: probabilities(levels),
             every: i64::from(every.max(1)),
             scored,
+            rooms: Vec::new(),
             places: Vec::new(),
             numbers: 0,
-            between,
+            runs,
+            parts,
         };
         for followed in 0..plan.horizons.len() {
+            plan.rooms.push(plan.horizons[followed].div_ceil(plan.every as usize));
             plan.places.push(plan.numbers);
             plan.numbers += plan.tracker() + 2 * plan.tally() + plan.room(followed) * plan.entry();
         }
@@ -67,6 +81,11 @@ impl Plan {
         &self.horizons
     }
 
+    /// Steps of the horizon.
+    pub(super) fn horizon(&self) -> usize {
+        self.parts.len()
+    }
+
     /// Of the bounds, ascending: the first and the last are of the widest level.
     pub fn probabilities(&self) -> &[f64] {
         &self.probabilities
@@ -85,9 +104,20 @@ impl Plan {
         self.numbers
     }
 
-    /// For step `i` of the horizon the followed ones on both sides, and how much the second weighs.
-    pub(super) fn between(&self, i: usize) -> (usize, usize, f32) {
-        self.between[i]
+    /// Draws lines through what is known of the followed steps, `[followed][number]`: into `out`, `[number][horizon]`.
+    pub(super) fn spread(&self, known: &[f32], out: &mut [f32]) {
+        let (horizon, count) = (self.parts.len(), known.len() / self.horizons.len());
+        for (number, out) in out.chunks_exact_mut(horizon).enumerate() {
+            let mut first = 0;
+            for (from, to, end) in &self.runs {
+                let start = known[from * count + number];
+                let rise = known[to * count + number] - start;
+                for (out, part) in out[first..*end].iter_mut().zip(&self.parts[first..*end]) {
+                    *out = start + part * rise;
+                }
+                first = *end;
+            }
+        }
     }
 
     /// Levels that the bounds are of.
@@ -97,7 +127,7 @@ impl Plan {
 
     /// Forecasts that wait for a followed step at once, at most.
     pub(super) fn room(&self, followed: usize) -> usize {
-        self.horizons[followed].div_ceil(self.every as usize)
+        self.rooms[followed]
     }
 
     /// Numbers of a forecast that waits: the value, its unit, its bounds, what the naive forecast said.
@@ -130,10 +160,15 @@ impl Plan {
 
     /// Where the forecast of an origin waits for a followed step; `None` if none is issued there.
     pub(super) fn slot(&self, followed: usize, origin: i64) -> Option<usize> {
-        let number = (origin.rem_euclid(self.every) == 0).then_some(origin.div_euclid(self.every))?;
-        let slot = number.rem_euclid(self.room(followed) as i64) as usize;
-        Some(self.waiting(followed) + slot * self.entry())
+        let (number, off) = parted(origin, self.every);
+        let (_, slot) = parted(number, self.room(followed) as i64);
+        (off == 0).then(|| self.waiting(followed) + slot as usize * self.entry())
     }
+}
+
+/// Quotient and remainder. By one, as mostly, nothing needs to be divided.
+pub(super) fn parted(number: i64, by: i64) -> (i64, i64) {
+    if by == 1 { (number, 0) } else { (number.div_euclid(by), number.rem_euclid(by)) }
 }
 
 /// Straight between two followed steps, level beyond the first and the last.
@@ -161,9 +196,11 @@ mod tests {
     #[test]
     fn a_step_between_two_is_as_near_to_each_as_it_lies() {
         let plan = Plan::new(9, vec![2, 6], &[0.8], 1, false);
-        let all: Vec<_> = (0..9).map(|i| plan.between(i)).collect();
-        assert_eq!(all[..3], [(0, 0, 0.0), (0, 0, 0.0), (0, 1, 0.25)]);
-        assert_eq!(all[5..7], [(0, 1, 1.0), (1, 1, 0.0)]);
+        let mut all = [0.0; 18];
+        plan.spread(&[1.0, 10.0, 5.0, 50.0], &mut all);
+        let expected = [1.0, 1.0, 2.0, 3.0, 4.0, 5.0, 5.0, 5.0, 5.0];
+        assert_eq!(all[..9], expected);
+        assert_eq!(all[9..], expected.map(|number| 10.0 * number));
     }
 
     #[test]

@@ -123,7 +123,7 @@ pub(super) fn read(numbers: &[f32], gains: &Gains, horizon: usize, out: &mut [f3
     for (out, bound) in out[1..].iter_mut().zip(numbers[BOUNDS..].chunks_exact(OF_BOUND)) {
         // Too few misses are no reason to hurry.
         let part = (bound[2] / (gains.window * gains.tolerance)).clamp(0.0, SATURATION);
-        let guarded = guard * (part * std::f32::consts::FRAC_PI_2).tan();
+        let guarded = if part > 0.0 { guard * (part * std::f32::consts::FRAC_PI_2).tan() } else { 0.0 };
         *out = bound[0] + numbers[STEP] * (bound[1] + guarded);
     }
 }

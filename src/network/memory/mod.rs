@@ -34,15 +34,6 @@ pub struct Memory {
     context: Option<(usize, Poles)>,
 }
 
-/// What is remembered of one series, in the unit of its readings.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct MemoryState {
-    /// Step and value of the latest reading; `None` before the first.
-    pub last: Option<(i64, f64)>,
-    /// States of the real poles, then the real and then the imaginary parts of the complex ones.
-    pub numbers: Vec<f32>,
-}
-
 impl Memory {
     /// From poles as `[real, imaginary]`; a pole without imaginary part is real. With `context`, differences older than
     /// so many steps are forgotten altogether. `None` if there are too many, or one does not decay.
@@ -67,7 +58,8 @@ impl Memory {
         [(size * cosine) as f32, (size * sine) as f32]
     }
 
-    /// Numbers of a state.
+    /// Numbers of a state, in the unit of the readings: of the real poles, then the real and then the imaginary parts of the
+    /// complex ones. All are zero before the first reading.
     pub fn numbers(&self) -> usize {
         self.poles.numbers()
     }
@@ -89,9 +81,9 @@ impl Memory {
         self.context.as_ref().map_or(0, |(steps, _)| steps + 1)
     }
 
-    /// The next steps of a run without a break: `values` ends with the `new` latest ones and begins with as many as are at
-    /// hand of the [`Memory::reach`] before the first of them, at least one. The last lies at `step`.
-    pub fn follow(&self, state: &mut MemoryState, step: i64, values: &[f64], new: usize) {
+    /// A state takes the next steps of a run without a break: `values` ends with the `new` latest ones and begins with as many
+    /// as are at hand of the [`Memory::reach`] before the first of them, at least one.
+    pub fn follow(&self, state: &mut [f32], values: &[f64], new: usize) {
         let first = values.len() - new;
         for place in first..values.len() {
             let leaving =
@@ -99,24 +91,20 @@ impl Memory {
                     Some(before) => values[before + 1] - values[before],
                     None => 0.0,
                 });
-            self.advance(&mut state.numbers, values[place] - values[place - 1], leaving);
+            self.advance(state, values[place] - values[place - 1], leaving);
         }
-        state.last = values.last().map(|value| (step, *value));
     }
 
-    /// A run begins at `step`, the first one or after a break, in which the states decayed as if nothing had changed.
-    pub fn start(&self, state: &mut MemoryState, step: i64, value: f64) {
-        match state.last {
+    /// A run begins at `step`: the first one, or one after a break, in which the states decayed as if nothing had changed
+    /// since the reading `last`.
+    pub fn start(&self, state: &mut [f32], last: Option<(i64, f64)>, step: i64, value: f64) {
+        match last {
             Some((last, before)) if self.context.is_none() => {
-                self.decay(&mut state.numbers, step.saturating_sub(last).saturating_sub(1).max(0) as u64);
-                self.advance(&mut state.numbers, value - before, 0.0);
+                self.decay(state, step.saturating_sub(last).saturating_sub(1).max(0) as u64);
+                self.advance(state, value - before, 0.0);
             }
-            _ => {
-                state.numbers.clear();
-                state.numbers.resize(self.numbers(), 0.0);
-            }
+            _ => state.fill(0.0),
         }
-        state.last = Some((step, value));
     }
 
     /// s' = λ s + Δ, less λ^L times the difference that is L steps old.
@@ -213,35 +201,33 @@ mod tests {
         for context in [None, Some(9)] {
             let memory = Memory::new(&poles(), context).unwrap();
             let all = values(60);
-            let mut state = MemoryState::default();
-            memory.start(&mut state, 0, all[0]);
+            let mut state = vec![0.0; memory.numbers()];
+            memory.start(&mut state, None, 0, all[0]);
             let mut done = 1usize;
             for new in [1, 3, 2, 1, 20, 32] {
                 let first = done.saturating_sub(memory.reach().max(1));
-                memory.follow(&mut state, (done + new - 1) as i64, &all[first..done + new], new);
+                memory.follow(&mut state, &all[first..done + new], new);
                 done += new;
             }
-            assert_eq!(state.last, Some((59, all[59])));
-            close(&state.numbers, &summed(&all, context.unwrap_or(60)));
+            close(&state, &summed(&all, context.unwrap_or(60)));
         }
     }
 
     #[test]
     fn a_break_decays_as_if_the_value_had_been_held() {
         let memory = Memory::new(&poles(), None).unwrap();
-        let (mut broken, mut held) = (MemoryState::default(), MemoryState::default());
+        let [mut broken, mut held] = [(); 2].map(|()| vec![0.0; memory.numbers()]);
         for state in [&mut broken, &mut held] {
-            memory.start(state, 0, 1.0);
-            memory.follow(state, 1, &[1.0, 4.0], 1);
+            memory.start(state, None, 0, 1.0);
+            memory.follow(state, &[1.0, 4.0], 1);
         }
-        memory.start(&mut broken, 1001, -2.0);
-        for step in 2..1001 {
-            memory.follow(&mut held, step, &[4.0, 4.0], 1);
+        memory.start(&mut broken, Some((1, 4.0)), 1001, -2.0);
+        for _ in 2..1001 {
+            memory.follow(&mut held, &[4.0, 4.0], 1);
         }
-        memory.follow(&mut held, 1001, &[4.0, -2.0], 1);
-        assert_eq!(broken.last, held.last);
-        let held: Vec<f64> = held.numbers.iter().copied().map(f64::from).collect();
-        close(&broken.numbers, &held);
+        memory.follow(&mut held, &[4.0, -2.0], 1);
+        let held: Vec<f64> = held.iter().copied().map(f64::from).collect();
+        close(&broken, &held);
     }
 
     #[test]
