@@ -114,7 +114,7 @@ pub async fn drive<S: Sink + Send + 'static>(
     mut report: impl FnMut(&Progress),
 ) -> Result<(Progress, S)> {
     let options = Arc::new(options);
-    let pace = Pace::new(options.commit.every);
+    let pace = Pace::new(&options.commit);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let (lanes, writer) = (Lanes::new(options.clone()), Writer::start(sink));
     let mut line = Line { lanes, writer, options, pace, cores };
@@ -287,8 +287,8 @@ impl<S: Sink + Send + 'static> Line<S> {
         let now = Instant::now();
         let is_due = self.pace.due().is_some_and(|due| due <= now);
         if (is_full || is_due) && !self.writer.is_committing() {
+            self.pace.begun(now, self.writer.uncommitted());
             self.writer.begin_commit(self.lanes.take_uncommitted());
-            self.pace.begun(now);
         }
     }
 
@@ -319,7 +319,7 @@ impl<S: Sink + Send + 'static> Line<S> {
                 report(&lanes.progress());
             }
             Event::Revoked { partitions, done } => {
-                pace.begun(Instant::now());
+                pace.begun(Instant::now(), writer.uncommitted());
                 let durable = writer.flush(lanes.take_uncommitted()).await?;
                 pace.ended(Instant::now());
                 lanes.committed(durable);

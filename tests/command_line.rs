@@ -25,6 +25,7 @@ mod mistakes;
 pub mod program;
 mod python;
 mod rejects;
+mod scores;
 mod secrets;
 mod security;
 mod serving;

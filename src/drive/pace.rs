@@ -1,29 +1,36 @@
-//! When the next commit is to begin: `commit.every` after the first row that it takes, but where commits are slow, not so
-//! soon that they take most of the time. Who is far behind does not read faster by committing more often.
+//! When the next commit is to begin: `commit.every` after the first row that it takes, but where commits are slow and many
+//! rows come, not so soon that they take most of the time. Who is far behind does not read faster by committing more often.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::config::Commit;
+
 /// A commit rests for so many times as long as it took, so that commits take at most a fifth of the time.
 const REST: u32 = 4;
 /// But for no longer: what waits to be committed waits to be seen.
 const LONGEST: Duration = Duration::from_secs(1);
+/// Only a commit of at least this part of the rows that one takes at most rests: with fewer nobody is behind, and each is
+/// to be seen soon.
+const MANY: usize = 8;
 
 #[derive(Debug)]
 pub struct Pace {
     every: Duration,
+    /// Rows of a commit from which on it rests.
+    many: usize,
     /// `None` where there is nothing to commit.
     due: Option<Instant>,
-    /// Since when a commit is under way.
-    began: Option<Instant>,
+    /// Since when a commit is under way, and whether it rests afterwards.
+    began: Option<(Instant, bool)>,
     /// Before this, none is due.
     rests_until: Option<Instant>,
 }
 
 impl Pace {
-    pub fn new(every: Duration) -> Self {
-        Self { every, due: None, began: None, rests_until: None }
+    pub fn new(commit: &Commit) -> Self {
+        Self { every: commit.every, many: commit.rows / MANY, due: None, began: None, rests_until: None }
     }
 
     /// There is something to commit.
@@ -40,15 +47,15 @@ impl Pace {
         self.due.max(self.due.and(self.rests_until))
     }
 
-    /// A commit takes all there is.
-    pub fn begun(&mut self, now: Instant) {
-        (self.due, self.began) = (None, Some(now));
+    /// A commit takes all there is: so many rows.
+    pub fn begun(&mut self, now: Instant, rows: usize) {
+        (self.due, self.began) = (None, Some((now, rows >= self.many)));
     }
 
     /// The commit under way has ended.
     pub fn ended(&mut self, now: Instant) {
-        if let Some(began) = self.began.take() {
-            self.rests_until = Some(now + (REST * (now - began)).min(LONGEST));
+        if let Some((began, rests)) = self.began.take() {
+            self.rests_until = rests.then(|| now + (REST * (now - began)).min(LONGEST));
         }
     }
 }
@@ -61,24 +68,28 @@ mod tests {
     fn a_commit_that_was_slow_is_followed_by_a_rest() {
         let start = Instant::now();
         let at = |millis| start + Duration::from_millis(millis);
-        let mut pace = Pace::new(Duration::from_millis(100));
+        let mut pace = Pace::new(&Commit { every: Duration::from_millis(100), rows: 800 });
         assert_eq!(pace.due(), None);
         pace.rows(at(0));
         pace.rows(at(50));
         assert_eq!(pace.due(), Some(at(100)));
-        pace.begun(at(100));
+        pace.begun(at(100), 100);
         pace.rows(at(110));
         assert_eq!(pace.due(), Some(at(210)));
         pace.ended(at(120));
         assert_eq!(pace.due(), Some(at(210)), "a quick one is not felt");
-        pace.begun(at(210));
+        pace.begun(at(210), 100);
         pace.ended(at(310));
         assert_eq!(pace.due(), None);
         pace.rows(at(320));
         assert_eq!(pace.due(), Some(at(710)));
-        pace.begun(at(710));
+        pace.begun(at(710), 800);
         pace.ended(at(9000));
         pace.rows(at(9000));
         assert_eq!(pace.due(), Some(at(10_000)));
+        pace.begun(at(10_000), 99);
+        pace.ended(at(10_500));
+        pace.rows(at(10_500));
+        assert_eq!(pace.due(), Some(at(10_600)), "few rows wait for nobody's rest");
     }
 }

@@ -1,0 +1,66 @@
+//! `[sink.scores]`: what a topic of scores says, a file of scores says, too.
+
+use std::collections::BTreeMap;
+
+use polars::prelude::{DataType, ParquetReader, SerReader};
+use serde_json::Value;
+
+use super::*;
+use crate::broker::Stored;
+
+const SCORES: &str = "[scores]\nhorizons = [1, 3]\nevery = 10\n";
+
+/// The scores of one series, period and step ahead: forecasts, and the bits of their errors.
+type Scores = BTreeMap<(String, i64, i64), (i64, Vec<u32>)>;
+
+const NUMBERS: [&str; 4] = ["mae", "naive_mae", "bias", "coverage_80"];
+
+fn of_topic(topic: &str) -> Scores {
+    let of_one = |message: Stored| {
+        let value: Value = serde_json::from_str(message.value.as_deref().expect("a value")).expect("JSON");
+        let text = |name: &str| value[name].as_str().expect(name).to_owned();
+        assert_eq!(message.key, Some(text("series")));
+        assert!(!value["drift"].as_bool().expect("drift"), "there is too little history for a drift");
+        let from = chrono::DateTime::parse_from_rfc3339(&text("from")).expect("RFC 3339").timestamp();
+        let number = |name: &&str| (value[*name].as_f64().expect("a number") as f32).to_bits();
+        let key = (text("series"), from, value["horizon"].as_i64().unwrap());
+        (key, (value["forecasts"].as_i64().unwrap(), NUMBERS.iter().map(number).collect()))
+    };
+    broker::read_all(topic).into_iter().map(of_one).collect()
+}
+
+fn of_file(path: &Path) -> Scores {
+    let frame = ParquetReader::new(fs::File::open(path).unwrap()).finish().expect("a whole file");
+    let column = |name: &str| frame.column(name).unwrap().clone();
+    let whole = |name: &str, row: usize| {
+        column(name).cast(&DataType::Int64).unwrap().i64().unwrap().get(row).unwrap()
+    };
+    let of_one = |row: usize| {
+        let series = column("series").str().unwrap().get(row).unwrap().to_owned();
+        let key = (series, whole("from", row) / 1_000_000, whole("horizon", row));
+        let number = |name: &&str| column(name).f32().unwrap().get(row).unwrap().to_bits();
+        (key, (whole("forecasts", row), NUMBERS.iter().map(number).collect()))
+    };
+    (0..frame.height()).map(of_one).collect()
+}
+
+#[test]
+fn a_topic_and_a_file_have_the_same_scores() {
+    let (topics, rows) = (Topics::new(1), readings(&["a", "b"], 0..60));
+    topics.send(&rows);
+    let name = Topics::new(1).forecasts;
+    let ends = format!("{}[sink.scores]\ntopic = \"{name}\"\n{SCORES}", between(&topics));
+    let place = Place::new(&ends);
+    place.run("run p.toml --until-end").succeeds();
+    let streamed = of_topic(&name);
+    // Six periods of ten steps; what closes the last one has not come.
+    assert!(streamed.len() >= 2 * 2 * 4, "{streamed:?}");
+    assert!(streamed.values().any(|(forecasts, _)| *forecasts == 10), "{streamed:?}");
+
+    let files = "[source.parquet]\npath = \"in.parquet\"\n[sink.parquet]\npath = \"out.parquet\"\n\
+                 [sink.scores]\npath = \"scores.parquet\"\n";
+    let place = Place::new(&format!("{files}{SCORES}"));
+    place.readings("in.parquet", &rows);
+    place.run("backfill p.toml --leave-open").succeeds();
+    assert_eq!(of_file(&place.path("scores.parquet")), streamed);
+}
