@@ -81,16 +81,15 @@ pub fn into(
         history.steps.frontier = in_range(frontiers.value(row), "frontier").map_err(torn)?;
         history.steps.cold = cold.value(row);
         let [mut memory, mut states, mut followed] = read(cursors, columns, &mut history).map_err(torn)?;
-        let memories: Result<Vec<_>, Torn> =
-            columns.targets.iter().map(|_| kept(&mut memory, numbers)).collect();
-        let memories = memories.map_err(torn)?;
+        let kept = columns.targets.iter().map(|_| Kept::read(&mut memory, numbers));
+        let kept = kept.collect::<Result<Vec<Kept>, Torn>>().map_err(torn)?;
         memory.end().map_err(torn)?;
-        let lasts: Vec<Option<(i64, f64)>> = memories.iter().map(|(last, _)| *last).collect();
+        let lasts: Vec<Option<(i64, f64)>> = kept.iter().map(|kept| kept.last).collect();
         if let Some(part) = sound::contradiction(&history, histories, remembered.is_some(), &lasts) {
             return Err(torn(Torn(part)));
         }
         if let Some(remembered) = &mut remembered {
-            for (target, (last, numbers)) in memories.iter().enumerate() {
+            for (target, Kept { last, numbers }) in kept.iter().enumerate() {
                 remembered.set(histories.all().len() * columns.targets.len() + target, *last, numbers);
             }
         }
@@ -241,15 +240,24 @@ fn read<'a>(
     Ok([memory, carried, online])
 }
 
-/// What is kept of a target's memory: as many numbers as it has, or nothing yet.
-fn kept(memory: &mut Cursor<'_>, numbers: usize) -> Result<(Option<(i64, f64)>, Vec<f32>), Torn> {
-    match memory.count()? {
-        0 => Ok((None, Vec::new())),
-        count if count == numbers => {
-            let last = Some((memory.step()?, memory.real()?));
-            Ok((last, memory.reals(numbers)?.iter().map(|number| *number as f32).collect()))
+/// What is kept of a target's memory: as many numbers as it has and its latest reading, or nothing yet.
+#[derive(Default)]
+struct Kept {
+    last: Option<(i64, f64)>,
+    numbers: Vec<f32>,
+}
+
+impl Kept {
+    fn read(memory: &mut Cursor<'_>, numbers: usize) -> Result<Self, Torn> {
+        match memory.count()? {
+            0 => Ok(Self::default()),
+            count if count == numbers => {
+                let last = Some((memory.step()?, memory.real()?));
+                let numbers = memory.reals(numbers)?.iter().map(|number| *number as f32).collect();
+                Ok(Self { last, numbers })
+            }
+            _ => Err(Torn(memory.part)),
         }
-        _ => Err(Torn(memory.part)),
     }
 }
 

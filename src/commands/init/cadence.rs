@@ -88,12 +88,12 @@ fn times(data: &Path, columns: &Columns, unit: TimeUnit) -> Result<BTreeMap<Stri
 fn unit_of(data: &Path, columns: &Columns) -> Result<TimeUnit> {
     let as_micros = times(data, columns, TimeUnit::Microseconds)?;
     let latest = as_micros.values().filter_map(|times| times.last()).max().copied().unwrap_or(0);
-    Ok(match latest {
-        ..100_000_000_000 => TimeUnit::Seconds,
-        ..100_000_000_000_000 => TimeUnit::Milliseconds,
-        ..100_000_000_000_000_000 => TimeUnit::Microseconds,
-        _ => TimeUnit::Nanoseconds,
-    })
+    let ends = [
+        (100_000_000_000, TimeUnit::Seconds),
+        (100_000_000_000_000, TimeUnit::Milliseconds),
+        (100_000_000_000_000_000, TimeUnit::Microseconds),
+    ];
+    Ok(ends.into_iter().find(|(end, _)| latest < *end).map_or(TimeUnit::Nanoseconds, |(_, unit)| unit))
 }
 
 fn name_of(unit: TimeUnit) -> &'static str {
