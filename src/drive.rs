@@ -170,10 +170,10 @@ struct Line<S> {
 /// Rows whose way through a model takes longer than a thread takes to begin.
 const WORTH_A_THREAD: usize = 500;
 
-/// The event that is held, or the next one. Cancel-safe.
-async fn next(source: &mut impl Source, held: &mut Option<Event>) -> Result<Event> {
+/// What is held, or the next event. Cancel-safe.
+async fn next(source: &mut impl Source, held: &mut Option<Result<Event>>) -> Result<Event> {
     match held.take() {
-        Some(event) => Ok(event),
+        Some(event) => event,
         None => source.next().await,
     }
 }
@@ -207,7 +207,7 @@ impl<S: Sink + Send + 'static> Line<S> {
                 () = backlog.shrunk(), if !has_room => {}
                 event = next(source, &mut held), if has_room => {
                     let event = event?;
-                    let beside = self.gather(&event, source, &mut held)?;
+                    let beside = self.gather(&event, source, &mut held);
                     let mut taken = pin!(self.take(event, beside, report));
                     let is_end = tokio::select! {
                         biased;
@@ -250,16 +250,19 @@ impl<S: Sink + Send + 'static> Line<S> {
         self.writer.backlog().rows() + rows < *queue_rows && self.writer.kept() + rows < most
     }
 
-    /// The batches of other partitions that are there already and go beside an event's own, one for each core. The first event
-    /// that is none of these is `held`.
+    /// The batches of other partitions that are there already and go beside an event's own, one for each core. What comes first
+    /// and is none of these is `held`: an error, too, has its turn after the rows before it.
     fn gather(
         &self,
         event: &Event,
         source: &mut impl Source,
-        held: &mut Option<Event>,
-    ) -> Result<Vec<Batch>> {
+        held: &mut Option<Result<Event>>,
+    ) -> Vec<Batch> {
         let mut beside: Vec<Batch> = Vec::new();
-        let Event::Rows(first) = event else { return Ok(beside) };
+        let Event::Rows(first) = event else { return beside };
+        if !self.lanes.are_several() {
+            return beside;
+        }
         let mut rows = first.rows.num_rows();
         while rows >= WORTH_A_THREAD && beside.len() + 1 < self.cores && self.has_room_beside(rows) {
             let Some(event) = next(source, held).now_or_never() else { break };
@@ -267,8 +270,8 @@ impl<S: Sink + Send + 'static> Line<S> {
                 first.partition != batch.partition
                     && beside.iter().all(|other| other.partition != batch.partition)
             };
-            match event? {
-                Event::Rows(batch) if is_other(&batch) => {
+            match event {
+                Ok(Event::Rows(batch)) if is_other(&batch) => {
                     rows += batch.rows.num_rows();
                     beside.push(batch);
                 }
@@ -278,7 +281,7 @@ impl<S: Sink + Send + 'static> Line<S> {
                 }
             }
         }
-        Ok(beside)
+        beside
     }
 
     /// Begins a commit, if it is time and none is under way.

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 use crate::cli::Init;
-use crate::config::duration_text;
+use crate::config::{Pipeline, duration_text};
 use crate::io::parquet;
 use cadence::Cadence;
 use columns::Found;
@@ -21,6 +21,7 @@ pub fn init(arguments: Init) -> Result<()> {
     let mut found = Found::among(&fields, time, series, targets).with_context(|| shown(&data, &fields))?;
     let cadence = Cadence::of(&data, &mut found)?;
     let text = text(&found, &cadence, &out, &data)?;
+    Pipeline::from_text(&out, &text, &|_| None).context("no sound pipeline can be made of this history")?;
     write(&out, &text)?;
     let model = out.with_file_name(model_name(&out));
     let (out, data, model) = (out.display(), data.display(), model.display());
@@ -72,7 +73,8 @@ fn beside(out: &Path, data: &Path) -> Result<PathBuf> {
 
 /// A text as TOML writes it.
 fn quoted(text: &str) -> String {
-    toml::Value::from(text).to_string()
+    // What looks like a variable is none.
+    toml::Value::from(text.replace("${", "$${")).to_string()
 }
 
 fn text(found: &Found, cadence: &Cadence, out: &Path, data: &Path) -> Result<String> {

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::panic::resume_unwind;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 
 use anyhow::{Context, Result};
 use tokio::sync::oneshot;
@@ -58,6 +59,11 @@ impl Lanes {
     pub fn progress(&self) -> Progress {
         let series = self.lanes.values().map(|lane| lane.forecaster.series()).sum();
         Progress { series, ..self.progress.clone() }
+    }
+
+    /// Whether there is more than one that is ours.
+    pub fn are_several(&self) -> bool {
+        self.lanes.len() > 1
     }
 
     /// Those that are ours.
@@ -130,6 +136,23 @@ impl Lanes {
         batches: Vec<Batch>,
         writer: &mut Writer<S>,
     ) -> Result<()> {
+        let rows_at_once = self.options.setup.rows_at_once();
+        let mut rest: Vec<_> = batches.into_iter().map(|batch| batch.pieces(rows_at_once)).collect();
+        loop {
+            // What comes of some rows is handed over before more are pushed: it can be large.
+            let pieces: Vec<Batch> = rest.iter_mut().filter_map(Iterator::next).collect();
+            if pieces.is_empty() {
+                return Ok(());
+            }
+            self.push_pieces(pieces, writer).await?;
+        }
+    }
+
+    async fn push_pieces<S: Sink + Send + 'static>(
+        &mut self,
+        batches: Vec<Batch>,
+        writer: &mut Writer<S>,
+    ) -> Result<()> {
         let setup = &self.options.setup;
         for Batch { partition, .. } in &batches {
             let lane = self.lanes.entry(partition.clone());
@@ -144,23 +167,18 @@ impl Lanes {
             (lane, batch)
         });
         let work: Vec<(&mut Lane, Batch)> = work.collect();
-        let rows_at_once = setup.rows_at_once();
-        let all = side_by_side(work, |(lane, batch)| {
-            let done: Vec<Done> = batch.pieces(rows_at_once).map(|piece| pushed(lane, piece)).collect();
-            (done, lane.silent_until)
-        });
-        for (pieces, silent_until) in all {
-            for done in pieces {
-                self.budgets.count(&done);
-                let Done { output, tally, next, .. } = done;
-                self.progress.tally.add(&tally);
-                self.progress.reached = Some(next);
-                if next >= silent_until {
-                    self.uncommitted.insert(output.partition.clone(), next);
-                }
-                // A batch of nothing but skipped positions still moves on.
-                writer.write(output, (tally.rows as usize).max(1));
+        for (done, silent_until) in
+            side_by_side(work, |(lane, batch)| (pushed(lane, batch), lane.silent_until))
+        {
+            self.budgets.count(&done);
+            let Done { output, tally, next, .. } = done;
+            self.progress.tally.add(&tally);
+            self.progress.reached = Some(next);
+            if next >= silent_until {
+                self.uncommitted.insert(output.partition.clone(), next);
             }
+            // A batch of nothing but skipped positions still moves on.
+            writer.write(output, (tally.rows as usize).max(1));
         }
         Ok(())
     }
@@ -260,15 +278,22 @@ fn pushed(lane: &mut Lane, batch: Batch) -> Done {
     span.in_scope(|| lane.push(batch))
 }
 
-/// Does all of `work`, each in a thread of its own; what comes of it is in the order of the work.
+/// Does all of `work`, each in a thread of its own where there is one to be had; what comes of it is in the order of the work.
 fn side_by_side<T: Send, R: Send>(work: Vec<T>, each: impl Fn(T) -> R + Sync) -> Vec<R> {
-    let (mut work, each) = (work.into_iter(), &each);
-    let Some(first) = work.next() else { return Vec::new() };
-    std::thread::scope(|scope| {
-        let others: Vec<_> = work.map(|part| scope.spawn(move || each(part))).collect();
-        let first = each(first);
-        let joined =
-            others.into_iter().map(|other| other.join().unwrap_or_else(|panic| resume_unwind(panic)));
-        std::iter::once(first).chain(joined).collect()
+    let work: Vec<Mutex<Option<T>>> = work.into_iter().map(|part| Mutex::new(Some(part))).collect();
+    let do_part = &|place: usize| {
+        let part = work[place].lock().unwrap_or_else(PoisonError::into_inner).take();
+        each(part.expect("each part is done once"))
+    };
+    thread::scope(|scope| {
+        // Work that finds no thread stays where it is, and is done here.
+        let spawn = |place| thread::Builder::new().spawn_scoped(scope, move || do_part(place)).ok();
+        let others: Vec<_> = (1..work.len()).map(|place| (place, spawn(place))).collect();
+        let first = (!work.is_empty()).then(|| do_part(0));
+        let others = others.into_iter().map(|(place, thread)| match thread {
+            Some(thread) => thread.join().unwrap_or_else(|panic| resume_unwind(panic)),
+            None => do_part(place),
+        });
+        first.into_iter().chain(others).collect()
     })
 }

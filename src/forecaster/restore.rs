@@ -95,8 +95,7 @@ pub fn into(
         }
         if let Some(carried) = &mut carried {
             for target in 0..columns.targets.len() {
-                let numbers = states.reals(carried.numbers()).map_err(torn)?;
-                let numbers: Vec<f32> = numbers.iter().map(|number| *number as f32).collect();
+                let numbers = states.singles(carried.numbers()).map_err(torn)?;
                 carried.set_column(histories.all().len() * columns.targets.len() + target, &numbers);
             }
         }
@@ -168,6 +167,17 @@ impl<'a> Cursor<'a> {
         Ok(taken)
     }
 
+    fn finite(&mut self, count: usize) -> Result<&'a [f64], Torn> {
+        let numbers = self.reals(count)?;
+        if numbers.iter().all(|number| number.is_finite()) { Ok(numbers) } else { Err(Torn(self.part)) }
+    }
+
+    /// Finite numbers in single precision.
+    fn singles(&mut self, count: usize) -> Result<Vec<f32>, Torn> {
+        let numbers: Vec<f32> = self.reals(count)?.iter().map(|number| *number as f32).collect();
+        if numbers.iter().all(|number| number.is_finite()) { Ok(numbers) } else { Err(Torn(self.part)) }
+    }
+
     fn end(&self) -> Result<(), Torn> {
         if self.whole.is_empty() && self.real.is_empty() { Ok(()) } else { Err(Torn(self.part)) }
     }
@@ -224,7 +234,8 @@ fn read<'a>(
         let (last, length) = (windows.step()?, windows.count()?);
         let marks = windows.wholes(length.div_ceil(64))?;
         let count = windows.count()? as u64;
-        let [mean, squares, low, high] = [windows.real()?, windows.real()?, windows.real()?, windows.real()?];
+        let moments = windows.finite(4)?;
+        let [mean, squares, low, high] = [moments[0], moments[1], moments[2], moments[3]];
         let running = Running { count, mean, squares, low, high };
         let values = windows.reals(length)?.to_vec();
         let observed = (0..length).map(|i| marks[i / 64] >> (i % 64) & 1 == 1).collect();
@@ -252,9 +263,8 @@ impl Kept {
         match memory.count()? {
             0 => Ok(Self::default()),
             count if count == numbers => {
-                let last = Some((memory.step()?, memory.real()?));
-                let numbers = memory.reals(numbers)?.iter().map(|number| *number as f32).collect();
-                Ok(Self { last, numbers })
+                let last = Some((memory.step()?, memory.finite(1)?[0]));
+                Ok(Self { last, numbers: memory.singles(numbers)? })
             }
             _ => Err(Torn(memory.part)),
         }

@@ -1,5 +1,9 @@
 //! `init` and `completions`: what a newcomer begins with.
 
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch};
+
 use super::*;
 
 #[test]
@@ -41,14 +45,52 @@ fn a_pipeline_is_made_for_a_history_and_trains_on_it() {
     }
 }
 
+/// A reading each quarter of an hour, at whole numbers of so many a second.
+fn counted(path: &Path, a_second: i64) {
+    let times = (0..50).map(|i| (1_700_000_000 + 900 * i) * a_second);
+    let columns: [(&str, ArrayRef); 2] = [
+        ("ts", Arc::new(Int64Array::from_iter_values(times))),
+        ("kw", Arc::new(Float64Array::from_iter_values((0..50).map(f64::from)))),
+    ];
+    let batch = RecordBatch::try_from_iter(columns).unwrap();
+    let mut table = TableWriter::create(path, &batch.schema()).unwrap();
+    table.write_group(&batch).unwrap();
+    table.finish().unwrap();
+}
+
 #[test]
 fn whole_numbers_are_times_of_the_unit_that_fits() {
     let place = Place::new("");
+    for (unit, a_second) in [("s", 1), ("ms", 1000), ("us", 1_000_000), ("ns", 1_000_000_000)] {
+        counted(&place.path(&format!("{unit}.parquet")), a_second);
+        place.run(&format!("init {unit}.parquet --out {unit}.toml")).succeeds();
+        let text = fs::read_to_string(place.path(&format!("{unit}.toml"))).unwrap();
+        for expected in [&format!("time_unit = \"{unit}\""), "time = \"ts\"", "every = \"15m\"", "# series ="]
+        {
+            assert!(text.contains(expected), "{expected} is not in {text}");
+        }
+        place.run(&format!("check {unit}.toml")).fails(&["there is no model"]);
+    }
+}
+
+#[test]
+fn folders_may_say_whose_readings_they_hold() {
+    let place = Place::new("");
+    for id in ["a", "b"] {
+        fs::create_dir_all(place.path(&format!("in/plant={id}"))).unwrap();
+        counted(&place.path(&format!("in/plant={id}/1.parquet")), 1);
+    }
+    place.run("init in --out a.toml").succeeds();
+    let text = fs::read_to_string(place.path("a.toml")).unwrap();
+    assert!(text.contains("series = \"plant\"") && text.contains(": 2 series"), "{text}");
+}
+
+#[test]
+fn what_cannot_be_is_refused_and_nothing_is_written() {
+    let place = Place::new("");
     let rows: Vec<Row> = (0..50).map(|i| row("a", 1_700_000_000 + 900 * i, 1.0)).collect();
     place.readings("in.parquet", &rows);
-    place.run("init in.parquet --out a.toml").succeeds();
-    let text = fs::read_to_string(place.path("a.toml")).unwrap();
-    assert!(text.contains("every = \"15m\""), "{text}");
+    place.run("init in.parquet --out b.toml --target time").fails(&["cannot be two things at once"]);
     place
         .run("init in.parquet --out b.toml --target gone")
         .fails(&["there is no column \"gone\"", "has the columns"]);

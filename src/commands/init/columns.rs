@@ -19,6 +19,9 @@ const IDS: [&str; 11] = [
     "name",
 ];
 
+/// Names of parts of a time, which folders are often called by: no ids.
+const DATES: [&str; 6] = ["year", "month", "day", "date", "dt", "hour"];
+
 /// The columns of a pipeline.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Found {
@@ -46,12 +49,14 @@ impl Found {
         let time = match time {
             Some(time) => time,
             None => of_kind(fields, is_time, &TIMES, true)
-                .or_else(|| of_kind(fields, may_be_time, &TIMES, false))
+                .or_else(|| of_kind(fields, DataType::is_integer, &TIMES, false))
                 .ok_or_else(|| anyhow!("no column looks like a time; name one with --time"))?,
         };
         let is_number = type_of(&time)?.is_integer();
         let series = series.or_else(|| {
-            let others: Vec<_> = fields.iter().filter(|(name, _)| *name != time).cloned().collect();
+            let may_be =
+                |name: &str| *name != time && !DATES.iter().any(|date| name.eq_ignore_ascii_case(date));
+            let others: Vec<_> = fields.iter().filter(|(name, _)| may_be(name)).cloned().collect();
             of_kind(&others, is_text, &IDS, true)
                 .or_else(|| of_kind(&others, DataType::is_integer, &IDS, false))
         });
@@ -66,16 +71,17 @@ impl Found {
         let Some(targets) = targets.into_iter().find(|targets| !targets.is_empty()) else {
             bail!("no column of numbers is left to forecast; name one with --target");
         };
+        let mut names: Vec<&String> = targets.iter().chain(&series).chain([&time]).collect();
+        names.sort_unstable();
+        if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+            bail!("column {:?} cannot be two things at once", twice[0]);
+        }
         Ok(Self { time, is_number, unit: None, series, targets })
     }
 }
 
 fn is_time(found: &DataType) -> bool {
-    matches!(found, DataType::Timestamp(..) | DataType::Date32 | DataType::Date64)
-}
-
-fn may_be_time(found: &DataType) -> bool {
-    is_text(found) || found.is_integer()
+    matches!(found, DataType::Timestamp(..) | DataType::Date32)
 }
 
 fn is_text(found: &DataType) -> bool {
@@ -123,8 +129,13 @@ mod tests {
         assert!(
             wide.is_number && wide.time == "ts" && wide.series == of("place") && wide.targets == ["a", "b"]
         );
-        let counted = found(&[("time", Utf8), ("meter", Int64), ("pulses", Int64)]).unwrap();
-        assert!(!counted.is_number && counted.series == of("meter") && counted.targets == ["pulses"]);
+        let counted = found(&[("time", Utf8), ("meter", Int64), ("ts", Int64), ("pulses", Int64)]).unwrap();
+        assert!(
+            counted.time == "ts"
+                && counted.is_number
+                && counted.series == of("meter")
+                && counted.targets == ["pulses"]
+        );
         let alone = found(&[("when", time()), ("OT", Float64)]).unwrap();
         assert_eq!((alone.time.as_str(), alone.series), ("when", None));
     }

@@ -93,11 +93,12 @@ impl ParquetFile {
         self.schema.iter_values().map(|field| (field.name.to_string(), found(field))).collect()
     }
 
-    /// Every column with its type.
-    pub fn types(&self) -> Result<Vec<(String, DataType)>> {
-        let found =
-            |field: &PolarsField| Ok((field.name.to_string(), self.converted(field)?.data_type().clone()));
-        self.schema.iter_values().map(found).collect()
+    /// Every column with its type, but those of a type unknown here.
+    pub fn types(&self) -> Vec<(String, DataType)> {
+        let found = |field: &PolarsField| {
+            Some((field.name.to_string(), self.converted(field).ok()?.data_type().clone()))
+        };
+        self.schema.iter_values().filter_map(found).collect()
     }
 
     fn converted(&self, field: &PolarsField) -> Result<Field> {

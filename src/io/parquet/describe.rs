@@ -73,14 +73,20 @@ pub fn describe(path: &Path, columns: &Columns, unit: TimeUnit) -> Result<Descri
     Ok(description)
 }
 
-/// The columns of the first file of an input: name and type as found.
+/// The columns of the first file of an input, those that its folders give last: name and type as found.
 ///
 /// # Errors
-/// If there is no file, it is damaged, or a column has a type unknown here.
+/// If there is no file, or it is damaged.
 pub fn fields(path: &Path) -> Result<Vec<(String, DataType)>> {
     let files = files::find(path)?;
     let first = files.first().with_context(|| format!("there is no file at {}", path.display()))?;
-    ParquetFile::open(first)?.types()
+    let mut fields = ParquetFile::open(first)?.types();
+    for name in files::hive_names(first) {
+        if !fields.iter().any(|(field, _)| *field == name) {
+            fields.push((name, DataType::Utf8));
+        }
+    }
+    Ok(fields)
 }
 
 fn read_bounds(

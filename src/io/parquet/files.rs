@@ -102,6 +102,13 @@ fn is_passed_over(name: &OsStr) -> bool {
     name.starts_with(b".") || name.starts_with(b"_") || name.ends_with(b".partial")
 }
 
+/// The columns that a file's folders give.
+pub(super) fn hive_names(file: &Path) -> Vec<String> {
+    let folders = file.parent().into_iter().flat_map(Path::components);
+    let name = |part: Component<'_>| Some(percent_decoded(part.as_os_str().to_str()?.split_once('=')?.0));
+    folders.filter_map(name).filter(|name| !name.is_empty()).collect()
+}
+
 /// The value that the folders of a file give to a column: `Some(None)` for null, `None` where no folder is called
 /// `column=...`. The innermost folder wins.
 pub(super) fn hive_value(file: &Path, column: &str) -> Option<Option<String>> {
