@@ -54,9 +54,9 @@ impl Found {
         };
         let is_number = type_of(&time)?.is_integer();
         let series = series.or_else(|| {
-            let may_be =
-                |name: &str| *name != time && !DATES.iter().any(|date| name.eq_ignore_ascii_case(date));
-            let others: Vec<_> = fields.iter().filter(|(name, _)| may_be(name)).cloned().collect();
+            let is_date = |name: &str| DATES.iter().chain(&TIMES).any(|date| name.eq_ignore_ascii_case(date));
+            let others = fields.iter().filter(|(name, _)| *name != time && !is_date(name));
+            let others: Vec<_> = others.cloned().collect();
             of_kind(&others, is_text, &IDS, true)
                 .or_else(|| of_kind(&others, DataType::is_integer, &IDS, false))
         });
