@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::*;
 use crate::broker::Stored;
 
-const SCORES: &str = "[scores]\nhorizons = [1, 3]\nevery = 10\n";
+const SCORES: &str = "[scores]\nhorizons = [1, 2]\nevery = 10\n";
 
 /// The scores of one series, period and step ahead: forecasts, and the bits of their errors.
 type Scores = BTreeMap<(String, i64, i64), (i64, Vec<u32>)>;
