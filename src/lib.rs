@@ -15,10 +15,10 @@
 //!
 //! | part | what it is | knows |
 //! |---|---|---|
-//! | [`series`] | one id's history: grid, steps, windows, scales | std |
-//! | [`network`] | cells, layers, head, their gradients, the optimiser | nalgebra |
+//! | [`series`] | one id's history: grid, steps, windows, scales | near |
+//! | [`network`] | cells, layers, head, their gradients, the optimiser | near, nalgebra |
 //! | `near` | asking for memory before it is needed | std |
-//! | [`intervals`] | bounds around a forecast, corrected and scored as actuals arrive | std |
+//! | [`intervals`] | bounds around a forecast, corrected and scored as actuals arrive | near |
 //! | [`model`] | a trained network with its description, as a value and as a file | series, network, intervals |
 //! | [`table`] | schemas and column names: typed views in, builders out | arrow, intervals |
 //! | [`forecaster`] | rows to forecasts for one partition; the only place where series meet network | the above |

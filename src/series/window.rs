@@ -102,17 +102,13 @@ impl Window {
         near::bring(&self.values[last..]);
     }
 
-    /// Steps held, at most [`most`] of what it was told to keep.
+    /// Steps held: those it was told to keep, and at most a quarter more, or 4.
     pub fn len(&self) -> usize {
         self.values.len()
     }
 
     pub fn is_empty(&self) -> bool {
         self.values.is_empty()
-    }
-
-    pub fn last_value(&self) -> Option<f64> {
-        self.values.last().copied()
     }
 
     /// The last `count` values and whether each was observed; `None` while there are fewer.
