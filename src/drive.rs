@@ -84,6 +84,8 @@ pub struct Progress {
     /// Ids, and how many of them can forecast.
     pub series: usize,
     pub warm: usize,
+    /// Positions whose rows are still to be read again, for states that are older than what is committed.
+    pub again: u64,
     /// Where the latest batch ended.
     pub reached: Option<Position>,
     /// Positions that are durable.

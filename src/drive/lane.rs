@@ -61,6 +61,14 @@ impl Lane {
         Self::new(setup, UNASSIGNED)
     }
 
+    /// Positions whose rows are still to be pushed for the state alone.
+    pub fn again(&self) -> u64 {
+        match self.silent_until {
+            UNASSIGNED => 0,
+            until => until.0.saturating_sub(self.next.0).max(0) as u64,
+        }
+    }
+
     /// Pushes a batch. What came of rows whose output was written before is left out, and not counted.
     pub fn push(&mut self, batch: Batch) -> Done {
         let Batch { partition, rows, malformed, origins, next } = batch;

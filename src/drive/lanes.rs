@@ -57,8 +57,10 @@ impl Lanes {
     }
 
     pub fn progress(&self) -> Progress {
-        let series = self.lanes.values().map(|lane| lane.forecaster.series()).sum();
-        Progress { series, ..self.progress.clone() }
+        let lanes = self.lanes.values();
+        let series = lanes.clone().map(|lane| lane.forecaster.series()).sum();
+        let again = lanes.map(Lane::again).sum();
+        Progress { series, again, ..self.progress.clone() }
     }
 
     /// Whether there is more than one that is ours.

@@ -13,11 +13,10 @@ use super::{Beside, BesideMut, Closing, Entry, Remembered, Setup, Written};
 use crate::intervals::{Bounds, restlessness};
 use crate::series::{Reading, Scale, WindowView};
 
-/// Forecasts run at once. Kernels are at full speed from 64 on; what is carried of several times as many can be asked for
-/// while others are computed.
-const WIDTH: usize = 256;
-/// The same of windows, whose inputs are copied until they are run: more would only cost memory.
-const WINDOWS: usize = 64;
+/// Forecasts run at once: kernels are at full speed from here on, and what they read is still near.
+const WIDTH: usize = 64;
+/// The same of cells that carry their state: that of several times as many can be asked for while others are computed.
+const CARRIED: usize = 256;
 
 /// A forecast without its values.
 struct Job {
@@ -61,6 +60,8 @@ pub struct Jobs {
     past: usize,
     /// Steps after which the naive forecast repeats what was.
     season: Option<usize>,
+    /// How much series move is of consequence.
+    widens: bool,
 }
 
 impl Jobs {
@@ -75,9 +76,8 @@ impl Jobs {
         let live = Live::new(&setup);
         let remembered = setup.model.memory.as_ref().map(|part| Remembered::new(part.memory.clone()));
         let (plain, season) = (Vec::new(), setup.season());
-        let past = setup.past();
-        let reads_windows = setup.model.cells.is_some() && !setup.model.description.carries();
-        let width = if reads_windows { WINDOWS } else { WIDTH };
+        let (past, widens) = (setup.past(), live.is_some() && setup.model.widens());
+        let width = if setup.model.description.carries() { CARRIED } else { WIDTH };
         Self {
             setup,
             bounds,
@@ -94,6 +94,7 @@ impl Jobs {
             width,
             past,
             season,
+            widens,
         }
     }
 
@@ -264,7 +265,7 @@ impl Jobs {
             step: closing.step,
             scale,
             own,
-            restlessness: if self.live.is_some() { restlessness(past, scale.spread) } else { 0.0 },
+            restlessness: if self.widens { restlessness(past, scale.spread) } else { 0.0 },
             silent,
         });
     }

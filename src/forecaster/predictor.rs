@@ -11,7 +11,7 @@ use crate::series::{Rules, Running, Scale, WindowView};
 #[derive(Default)]
 pub struct Predictor {
     origins: usize,
-    /// `[origin][feature]`
+    /// `[origin][feature]`, as many as there ever were at once.
     features: Vec<f32>,
     /// Number of each origin's series among those with coefficients of their own.
     own: Vec<Option<usize>>,
@@ -58,9 +58,12 @@ impl Predictor {
         let last = view.window.values.last().copied().unwrap_or_default();
         let scale = description.said_from(view.window.scale, last);
         let (Some(part), Some(memory)) = (&description.memory, &model.memory) else { return scale };
-        let start = self.features.len();
-        self.features.resize(start + memory.readout.features(), 0.0);
-        let out = &mut self.features[start..];
+        let count = memory.readout.features();
+        let (start, end) = ((self.origins - 1) * count, self.origins * count);
+        if self.features.len() < end {
+            self.features.resize(end, 0.0);
+        }
+        let out = &mut self.features[start..end];
         features::write(description, part, rules, view.memory, &view.window, view.ahead, out);
         self.own.push(view.own);
         self.anchors.push(Anchors::new(view.past, view.running, scale, memory.mix.as_ref()));
@@ -69,7 +72,8 @@ impl Predictor {
 
     /// What the memory says alone of each origin that was added, held and, where it has a mix, mixed: scaled, `[origin][horizon]`.
     fn remember(&mut self, memory: &Remembering, out: &mut [f32]) {
-        memory.readout.forecast(&self.features, &self.own, out);
+        let features = &self.features[..self.origins * memory.readout.features()];
+        memory.readout.forecast(features, &self.own, out);
         let horizon = memory.readout.horizon();
         for ((said, anchors), own) in out.chunks_exact_mut(horizon).zip(&self.anchors).zip(&self.own) {
             anchors.hold(said);
@@ -107,7 +111,8 @@ impl Predictor {
                 }
             };
             assert_eq!(all.len(), self.origins * outputs, "the cells say all of each origin");
-            for (out, said) in out.chunks_exact(horizon).zip(all.chunks_exact(outputs)) {
+            let learned = if outputs > horizon { self.origins } else { 0 };
+            for (out, said) in out.chunks_exact(horizon).zip(all.chunks_exact(outputs)).take(learned) {
                 let start = self.quantiles.len();
                 // Those of what the memory leaves over, above what it says.
                 self.quantiles.extend(said[horizon..].iter().zip(out.iter().cycle()).map(|(q, out)| out + q));
@@ -126,7 +131,6 @@ impl Predictor {
             }
         }
         self.origins = 0;
-        self.features.clear();
         self.own.clear();
         self.anchors.clear();
         self.inputs.clear();

@@ -174,6 +174,11 @@ impl Model {
         errors.widening.get(beta).map_or(1.0, |beta| intervals::widening(*beta, restlessness))
     }
 
+    /// Whether restlessness widens any interval.
+    pub fn widens(&self) -> bool {
+        self.errors.iter().flat_map(|errors| &errors.widening).any(|beta| *beta != 0.0)
+    }
+
     /// The mean size of the errors of a series some steps ahead on the validation part, in that unit.
     pub fn mean_size(&self, series: Option<usize>, step: usize) -> f32 {
         let Some(errors) = &self.errors else { return 0.0 };

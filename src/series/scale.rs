@@ -82,7 +82,8 @@ impl Scale {
     }
 
     pub fn new(center: f64, spread: f64) -> Self {
-        let varies = spread.is_finite() && spread > RELATIVE_NOISE * center.abs();
+        // A subnormal spread has no finite reciprocal.
+        let varies = spread.is_normal() && spread > RELATIVE_NOISE * center.abs();
         Self { center, spread: if varies { spread } else { 0.0 } }
     }
 
@@ -91,6 +92,14 @@ impl Scale {
             return 0.0;
         }
         ((value - self.center) / self.spread).clamp(-FARTHEST, FARTHEST) as f32
+    }
+
+    /// What has no center, many at a time: y = x (1 / spread).
+    pub fn apply_spread(&self, values: impl Iterator<Item = f64>, out: &mut [f32]) {
+        // Where nothing varies every scaled value is 0.
+        let per_spread = if self.spread == 0.0 { 0.0 } else { self.spread.recip() };
+        let scaled = |value: f64| (value * per_spread).clamp(-FARTHEST, FARTHEST) as f32;
+        out.iter_mut().zip(values).for_each(|(out, value)| *out = scaled(value));
     }
 
     pub fn invert(&self, scaled: f32) -> f64 {

@@ -15,7 +15,7 @@ mod tracker;
 pub use drift::Drift;
 pub use plan::{HORIZONS_MAX, Plan};
 pub use tally::{HorizonScores, RUNNING};
-pub use tracker::Gains;
+use tracker::Rates;
 
 use crate::near;
 use plan::parted;
@@ -28,7 +28,10 @@ const NEVER: i64 = i64::MIN;
 #[derive(Clone, Debug)]
 pub struct Online {
     plan: Plan,
-    gains: Gains,
+    /// Of each followed step.
+    rates: Vec<Rates>,
+    /// Of each bound, how often it is to be missed.
+    due: Vec<f32>,
     /// `[series][number]`
     numbers: Vec<f32>,
     /// Of each series, the last step that it was told of.
@@ -65,8 +68,11 @@ pub struct SeriesScores {
 impl Online {
     pub fn new(plan: Plan) -> Self {
         let corrections = vec![0.0; plan.horizons().len() * (1 + plan.probabilities().len())];
+        let rates = plan.horizons().iter().map(|horizon| Rates::new(*horizon));
+        let due = plan.probabilities().iter().map(|p| p.min(1.0 - p) as f32);
         Self {
-            gains: Gains::default(),
+            rates: rates.collect(),
+            due: due.collect(),
             numbers: Vec::new(),
             last: Vec::new(),
             spread: vec![0.0; (1 + plan.probabilities().len()) * plan.horizon()],
@@ -130,7 +136,7 @@ impl Online {
     /// first. `means` are the mean sizes of errors that the model knows, in units, of each followed step.
     pub fn settle(&mut self, series: usize, step: i64, actual: f64, means: &[f32]) {
         self.advance(series, step);
-        let Self { plan, gains, numbers, sorted, .. } = self;
+        let Self { plan, rates, due, numbers, sorted, .. } = self;
         let numbers = &mut numbers[series * plan.numbers()..][..plan.numbers()];
         let bounds = plan.probabilities().len();
         for followed in (0..plan.horizons().len()).rev() {
@@ -155,14 +161,19 @@ impl Online {
                     (actual != at).then_some((actual < at) == below)
                 };
                 let known = (scaled, means[followed]);
-                tracker::update(tracked, gains, horizon, known, plan.probabilities(), beyond);
+                tracker::update(tracked, &rates[followed], known, due, beyond);
             }
             if plan.is_scored() {
                 let naive = bounded(actual - f64::from(entry[bounds]));
-                sorted.clear();
-                sorted.extend_from_slice(&entry[..bounds]);
-                sorted.sort_unstable_by(f32::total_cmp);
-                let outcome = Outcome { error, naive, actual, bounds: sorted };
+                let mut bounds = &entry[..bounds];
+                // Those that have crossed are issued in order.
+                if !bounds.is_sorted() {
+                    sorted.clear();
+                    sorted.extend_from_slice(bounds);
+                    sorted.sort_unstable_by(f32::total_cmp);
+                    bounds = sorted;
+                }
+                let outcome = Outcome { error, naive, actual, bounds };
                 let (running, period) = tallies[..2 * plan.tally()].split_at_mut(plan.tally());
                 tally::add(running, &outcome, true);
                 tally::add(period, &outcome, false);
@@ -171,8 +182,9 @@ impl Online {
                 }
             }
         }
-        // Should nothing be issued here, nothing may be found here.
-        for followed in 0..plan.horizons().len() {
+        // Should nothing be issued here, nothing may be found here. Where every step issues, what was found was here.
+        let others = if plan.every() == 1 { 0 } else { plan.horizons().len() };
+        for followed in 0..others {
             plan.slot(followed, step).into_iter().for_each(|slot| numbers[slot] = f32::NAN);
         }
     }
@@ -186,12 +198,12 @@ impl Online {
     /// Prepares what [`Online::correct`] says of a series: its bounds are corrected as of now.
     pub fn prepare(&mut self, series: usize) {
         self.widen(series);
-        let Self { plan, gains, numbers, corrections, spread, .. } = self;
+        let Self { plan, rates, numbers, corrections, spread, .. } = self;
         let numbers = &numbers[series * plan.numbers()..][..plan.numbers()];
         for (followed, out) in corrections.chunks_exact_mut(1 + plan.probabilities().len()).enumerate() {
             if plan.tracker() > 0 {
                 let tracker = &numbers[plan.place(followed)..][..plan.tracker()];
-                tracker::read(tracker, gains, plan.horizons()[followed], out);
+                tracker::read(tracker, &rates[followed], out);
             }
         }
         plan.spread(corrections, spread);
@@ -204,9 +216,10 @@ impl Online {
         let (scales, moves) = self.spread.split_at(horizon);
         let moves = &moves[bound * horizon..][..horizon];
         let outward = if bound < bounds / 2 { -1.0 } else { 1.0 };
+        let outward = outward * widening;
         for (((at, value), scale), by) in out.iter_mut().zip(values).zip(scales).zip(moves) {
-            // v ± w ρ (d + q), where d is the distance that the model knows
-            *at = value + widening * (scale * ((*at - value) / widening + outward * by));
+            // v ± ρ (w d + w q), where w d is the distance that the model knows
+            *at = value + scale * (*at - value + outward * by);
         }
     }
 

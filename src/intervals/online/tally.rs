@@ -34,8 +34,7 @@ pub(super) fn add(numbers: &mut [f32], outcome: &Outcome<'_>, fades: bool) {
         numbers.iter_mut().for_each(|number| *number *= 1.0 - 1.0 / RUNNING);
     }
     let Outcome { error, naive, actual, bounds } = *outcome;
-    let (least, most) = (f64::from(f32::MIN), f64::from(f32::MAX));
-    let held = |value: f32| f64::from(value).clamp(least, most) as f32;
+    let held = |value: f32| value.clamp(f32::MIN, f32::MAX);
     numbers[COUNT] += 1.0;
     numbers[SIZES] = held(numbers[SIZES] + error.abs());
     numbers[NAIVE] = held(numbers[NAIVE] + naive.abs());

@@ -27,48 +27,71 @@
 
 /// How fast what is followed. Chosen on the parts of the samples that models are trained and validated on, and on sets that
 /// are in no bar.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Gains {
+struct Gains {
     /// c and h₀. What is learned comes h steps late, and errors so far ahead come in runs of h: to follow them faster is to
     /// follow chance.
-    pub step: f32,
-    pub slower: f32,
+    step: f32,
+    slower: f32,
     /// W and T, in updates.
-    pub memory: f32,
-    pub integral: f32,
+    memory: f32,
+    integral: f32,
     /// w, t and G.
-    pub window: f32,
-    pub tolerance: f32,
-    pub guard: f32,
+    window: f32,
+    tolerance: f32,
+    guard: f32,
     /// Updates that the fast and the slow scale are means of, about, and a.
-    pub fast: f32,
-    pub slow: f32,
-    pub share: f32,
+    fast: f32,
+    slow: f32,
+    share: f32,
     /// Updates after which a score has left the trailing range by about two thirds.
-    pub range: f32,
+    range: f32,
 }
 
-impl Gains {
-    /// 1 + h/h₀
-    fn slowed(&self, horizon: usize) -> f32 {
-        1.0 + horizon as f32 / self.slower
-    }
+const GAINS: Gains = Gains {
+    step: 0.01,
+    slower: 24.0,
+    memory: 2000.0,
+    integral: 2000.0,
+    window: 400.0,
+    tolerance: 0.07,
+    guard: 30.0,
+    fast: 100.0,
+    slow: 2000.0,
+    share: 0.5,
+    range: 500.0,
+};
+
+/// What the gains come to `h` steps ahead: what is only multiplied for every forecast.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rates {
+    /// c / (1 + h/h₀), 1 / (T (1 + h/h₀)) and G / (1 + h/h₀)²
+    step: f32,
+    integral: f32,
+    guard: f32,
+    /// 1 - 1/W, 1 - 1/w and 1 / (w t)
+    owed: f32,
+    late: f32,
+    tolerated: f32,
+    /// 1/τ of the fast and of the slow scale, and a.
+    scales: [f32; 2],
+    share: f32,
+    /// What is left of the trailing range.
+    range: f32,
 }
 
-impl Default for Gains {
-    fn default() -> Self {
+impl Rates {
+    pub(super) fn new(horizon: usize) -> Self {
+        let (gains, slowed) = (&GAINS, 1.0 + horizon as f32 / GAINS.slower);
         Self {
-            step: 0.01,
-            slower: 24.0,
-            memory: 2000.0,
-            integral: 2000.0,
-            window: 400.0,
-            tolerance: 0.07,
-            guard: 30.0,
-            fast: 100.0,
-            slow: 2000.0,
-            share: 0.5,
-            range: 500.0,
+            step: gains.step / slowed,
+            integral: 1.0 / (gains.integral * slowed),
+            guard: gains.guard / (slowed * slowed),
+            owed: 1.0 - 1.0 / gains.memory,
+            late: 1.0 - 1.0 / gains.window,
+            tolerated: 1.0 / (gains.window * gains.tolerance),
+            scales: [1.0 / gains.fast, 1.0 / gains.slow],
+            share: gains.share,
+            range: 1.0 - 1.0 / gains.range,
         }
     }
 }
@@ -112,54 +135,65 @@ pub(super) fn is_sound(numbers: &[f32]) -> bool {
 }
 
 /// ρ
-fn scale(numbers: &[f32], gains: &Gains) -> f32 {
-    gains.share * numbers[FAST] + (1.0 - gains.share) * numbers[SLOW]
+fn scale(numbers: &[f32], rates: &Rates) -> f32 {
+    rates.share * numbers[FAST] + (1.0 - rates.share) * numbers[SLOW]
 }
 
-/// What a tracker adds to the model's bounds of `horizon` steps ahead now: ρ, then what each bound is moved by, outward.
-pub(super) fn read(numbers: &[f32], gains: &Gains, horizon: usize, out: &mut [f32]) {
-    let guard = gains.guard / gains.slowed(horizon).powi(2);
-    out[0] = scale(numbers, gains);
+/// tan(π/2 x) for 0 ≤ x ≤ [`SATURATION`], within 1e-5 of itself. By its partial fractions (DLMF 4.22.3),
+///
+/// ```text
+/// tan(π/2 x) = 4/π x (1/(1 - x²) + 1/(9 - x²) + 1/(25 - x²) + …)
+/// ```
+///
+/// of which all but the first are together the beginning of a power series in x², since they vary little. The same bits
+/// everywhere, which no library's tangent is.
+fn tan_of_right_angles(x: f32) -> f32 {
+    /// Σ 1/k² over the odd k from 3 on, Σ 1/k⁴, Σ 1/k⁶, Σ 1/k⁸ and Σ 1/k¹⁰.
+    const REST: [f32; 5] =
+        [0.233_700_55, 0.014_678_032, 0.001_447_076_6, 0.000_155_179_03, 0.000_017_041_363];
+    let square = x * x;
+    let rest = REST.iter().rev().fold(0.0, |sum, of| sum * square + of);
+    std::f32::consts::FRAC_2_PI * 2.0 * x * ((1.0 - square).recip() + rest)
+}
+
+/// What a tracker adds to the model's bounds now: ρ, then what each bound is moved by, outward.
+pub(super) fn read(numbers: &[f32], rates: &Rates, out: &mut [f32]) {
+    out[0] = scale(numbers, rates);
     for (out, bound) in out[1..].iter_mut().zip(numbers[BOUNDS..].chunks_exact(OF_BOUND)) {
         // Too few misses are no reason to hurry.
-        let part = (bound[2] / (gains.window * gains.tolerance)).clamp(0.0, SATURATION);
-        let guarded = if part > 0.0 { guard * (part * std::f32::consts::FRAC_PI_2).tan() } else { 0.0 };
-        *out = bound[0] + numbers[STEP] * (bound[1] + guarded);
+        let part = (bound[2] * rates.tolerated).clamp(0.0, SATURATION);
+        *out = bound[0] + numbers[STEP] * (bound[1] + rates.guard * tan_of_right_angles(part));
     }
 }
 
-/// Takes what came of a forecast `horizon` steps ahead: its error in units, the mean size that the model knows of such errors,
-/// and for each bound whether what came lies beyond it (`None` on it: that does not say on which side it is to lie).
+/// Takes what came of a forecast: its error in units, the mean size that the model knows of such errors, and for each bound
+/// how often it is to be missed (β) and whether what came lies beyond it (`None` on it: that does not say on which side it is
+/// to lie).
 pub(super) fn update(
     numbers: &mut [f32],
-    gains: &Gains,
-    horizon: usize,
+    rates: &Rates,
     (error, mean): (f32, f32),
-    probabilities: &[f64],
+    due: &[f32],
     beyond: impl Fn(usize) -> Option<bool>,
 ) {
     let most = SCORE_MOST * mean;
-    let score = (error / scale(numbers, gains)).clamp(-most, most);
-    let stays = 1.0 - 1.0 / gains.range;
-    numbers[HIGH] = score.max(numbers[HIGH] * stays);
-    numbers[LOW] = score.min(numbers[LOW] * stays);
-    let slowed = gains.slowed(horizon);
-    let step = gains.step / slowed * (numbers[HIGH] - numbers[LOW]);
+    let score = (error / scale(numbers, rates)).clamp(-most, most);
+    numbers[HIGH] = score.max(numbers[HIGH] * rates.range);
+    numbers[LOW] = score.min(numbers[LOW] * rates.range);
+    let step = rates.step * (numbers[HIGH] - numbers[LOW]);
     numbers[STEP] = step;
-    for (number, (bound, p)) in numbers[BOUNDS..].chunks_exact_mut(OF_BOUND).zip(probabilities).enumerate() {
+    for (number, (bound, due)) in numbers[BOUNDS..].chunks_exact_mut(OF_BOUND).zip(due).enumerate() {
         let Some(beyond) = beyond(number) else { continue };
-        let due = p.min(1.0 - p) as f32;
         let missed = f32::from(u8::from(beyond)) - due;
-        bound[1] = (bound[1] + missed - bound[1] / gains.memory).clamp(-OWED_MOST, OWED_MOST);
-        bound[2] += missed - bound[2] / gains.window;
-        bound[0] = (bound[0] + step * bound[1] / (gains.integral * slowed)).clamp(-most, most);
+        bound[1] = (rates.owed * bound[1] + missed).clamp(-OWED_MOST, OWED_MOST);
+        bound[2] = rates.late * bound[2] + missed;
+        bound[0] = (bound[0] + step * bound[1] * rates.integral).clamp(-most, most);
     }
     if mean > 0.0 {
-        for (mean_size, updates) in [(FAST, gains.fast), (SLOW, gains.slow)] {
+        for (mean_size, rate) in [FAST, SLOW].into_iter().zip(rates.scales) {
             let before = numbers[mean_size];
             let size = (error.abs() / (mean * before)).min(SIZE_MOST);
-            numbers[mean_size] =
-                (before * (1.0 + (size - 1.0) / updates)).clamp(1.0 / SCALE_MOST, SCALE_MOST);
+            numbers[mean_size] = (before * (1.0 + (size - 1.0) * rate)).clamp(1.0 / SCALE_MOST, SCALE_MOST);
         }
     }
 }
@@ -168,18 +202,29 @@ pub(super) fn update(
 mod tests {
     use super::*;
 
-    const P: [f64; 2] = [0.1, 0.9];
+    const DUE: [f32; 2] = [0.1, 0.1];
+
+    #[test]
+    fn the_tangent_is_that_of_right_angles() {
+        let all = (0..=95_000).map(|i| i as f32 / 1e5);
+        let error = |x: f32| {
+            let exact = (f64::from(x) * std::f64::consts::FRAC_PI_2).tan();
+            (f64::from(tan_of_right_angles(x)) - exact).abs() / exact.max(1.0)
+        };
+        let worst = all.map(error).fold(0.0, f64::max);
+        assert!(worst < 1e-5, "{worst}");
+    }
 
     /// Shares of misses below and above in the last half, when `errors` come of forecasts whose bounds the model has at ±1,
     /// learned of so many steps later.
     fn misses(errors: &[f32], horizon: usize) -> [f32; 2] {
-        let gains = Gains::default();
+        let rates = Rates::new(horizon);
         let mut tracker = vec![0.0; numbers(2)];
         begin(&mut tracker);
         let (mut issued, mut misses) = (Vec::new(), [0.0; 2]);
         for t in 0..errors.len() {
             let mut out = [0.0; 3];
-            read(&tracker, &gains, horizon, &mut out);
+            read(&tracker, &rates, &mut out);
             issued.push([-out[0] * (1.0 + out[1]), out[0] * (1.0 + out[2])]);
             let beyond = |at: usize, side: usize| match side {
                 0 => errors[at] < issued[at][0],
@@ -189,7 +234,7 @@ mod tests {
                 (0..2).for_each(|side| misses[side] += f32::from(u8::from(beyond(t, side))));
             }
             if let Some(at) = (t + 1).checked_sub(horizon) {
-                update(&mut tracker, &gains, horizon, (errors[at], 0.8), &P, |side| Some(beyond(at, side)));
+                update(&mut tracker, &rates, (errors[at], 0.8), &DUE, |side| Some(beyond(at, side)));
             }
         }
         misses.map(|misses| misses / (errors.len() - errors.len() / 2) as f32)
@@ -238,7 +283,8 @@ mod tests {
     fn what_lies_on_a_bound_moves_it_neither_way() {
         let mut tracker = vec![0.0; numbers(2)];
         begin(&mut tracker);
-        update(&mut tracker, &Gains::default(), 1, (1.0, 1.0), &P, |side| (side == 0).then_some(false));
+        let rates = Rates::new(1);
+        update(&mut tracker, &rates, (1.0, 1.0), &DUE, |side| (side == 0).then_some(false));
         assert!(
             tracker[BOUNDS + 1] < 0.0 && tracker[BOUNDS + OF_BOUND..].iter().all(|number| *number == 0.0)
         );

@@ -13,7 +13,7 @@ macro_rules! vectors {
     (
         $simd:ident, $vector:ident($raw:ty), $lanes:literal lanes, $registers:literal registers,
         $features:literal, [$($detected:tt),+],
-        $splat:ident, $load:ident, $store:ident, $add:ident, $sub:ident, $mul:ident, $div:ident, $fma:ident,
+        $splat:ident, $load:ident, $store:ident, $load_part:ident, $store_part:ident, $add:ident, $sub:ident, $mul:ident, $div:ident, $fma:ident,
         $min:ident, $max:ident
     ) => {
         /// That the processor has it.
@@ -78,6 +78,24 @@ macro_rules! vectors {
                 unsafe { $store(numbers.as_mut_ptr(), vector.0) }
             }
 
+            #[inline(always)]
+            fn load_part(self, numbers: &[f32]) -> $vector {
+                if numbers.len() >= $lanes {
+                    return self.load(numbers);
+                }
+                // SAFETY: there is a `self`, so the processor has the instructions; no more is read than there is.
+                $vector(unsafe { $load_part(numbers.as_ptr(), numbers.len()) })
+            }
+
+            #[inline(always)]
+            fn store_part(self, vector: $vector, numbers: &mut [f32]) {
+                if numbers.len() >= $lanes {
+                    return self.store(vector, numbers);
+                }
+                // SAFETY: as in `load_part`; no more is written than there is.
+                unsafe { $store_part(numbers.as_mut_ptr(), numbers.len(), vector.0) }
+            }
+
             #[inline]
             fn run<K: Kernel>(self, kernel: K) -> K::Output {
                 #[target_feature(enable = $features)]
@@ -102,14 +120,65 @@ macro_rules! vectors {
     };
 }
 
+/// That the first `count` of eight lanes are meant.
+///
+/// # Safety
+/// The processor has AVX2, and there are at most eight.
+#[inline(always)]
+unsafe fn first_of_8(count: usize) -> __m256i {
+    const MASKS: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
+    // SAFETY: `count` is at most 8, so that eight follow.
+    unsafe { _mm256_loadu_si256(MASKS.as_ptr().add(8 - count).cast()) }
+}
+
+/// The first `count` numbers, then zeros.
+///
+/// # Safety
+/// The processor has AVX2, and there are as many numbers, at most eight.
+#[inline(always)]
+unsafe fn load_part_8(numbers: *const f32, count: usize) -> __m256 {
+    // SAFETY: what the mask leaves out is not read.
+    unsafe { _mm256_maskload_ps(numbers, first_of_8(count)) }
+}
+
+/// Writes the first `count` lanes.
+///
+/// # Safety
+/// The processor has AVX2, and there is room for as many numbers, at most eight.
+#[inline(always)]
+unsafe fn store_part_8(numbers: *mut f32, count: usize, vector: __m256) {
+    // SAFETY: what the mask leaves out is not written.
+    unsafe { _mm256_maskstore_ps(numbers, first_of_8(count), vector) }
+}
+
+/// The first `count` numbers, then zeros.
+///
+/// # Safety
+/// The processor has AVX-512F, and there are as many numbers, fewer than sixteen.
+#[inline(always)]
+unsafe fn load_part_16(numbers: *const f32, count: usize) -> __m512 {
+    // SAFETY: what the mask leaves out is not read.
+    unsafe { _mm512_maskz_loadu_ps((1 << count) - 1, numbers) }
+}
+
+/// Writes the first `count` lanes.
+///
+/// # Safety
+/// The processor has AVX-512F, and there is room for as many numbers, fewer than sixteen.
+#[inline(always)]
+unsafe fn store_part_16(numbers: *mut f32, count: usize, vector: __m512) {
+    // SAFETY: what the mask leaves out is not written.
+    unsafe { _mm512_mask_storeu_ps(numbers, (1 << count) - 1, vector) }
+}
+
 vectors!(
     Avx2, Avx2Vector(__m256), 8 lanes, 16 registers, "avx2,fma", ["avx2", "fma"],
-    _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_add_ps, _mm256_sub_ps, _mm256_mul_ps, _mm256_div_ps,
-    _mm256_fmadd_ps, _mm256_min_ps, _mm256_max_ps
+    _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps, load_part_8, store_part_8, _mm256_add_ps, _mm256_sub_ps,
+    _mm256_mul_ps, _mm256_div_ps, _mm256_fmadd_ps, _mm256_min_ps, _mm256_max_ps
 );
 
 vectors!(
     Avx512, Avx512Vector(__m512), 16 lanes, 32 registers, "avx512f", ["avx512f"],
-    _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_add_ps, _mm512_sub_ps, _mm512_mul_ps, _mm512_div_ps,
-    _mm512_fmadd_ps, _mm512_min_ps, _mm512_max_ps
+    _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps, load_part_16, store_part_16, _mm512_add_ps, _mm512_sub_ps,
+    _mm512_mul_ps, _mm512_div_ps, _mm512_fmadd_ps, _mm512_min_ps, _mm512_max_ps
 );
