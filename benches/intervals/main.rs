@@ -37,7 +37,9 @@ fn main() {
     for (set, every, horizon) in [("ETTh1", "1h", 24), ("ETTm1", "15m", 96)] {
         let folder = tempfile::tempdir().expect("a folder");
         let pipeline = write(folder.path(), &data.join(set).with_extension("parquet"), every, horizon);
-        tidecast(&["train", text(&pipeline)]);
+        let (readings, model) =
+            (data.join(set).with_extension("parquet"), folder.path().join("model.safetensors"));
+        tidecast(&["train", text(&pipeline), "--data", text(&readings), "--out", text(&model)]);
         judge(set, &evaluate(&pipeline));
     }
 }

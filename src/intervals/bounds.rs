@@ -52,11 +52,13 @@ impl Bounds {
     ) {
         self.lower.write(forecast, quantiles, restlessness, lower);
         self.upper.write(forecast, quantiles, restlessness, upper);
-        for (lower, upper) in lower.iter_mut().zip(upper) {
-            // Chosen, not swapped: a loop without a branch is a few wide comparisons.
-            let (below, above) = (*lower, *upper);
-            *lower = if below > above { above } else { below };
-            *upper = if below > above { below } else { above };
+        // Counted first: most have no crossing, and a loop without a branch is a few wide comparisons.
+        let crossings = lower.iter().zip(&*upper).map(|(lower, upper)| u32::from(lower > upper)).sum::<u32>();
+        let crossed = if crossings == 0 { 0 } else { lower.len() };
+        for (lower, upper) in lower.iter_mut().zip(upper).take(crossed) {
+            if *lower > *upper {
+                std::mem::swap(lower, upper);
+            }
         }
     }
 }

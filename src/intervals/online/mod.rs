@@ -15,7 +15,7 @@ mod tracker;
 pub use drift::Drift;
 pub use plan::{HORIZONS_MAX, Plan};
 pub use tally::{HorizonScores, RUNNING};
-use tracker::Rates;
+use tracker::{Dues, Rates};
 
 use crate::near;
 use plan::parted;
@@ -30,8 +30,7 @@ pub struct Online {
     plan: Plan,
     /// Of each followed step.
     rates: Vec<Rates>,
-    /// Of each bound, how often it is to be missed.
-    due: Vec<f32>,
+    dues: Dues,
     /// `[series][number]`
     numbers: Vec<f32>,
     /// Of each series, the last step that it was told of.
@@ -40,8 +39,9 @@ pub struct Online {
     /// `[1 + bounds][horizon]`: ρ, then what each bound is moved by.
     corrections: Vec<f32>,
     spread: Vec<f32>,
-    /// The bounds of one forecast in order.
+    /// The bounds of one forecast in order, and what its outcome adds to a tally.
     sorted: Vec<f32>,
+    outcome: Vec<f32>,
 }
 
 /// A forecast that was issued.
@@ -69,13 +69,13 @@ impl Online {
     pub fn new(plan: Plan) -> Self {
         let corrections = vec![0.0; plan.horizons().len() * (1 + plan.probabilities().len())];
         let rates = plan.horizons().iter().map(|horizon| Rates::new(*horizon));
-        let due = plan.probabilities().iter().map(|p| p.min(1.0 - p) as f32);
         Self {
             rates: rates.collect(),
-            due: due.collect(),
+            dues: Dues::of(plan.probabilities()),
             numbers: Vec::new(),
             last: Vec::new(),
             spread: vec![0.0; (1 + plan.probabilities().len()) * plan.horizon()],
+            outcome: vec![0.0; plan.tally()],
             plan,
             corrections,
             sorted: Vec::new(),
@@ -136,7 +136,7 @@ impl Online {
     /// first. `means` are the mean sizes of errors that the model knows, in units, of each followed step.
     pub fn settle(&mut self, series: usize, step: i64, actual: f64, means: &[f32]) {
         self.advance(series, step);
-        let Self { plan, rates, due, numbers, sorted, .. } = self;
+        let Self { plan, rates, dues, numbers, sorted, outcome, .. } = self;
         let numbers = &mut numbers[series * plan.numbers()..][..plan.numbers()];
         let bounds = plan.probabilities().len();
         for followed in (0..plan.horizons().len()).rev() {
@@ -161,7 +161,7 @@ impl Online {
                     (actual != at).then_some((actual < at) == below)
                 };
                 let known = (scaled, means[followed]);
-                tracker::update(tracked, &rates[followed], known, due, beyond);
+                tracker::update(tracked, &rates[followed], known, dues, beyond);
             }
             if plan.is_scored() {
                 let naive = bounded(actual - f64::from(entry[bounds]));
@@ -173,10 +173,10 @@ impl Online {
                     sorted.sort_unstable_by(f32::total_cmp);
                     bounds = sorted;
                 }
-                let outcome = Outcome { error, naive, actual, bounds };
+                Outcome { error, naive, actual, bounds }.write(outcome);
                 let (running, period) = tallies[..2 * plan.tally()].split_at_mut(plan.tally());
-                tally::add(running, &outcome, true);
-                tally::add(period, &outcome, false);
+                tally::add(running, outcome, true);
+                tally::add(period, outcome, false);
                 if followed == 0 {
                     drift::update(&mut numbers[plan.drift()..], error.abs());
                 }
@@ -198,12 +198,12 @@ impl Online {
     /// Prepares what [`Online::correct`] says of a series: its bounds are corrected as of now.
     pub fn prepare(&mut self, series: usize) {
         self.widen(series);
-        let Self { plan, rates, numbers, corrections, spread, .. } = self;
+        let Self { plan, rates, dues, numbers, corrections, spread, .. } = self;
         let numbers = &numbers[series * plan.numbers()..][..plan.numbers()];
         for (followed, out) in corrections.chunks_exact_mut(1 + plan.probabilities().len()).enumerate() {
             if plan.tracker() > 0 {
                 let tracker = &numbers[plan.place(followed)..][..plan.tracker()];
-                tracker::read(tracker, &rates[followed], out);
+                tracker::read(tracker, &rates[followed], dues, out);
             }
         }
         plan.spread(corrections, spread);
@@ -403,6 +403,11 @@ mod tests {
             let mut numbers = numbers.clone();
             numbers[0] = wrong;
             assert!(!other.restore(0, 3, &numbers), "{wrong} is no scale");
+        }
+        for place in 0..8 {
+            let mut numbers = numbers.clone();
+            numbers[place] = f32::MAX;
+            assert!(!other.restore(0, 3, &numbers), "number {place} has bounds");
         }
     }
 

@@ -171,9 +171,12 @@ pub(super) fn parted(number: i64, by: i64) -> (i64, i64) {
     if by == 1 { (number, 0) } else { (number.div_euclid(by), number.rem_euclid(by)) }
 }
 
-/// Straight between two followed steps, level beyond the first and the last.
+/// Straight between two followed steps, level beyond the first and the last. The first of all begins the way to the second.
 fn beside(horizons: &[usize], step: usize) -> (usize, usize, f32) {
     let after = horizons.partition_point(|followed| *followed < step);
+    if horizons.len() > 1 && step == horizons[0] {
+        return (0, 1, 0.0);
+    }
     if after == 0 || after == horizons.len() {
         let nearest = after.min(horizons.len() - 1);
         return (nearest, nearest, 0.0);

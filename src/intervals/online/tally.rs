@@ -28,24 +28,30 @@ pub(super) struct Outcome<'a> {
     pub bounds: &'a [f32],
 }
 
-/// Adds an outcome; a tally that fades is one of sums over the last [`RUNNING`] or so.
-pub(super) fn add(numbers: &mut [f32], outcome: &Outcome<'_>, fades: bool) {
-    if fades && numbers[COUNT] >= RUNNING {
-        numbers.iter_mut().for_each(|number| *number *= 1.0 - 1.0 / RUNNING);
+impl Outcome<'_> {
+    /// Writes what it adds to each number of a tally.
+    pub fn write(&self, out: &mut [f32]) {
+        let Self { error, naive, actual, bounds } = *self;
+        let one_if = |holds: bool| f32::from(u8::from(holds));
+        out[COUNT] = 1.0;
+        out[SIZES] = error.abs();
+        out[NAIVE] = naive.abs();
+        out[ERRORS] = error;
+        out[TIES] = one_if(bounds.iter().any(|bound| f64::from(*bound) == actual));
+        let levels = bounds.len() / 2;
+        for (level, inside) in out[INSIDE..].iter_mut().enumerate() {
+            // The narrowest level has the two bounds in the middle.
+            let (lower, upper) = (bounds[levels - 1 - level], bounds[levels + level]);
+            *inside = one_if(f64::from(lower) <= actual && actual <= f64::from(upper));
+        }
     }
-    let Outcome { error, naive, actual, bounds } = *outcome;
-    let held = |value: f32| value.clamp(f32::MIN, f32::MAX);
-    numbers[COUNT] += 1.0;
-    numbers[SIZES] = held(numbers[SIZES] + error.abs());
-    numbers[NAIVE] = held(numbers[NAIVE] + naive.abs());
-    numbers[ERRORS] = held(numbers[ERRORS] + error);
-    numbers[TIES] += f32::from(u8::from(bounds.iter().any(|bound| f64::from(*bound) == actual)));
-    let levels = bounds.len() / 2;
-    for (level, inside) in numbers[INSIDE..].iter_mut().enumerate() {
-        // The narrowest level has the two bounds in the middle.
-        let (lower, upper) = (bounds[levels - 1 - level], bounds[levels + level]);
-        let within = f64::from(lower) <= actual && actual <= f64::from(upper);
-        *inside += f32::from(u8::from(within));
+}
+
+/// Adds what [`Outcome::write`] wrote; a tally that fades is one of sums over the last [`RUNNING`] or so.
+pub(super) fn add(numbers: &mut [f32], outcome: &[f32], fades: bool) {
+    let stays = if fades && numbers[COUNT] >= RUNNING { 1.0 - 1.0 / RUNNING } else { 1.0 };
+    for (number, more) in numbers.iter_mut().zip(outcome) {
+        *number = (*number * stays + more).clamp(f32::MIN, f32::MAX);
     }
 }
 
@@ -98,7 +104,9 @@ mod tests {
         for (actual, forecast) in [(10.0, 8.0), (12.0, 12.0), (8.0, 9.0), (5.0, 8.0)] {
             let bounds = [-3.0, -1.0, 2.0, 4.0].map(|way| forecast + way);
             let error = (actual - f64::from(forecast)) as f32;
-            add(&mut all, &Outcome { error, naive: 4.0, actual, bounds: &bounds }, false);
+            let mut added = all.clone();
+            Outcome { error, naive: 4.0, actual, bounds: &bounds }.write(&mut added);
+            add(&mut all, &added, false);
         }
         let scores = HorizonScores::of(&plan, 0, &all);
         let expected = HorizonScores {
@@ -120,7 +128,9 @@ mod tests {
         let mut all = vec![0.0; numbers(1)];
         for i in 0..5000 {
             let error = if i < 2000 { 9.0 } else { 1.0 };
-            add(&mut all, &Outcome { error, naive: 1.0, actual: 0.0, bounds: &[-1.0, 1.0] }, true);
+            let mut added = all.clone();
+            Outcome { error, naive: 1.0, actual: 0.0, bounds: &[-1.0, 1.0] }.write(&mut added);
+            add(&mut all, &added, true);
         }
         let scores = HorizonScores::of(&plan, 0, &all);
         assert!((scores.mae - 1.0).abs() < 0.03 && (scores.forecasts - RUNNING).abs() < 2.0, "{scores:?}");

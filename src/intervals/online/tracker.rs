@@ -7,7 +7,8 @@
 //! ```text
 //! forecast ± ρ (d + q + η (E + G / (1 + h/h₀)² · tan(π/2 · D / (w t))))
 //!
-//! η = c / (1 + h/h₀) · (max x - min x)            the step is a part of the trailing range of scores
+//! η = c √(β₀/β) / (1 + h/h₀) · (max x - min x)    the step is a part of the trailing range of scores, a larger one where
+//!                                                 misses are few: out there scores lie far apart
 //! E ← (1 - 1/W) E + (miss - β)                    quantile tracking: every miss widens by η, every hit narrows by its share
 //! q ← q + η E / (T (1 + h/h₀))                    the integrator: what is missed too often for long is made good
 //! D ← (1 - 1/w) D + (miss - β)                    the guard: misses of late, which cost nothing while they are few and
@@ -28,8 +29,8 @@
 /// How fast what is followed. Chosen on the parts of the samples that models are trained and validated on, and on sets that
 /// are in no bar.
 struct Gains {
-    /// c and h₀. What is learned comes h steps late, and errors so far ahead come in runs of h: to follow them faster is to
-    /// follow chance.
+    /// c (of a bound that is missed as often as β₀) and h₀. What is learned comes h steps late, and errors so far ahead come
+    /// in runs of h: to follow them faster is to follow chance.
     step: f32,
     slower: f32,
     /// W and T, in updates.
@@ -48,8 +49,8 @@ struct Gains {
 }
 
 const GAINS: Gains = Gains {
-    step: 0.01,
-    slower: 24.0,
+    step: 0.015,
+    slower: 16.0,
     memory: 2000.0,
     integral: 2000.0,
     window: 400.0,
@@ -102,8 +103,14 @@ const SIZE_MOST: f32 = 5.0;
 const SCORE_MOST: f32 = 24.0;
 /// How far ρ may lie from 1, either way: beyond, the readings are others than the model has ever seen.
 const SCALE_MOST: f32 = 1e4;
+/// How large a score is at most: an error of a million units over the least ρ.
+const SCORES_MOST: f32 = 1e10;
+/// How far a bound is moved at most, in units: far beyond any error, and far within what f32 has.
+const MOVED_MOST: f32 = 1e20;
 /// The part of the tolerance at which the guard stays: tan(π/2 · 0.95) is 12.7.
 const SATURATION: f32 = 0.95;
+/// β₀: that of the bounds of 80 %.
+const DUE: f32 = 0.1;
 /// Misses that E counts, at most: three hundred in a row are another series.
 const OWED_MOST: f32 = 300.0;
 
@@ -127,11 +134,22 @@ pub(super) fn begin(numbers: &mut [f32]) {
     numbers.iter_mut().take(LOW).for_each(|scale| *scale = 1.0);
 }
 
-/// Whether a tracker could have these numbers, all of them finite.
+/// Whether a tracker could have these numbers, all of them finite: with others, what it says may not be.
 pub(super) fn is_sound(numbers: &[f32]) -> bool {
+    if numbers.is_empty() {
+        return true;
+    }
     let is_scale = |scale: &f32| (1.0 / SCALE_MOST..=SCALE_MOST).contains(scale);
-    let is_range = |numbers: &[f32]| numbers[LOW] <= 0.0 && numbers[HIGH] >= 0.0;
-    numbers.iter().take(LOW).all(is_scale) && (numbers.is_empty() || is_range(numbers))
+    let is_range =
+        (-SCORES_MOST..=0.0).contains(&numbers[LOW]) && (0.0..=SCORES_MOST).contains(&numbers[HIGH]);
+    let is_step = (0.0..=2.0 * SCORES_MOST).contains(&numbers[STEP]);
+    let is_bound = |bound: &[f32]| {
+        // As |miss - β| < 1, |D| < w.
+        let most = [MOVED_MOST, OWED_MOST, GAINS.window];
+        bound.iter().zip(most).all(|(number, most)| number.abs() <= most)
+    };
+    let mut bounds = numbers[BOUNDS..].chunks_exact(OF_BOUND);
+    numbers.iter().take(LOW).all(is_scale) && is_range && is_step && bounds.all(is_bound)
 }
 
 /// ρ
@@ -139,7 +157,7 @@ fn scale(numbers: &[f32], rates: &Rates) -> f32 {
     rates.share * numbers[FAST] + (1.0 - rates.share) * numbers[SLOW]
 }
 
-/// tan(π/2 x) for 0 ≤ x ≤ [`SATURATION`], within 1e-5 of itself. By its partial fractions (DLMF 4.22.3),
+/// tan(π/2 x) for 0 ≤ x ≤ [`SATURATION`], within 2e-5 of itself. By its partial fractions (DLMF 4.22.3),
 ///
 /// ```text
 /// tan(π/2 x) = 4/π x (1/(1 - x²) + 1/(9 - x²) + 1/(25 - x²) + …)
@@ -148,46 +166,118 @@ fn scale(numbers: &[f32], rates: &Rates) -> f32 {
 /// of which all but the first are together the beginning of a power series in x², since they vary little. The same bits
 /// everywhere, which no library's tangent is.
 fn tan_of_right_angles(x: f32) -> f32 {
-    /// Σ 1/k² over the odd k from 3 on, Σ 1/k⁴, Σ 1/k⁶, Σ 1/k⁸ and Σ 1/k¹⁰.
-    const REST: [f32; 5] =
-        [0.233_700_55, 0.014_678_032, 0.001_447_076_6, 0.000_155_179_03, 0.000_017_041_363];
+    /// Σ 1/k² over the odd k from 3 on, Σ 1/k⁴ and Σ 1/k⁶.
+    const REST: [f32; 3] = [0.233_700_55, 0.014_678_032, 0.001_447_076_6];
     let square = x * x;
-    let rest = REST.iter().rev().fold(0.0, |sum, of| sum * square + of);
+    let rest = REST[0] + square * (REST[1] + square * REST[2]);
     std::f32::consts::FRAC_2_PI * 2.0 * x * ((1.0 - square).recip() + rest)
 }
 
+/// What is known of each bound: how often it is to be missed, and what its step is multiplied by for that.
+#[derive(Clone, Debug)]
+pub(super) struct Dues {
+    due: Vec<f32>,
+    hurry: Vec<f32>,
+}
+
+impl Dues {
+    pub(super) fn of(probabilities: &[f64]) -> Self {
+        let due: Vec<f32> = probabilities.iter().map(|p| p.min(1.0 - p) as f32).collect();
+        // √(β₀/β)
+        let hurry = due.iter().map(|due| (DUE / due).sqrt()).collect();
+        Self { due, hurry }
+    }
+}
+
+/// Bounds that are computed side by side: four, as two levels have.
+const SIDE_BY_SIDE: usize = 4;
+
+fn side_by_side(numbers: &[f32]) -> [f32; SIDE_BY_SIDE] {
+    let mut all = [0.0; SIDE_BY_SIDE];
+    all.iter_mut().zip(numbers).for_each(|(to, number)| *to = *number);
+    all
+}
+
+/// Some bounds, each of their numbers together.
+#[derive(Default)]
+struct Block {
+    integral: [f32; SIDE_BY_SIDE],
+    owed: [f32; SIDE_BY_SIDE],
+    late: [f32; SIDE_BY_SIDE],
+}
+
+impl Block {
+    fn read(numbers: &[f32]) -> Self {
+        let mut block = Self::default();
+        for (place, bound) in numbers.chunks_exact(OF_BOUND).enumerate() {
+            [block.integral[place], block.owed[place], block.late[place]] = [bound[0], bound[1], bound[2]];
+        }
+        block
+    }
+
+    fn write(&self, numbers: &mut [f32]) {
+        for (place, bound) in numbers.chunks_exact_mut(OF_BOUND).enumerate() {
+            bound.copy_from_slice(&[self.integral[place], self.owed[place], self.late[place]]);
+        }
+    }
+}
+
 /// What a tracker adds to the model's bounds now: ρ, then what each bound is moved by, outward.
-pub(super) fn read(numbers: &[f32], rates: &Rates, out: &mut [f32]) {
+pub(super) fn read(numbers: &[f32], rates: &Rates, dues: &Dues, out: &mut [f32]) {
     out[0] = scale(numbers, rates);
-    for (out, bound) in out[1..].iter_mut().zip(numbers[BOUNDS..].chunks_exact(OF_BOUND)) {
-        // Too few misses are no reason to hurry.
-        let part = (bound[2] * rates.tolerated).clamp(0.0, SATURATION);
-        *out = bound[0] + numbers[STEP] * (bound[1] + rates.guard * tan_of_right_angles(part));
+    let blocks = numbers[BOUNDS..].chunks(OF_BOUND * SIDE_BY_SIDE).zip(dues.hurry.chunks(SIDE_BY_SIDE));
+    for (out, (block, hurry)) in out[1..].chunks_mut(SIDE_BY_SIDE).zip(blocks) {
+        let Block { integral, owed, late } = Block::read(block);
+        let (hurry, mut moves) = (side_by_side(hurry), [0.0; SIDE_BY_SIDE]);
+        for place in 0..SIDE_BY_SIDE {
+            // Too few misses are no reason to hurry.
+            let part = (late[place] * rates.tolerated).clamp(0.0, SATURATION);
+            let step = hurry[place] * numbers[STEP];
+            moves[place] = integral[place] + step * (owed[place] + rates.guard * tan_of_right_angles(part));
+        }
+        match out.first_chunk_mut() {
+            Some(out) => *out = moves,
+            None => out.copy_from_slice(&moves[..out.len()]),
+        }
     }
 }
 
 /// Takes what came of a forecast: its error in units, the mean size that the model knows of such errors, and for each bound
-/// how often it is to be missed (β) and whether what came lies beyond it (`None` on it: that does not say on which side it is
-/// to lie).
+/// whether what came lies beyond it (`None` on it: that does not say on which side it is to lie).
 pub(super) fn update(
     numbers: &mut [f32],
     rates: &Rates,
     (error, mean): (f32, f32),
-    due: &[f32],
+    dues: &Dues,
     beyond: impl Fn(usize) -> Option<bool>,
 ) {
-    let most = SCORE_MOST * mean;
+    let most = (SCORE_MOST * mean).min(MOVED_MOST);
     let score = (error / scale(numbers, rates)).clamp(-most, most);
     numbers[HIGH] = score.max(numbers[HIGH] * rates.range);
     numbers[LOW] = score.min(numbers[LOW] * rates.range);
     let step = rates.step * (numbers[HIGH] - numbers[LOW]);
     numbers[STEP] = step;
-    for (number, (bound, due)) in numbers[BOUNDS..].chunks_exact_mut(OF_BOUND).zip(due).enumerate() {
-        let Some(beyond) = beyond(number) else { continue };
-        let missed = f32::from(u8::from(beyond)) - due;
-        bound[1] = (rates.owed * bound[1] + missed).clamp(-OWED_MOST, OWED_MOST);
-        bound[2] = rates.late * bound[2] + missed;
-        bound[0] = (bound[0] + step * bound[1] * rates.integral).clamp(-most, most);
+    let blocks = numbers[BOUNDS..].chunks_mut(OF_BOUND * SIDE_BY_SIDE);
+    let dues = dues.due.chunks(SIDE_BY_SIDE).zip(dues.hurry.chunks(SIDE_BY_SIDE));
+    for (number, (numbers, (due, hurry))) in blocks.zip(dues).enumerate() {
+        let (before, hurry) = (Block::read(numbers), side_by_side(hurry));
+        let (mut missed, mut told) = ([0.0; SIDE_BY_SIDE], [false; SIDE_BY_SIDE]);
+        for (place, due) in due.iter().enumerate() {
+            let beyond = beyond(number * SIDE_BY_SIDE + place);
+            told[place] = beyond.is_some();
+            missed[place] = f32::from(u8::from(beyond == Some(true))) - due;
+        }
+        let mut after = Block::default();
+        for place in 0..SIDE_BY_SIDE {
+            let [q, e, d] = [before.integral[place], before.owed[place], before.late[place]];
+            let owed = (rates.owed * e + missed[place]).clamp(-OWED_MOST, OWED_MOST);
+            let late = rates.late * d + missed[place];
+            let integral = (q + hurry[place] * step * owed * rates.integral).clamp(-most, most);
+            after.owed[place] = if told[place] { owed } else { e };
+            after.late[place] = if told[place] { late } else { d };
+            after.integral[place] = if told[place] { integral } else { q };
+        }
+        after.write(numbers);
     }
     if mean > 0.0 {
         for (mean_size, rate) in [FAST, SLOW].into_iter().zip(rates.scales) {
@@ -202,7 +292,7 @@ pub(super) fn update(
 mod tests {
     use super::*;
 
-    const DUE: [f32; 2] = [0.1, 0.1];
+    const P: [f64; 2] = [0.1, 0.9];
 
     #[test]
     fn the_tangent_is_that_of_right_angles() {
@@ -212,29 +302,27 @@ mod tests {
             (f64::from(tan_of_right_angles(x)) - exact).abs() / exact.max(1.0)
         };
         let worst = all.map(error).fold(0.0, f64::max);
-        assert!(worst < 1e-5, "{worst}");
+        assert!(worst < 2e-5, "{worst}");
     }
 
-    /// Shares of misses below and above in the last half, when `errors` come of forecasts whose bounds the model has at ±1,
+    /// Share of misses of each bound in the last half, when `errors` come of forecasts whose bounds the model has at ±1,
     /// learned of so many steps later.
-    fn misses(errors: &[f32], horizon: usize) -> [f32; 2] {
-        let rates = Rates::new(horizon);
-        let mut tracker = vec![0.0; numbers(2)];
+    fn misses<const N: usize>(errors: &[f32], horizon: usize, probabilities: [f64; N]) -> [f32; N] {
+        let (rates, dues) = (Rates::new(horizon), Dues::of(&probabilities));
+        let mut tracker = vec![0.0; numbers(N)];
         begin(&mut tracker);
-        let (mut issued, mut misses) = (Vec::new(), [0.0; 2]);
+        let (mut issued, mut misses) = (Vec::<[f32; N]>::new(), [0.0; N]);
+        let mut out = vec![0.0; 1 + N];
         for t in 0..errors.len() {
-            let mut out = [0.0; 3];
-            read(&tracker, &rates, &mut out);
-            issued.push([-out[0] * (1.0 + out[1]), out[0] * (1.0 + out[2])]);
-            let beyond = |at: usize, side: usize| match side {
-                0 => errors[at] < issued[at][0],
-                _ => errors[at] > issued[at][1],
-            };
+            read(&tracker, &rates, &dues, &mut out);
+            let side = |bound: usize| if bound < N / 2 { -1.0 } else { 1.0 };
+            issued.push(std::array::from_fn(|bound| side(bound) * out[0] * (1.0 + out[1 + bound])));
+            let beyond = |at: usize, bound: usize| side(bound) * (errors[at] - issued[at][bound]) > 0.0;
             if t >= errors.len() / 2 {
-                (0..2).for_each(|side| misses[side] += f32::from(u8::from(beyond(t, side))));
+                (0..N).for_each(|bound| misses[bound] += f32::from(u8::from(beyond(t, bound))));
             }
             if let Some(at) = (t + 1).checked_sub(horizon) {
-                update(&mut tracker, &rates, (errors[at], 0.8), &DUE, |side| Some(beyond(at, side)));
+                update(&mut tracker, &rates, (errors[at], 0.8), &dues, |bound| Some(beyond(at, bound)));
             }
         }
         misses.map(|misses| misses / (errors.len() - errors.len() / 2) as f32)
@@ -262,7 +350,7 @@ mod tests {
         let calm: Vec<f32> = noise.iter().map(|e| e / 100.0).collect();
         for errors in [noise, skewed, shifted, growing, restless, calm] {
             for horizon in [1, 24] {
-                let [below, above] = misses(&errors, horizon);
+                let [below, above] = misses(&errors, horizon, P);
                 assert!(
                     (below - 0.1).abs() < 0.01 && (above - 0.1).abs() < 0.01,
                     "{horizon}: {below} {above}"
@@ -272,10 +360,23 @@ mod tests {
     }
 
     #[test]
+    fn rare_misses_are_as_rare_as_is_due() {
+        let noise = noise(20_000);
+        let shifted: Vec<f32> = noise.iter().map(|e| e + 3.0).collect();
+        let probabilities = [0.01, 0.025, 0.1, 0.9, 0.975, 0.99];
+        for errors in [noise, shifted] {
+            for (missed, p) in misses(&errors, 1, probabilities).into_iter().zip(probabilities) {
+                let due = p.min(1.0 - p) as f32;
+                assert!((missed - due).abs() < 0.1 * due, "{p}: {missed}");
+            }
+        }
+    }
+
+    #[test]
     fn one_reading_gone_mad_changes_little() {
         let mut errors = noise(4000);
         errors[2000] = 1e6;
-        let [below, above] = misses(&errors, 1);
+        let [below, above] = misses(&errors, 1, P);
         assert!((below - 0.1).abs() < 0.02 && (above - 0.1).abs() < 0.02, "{below} {above}");
     }
 
@@ -284,7 +385,7 @@ mod tests {
         let mut tracker = vec![0.0; numbers(2)];
         begin(&mut tracker);
         let rates = Rates::new(1);
-        update(&mut tracker, &rates, (1.0, 1.0), &DUE, |side| (side == 0).then_some(false));
+        update(&mut tracker, &rates, (1.0, 1.0), &Dues::of(&P), |side| (side == 0).then_some(false));
         assert!(
             tracker[BOUNDS + 1] < 0.0 && tracker[BOUNDS + OF_BOUND..].iter().all(|number| *number == 0.0)
         );
