@@ -7,6 +7,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::producer::DefaultProducerContext;
 use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
 use rdkafka::{Message, Offset, TopicPartitionList};
+use tidecast::network::Random;
 
 use crate::world::{PARTITIONS, World};
 
@@ -17,9 +18,22 @@ const CALL: Duration = Duration::from_secs(30);
 
 type Client = ThreadedProducer<DefaultProducerContext>;
 
+/// Texts of the size of a forecast, of numbers as a forecast is: they take as long to compress.
+fn payloads() -> Vec<String> {
+    let mut random = Random::new(3);
+    let mut text = || {
+        let mut text = String::new();
+        while text.len() < 420 {
+            text += &format!("{},", 20.0 + random.within(5.0));
+        }
+        text[..420].to_owned()
+    };
+    (0..1000).map(|_| text()).collect()
+}
+
 /// Messages a second, from the first append to the last.
 pub fn rate(world: &World, rows: usize, transactions: bool) -> f64 {
-    let payload = vec![b'x'; 420];
+    let payloads = payloads();
     let (topic, run) = world.fresh();
     let mut config = world.client();
     config.set("group.id", format!("plain-{}-{run}", world.readings)).set("enable.auto.commit", "false");
@@ -32,6 +46,8 @@ pub fn rate(world: &World, rows: usize, transactions: bool) -> f64 {
         ("enable.idempotence", "true"),
         ("partitioner", "murmur2_random"),
         ("compression.type", "zstd"),
+        ("retry.backoff.ms", "10"),
+        ("compression.level", "1"),
         ("linger.ms", "5"),
         ("queue.buffering.max.messages", "100000"),
         ("queue.buffering.max.kbytes", "65536"),
@@ -51,7 +67,9 @@ pub fn rate(world: &World, rows: usize, transactions: bool) -> f64 {
     while read < rows {
         if let Some(message) = consumer.poll(Duration::from_millis(10)) {
             let message = message.expect("a message");
-            let mut record = BaseRecord::to(&topic).key(message.key().expect("a key")).payload(&payload);
+            let mut record = BaseRecord::to(&topic)
+                .key(message.key().expect("a key"))
+                .payload(&payloads[read % payloads.len()]);
             while let Err((_, back)) = producer.send(record) {
                 record = back;
                 std::thread::sleep(Duration::from_millis(1));

@@ -17,11 +17,15 @@ use super::Cluster;
 use super::client::Logged;
 
 /// Bounds what waits for the broker: beyond it writing waits. A few seconds of output at full speed.
-const SETTINGS: [(&str, &str); 7] = [
+const SETTINGS: [(&str, &str); 9] = [
     ("acks", "all"),
     ("enable.idempotence", "true"),
     ("partitioner", "murmur2_random"),
     ("compression.type", "zstd"),
+    // A coordinator that still ends the last transaction puts the next one off: ask again soon, and ever less often.
+    ("retry.backoff.ms", "10"),
+    // Numbers as text become little smaller by more effort, which would be most of what a message costs.
+    ("compression.level", "1"),
     // Long enough to fill a request under load, short beside the time between commits.
     ("linger.ms", "5"),
     ("queue.buffering.max.messages", "100000"),

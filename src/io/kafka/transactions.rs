@@ -36,6 +36,7 @@ const HANGS: Duration = Duration::from_secs(60);
 /// How long the first start may take: brokers that start elect coordinators, too.
 const OPENING: Duration = Duration::from_secs(60);
 /// Between two attempts.
+const SHORT_PAUSE: Duration = Duration::from_millis(2);
 const PAUSE: Duration = Duration::from_millis(50);
 const LONG_PAUSE: Duration = Duration::from_secs(1);
 /// Fenced off twice in this time without having been late: there is another process of this instance.
@@ -202,6 +203,7 @@ impl KafkaTransactions {
         list: TopicPartitionList,
         membership: ConsumerGroupMetadata,
     ) -> Result<Result<(), Trouble>> {
+        let began = Instant::now();
         let offsets = call(self.producer.client(), move |client| {
             client.send_offsets_to_transaction(&list, &membership, CALL)
         });
@@ -213,10 +215,15 @@ impl KafkaTransactions {
             Ok(Err(error)) => return Ok(Err(Trouble::Unknown(error))),
             Err(Hanging) => return Ok(Err(Trouble::Hangs)),
         }
+        let positions = began.elapsed();
         if let Err(error) = self.producer.settle().await {
             return Ok(Err(Trouble::Undelivered(error)));
         }
-        Ok(match call(self.producer.client(), |client| client.commit_transaction(CALL)).await? {
+        let messages = began.elapsed() - positions;
+        let ended = call(self.producer.client(), |client| client.commit_transaction(CALL)).await?;
+        let end = began.elapsed() - positions - messages;
+        tracing::debug!(id = self.id, ?positions, ?messages, ?end, "transaction ended");
+        Ok(match ended {
             Ok(ended) => ended.map_err(Trouble::Unknown),
             Err(Hanging) => Err(Trouble::Hangs),
         })
@@ -390,10 +397,13 @@ async fn call(
 }
 
 fn patiently(deadline: Instant, mut call: impl FnMut() -> Result<(), KafkaError>) -> Result<(), KafkaError> {
+    let mut pause = SHORT_PAUSE;
     loop {
         match call() {
             Err(KafkaError::Transaction(error)) if error.is_retriable() && Instant::now() < deadline => {
-                std::thread::sleep(PAUSE);
+                tracing::debug!("to be tried again: {error}");
+                std::thread::sleep(pause);
+                pause = (2 * pause).min(PAUSE);
             }
             result => return result,
         }
