@@ -86,6 +86,8 @@ pub struct Progress {
     pub warm: usize,
     /// Positions whose rows are still to be read again, for states that are older than what is committed.
     pub again: u64,
+    /// And those that were.
+    pub reread: u64,
     /// Where the latest batch ended.
     pub reached: Option<Position>,
     /// Positions that are durable.

@@ -28,43 +28,27 @@ pub struct Lines {
     quiet: bool,
     started: Instant,
     told: Instant,
-    /// Since when states are made up from rows that are read again, and how many there were.
-    again: Option<(Instant, u64)>,
+    /// Positions that had been read again when that was last told.
+    reread: u64,
 }
 
 impl Lines {
     pub fn new(quiet: bool) -> Self {
-        Self { quiet, started: Instant::now(), told: Instant::now(), again: None }
+        Self { quiet, started: Instant::now(), told: Instant::now(), reread: 0 }
     }
 
     pub fn tell(&mut self, progress: &Progress) {
-        let Progress { tally, series, again, .. } = progress;
-        self.again = match self.again {
-            None if *again > 0 => Some((Instant::now(), *again)),
-            // More partitions came meanwhile.
-            Some((_, all)) if *again > all => Some((Instant::now(), *again)),
-            Some((since, all)) if *again == 0 => {
-                let seconds = since.elapsed().as_secs_f64();
-                tracing::info!(
-                    rows = all,
-                    "caught up after {seconds:.1} s: the state is that of what is committed"
-                );
-                None
-            }
-            same => same,
-        };
-        if self.quiet || self.told.elapsed() < LINE_EVERY {
+        let since = self.told.elapsed();
+        if self.quiet || since < LINE_EVERY {
             return;
         }
         self.told = Instant::now();
-        if let Some((since, all)) = self.again {
-            let rate = (all - again) as f64 / since.elapsed().as_secs_f64().max(1e-3);
-            let left = *again as f64 / rate.max(1.0);
-            say!(
-                again = again,
-                "{series} series, {again} of {all} rows left to read again, {rate:.0} rows/s, about {left:.0} s left"
-            );
-            return;
+        let Progress { tally, series, again, reread, .. } = progress;
+        let rate = (reread - self.reread) as f64 / since.as_secs_f64();
+        self.reread = *reread;
+        if rate > 0.0 && *again > 0 {
+            let left = *again as f64 / rate;
+            say!(again = again, "{again} rows left to read again, {rate:.0} rows/s, about {left:.0} s left");
         }
         let (rows, forecasts, refused) = (tally.rows, tally.forecasts, tally.refused_total());
         say!(rows = rows, forecasts = forecasts, refused = refused, "{series} series, {tally}");

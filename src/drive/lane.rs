@@ -36,6 +36,8 @@ pub struct Done {
     pub rows: RecordBatch,
     pub refused: Vec<Refused>,
     pub next: Position,
+    /// Positions whose rows were pushed for the state alone.
+    pub reread: u64,
 }
 
 /// Below every position: nothing is silent.
@@ -72,6 +74,7 @@ impl Lane {
     /// Pushes a batch. What came of rows whose output was written before is left out, and not counted.
     pub fn push(&mut self, batch: Batch) -> Done {
         let Batch { partition, rows, malformed, origins, next } = batch;
+        let again = self.again();
         let (silent, live) = self.parted(rows);
         if silent.num_rows() > 0 {
             let held = self.forecaster.absorb(&silent);
@@ -104,7 +107,7 @@ impl Lane {
         rejects.sort_by_key(|reject| reject.offset);
         self.next = next;
         let output = Output { partition, forecasts, scores, rejects, origins: merged(earlier, origins) };
-        Done { output, tally, rows: live, refused, next }
+        Done { output, tally, rows: live, refused, next, reread: again - self.again() }
     }
 
     /// Rows whose output was written before, and the others.

@@ -173,7 +173,8 @@ impl Lanes {
             side_by_side(work, |(lane, batch)| (pushed(lane, batch), lane.silent_until))
         {
             self.budgets.count(&done);
-            let Done { output, tally, next, .. } = done;
+            let Done { output, tally, next, reread, .. } = done;
+            self.progress.reread += reread;
             self.progress.tally.add(&tally);
             self.progress.reached = Some(next);
             if next >= silent_until {
