@@ -17,11 +17,12 @@ pub fn write(
     let (inputs, horizon) = (&description.inputs, description.horizon);
     // Being linear in the differences, the states of scaled readings are the states in units of the spread.
     let (states, out) = out.split_at_mut(state.len());
-    view.scale.apply_spread(state.iter().copied().map(f64::from), states);
+    view.scale.apply_spread(state, states);
     let (recent, out) = out.split_at_mut(part.recent);
     let (last, before) = view.values.split_last().expect("a window has a value");
     // The latest first.
-    view.scale.apply_spread(before.iter().rev().map(|value| value - last), recent);
+    let unit = Scale { center: 0.0, ..view.scale };
+    recent.iter_mut().zip(before.iter().rev()).for_each(|(out, value)| *out = unit.apply(value - last));
     let (covariates, out) = out.split_at_mut(inputs.covariates.len());
     for ((out, track), moments) in covariates.iter_mut().zip(view.covariates).zip(&inputs.covariates) {
         *out = track.at(rules, view.origin).map_or(0.0, |value| Scale::from(*moments).apply(value));

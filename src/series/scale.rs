@@ -95,11 +95,20 @@ impl Scale {
     }
 
     /// What has no center, many at a time: y = x (1 / spread).
-    pub fn apply_spread(&self, values: impl Iterator<Item = f64>, out: &mut [f32]) {
-        // Where nothing varies every scaled value is 0.
-        let per_spread = if self.spread == 0.0 { 0.0 } else { self.spread.recip() };
-        let scaled = |value: f64| (value * per_spread).clamp(-FARTHEST, FARTHEST) as f32;
-        out.iter_mut().zip(values).for_each(|(out, value)| *out = scaled(value));
+    pub fn apply_spread(&self, values: &[f32], out: &mut [f32]) {
+        if self.spread == 0.0 {
+            return out.fill(0.0);
+        }
+        let (wide, farthest) = (self.spread.recip(), FARTHEST as f32);
+        let narrow = wide as f32;
+        if narrow.is_normal() {
+            let scaled = |value: f32| (value * narrow).clamp(-farthest, farthest);
+            out.iter_mut().zip(values).for_each(|(out, value)| *out = scaled(*value));
+        } else {
+            // Beyond what f32 has: the products need not be.
+            let scaled = |value: f32| (f64::from(value) * wide).clamp(-FARTHEST, FARTHEST) as f32;
+            out.iter_mut().zip(values).for_each(|(out, value)| *out = scaled(*value));
+        }
     }
 
     pub fn invert(&self, scaled: f32) -> f64 {
@@ -146,6 +155,20 @@ mod tests {
             Moments { mean: 0.0, sd: 1.0 },
         );
         assert_eq!((scale.apply(0.1), scale.invert(3.0)), (0.0, scale.center));
+    }
+
+    #[test]
+    fn many_are_scaled_as_one_is_whatever_the_spread() {
+        let values = [0.0, 1.5, -3e-30, 4e30, f32::MAX, f32::MIN_POSITIVE];
+        for spread in [0.0, 1e-300, 1e-42, 1e-20, 3.0, 1e20, 1e42, 1e300] {
+            let scale = Scale::new(0.0, spread);
+            let mut many = [f32::NAN; 6];
+            scale.apply_spread(&values, &mut many);
+            for (value, found) in values.iter().zip(many) {
+                let one = scale.apply(f64::from(*value));
+                assert!((found - one).abs() <= 3e-7 * one.abs(), "{value} of {spread}: {found}, {one}");
+            }
+        }
     }
 
     #[test]

@@ -13,8 +13,8 @@ macro_rules! vectors {
     (
         $simd:ident, $vector:ident($raw:ty), $lanes:literal lanes, $registers:literal registers,
         $features:literal, [$($detected:tt),+],
-        $splat:ident, $load:ident, $store:ident, $load_part:ident, $store_part:ident, $add:ident, $sub:ident, $mul:ident, $div:ident, $fma:ident,
-        $min:ident, $max:ident
+        $splat:ident, $load:ident, $store:ident, $load_part:ident, $store_part:ident,
+        $add:ident, $sub:ident, $mul:ident, $div:ident, $fma:ident, $min:ident, $max:ident
     ) => {
         /// That the processor has it.
         #[derive(Clone, Copy, Debug)]
