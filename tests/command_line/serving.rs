@@ -1,6 +1,7 @@
 //! What a running pipeline shows of itself: metrics, readiness, streams for the page, events for a collector of logs. What it
 //! forecasts is the same whether anybody looks or not.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
@@ -80,6 +81,29 @@ fn until(address: &str, path: &str, is_so: impl Fn(&Answer) -> bool) -> Answer {
     }
 }
 
+/// The names of our metrics in the queries of the dashboard for Grafana.
+fn asked_by_grafana() -> BTreeSet<String> {
+    fn collect(value: &Value, queries: &mut Vec<String>) {
+        match value {
+            Value::Object(fields) => {
+                queries.extend(fields.get("expr").and_then(Value::as_str).map(str::to_owned));
+                fields.values().for_each(|value| collect(value, queries));
+            }
+            Value::Array(values) => values.iter().for_each(|value| collect(value, queries)),
+            _ => {}
+        }
+    }
+    let text = include_str!("../../deploy/grafana/dashboards/tidecast.json");
+    let mut queries = Vec::new();
+    collect(&serde_json::from_str(text).unwrap(), &mut queries);
+    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let words = queries.iter().flat_map(|query| query.split(|c| !is_part(c)));
+    let names: BTreeSet<String> =
+        words.filter(|word| word.starts_with("tidecast_")).map(str::to_owned).collect();
+    assert!(names.len() > 20, "{names:?}");
+    names
+}
+
 /// Where it serves.
 fn served(run: &mut Running) -> String {
     run.wait_for("dashboard: http://");
@@ -119,8 +143,17 @@ fn a_running_pipeline_tells_what_it_did_and_forecasts_as_if_nobody_looked() {
     assert_eq!(metrics.sum("tidecast_position"), 81.0);
     assert!(metrics.metric("tidecast_commit_duration_seconds_count") >= Some(1.0));
     until(&address, "/metrics", |answer| answer.sum("tidecast_committed_position") == 81.0);
-    until(&address, "/metrics", |answer| answer.sum("tidecast_error_ratio") > 0.0);
+    let metrics = until(&address, "/metrics", |answer| answer.sum("tidecast_error_ratio") > 0.0);
     assert!(!metrics.body.contains("<b>"), "a series is no label");
+    for name in asked_by_grafana() {
+        let is_there =
+            |line: &str| line.strip_prefix(&*name).is_some_and(|rest| rest.starts_with(['{', ' ']));
+        assert!(
+            metrics.body.lines().any(is_there),
+            "Grafana asks for {name}, which is not in\n{}",
+            metrics.body
+        );
+    }
 
     let page = first(&address, "/api/streams/overview?search=B&rows=10");
     assert_eq!((&page["found"], &page["rows"][0]["id"]), (&1.into(), &"<b>".into()));
