@@ -34,7 +34,8 @@ pub use study::{How, Study, StudyConvergence, StudyMemory, StudyOf};
 #[command(after_help = "Start here:\n  tidecast demo\n  tidecast init HISTORY.parquet\n  \
                         tidecast check pipelines/sensors.toml\n\n\
                         Exit codes:\n  0  done, or stopped as asked (Ctrl-C, SIGTERM) with everything committed\n  \
-                        1  failed; the reason is on standard error\n  2  the command line makes no sense")]
+                        1  failed; the reason is on standard error\n  2  the command line makes no sense\n  \
+                        130  told a second time to stop, which was at once")]
 pub struct Cli {
     /// Say more: -v for what happens, -vv for every step of it
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]

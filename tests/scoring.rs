@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use arrow::array::{Array, AsArray, RecordBatch};
-use arrow::datatypes::{Float32Type, Int32Type, Int64Type};
+use arrow::datatypes::{Float32Type, Int32Type, Int64Type, TimestampMicrosecondType};
 use tidecast::forecaster::{RestoreError, Scoring};
 
 use crate::harness::{Came, Case, Row, row};
@@ -48,18 +48,20 @@ fn scores_are_those_of_the_forecasts_that_came() {
         came.add(pushed);
     }
     forecaster.finish(1).for_each(|pushed| scores.push(pushed.scores));
-    let actual: HashMap<i64, f64> = rows.iter().map(|row| (row.time / 1_000_000, row.targets[0])).collect();
-    // By horizon and period: count, errors, sizes, within 80 %.
-    let mut expected: HashMap<(i64, i64), [f64; 4]> = HashMap::new();
+    let actual_at: HashMap<i64, f64> =
+        rows.iter().map(|row| (row.time / 1_000_000, row.targets[0])).collect();
+    // By horizon and period: count, errors, sizes, within 80 %, what the value at the origin misses by.
+    let mut expected: HashMap<(i64, i64), [f64; 5]> = HashMap::new();
     for forecast in &came.forecasts {
         let at = |list: usize, step: usize| f64::from(f32::from_bits(forecast.bits[list][step]));
         for step in 0..2 {
             let time = forecast.origin + 10 * (step as i64 + 1);
-            let Some(actual) = actual.get(&time) else { continue };
+            let Some(actual) = actual_at.get(&time) else { continue };
             let sums = expected.entry((step as i64 + 1, time / 500)).or_default();
             let error = actual - at(0, step);
             let within = at(1, step) <= *actual && *actual <= at(2, step);
-            let add = [1.0, error, error.abs(), f64::from(u8::from(within))];
+            let before = actual_at[&forecast.origin];
+            let add = [1.0, error, error.abs(), f64::from(u8::from(within)), (actual - before).abs()];
             sums.iter_mut().zip(add).for_each(|(sum, add)| *sum += add);
         }
     }
@@ -69,13 +71,14 @@ fn scores_are_those_of_the_forecasts_that_came() {
             let whole = |name: &str| {
                 rows.column_by_name(name).expect("a column").as_primitive::<Int32Type>().value(i)
             };
-            let from = rows.column(3).as_primitive::<arrow::datatypes::TimestampMicrosecondType>().value(i);
-            let [count, errors, sizes, within] = expected[&(i64::from(whole("horizon")), from / 500_000_000)];
+            let from = rows.column(3).as_primitive::<TimestampMicrosecondType>().value(i);
+            let [count, errors, sizes, within, naive] =
+                expected[&(i64::from(whole("horizon")), from / 500_000_000)];
             assert_eq!(f64::from(whole("forecasts")), count);
             let near = |name: &str, value: f64| (f64::from(numbers(rows, name)[i]) - value).abs() < 1e-4;
             assert!(near("mae", sizes / count) && near("bias", errors / count));
-            assert!(near("coverage_80", within / count));
-            assert!(numbers(rows, "mase")[i] > 0.0 && numbers(rows, "ties")[i] == 0.0);
+            assert!(near("coverage_80", within / count) && near("naive_mae", naive / count));
+            assert!(near("mase", sizes / naive) && numbers(rows, "ties")[i] == 0.0);
             seen += 1;
         }
     }
@@ -87,6 +90,32 @@ fn scores_are_those_of_the_forecasts_that_came() {
             .iter()
             .all(|scores| scores.forecasts > 300.0 && scores.coverage[0] < scores.coverage[1])
     );
+}
+
+#[test]
+fn a_series_drifts_once_its_errors_have_left_their_history() {
+    let case = case();
+    let leap = |step: i64| row("s", 10 * step, if step % 2 == 0 { 60.0 } else { -20.0 });
+    // The first half of a walk is calm.
+    let rows: Vec<Row> = walk(1200).into_iter().take(600).chain((600..900).map(leap)).collect();
+    let scores = case.forecaster().push(&case.batch(0, &rows)).scores;
+    let drifts = scores.column_by_name("drift").expect("a column of scores").as_boolean();
+    let from = scores.column(3).as_primitive::<TimestampMicrosecondType>();
+    let (mut calm, mut after) = (0, 0);
+    for (i, from) in from.values().iter().enumerate() {
+        match from / 10_000_000 {
+            ..600 => {
+                assert!(!drifts.value(i), "step {}", from / 10_000_000);
+                calm += 1;
+            }
+            650.. => {
+                assert!(drifts.value(i), "step {}", from / 10_000_000);
+                after += 1;
+            }
+            _ => {}
+        }
+    }
+    assert!(calm > 20 && after > 5, "{calm} {after}");
 }
 
 #[test]

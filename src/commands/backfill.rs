@@ -35,7 +35,7 @@ pub async fn backfill(arguments: Backfill, quiet: bool) -> Result<()> {
             }
         },
         Destination::Path(path) => to_file(&pipeline, &source, &path)?,
-        Destination::Stdout => ends::lines(None),
+        Destination::Stdout => ends::lines(&pipeline, None),
     };
     if source.total_rows() == 0 {
         eprintln!("{} has no rows", path.display());

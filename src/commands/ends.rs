@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 
 use super::log::say;
 use crate::cli::Destination;
-use crate::config::{Brokers, Delivery, KafkaSource, Layout, Pipeline};
+use crate::config::{Brokers, Delivery, KafkaSource, Layout, Pipeline, ScoreSink};
 use crate::io::kafka::{Cluster, Embedded, Group, KafkaSink, KafkaTransactions};
 use crate::io::ndjson::NdjsonSink;
 use crate::io::parquet::{ParquetOutput, ParquetParts};
@@ -64,8 +64,16 @@ impl Sink for AnySink {
     }
 }
 
+/// Says that scores go nowhere, where the pipeline has a place for them and it is not beside these forecasts.
+fn miss_scores(pipeline: &Pipeline, to: &str, is_there: impl Fn(&ScoreSink) -> bool) {
+    if pipeline.score_sink.as_ref().is_some_and(|sink| !is_there(sink)) {
+        tracing::warn!("scores are not written: [sink.scores] says nothing of forecasts that go to {to}");
+    }
+}
+
 /// Standard output, a line a forecast; a reader may see some again after a crash.
-pub fn lines(group: Option<Group>) -> AnySink {
+pub fn lines(pipeline: &Pipeline, group: Option<Group>) -> AnySink {
+    miss_scores(pipeline, "standard output", |_| false);
     AnySink::Lines(AtLeastOnce { sink: NdjsonSink::new(BufWriter::new(stdout())), group })
 }
 
@@ -80,6 +88,7 @@ pub async fn kafka(
     let Some(config) = &pipeline.kafka_sink else {
         bail!("{}: there is no [sink.kafka] to write to; add one, or say --to -", pipeline.file.display());
     };
+    miss_scores(pipeline, "a topic: name its `topic`", |sink| sink.topic.is_some());
     let cluster = Cluster::new(&config.brokers, embedded, &config.client).context("sink.kafka")?;
     if let (Some(group), Delivery::ExactlyOnce, None) = (&group, pipeline.delivery, embedded) {
         let instance = &kafka_source(pipeline)?.instance;
@@ -120,6 +129,7 @@ pub fn parts(pipeline: &Pipeline, group: Group) -> Result<AnySink> {
 
 /// Where scores go when forecasts go to Parquet.
 fn score_path(pipeline: &Pipeline) -> Option<&Path> {
+    miss_scores(pipeline, "files: name its `path`", |sink| sink.path.is_some());
     pipeline.score_sink.as_ref().and_then(|sink| sink.path.as_deref())
 }
 

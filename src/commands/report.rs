@@ -1,8 +1,9 @@
 //! Progress of long work on standard error: a bar where someone watches, a line now and then where nobody does.
 
+use std::fmt::Write;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use super::log::say;
 use crate::drive::Progress;
@@ -10,16 +11,26 @@ use crate::drive::Progress;
 /// Between two lines of a run that nobody watches.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
+/// How often a bar shows that time goes on.
+const TICK: Duration = Duration::from_millis(500);
+
 /// A bar over `length` things; nothing where it is quiet or standard error is no terminal.
 pub fn bar(length: u64, unit: &str, quiet: bool) -> ProgressBar {
     if quiet {
         return ProgressBar::hidden();
     }
     let bar = ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr_with_hz(5));
-    let template = format!(
-        "{{elapsed_precise}} {{wide_bar}} {{percent}} % of {{len}} {unit}, {{per_sec}}, {{eta}} left {{msg}}"
-    );
-    bar.set_style(ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar()));
+    let unit = unit.to_owned();
+    // While it is not known how long it takes, only that it goes on.
+    let far = move |state: &ProgressState, text: &mut dyn Write| {
+        let Some(length) = state.len().filter(|length| *length > 0) else { return };
+        let percent = 100 * state.pos().min(length) / length;
+        let (rate, left) = (state.per_sec(), HumanDuration(state.eta()));
+        let _ = write!(text, "{percent} % of {length} {unit}, {rate:.0}/s, {left:#} left");
+    };
+    let style = ProgressStyle::with_template("{elapsed_precise} {wide_bar} {far} {msg}");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).with_key("far", far));
+    bar.enable_steady_tick(TICK);
     bar
 }
 

@@ -49,7 +49,7 @@ pub async fn run(arguments: Run, quiet: bool) -> Result<()> {
         Destination::Path(path) => {
             bail!("cannot run into {}: a path goes into [sink.parquet]", path.display())
         }
-        Destination::Stdout => ends::lines(Some(group)),
+        Destination::Stdout => ends::lines(&pipeline, Some(group)),
     };
     let commit = if matches!(sink, ends::AnySink::Parts(_)) { PARQUET_COMMIT } else { config.commit };
     let options = Options {

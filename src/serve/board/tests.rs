@@ -1,5 +1,7 @@
 //! A series as the board sees it: what is believed, what is scored, what it is called.
 
+use std::time::{Duration, Instant};
+
 use super::rows::natural;
 use super::*;
 use crate::config::Units;
@@ -174,6 +176,24 @@ fn names_are_in_the_order_of_their_numbers() {
     let mut names = ["mote-10", "mote-2", "mote-02b", "a", "mote", "Ä/3", ""];
     names.sort_by(|a, b| natural(a, b));
     assert_eq!(names, ["", "a", "mote", "mote-2", "mote-02b", "mote-10", "Ä/3"]);
+}
+
+#[test]
+fn ten_thousand_series_are_looked_over_in_a_moment() {
+    let mut board = Board::new(Arc::new(facts()));
+    for number in 0..10_000 {
+        let place = board.place(&format!("plant-{number}/flow")).unwrap();
+        feed(&mut board.tracks[place], 0..40, 0.5, 1.0);
+    }
+    let began = Instant::now();
+    board.tick();
+    let order = Order { search: "flow".into(), sort: Sort::Ratio, ..Order::default() };
+    let ordered = board.ordered(&order);
+    let rows: Vec<_> = ordered.iter().take(60).map(|place| board.row(*place, 0)).collect();
+    let took = began.elapsed();
+    assert_eq!((board.states.ok, ordered.len(), rows.len()), (10_000, 10_000, 60));
+    // It is done once a second, and takes some hundredths of one.
+    assert!(took < Duration::from_millis(500), "{took:?}");
 }
 
 #[test]

@@ -29,6 +29,11 @@ function connection(state) {
     lostAt = null;
     document.body.classList.remove("stale");
     notice.hidden = true;
+  } else if (state === "full") {
+    lostAt = null;
+    document.body.classList.add("stale");
+    notice.replaceChildren(el("b", {}, "Too many pages are open."), " Close some: this one goes on as soon as there is room.");
+    notice.hidden = false;
   } else if (state === "lost") {
     lostAt ??= Date.now();
     // A blink of the network is not worth a word.
@@ -65,7 +70,7 @@ async function restarted(now) {
 function lamp() {
   const state = app.feed?.state ?? "connecting";
   const [name, text] = state !== "live"
-    ? state === "lost" ? ["lost", "Reconnecting"] : ["connecting", "Connecting"]
+    ? state === "lost" ? ["lost", "Reconnecting"] : state === "full" ? ["lost", "No room"] : ["connecting", "Connecting"]
     : last?.unready ? ["starting", last.unready.includes("behind") ? "Catching up" : "Starting"]
       : quiet !== null && quiet > 10 ? ["quiet", `Quiet for ${format.length(quiet)}`]
         : ["live", "Live"];

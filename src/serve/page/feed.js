@@ -4,6 +4,8 @@ const FIRST_WAIT = 500;
 const LONGEST_WAIT = 5000;
 /** The server speaks at least every second. */
 const SILENCE = 6000;
+/** One that says nothing for so long is not there. */
+const ANSWER = 1000;
 
 export class Feed {
   /** `told` is given every change of the connection: "connecting", "live", "lost" or "full". */
@@ -65,7 +67,11 @@ export class Feed {
 
   async lose() {
     this.close();
-    this.tell("lost");
+    const url = this.url;
+    const full = await refused(url);
+    // Something else was opened meanwhile.
+    if (this.source || url !== this.url) return;
+    this.tell(full ? "full" : "lost");
     this.timers[1] = setTimeout(() => this.connect(), this.wait);
     this.wait = Math.min(this.wait * 1.6, LONGEST_WAIT);
   }
@@ -74,5 +80,19 @@ export class Feed {
     if (state === this.state) return;
     this.state = state;
     this.told(state);
+  }
+}
+
+/** Whether the server is there and has too many pages open: a stream that fails does not say why. */
+async function refused(url) {
+  const stop = new AbortController();
+  const timer = setTimeout(() => stop.abort(), ANSWER);
+  try {
+    return (await fetch(url, { signal: stop.signal })).status === 503;
+  } catch {
+    return false;
+  } finally {
+    clearTimeout(timer);
+    stop.abort();
   }
 }
