@@ -15,10 +15,11 @@
 //!
 //! | part | what it is | knows |
 //! |---|---|---|
-//! | [`series`] | one id's history: grid, steps, windows, scales | near |
-//! | [`network`] | cells, layers, head, their gradients, the optimiser | near, nalgebra |
+//! | [`series`] | one id's history: grid, steps, windows, scales | near, simd |
+//! | [`network`] | cells, layers, head, their gradients, the optimiser | near, simd, nalgebra |
 //! | `near` | asking for memory before it is needed | std |
-//! | [`intervals`] | bounds around a forecast, corrected and scored as actuals arrive | near |
+//! | `simd` | many numbers at once, the same bits on every processor | std |
+//! | [`intervals`] | bounds around a forecast, corrected and scored as actuals arrive | near, simd |
 //! | [`model`] | a trained network with its description, as a value and as a file | series, network, intervals |
 //! | [`table`] | schemas and column names: typed views in, builders out | arrow, intervals |
 //! | [`forecaster`] | rows to forecasts for one partition; the only place where series meet network | the above |
@@ -63,6 +64,7 @@ pub mod network;
 pub mod report;
 pub mod series;
 pub mod serve;
+mod simd;
 pub mod state;
 pub mod study;
 pub mod table;

@@ -10,7 +10,14 @@ pub fn bring<T>(values: &[T]) {
     let bytes = std::mem::size_of_val(values);
     let first = values.as_ptr().cast::<u8>();
     // Values need not begin with a line: the one that the last byte is in may be one more.
-    (0..bytes).step_by(LINE).chain(bytes.checked_sub(1)).for_each(|byte| ask(first.wrapping_add(byte)));
+    let mut line = 0;
+    while line + 1 < bytes {
+        ask(first.wrapping_add(line));
+        line += LINE;
+    }
+    if bytes > 0 {
+        ask(first.wrapping_add(bytes - 1));
+    }
 }
 
 /// Asks for all lines of one value.

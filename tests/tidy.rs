@@ -4,14 +4,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Parts of the crate that know no runtime, no broker, no file and no clock.
-const PURE: [&str; 8] = ["near", "table", "series", "network", "intervals", "forecaster", "model", "report"];
+const PURE: [&str; 9] =
+    ["near", "simd", "table", "series", "network", "intervals", "forecaster", "model", "report"];
 
 /// What each part may import from the crate.
-const MAY_IMPORT: [(&str, &[&str]); 20] = [
+const MAY_IMPORT: [(&str, &[&str]); 21] = [
     ("near", &[]),
-    ("series", &["series", "near"]),
-    ("intervals", &["intervals", "near"]),
-    ("network", &["network", "near"]),
+    ("simd", &[]),
+    ("series", &["series", "near", "simd"]),
+    ("intervals", &["intervals", "near", "simd"]),
+    ("network", &["network", "near", "simd"]),
     ("table", &["intervals"]),
     ("model", &["series", "network", "intervals"]),
     ("forecaster", &["forecaster", "table", "series", "network", "intervals", "model", "near"]),

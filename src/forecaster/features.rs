@@ -28,18 +28,16 @@ pub fn write(
         *out = track.at(rules, view.origin).map_or(0.0, |value| Scale::from(*moments).apply(value));
     }
     let parts = MemoryPart::known_parts(horizon);
-    for (place, out) in out.iter_mut().enumerate() {
-        let (input, part) = (place / parts, place % parts);
-        let Some(moments) = inputs.known_ahead.get(input) else {
-            // The constant comes last.
-            *out = 1.0;
-            continue;
-        };
-        let steps = part * horizon / parts..(part + 1) * horizon / parts;
+    let (constant, known) = out.split_last_mut().expect("the constant comes last");
+    *constant = 1.0;
+    for (input, (out, moments)) in known.chunks_mut(parts).zip(&inputs.known_ahead).enumerate() {
         let values = ahead.get(input * horizon..).unwrap_or_default();
-        let known = steps.filter_map(|step| values.get(step).copied()).filter(|value| value.is_finite());
-        let (sum, count) = known.fold((0.0, 0.0), |(sum, count), value| (sum + value, count + 1.0));
-        // What is not known is at its mean, which is 0.
-        *out = if count == 0.0 { 0.0 } else { Scale::from(*moments).apply(sum / count) };
+        for (part, out) in out.iter_mut().enumerate() {
+            let steps = part * horizon / parts..(part + 1) * horizon / parts;
+            let known = steps.filter_map(|step| values.get(step).copied()).filter(|value| value.is_finite());
+            let (sum, count) = known.fold((0.0, 0.0), |(sum, count), value| (sum + value, count + 1.0));
+            // What is not known is at its mean, which is 0.
+            *out = if count == 0.0 { 0.0 } else { Scale::from(*moments).apply(sum / count) };
+        }
     }
 }

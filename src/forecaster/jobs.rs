@@ -314,8 +314,9 @@ impl Jobs {
             }
             // Without intervals there is nothing to correct.
             None => said.for_each(|said| {
-                self.plain.clear();
-                self.plain.extend(said.values.iter().map(|value| bounded(said.scale.invert(*value))));
+                self.plain.resize(said.values.len(), 0.0);
+                let pairs = self.plain.iter_mut().zip(said.values);
+                pairs.for_each(|(plain, value)| *plain = bounded(said.scale.invert(*value)));
                 write(&self.plain, &[]);
             }),
         }

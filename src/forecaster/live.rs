@@ -5,7 +5,7 @@
 use compact_str::CompactString;
 
 use super::{Closing, Scoring, Setup};
-use crate::intervals::{Bounds, Issued, Online, Plan, rearrange};
+use crate::intervals::{Bounds, Forecast, Issued, Online, Plan, Scaled};
 use crate::model::Model;
 use crate::series::Scale;
 use crate::table::ScoreBuilder;
@@ -61,9 +61,8 @@ pub struct Live {
     /// Mean sizes of errors that the model knows, `[followed]`: of each of its series and of all others.
     own_means: Vec<Option<Vec<f32>>>,
     means: Vec<f32>,
-    /// One forecast as it is issued, and its corrected bounds, `[probability][horizon]`.
-    values: Vec<f32>,
-    bounds: Vec<f32>,
+    /// As it is issued.
+    forecast: Forecast,
 }
 
 impl Live {
@@ -89,8 +88,7 @@ impl Live {
             naive: Vec::new(),
             own_means,
             means,
-            values: Vec::new(),
-            bounds: Vec::new(),
+            forecast: Forecast::default(),
         })
     }
 
@@ -204,7 +202,7 @@ impl Live {
                 }
                 Waiting::Issued => {
                     self.issue(setup, &next(), forecasts);
-                    issue(&self.values, &self.bounds);
+                    issue(&self.forecast.values, &self.forecast.bounds);
                     forecasts += 1;
                 }
                 Waiting::Told(told) => {
@@ -225,31 +223,23 @@ impl Live {
 
     /// Corrects the bounds of a forecast, and lets it wait for its actuals.
     fn issue(&mut self, setup: &Setup, said: &Said<'_>, number: usize) {
-        let Self { online, naive, values, bounds, corrects, .. } = self;
-        let (horizon, levels) = (said.values.len(), said.bounds.len());
+        let Self { online, naive, forecast, corrects, .. } = self;
         let widening = setup.model.widening(said.own, said.restlessness);
-        online.prepare(said.column);
-        bounds.resize(2 * levels * horizon, 0.0);
-        let (lower, upper) = bounds.split_at_mut(levels * horizon);
-        // The bounds of the narrowest level lie in the middle.
-        let pairs = lower.rchunks_exact_mut(horizon).zip(upper.chunks_exact_mut(horizon));
-        for (level, (known, (lower, upper))) in said.bounds.iter().zip(pairs).enumerate() {
-            known.write((said.values, said.quantiles), said.restlessness, lower, upper);
-            if *corrects {
-                online.correct(levels - 1 - level, said.values, widening, lower);
-                online.correct(levels + level, said.values, widening, upper);
-            }
-        }
-        let read = |scaled: &f32| bounded(said.scale.invert(*scaled));
-        bounds.iter_mut().for_each(|bound| *bound = read(bound));
-        values.clear();
-        values.extend(said.values.iter().map(read));
+        let Scale { center, spread } = said.scale;
+        let scaled = Scaled {
+            center,
+            spread,
+            values: said.values,
+            quantiles: said.quantiles,
+            bounds: said.bounds,
+            restlessness: said.restlessness,
+            widening,
+        };
+        online.around(said.column, &scaled, *corrects, forecast);
         let followed = online.plan().horizons().len();
         let naive = if naive.is_empty() { &[][..] } else { &naive[number * followed..][..followed] };
-        let unit = bounded(said.scale.spread * f64::from(widening));
-        online.issue(said.column, &Issued { origin: said.step, values, bounds, unit, naive });
-        // Each is followed by itself: two that have come to cross change places, as they are issued.
-        rearrange(bounds, horizon);
+        let unit = bounded(spread * f64::from(widening));
+        online.issue(said.column, &Issued { origin: said.step, forecast, unit, naive });
     }
 }
 

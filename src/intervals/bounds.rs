@@ -1,6 +1,9 @@
 //! The bounds of a level: what each is counted from, how far it lies from that, and that they do not cross.
 
+use std::ops::Range;
+
 use super::widening;
+use crate::simd::{Compare, Isa, Kernel, Simd};
 
 /// What a bound is counted from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,14 +30,12 @@ pub struct Bounds {
 }
 
 impl Bound {
-    fn write(&self, forecast: &[f32], quantiles: &[f32], restlessness: f32, out: &mut [f32]) {
-        let base = match self.base {
+    /// What it is counted from, of a forecast and its quantiles.
+    #[inline(always)]
+    fn base<'a>(&self, forecast: &'a [f32], quantiles: &'a [f32]) -> &'a [f32] {
+        match self.base {
             Base::Forecast => forecast,
             Base::Quantile(number) => &quantiles[number * self.offsets.len()..],
-        };
-        let wider = widening(self.beta, restlessness);
-        for ((out, base), offset) in out.iter_mut().zip(base).zip(&self.offsets) {
-            *out = base + wider * offset;
         }
     }
 }
@@ -50,17 +51,57 @@ impl Bounds {
         lower: &mut [f32],
         upper: &mut [f32],
     ) {
-        self.lower.write(forecast, quantiles, restlessness, lower);
-        self.upper.write(forecast, quantiles, restlessness, upper);
-        // Counted first: most have no crossing, and a loop without a branch is a few wide comparisons.
-        let crossings = lower.iter().zip(&*upper).map(|(lower, upper)| u32::from(lower > upper)).sum::<u32>();
-        let crossed = if crossings == 0 { 0 } else { lower.len() };
-        for (lower, upper) in lower.iter_mut().zip(upper).take(crossed) {
-            if *lower > *upper {
-                std::mem::swap(lower, upper);
-            }
+        let of = (forecast, quantiles);
+        Isa::widest().run(Write { bounds: self, of, restlessness, out: [lower, upper] });
+    }
+
+    /// The same of some steps, as many as there are lanes or fewer.
+    #[inline(always)]
+    pub(super) fn at<S: Simd>(
+        &self,
+        simd: S,
+        steps: Range<usize>,
+        (forecast, quantiles): (&[f32], &[f32]),
+        restlessness: f32,
+    ) -> [S::V; 2] {
+        let [lower, upper] = [&self.lower, &self.upper].map(|bound| {
+            let base = simd.load_part(&bound.base(forecast, quantiles)[steps.clone()]);
+            let wider = simd.splat(widening(bound.beta, restlessness));
+            base + wider * simd.load_part(&bound.offsets[steps.clone()])
+        });
+        in_order(lower, upper)
+    }
+}
+
+struct Write<'a> {
+    bounds: &'a Bounds,
+    /// The forecast and its quantiles.
+    of: (&'a [f32], &'a [f32]),
+    restlessness: f32,
+    out: [&'a mut [f32]; 2],
+}
+
+impl Kernel for Write<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let Self { bounds, of, restlessness, out: [lower, upper] } = self;
+        let mut first = 0;
+        for (lower, upper) in lower.chunks_mut(S::LANES).zip(upper.chunks_mut(S::LANES)) {
+            let steps = first..first + lower.len();
+            first = steps.end;
+            let [low, high] = bounds.at(simd, steps, of, restlessness);
+            simd.store_part(low, lower);
+            simd.store_part(high, upper);
         }
     }
+}
+
+/// Two numbers in each lane, the lesser first.
+#[inline(always)]
+fn in_order<V: Compare>(x: V, y: V) -> [V; 2] {
+    [y.min(x), x.max(y)]
 }
 
 /// The probabilities of the bounds of central intervals, ascending: (1 − level)/2 and (1 + level)/2 of each level.
@@ -87,21 +128,37 @@ pub fn places(probabilities: &[f64], level: f64) -> Option<[usize; 2]> {
 /// ones as those that cross (Chernozhukov, Fernández-Val and Galichon, "Quantile and probability curves without crossing",
 /// 2010).
 pub fn rearrange(quantiles: &mut [f32], horizon: usize) {
-    let rows = quantiles.chunks_exact(horizon);
-    let crossings = rows.clone().zip(rows.skip(1)).map(|(below, above)| {
-        // Counted to the end: most have none, and a loop without a way out is a few wide comparisons.
-        below.iter().zip(above).map(|(below, above)| u32::from(above < below)).sum::<u32>()
-    });
-    if crossings.sum::<u32>() == 0 {
-        return;
+    Isa::widest().run(Rearrange { quantiles, horizon });
+}
+
+struct Rearrange<'a> {
+    quantiles: &'a mut [f32],
+    horizon: usize,
+}
+
+impl Kernel for Rearrange<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let Self { quantiles, horizon } = self;
+        for first in (0..horizon).step_by(S::LANES) {
+            sort(simd, quantiles, horizon, first..horizon.min(first + S::LANES));
+        }
     }
-    for step in 0..horizon {
-        for sorted in 1..quantiles.len() / horizon {
-            let mut at = sorted * horizon + step;
-            while at >= horizon && quantiles[at] < quantiles[at - horizon] {
-                quantiles.swap(at, at - horizon);
-                at -= horizon;
-            }
+}
+
+/// Puts the numbers of some steps into ascending order, as many steps as there are lanes or fewer.
+#[inline(always)]
+pub(super) fn sort<S: Simd>(simd: S, rows: &mut [f32], horizon: usize, steps: Range<usize>) {
+    for sorted in 1..rows.len() / horizon {
+        // Each sinks through those that are in order already; where it stops, the others stay.
+        for at in (1..=sorted).rev() {
+            let (before, after) = rows[(at - 1) * horizon..].split_at_mut(horizon);
+            let (below, above) = (&mut before[steps.clone()], &mut after[steps.clone()]);
+            let [low, high] = in_order(simd.load_part(below), simd.load_part(above));
+            simd.store_part(low, below);
+            simd.store_part(high, above);
         }
     }
 }

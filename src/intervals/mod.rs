@@ -16,7 +16,9 @@ mod widening;
 
 pub use bounds::{Base, Bound, Bounds, places, probabilities, rearrange};
 pub use corrections::Corrections;
-pub use online::{Drift, HORIZONS_MAX, HorizonScores, Issued, Online, Plan, RUNNING, SeriesScores};
+pub use online::{
+    Drift, Forecast, HORIZONS_MAX, HorizonScores, Issued, Online, Plan, RUNNING, Scaled, SeriesScores,
+};
 pub use widening::{RESTLESS_STEPS, choose_widening, restlessness, widening};
 
 /// Probabilities at which the errors of all series together are kept: 0.5 %, 1 %, ..., 99.5 %.

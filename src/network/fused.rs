@@ -11,8 +11,8 @@ use nalgebra::{DMatrix, Dyn, MatrixView};
 
 use super::cells::Fed;
 use super::kernel::panels::{Panels, Part};
-use super::kernel::simd::Isa;
 use super::{Shape, Tensor, Tensors};
+use crate::simd::Isa;
 
 /// Least rows and columns of a matrix.
 pub(super) const SMALLEST: usize = 8;

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::simd::{Isa, Kernel, Simd, Vector};
+
 /// Where center and spread come from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -102,8 +104,7 @@ impl Scale {
         let (wide, farthest) = (self.spread.recip(), FARTHEST as f32);
         let narrow = wide as f32;
         if narrow.is_normal() {
-            let scaled = |value: f32| (value * narrow).clamp(-farthest, farthest);
-            out.iter_mut().zip(values).for_each(|(out, value)| *out = scaled(*value));
+            Isa::widest().run(Scaled { values, by: narrow, farthest, out });
         } else {
             // Beyond what f32 has: the products need not be.
             let scaled = |value: f32| (f64::from(value) * wide).clamp(-FARTHEST, FARTHEST) as f32;
@@ -113,6 +114,25 @@ impl Scale {
 
     pub fn invert(&self, scaled: f32) -> f64 {
         self.center + self.spread * f64::from(scaled)
+    }
+}
+
+struct Scaled<'a> {
+    values: &'a [f32],
+    by: f32,
+    farthest: f32,
+    out: &'a mut [f32],
+}
+
+impl Kernel for Scaled<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let [by, least, most] = [self.by, -self.farthest, self.farthest].map(|number| simd.splat(number));
+        for (out, values) in self.out.chunks_mut(S::LANES).zip(self.values.chunks(S::LANES)) {
+            simd.store_part((simd.load_part(values) * by).clamp(least, most), out);
+        }
     }
 }
 

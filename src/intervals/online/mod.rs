@@ -7,17 +7,22 @@
 //!
 //! All numbers of a series lie in one stretch of one array, `f32` each, so that a million series cost their numbers alone.
 
+mod around;
 mod drift;
+mod gains;
 mod plan;
 mod tally;
 mod tracker;
 
 pub use drift::Drift;
+use gains::{BLOCK, Dues, Rates};
 pub use plan::{HORIZONS_MAX, Plan};
 pub use tally::{HorizonScores, RUNNING};
-use tracker::{Dues, Rates};
 
 use crate::near;
+use crate::simd::Isa;
+use around::{Around, Moves};
+pub use around::{Forecast, Scaled};
 use plan::parted;
 use tally::Outcome;
 
@@ -35,10 +40,10 @@ pub struct Online {
     numbers: Vec<f32>,
     /// Of each series, the last step that it was told of.
     last: Vec<i64>,
-    /// What all trackers of one series say of its bounds, `[followed][1 + bounds]`, and for all steps of the horizon,
-    /// `[1 + bounds][horizon]`: ρ, then what each bound is moved by.
-    corrections: Vec<f32>,
-    spread: Vec<f32>,
+    /// What all trackers of one series say of its bounds: ρ, `[followed]`, and what each bound is moved by, in fours,
+    /// `[followed][bound]`.
+    scales: Vec<f32>,
+    moves: Vec<[f32; BLOCK]>,
     /// The bounds of one forecast in order, and what its outcome adds to a tally.
     sorted: Vec<f32>,
     outcome: Vec<f32>,
@@ -47,9 +52,7 @@ pub struct Online {
 /// A forecast that was issued.
 pub struct Issued<'a> {
     pub origin: i64,
-    /// Values for each step of the horizon, and bounds for each: `[probability][horizon]`, each as it was corrected.
-    pub values: &'a [f32],
-    pub bounds: &'a [f32],
+    pub forecast: &'a Forecast,
     /// What errors are measured in, in the readings' unit: 0 where the series does not vary.
     pub unit: f32,
     /// What the naive forecast says of each followed step; nothing where that is not scored.
@@ -67,17 +70,17 @@ pub struct SeriesScores {
 
 impl Online {
     pub fn new(plan: Plan) -> Self {
-        let corrections = vec![0.0; plan.horizons().len() * (1 + plan.probabilities().len())];
+        let (followed, fours) = (plan.horizons().len(), plan.probabilities().len().div_ceil(BLOCK));
         let rates = plan.horizons().iter().map(|horizon| Rates::new(*horizon));
         Self {
             rates: rates.collect(),
             dues: Dues::of(plan.probabilities()),
             numbers: Vec::new(),
             last: Vec::new(),
-            spread: vec![0.0; (1 + plan.probabilities().len()) * plan.horizon()],
+            scales: vec![1.0; followed],
+            moves: vec![[0.0; BLOCK]; followed * fours],
             outcome: vec![0.0; plan.tally()],
             plan,
-            corrections,
             sorted: Vec::new(),
         }
     }
@@ -156,12 +159,8 @@ impl Online {
             let (tracked, tallies) = states.split_at_mut(plan.tracker());
             if bounds > 0 && unit > 0.0 {
                 let scaled = (error / unit).clamp(-FARTHEST, FARTHEST);
-                let beyond = |bound: usize| {
-                    let (at, below) = (f64::from(entry[bound]), bound < bounds / 2);
-                    (actual != at).then_some((actual < at) == below)
-                };
-                let known = (scaled, means[followed]);
-                tracker::update(tracked, &rates[followed], known, dues, beyond);
+                let (known, came) = ((scaled, means[followed]), (actual, &entry[..bounds]));
+                tracker::update(tracked, &rates[followed], known, dues, came);
             }
             if plan.is_scored() {
                 let naive = bounded(actual - f64::from(entry[bounds]));
@@ -175,8 +174,7 @@ impl Online {
                 }
                 Outcome { error, naive, actual, bounds }.write(outcome);
                 let (running, period) = tallies[..2 * plan.tally()].split_at_mut(plan.tally());
-                tally::add(running, outcome, true);
-                tally::add(period, outcome, false);
+                tally::add([running, period], outcome);
                 if followed == 0 {
                     drift::update(&mut numbers[plan.drift()..], error.abs());
                 }
@@ -195,32 +193,24 @@ impl Online {
         self.numbers.get(series * size..(series + 1) * size).into_iter().for_each(near::bring);
     }
 
-    /// Prepares what [`Online::correct`] says of a series: its bounds are corrected as of now.
-    pub fn prepare(&mut self, series: usize) {
+    /// The forecast of a series as it is issued. Where it `corrects`, its bounds are moved as of now: they lie around the values as
+    /// the model knows them else.
+    pub fn around(&mut self, series: usize, said: &Scaled<'_>, corrects: bool, out: &mut Forecast) {
         self.widen(series);
-        let Self { plan, rates, dues, numbers, corrections, spread, .. } = self;
-        let numbers = &numbers[series * plan.numbers()..][..plan.numbers()];
-        for (followed, out) in corrections.chunks_exact_mut(1 + plan.probabilities().len()).enumerate() {
-            if plan.tracker() > 0 {
+        let Self { plan, rates, dues, numbers, scales, moves, .. } = self;
+        let bounds = plan.probabilities().len();
+        out.resize(said.values.len(), bounds);
+        let corrects = corrects && bounds > 0;
+        if corrects {
+            let numbers = &numbers[series * plan.numbers()..][..plan.numbers()];
+            let moves = moves.chunks_exact_mut(bounds.div_ceil(BLOCK));
+            for (followed, (scale, moves)) in scales.iter_mut().zip(moves).enumerate() {
                 let tracker = &numbers[plan.place(followed)..][..plan.tracker()];
-                tracker::read(tracker, &rates[followed], dues, out);
+                *scale = tracker::read(tracker, &rates[followed], dues, moves);
             }
         }
-        plan.spread(corrections, spread);
-    }
-
-    /// Corrects a bound of the series that was prepared last, `[horizon]`: it lies around `values` as the model knows it, in a
-    /// unit of `widening`.
-    pub fn correct(&self, bound: usize, values: &[f32], widening: f32, out: &mut [f32]) {
-        let (bounds, horizon) = (self.plan.probabilities().len(), values.len());
-        let (scales, moves) = self.spread.split_at(horizon);
-        let moves = &moves[bound * horizon..][..horizon];
-        let outward = if bound < bounds / 2 { -1.0 } else { 1.0 };
-        let outward = outward * widening;
-        for (((at, value), scale), by) in out.iter_mut().zip(values).zip(scales).zip(moves) {
-            // v ± ρ (w d + w q), where w d is the distance that the model knows
-            *at = value + scale * (*at - value + outward * by);
-        }
+        let moves = Moves { scales, moves: moves.as_flattened(), stride: around::stride(bounds) };
+        Isa::widest().run(Around { plan, said, moves: corrects.then_some(moves), out });
     }
 
     /// A forecast was issued: what of it will be compared waits.
@@ -228,16 +218,17 @@ impl Online {
         self.advance(series, issued.origin);
         let Self { plan, numbers, .. } = self;
         let numbers = &mut numbers[series * plan.numbers()..][..plan.numbers()];
-        let horizon = issued.values.len();
+        let Forecast { values, own, .. } = issued.forecast;
+        let horizon = values.len();
         let bounds = plan.probabilities().len();
         for followed in 0..plan.horizons().len() {
             let step = plan.horizons()[followed] - 1;
             let Some(slot) = plan.slot(followed, issued.origin) else { continue };
             let entry = &mut numbers[slot..][..plan.entry()];
-            entry[0] = issued.values[step];
+            entry[0] = values[step];
             entry[1] = issued.unit;
             for (bound, entry) in entry[2..].iter_mut().take(bounds).enumerate() {
-                *entry = issued.bounds[bound * horizon + step];
+                *entry = own[bound * horizon + step];
             }
             if plan.is_scored() {
                 entry[2 + bounds] = issued.naive[followed];
@@ -316,6 +307,7 @@ mod tests {
     use std::collections::HashMap;
 
     use super::*;
+    use crate::intervals::{Base, Bound, Bounds};
 
     const HORIZON: usize = 7;
 
@@ -324,7 +316,8 @@ mod tests {
         let bounds: Vec<f32> =
             [-1.0, 1.0].iter().flat_map(|way| values.iter().map(move |v| v + way)).collect();
         let naive = vec![value; online.plan().horizons().len()];
-        online.issue(0, &Issued { origin, values: &values, bounds: &bounds, unit: 1.0, naive: &naive });
+        let forecast = Forecast { values, own: bounds.clone(), bounds };
+        online.issue(0, &Issued { origin, forecast: &forecast, unit: 1.0, naive: &naive });
     }
 
     /// Steps that were observed, and whether a forecast was issued there.
@@ -384,10 +377,9 @@ mod tests {
         let go = |online: &mut Online, steps: std::ops::Range<i64>| {
             for step in steps {
                 online.settle(0, step, (step * 7 % 5) as f64, &[1.0; 2]);
-                let values = vec![1.0; HORIZON];
-                let bounds: Vec<f32> = [-2.0, 0.0, 2.0, 4.0].iter().flat_map(|b| vec![*b; HORIZON]).collect();
-                let issued =
-                    Issued { origin: step, values: &values, bounds: &bounds, unit: 0.7, naive: &[1.0, 2.0] };
+                let own: Vec<f32> = [-2.0, 0.0, 2.0, 4.0].iter().flat_map(|b| vec![*b; HORIZON]).collect();
+                let forecast = Forecast { values: vec![1.0; HORIZON], bounds: own.clone(), own };
+                let issued = Issued { origin: step, forecast: &forecast, unit: 0.7, naive: &[1.0, 2.0] };
                 online.issue(0, &issued);
             }
         };
@@ -414,12 +406,24 @@ mod tests {
     #[test]
     fn a_series_begins_with_the_bounds_of_the_model() {
         let mut online = Online::new(Plan::new(HORIZON, vec![1, 7], &[0.8], 1, false));
-        online.prepare(3);
-        let corrected = |bound, at| {
-            let mut bounds = [at; HORIZON];
-            online.correct(bound, &[1.0; HORIZON], 2.0, &mut bounds);
-            bounds
+        let bound = |offset| Bound { base: Base::Forecast, beta: 0.0, offsets: vec![offset; HORIZON] };
+        let bounds = [Bounds { lower: bound(-2.5), upper: bound(3.25) }];
+        let values = [1.0; HORIZON];
+        let said = Scaled {
+            center: 10.0,
+            spread: 2.0,
+            values: &values,
+            quantiles: &[],
+            bounds: &bounds,
+            restlessness: 1.0,
+            widening: 2.0,
         };
-        assert_eq!((corrected(0, -2.5), corrected(1, 3.25)), ([-2.5; HORIZON], [3.25; HORIZON]));
+        for corrects in [true, false] {
+            let mut forecast = Forecast::default();
+            online.around(3, &said, corrects, &mut forecast);
+            let known = [[7.0; HORIZON], [18.5; HORIZON]].concat();
+            assert_eq!((&forecast.values[..], &forecast.bounds), (&[12.0; HORIZON][..], &known));
+            assert_eq!(forecast.own, known);
+        }
     }
 }

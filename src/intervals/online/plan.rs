@@ -23,10 +23,16 @@ pub struct Plan {
     rooms: Vec<usize>,
     places: Vec<usize>,
     numbers: usize,
-    /// Runs of steps of the horizon that lie between the same two followed ones: these, and where the run ends.
-    runs: Vec<(usize, usize, usize)>,
-    /// For each step of the horizon, how much the second of the two weighs.
-    parts: Vec<f32>,
+    /// They make up the horizon.
+    runs: Vec<Run>,
+}
+
+/// Steps of the horizon that lie between the same two followed ones, and how much the second of them weighs at each.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Run {
+    pub from: usize,
+    pub to: usize,
+    pub parts: Vec<f32>,
 }
 
 impl Plan {
@@ -38,13 +44,12 @@ impl Plan {
         let rises = horizons.windows(2).all(|pair| pair[0] < pair[1]);
         let inside = horizons.first().is_some_and(|first| *first > 0) && horizons.last() <= Some(&horizon);
         assert!(rises && inside, "followed steps rise within the horizon");
-        let (mut runs, mut parts): (Vec<(usize, usize, usize)>, _) = (Vec::new(), Vec::new());
+        let mut runs: Vec<Run> = Vec::new();
         for step in 1..=horizon {
             let (from, to, part) = beside(&horizons, step);
-            parts.push(part);
             match runs.last_mut() {
-                Some(run) if (run.0, run.1) == (from, to) => run.2 = step,
-                _ => runs.push((from, to, step)),
+                Some(run) if (run.from, run.to) == (from, to) => run.parts.push(part),
+                _ => runs.push(Run { from, to, parts: vec![part] }),
             }
         }
         let mut plan = Self {
@@ -56,7 +61,6 @@ impl Plan {
             places: Vec::new(),
             numbers: 0,
             runs,
-            parts,
         };
         for followed in 0..plan.horizons.len() {
             plan.rooms.push(plan.horizons[followed].div_ceil(plan.every as usize));
@@ -81,11 +85,6 @@ impl Plan {
         &self.horizons
     }
 
-    /// Steps of the horizon.
-    pub(super) fn horizon(&self) -> usize {
-        self.parts.len()
-    }
-
     /// Of the bounds, ascending: the first and the last are of the widest level.
     pub fn probabilities(&self) -> &[f64] {
         &self.probabilities
@@ -104,20 +103,9 @@ impl Plan {
         self.numbers
     }
 
-    /// Draws lines through what is known of the followed steps, `[followed][number]`: into `out`, `[number][horizon]`.
-    pub(super) fn spread(&self, known: &[f32], out: &mut [f32]) {
-        let (horizon, count) = (self.parts.len(), known.len() / self.horizons.len());
-        for (number, out) in out.chunks_exact_mut(horizon).enumerate() {
-            let mut first = 0;
-            for (from, to, end) in &self.runs {
-                let start = known[from * count + number];
-                let rise = known[to * count + number] - start;
-                for (out, part) in out[first..*end].iter_mut().zip(&self.parts[first..*end]) {
-                    *out = start + part * rise;
-                }
-                first = *end;
-            }
-        }
+    /// The steps of the horizon, in order.
+    pub(super) fn runs(&self) -> &[Run] {
+        &self.runs
     }
 
     /// Levels that the bounds are of.
@@ -199,11 +187,11 @@ mod tests {
     #[test]
     fn a_step_between_two_is_as_near_to_each_as_it_lies() {
         let plan = Plan::new(9, vec![2, 6], &[0.8], 1, false);
-        let mut all = [0.0; 18];
-        plan.spread(&[1.0, 10.0, 5.0, 50.0], &mut all);
-        let expected = [1.0, 1.0, 2.0, 3.0, 4.0, 5.0, 5.0, 5.0, 5.0];
-        assert_eq!(all[..9], expected);
-        assert_eq!(all[9..], expected.map(|number| 10.0 * number));
+        let (known, mut all) = ([1.0, 5.0], Vec::new());
+        for Run { from, to, parts } in plan.runs() {
+            all.extend(parts.iter().map(|part| known[*from] + part * (known[*to] - known[*from])));
+        }
+        assert_eq!(all, [1.0, 1.0, 2.0, 3.0, 4.0, 5.0, 5.0, 5.0, 5.0]);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! How good the forecasts of one step of the horizon of one series were: sums, and what they say.
 
 use super::plan::Plan;
+use crate::simd::{Isa, Kernel, Simd, Vector};
 
 /// Numbers of a tally: forecasts, sizes of errors, those of the naive forecast, errors, exact ties with a bound, and what lay
 /// within each level.
@@ -37,21 +38,43 @@ impl Outcome<'_> {
         out[SIZES] = error.abs();
         out[NAIVE] = naive.abs();
         out[ERRORS] = error;
-        out[TIES] = one_if(bounds.iter().any(|bound| f64::from(*bound) == actual));
+        // Each is looked at: that is sooner done than asked.
+        let ties = bounds.iter().fold(false, |tie, bound| tie | (f64::from(*bound) == actual));
+        out[TIES] = one_if(ties);
         let levels = bounds.len() / 2;
         for (level, inside) in out[INSIDE..].iter_mut().enumerate() {
             // The narrowest level has the two bounds in the middle.
             let (lower, upper) = (bounds[levels - 1 - level], bounds[levels + level]);
-            *inside = one_if(f64::from(lower) <= actual && actual <= f64::from(upper));
+            *inside = one_if((f64::from(lower) <= actual) & (actual <= f64::from(upper)));
         }
     }
 }
 
-/// Adds what [`Outcome::write`] wrote; a tally that fades is one of sums over the last [`RUNNING`] or so.
-pub(super) fn add(numbers: &mut [f32], outcome: &[f32], fades: bool) {
-    let stays = if fades && numbers[COUNT] >= RUNNING { 1.0 - 1.0 / RUNNING } else { 1.0 };
-    for (number, more) in numbers.iter_mut().zip(outcome) {
-        *number = (*number * stays + more).clamp(f32::MIN, f32::MAX);
+/// Adds what [`Outcome::write`] wrote to a tally of the last [`RUNNING`] or so, which fades, and to one of a period.
+pub(super) fn add(tallies: [&mut [f32]; 2], outcome: &[f32]) {
+    let stays = if tallies[0][COUNT] >= RUNNING { 1.0 - 1.0 / RUNNING } else { 1.0 };
+    Isa::widest().run(Add { tallies, stays: [stays, 1.0], outcome });
+}
+
+struct Add<'a> {
+    tallies: [&'a mut [f32]; 2],
+    stays: [f32; 2],
+    outcome: &'a [f32],
+}
+
+impl Kernel for Add<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let [least, most] = [f32::MIN, f32::MAX].map(|number| simd.splat(number));
+        for (tally, stays) in self.tallies.into_iter().zip(self.stays) {
+            let stays = simd.splat(stays);
+            for (numbers, more) in tally.chunks_mut(S::LANES).zip(self.outcome.chunks(S::LANES)) {
+                let sum = simd.load_part(numbers) * stays + simd.load_part(more);
+                simd.store_part(sum.clamp(least, most), numbers);
+            }
+        }
     }
 }
 
@@ -106,7 +129,7 @@ mod tests {
             let error = (actual - f64::from(forecast)) as f32;
             let mut added = all.clone();
             Outcome { error, naive: 4.0, actual, bounds: &bounds }.write(&mut added);
-            add(&mut all, &added, false);
+            add([&mut vec![0.0; added.len()], &mut all], &added);
         }
         let scores = HorizonScores::of(&plan, 0, &all);
         let expected = HorizonScores {
@@ -130,7 +153,7 @@ mod tests {
             let error = if i < 2000 { 9.0 } else { 1.0 };
             let mut added = all.clone();
             Outcome { error, naive: 1.0, actual: 0.0, bounds: &[-1.0, 1.0] }.write(&mut added);
-            add(&mut all, &added, true);
+            add([&mut all, &mut vec![0.0; added.len()]], &added);
         }
         let scores = HorizonScores::of(&plan, 0, &all);
         assert!((scores.mae - 1.0).abs() < 0.03 && (scores.forecasts - RUNNING).abs() < 2.0, "{scores:?}");

@@ -26,76 +26,8 @@
 //!
 //! Misses are those of the bound itself: two that have crossed are issued in order, but each is followed as it was.
 
-/// How fast what is followed. Chosen on the parts of the samples that models are trained and validated on, and on sets that
-/// are in no bar.
-struct Gains {
-    /// c (of a bound that is missed as often as β₀) and h₀. What is learned comes h steps late, and errors so far ahead come
-    /// in runs of h: to follow them faster is to follow chance.
-    step: f32,
-    slower: f32,
-    /// W and T, in updates.
-    memory: f32,
-    integral: f32,
-    /// w, t and G.
-    window: f32,
-    tolerance: f32,
-    guard: f32,
-    /// Updates that the fast and the slow scale are means of, about, and a.
-    fast: f32,
-    slow: f32,
-    share: f32,
-    /// Updates after which a score has left the trailing range by about two thirds.
-    range: f32,
-}
-
-const GAINS: Gains = Gains {
-    step: 0.015,
-    slower: 16.0,
-    memory: 2000.0,
-    integral: 2000.0,
-    window: 400.0,
-    tolerance: 0.07,
-    guard: 30.0,
-    fast: 100.0,
-    slow: 2000.0,
-    share: 0.5,
-    range: 500.0,
-};
-
-/// What the gains come to `h` steps ahead: what is only multiplied for every forecast.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Rates {
-    /// c / (1 + h/h₀), 1 / (T (1 + h/h₀)) and G / (1 + h/h₀)²
-    step: f32,
-    integral: f32,
-    guard: f32,
-    /// 1 - 1/W, 1 - 1/w and 1 / (w t)
-    owed: f32,
-    late: f32,
-    tolerated: f32,
-    /// 1/τ of the fast and of the slow scale, and a.
-    scales: [f32; 2],
-    share: f32,
-    /// What is left of the trailing range.
-    range: f32,
-}
-
-impl Rates {
-    pub(super) fn new(horizon: usize) -> Self {
-        let (gains, slowed) = (&GAINS, 1.0 + horizon as f32 / GAINS.slower);
-        Self {
-            step: gains.step / slowed,
-            integral: 1.0 / (gains.integral * slowed),
-            guard: gains.guard / (slowed * slowed),
-            owed: 1.0 - 1.0 / gains.memory,
-            late: 1.0 - 1.0 / gains.window,
-            tolerated: 1.0 / (gains.window * gains.tolerance),
-            scales: [1.0 / gains.fast, 1.0 / gains.slow],
-            share: gains.share,
-            range: 1.0 - 1.0 / gains.range,
-        }
-    }
-}
+use super::gains::{BLOCK, Dues, GAINS, Rates};
+use crate::simd::{Compare, Isa, Kernel, Simd, Vector};
 
 /// An error counts for no more than so many running scales in ρ, so that one reading gone mad widens nothing for long.
 const SIZE_MOST: f32 = 5.0;
@@ -109,8 +41,6 @@ const SCORES_MOST: f32 = 1e10;
 const MOVED_MOST: f32 = 1e20;
 /// The part of the tolerance at which the guard stays: tan(π/2 · 0.95) is 12.7.
 const SATURATION: f32 = 0.95;
-/// β₀: that of the bounds of 80 %.
-const DUE: f32 = 0.1;
 /// Misses that E counts, at most: three hundred in a row are another series.
 const OWED_MOST: f32 = 300.0;
 
@@ -120,12 +50,12 @@ const LOW: usize = 2;
 const HIGH: usize = 3;
 const STEP: usize = 4;
 const BOUNDS: usize = 5;
-/// Of a bound: q, E and D.
+/// Of a bound: q, E and D. Four bounds lie together, as two levels have: all of their q, all of their E, all of their D.
 const OF_BOUND: usize = 3;
 
 /// Numbers of a tracker of so many bounds.
 pub(super) fn numbers(bounds: usize) -> usize {
-    if bounds == 0 { 0 } else { BOUNDS + OF_BOUND * bounds }
+    if bounds == 0 { 0 } else { BOUNDS + OF_BOUND * bounds.next_multiple_of(BLOCK) }
 }
 
 /// Writes that of a series that nothing is known of: the model's bounds as they are.
@@ -143,12 +73,10 @@ pub(super) fn is_sound(numbers: &[f32]) -> bool {
     let is_range =
         (-SCORES_MOST..=0.0).contains(&numbers[LOW]) && (0.0..=SCORES_MOST).contains(&numbers[HIGH]);
     let is_step = (0.0..=2.0 * SCORES_MOST).contains(&numbers[STEP]);
-    let is_bound = |bound: &[f32]| {
-        // As |miss - β| < 1, |D| < w.
-        let most = [MOVED_MOST, OWED_MOST, GAINS.window];
-        bound.iter().zip(most).all(|(number, most)| number.abs() <= most)
-    };
-    let mut bounds = numbers[BOUNDS..].chunks_exact(OF_BOUND);
+    // As |miss - β| < 1, |D| < w.
+    let most = [MOVED_MOST, OWED_MOST, GAINS.window].into_iter().cycle();
+    let mut bounds = numbers[BOUNDS..].chunks(BLOCK).zip(most);
+    let is_bound = |(numbers, most): (&[f32], f32)| numbers.iter().all(|number| number.abs() <= most);
     numbers.iter().take(LOW).all(is_scale) && is_range && is_step && bounds.all(is_bound)
 }
 
@@ -165,91 +93,58 @@ fn scale(numbers: &[f32], rates: &Rates) -> f32 {
 ///
 /// of which all but the first are together the beginning of a power series in x², since they vary little. The same bits
 /// everywhere, which no library's tangent is.
-fn tan_of_right_angles(x: f32) -> f32 {
+#[inline(always)]
+fn tan_of_right_angles<S: Simd>(simd: S, x: S::V) -> S::V {
     /// Σ 1/k² over the odd k from 3 on, Σ 1/k⁴ and Σ 1/k⁶.
     const REST: [f32; 3] = [0.233_700_55, 0.014_678_032, 0.001_447_076_6];
+    let ([first, second, third], one) = (REST.map(|number| simd.splat(number)), simd.splat(1.0));
     let square = x * x;
-    let rest = REST[0] + square * (REST[1] + square * REST[2]);
-    std::f32::consts::FRAC_2_PI * 2.0 * x * ((1.0 - square).recip() + rest)
+    let rest = first + square * (second + square * third);
+    simd.splat(std::f32::consts::FRAC_2_PI * 2.0) * x * (one / (one - square) + rest)
 }
 
-/// What is known of each bound: how often it is to be missed, and what its step is multiplied by for that.
-#[derive(Clone, Debug)]
-pub(super) struct Dues {
-    due: Vec<f32>,
-    hurry: Vec<f32>,
+/// Writes what a tracker moves the model's bounds by now, outward; returns ρ.
+pub(super) fn read(numbers: &[f32], rates: &Rates, dues: &Dues, moves: &mut [[f32; BLOCK]]) -> f32 {
+    Isa::widest().run(Read { numbers, rates, dues, moves });
+    scale(numbers, rates)
 }
 
-impl Dues {
-    pub(super) fn of(probabilities: &[f64]) -> Self {
-        let due: Vec<f32> = probabilities.iter().map(|p| p.min(1.0 - p) as f32).collect();
-        // √(β₀/β)
-        let hurry = due.iter().map(|due| (DUE / due).sqrt()).collect();
-        Self { due, hurry }
-    }
+struct Read<'a> {
+    numbers: &'a [f32],
+    rates: &'a Rates,
+    dues: &'a Dues,
+    moves: &'a mut [[f32; BLOCK]],
 }
 
-/// Bounds that are computed side by side: four, as two levels have.
-const SIDE_BY_SIDE: usize = 4;
+impl Kernel for Read<'_> {
+    type Output = ();
 
-fn side_by_side(numbers: &[f32]) -> [f32; SIDE_BY_SIDE] {
-    let mut all = [0.0; SIDE_BY_SIDE];
-    all.iter_mut().zip(numbers).for_each(|(to, number)| *to = *number);
-    all
-}
-
-/// Some bounds, each of their numbers together.
-#[derive(Default)]
-struct Block {
-    integral: [f32; SIDE_BY_SIDE],
-    owed: [f32; SIDE_BY_SIDE],
-    late: [f32; SIDE_BY_SIDE],
-}
-
-impl Block {
-    fn read(numbers: &[f32]) -> Self {
-        let mut block = Self::default();
-        for (place, bound) in numbers.chunks_exact(OF_BOUND).enumerate() {
-            [block.integral[place], block.owed[place], block.late[place]] = [bound[0], bound[1], bound[2]];
-        }
-        block
-    }
-
-    fn write(&self, numbers: &mut [f32]) {
-        for (place, bound) in numbers.chunks_exact_mut(OF_BOUND).enumerate() {
-            bound.copy_from_slice(&[self.integral[place], self.owed[place], self.late[place]]);
-        }
-    }
-}
-
-/// What a tracker adds to the model's bounds now: ρ, then what each bound is moved by, outward.
-pub(super) fn read(numbers: &[f32], rates: &Rates, dues: &Dues, out: &mut [f32]) {
-    out[0] = scale(numbers, rates);
-    let blocks = numbers[BOUNDS..].chunks(OF_BOUND * SIDE_BY_SIDE).zip(dues.hurry.chunks(SIDE_BY_SIDE));
-    for (out, (block, hurry)) in out[1..].chunks_mut(SIDE_BY_SIDE).zip(blocks) {
-        let Block { integral, owed, late } = Block::read(block);
-        let (hurry, mut moves) = (side_by_side(hurry), [0.0; SIDE_BY_SIDE]);
-        for place in 0..SIDE_BY_SIDE {
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let Self { numbers, rates, dues, moves } = self;
+        let [zero, most] = [0.0, SATURATION].map(|number| simd.splat(number));
+        let [tolerated, guard] = [rates.tolerated, rates.guard].map(|rate| simd.splat(rate));
+        let (bounds, _) = numbers[BOUNDS..].as_chunks::<BLOCK>();
+        let (blocks, _) = bounds.as_chunks::<OF_BOUND>();
+        for ((moves, block), due) in moves.iter_mut().zip(blocks).zip(&dues.0) {
+            let [integral, owed, late] = block.each_ref().map(|numbers| simd.load_part(numbers));
             // Too few misses are no reason to hurry.
-            let part = (late[place] * rates.tolerated).clamp(0.0, SATURATION);
-            let step = hurry[place] * numbers[STEP];
-            moves[place] = integral[place] + step * (owed[place] + rates.guard * tan_of_right_angles(part));
-        }
-        match out.first_chunk_mut() {
-            Some(out) => *out = moves,
-            None => out.copy_from_slice(&moves[..out.len()]),
+            let part = (late * tolerated).clamp(zero, most);
+            let step = simd.load_part(&due.hurry) * simd.splat(numbers[STEP]);
+            let by = integral + step * (owed + guard * tan_of_right_angles(simd, part));
+            simd.store_part(by, moves);
         }
     }
 }
 
-/// Takes what came of a forecast: its error in units, the mean size that the model knows of such errors, and for each bound
-/// whether what came lies beyond it (`None` on it: that does not say on which side it is to lie).
+/// Takes what came of a forecast: its error in units, the mean size that the model knows of such errors, and what came beside
+/// the bounds that had been issued for it. What lies on a bound does not say on which side it is to lie.
 pub(super) fn update(
     numbers: &mut [f32],
     rates: &Rates,
     (error, mean): (f32, f32),
     dues: &Dues,
-    beyond: impl Fn(usize) -> Option<bool>,
+    came: (f64, &[f32]),
 ) {
     let most = (SCORE_MOST * mean).min(MOVED_MOST);
     let score = (error / scale(numbers, rates)).clamp(-most, most);
@@ -257,28 +152,8 @@ pub(super) fn update(
     numbers[LOW] = score.min(numbers[LOW] * rates.range);
     let step = rates.step * (numbers[HIGH] - numbers[LOW]);
     numbers[STEP] = step;
-    let blocks = numbers[BOUNDS..].chunks_mut(OF_BOUND * SIDE_BY_SIDE);
-    let dues = dues.due.chunks(SIDE_BY_SIDE).zip(dues.hurry.chunks(SIDE_BY_SIDE));
-    for (number, (numbers, (due, hurry))) in blocks.zip(dues).enumerate() {
-        let (before, hurry) = (Block::read(numbers), side_by_side(hurry));
-        let (mut missed, mut told) = ([0.0; SIDE_BY_SIDE], [false; SIDE_BY_SIDE]);
-        for (place, due) in due.iter().enumerate() {
-            let beyond = beyond(number * SIDE_BY_SIDE + place);
-            told[place] = beyond.is_some();
-            missed[place] = f32::from(u8::from(beyond == Some(true))) - due;
-        }
-        let mut after = Block::default();
-        for place in 0..SIDE_BY_SIDE {
-            let [q, e, d] = [before.integral[place], before.owed[place], before.late[place]];
-            let owed = (rates.owed * e + missed[place]).clamp(-OWED_MOST, OWED_MOST);
-            let late = rates.late * d + missed[place];
-            let integral = (q + hurry[place] * step * owed * rates.integral).clamp(-most, most);
-            after.owed[place] = if told[place] { owed } else { e };
-            after.late[place] = if told[place] { late } else { d };
-            after.integral[place] = if told[place] { integral } else { q };
-        }
-        after.write(numbers);
-    }
+    let bounds = &mut numbers[BOUNDS..];
+    Isa::widest().run(Update { bounds, rates, dues, step, most, came });
     if mean > 0.0 {
         for (mean_size, rate) in [FAST, SLOW].into_iter().zip(rates.scales) {
             let before = numbers[mean_size];
@@ -288,20 +163,85 @@ pub(super) fn update(
     }
 }
 
+struct Update<'a> {
+    bounds: &'a mut [f32],
+    rates: &'a Rates,
+    dues: &'a Dues,
+    step: f32,
+    most: f32,
+    came: (f64, &'a [f32]),
+}
+
+impl Kernel for Update<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let Self { bounds, rates, dues, step, most, came: (actual, issued) } = self;
+        let [zero, one, step, most, least] = [0.0, 1.0, step, most, -most].map(|number| simd.splat(number));
+        let [owed_most, owed_least] = [OWED_MOST, -OWED_MOST].map(|number| simd.splat(number));
+        let [rate_owed, rate_late, made_good] =
+            [rates.owed, rates.late, rates.integral].map(|rate| simd.splat(rate));
+        let (bounds, _) = bounds.as_chunks_mut::<BLOCK>();
+        let (blocks, _) = bounds.as_chunks_mut::<OF_BOUND>();
+        for ((block, due), issued) in blocks.iter_mut().zip(&dues.0).zip(issued.chunks(BLOCK)) {
+            // How far above each what came lies.
+            let above = padded(issued).map(|bound| (actual - f64::from(bound)) as f32);
+            let beyond = simd.load_part(&above) * simd.load_part(&due.outward);
+            let missed = beyond.if_above(zero, one, zero) - simd.load_part(&due.due);
+            let [q, e, d] = block.each_ref().map(|numbers| simd.load_part(numbers));
+            let owed = (rate_owed * e + missed).clamp(owed_least, owed_most);
+            let late = rate_late * d + missed;
+            let integral = simd.load_part(&due.hurry) * step * owed * made_good;
+            let integral = (q + integral).clamp(least, most);
+            let away = beyond.max(zero - beyond);
+            for (numbers, (then, or)) in block.iter_mut().zip([(integral, q), (owed, e), (late, d)]) {
+                simd.store_part(away.if_above(zero, then, or), numbers);
+            }
+        }
+    }
+}
+
+/// The bounds of a block; where there are fewer, the others are 0.
+#[inline(always)]
+fn padded(bounds: &[f32]) -> [f32; BLOCK] {
+    match bounds.first_chunk() {
+        Some(all) => *all,
+        None => std::array::from_fn(|place| bounds.get(place).copied().unwrap_or(0.0)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const P: [f64; 2] = [0.1, 0.9];
 
+    /// The tangents of some angles.
+    struct Tangents<'a>(&'a mut [f32]);
+
+    impl Kernel for Tangents<'_> {
+        type Output = ();
+
+        #[inline(always)]
+        fn run<S: Simd>(self, simd: S) {
+            for angles in self.0.chunks_mut(S::LANES) {
+                let tangents = tan_of_right_angles(simd, simd.load_part(angles));
+                simd.store_part(tangents, angles);
+            }
+        }
+    }
+
     #[test]
     fn the_tangent_is_that_of_right_angles() {
-        let all = (0..=95_000).map(|i| i as f32 / 1e5);
-        let error = |x: f32| {
-            let exact = (f64::from(x) * std::f64::consts::FRAC_PI_2).tan();
-            (f64::from(tan_of_right_angles(x)) - exact).abs() / exact.max(1.0)
+        let all: Vec<f32> = (0..=95_000).map(|i| i as f32 / 1e5).collect();
+        let mut found = all.clone();
+        Isa::widest().run(Tangents(&mut found));
+        let error = |(x, found): (&f32, &f32)| {
+            let exact = (f64::from(*x) * std::f64::consts::FRAC_PI_2).tan();
+            (f64::from(*found) - exact).abs() / exact.max(1.0)
         };
-        let worst = all.map(error).fold(0.0, f64::max);
+        let worst = all.iter().zip(&found).map(error).fold(0.0, f64::max);
         assert!(worst < 2e-5, "{worst}");
     }
 
@@ -312,17 +252,19 @@ mod tests {
         let mut tracker = vec![0.0; numbers(N)];
         begin(&mut tracker);
         let (mut issued, mut misses) = (Vec::<[f32; N]>::new(), [0.0; N]);
-        let mut out = vec![0.0; 1 + N];
+        let mut moves = vec![[0.0; BLOCK]; N.div_ceil(BLOCK)];
         for t in 0..errors.len() {
-            read(&tracker, &rates, &dues, &mut out);
+            let scale = read(&tracker, &rates, &dues, &mut moves);
+            let by = moves.as_flattened();
             let side = |bound: usize| if bound < N / 2 { -1.0 } else { 1.0 };
-            issued.push(std::array::from_fn(|bound| side(bound) * out[0] * (1.0 + out[1 + bound])));
+            issued.push(std::array::from_fn(|bound| side(bound) * scale * (1.0 + by[bound])));
             let beyond = |at: usize, bound: usize| side(bound) * (errors[at] - issued[at][bound]) > 0.0;
             if t >= errors.len() / 2 {
                 (0..N).for_each(|bound| misses[bound] += f32::from(u8::from(beyond(t, bound))));
             }
             if let Some(at) = (t + 1).checked_sub(horizon) {
-                update(&mut tracker, &rates, (errors[at], 0.8), &dues, |bound| Some(beyond(at, bound)));
+                let came = (f64::from(errors[at]), &issued[at][..]);
+                update(&mut tracker, &rates, (errors[at], 0.8), &dues, came);
             }
         }
         misses.map(|misses| misses / (errors.len() - errors.len() / 2) as f32)
@@ -385,9 +327,8 @@ mod tests {
         let mut tracker = vec![0.0; numbers(2)];
         begin(&mut tracker);
         let rates = Rates::new(1);
-        update(&mut tracker, &rates, (1.0, 1.0), &Dues::of(&P), |side| (side == 0).then_some(false));
-        assert!(
-            tracker[BOUNDS + 1] < 0.0 && tracker[BOUNDS + OF_BOUND..].iter().all(|number| *number == 0.0)
-        );
+        update(&mut tracker, &rates, (1.0, 1.0), &Dues::of(&P), (1.0, &[-1.0, 1.0]));
+        let bounds: Vec<&[f32]> = tracker[BOUNDS..].chunks(BLOCK).collect();
+        assert!(bounds[1][0] < 0.0 && bounds.iter().all(|of_each| of_each[1..] == [0.0; 3]));
     }
 }

@@ -4,7 +4,7 @@
 
 use super::{Cell, Kept, Slopes, States};
 use crate::network::kernel::activations::{sigmoid, tanh};
-use crate::network::kernel::simd::{Arithmetic, Vector};
+use crate::simd::{Arithmetic, Vector};
 
 pub struct Lstm;
 

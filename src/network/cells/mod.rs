@@ -16,7 +16,7 @@ pub(super) use lstm::Lstm;
 pub(super) use rnn::Rnn;
 
 use super::CellKind;
-use super::kernel::simd::Arithmetic;
+use crate::simd::Arithmetic;
 
 /// A cell with `B` blocks of sums, `N` of which are fed by the hidden state, and as many by the inputs.
 pub(super) trait Cell<const B: usize, const N: usize> {

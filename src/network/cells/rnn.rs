@@ -4,7 +4,7 @@
 
 use super::{Cell, Kept, Slopes, States};
 use crate::network::kernel::activations::tanh;
-use crate::network::kernel::simd::Arithmetic;
+use crate::simd::Arithmetic;
 
 pub struct Rnn;
 

@@ -2,7 +2,7 @@
 //!
 //! A division takes as long as all the rest, so that a product of two of them is divided once.
 
-use super::simd::{Arithmetic, Vector};
+use crate::simd::{Arithmetic, Vector};
 
 /// From here on tanh is 1, but for 2.3e-7.
 const BOUND: f32 = 8.0;
@@ -68,8 +68,8 @@ fn quotient<S: Arithmetic>(simd: S, x: S::V, p: [f32; 4], q: [f32; 5]) -> (S::V,
 
 #[cfg(test)]
 mod tests {
-    use super::super::simd::{Isa, Kernel, Simd};
     use super::*;
+    use crate::simd::{Isa, Kernel, Simd};
 
     #[derive(Clone, Copy, Debug)]
     enum Function {

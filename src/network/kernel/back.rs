@@ -4,9 +4,9 @@ use std::marker::PhantomData;
 
 use super::layer::peepholes_of;
 use super::rows::RowsMut;
-use super::simd::{Isa, Kernel, Simd};
 use crate::network::CellKind;
 use crate::network::cells::{Cell, Coupled, Gru, Kept, Lstm, Rnn, Slopes};
+use crate::simd::{Isa, Kernel, Simd};
 
 /// One step back through one layer for some columns.
 pub struct StepBack<'a> {

@@ -2,7 +2,7 @@
 
 use std::ops::{Add, Div, Mul, Sub};
 
-use super::simd::{Arithmetic, Vector};
+use crate::simd::{Arithmetic, Vector};
 
 /// An instruction set that computes a vector of each of `C` columns at a time.
 #[derive(Clone, Copy)]

@@ -6,9 +6,9 @@ use super::columns::{Columns, OfEach};
 use super::panels::Panels;
 use super::product::{Work, product};
 use super::rows::{Rows, RowsMut};
-use super::simd::Simd;
 use crate::network::CellKind;
 use crate::network::cells::{Cell, Coupled, Gru, Lstm, Rnn, States};
+use crate::simd::Simd;
 
 /// One step of one layer for some columns.
 pub struct Step<'a> {

@@ -3,7 +3,7 @@
 use super::panels::Panels;
 use super::product::{Work, product};
 use super::rows::{Rows, RowsMut};
-use super::simd::Simd;
+use crate::simd::Simd;
 
 /// What a sum starts from.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -67,9 +67,9 @@ mod tests {
     use nalgebra::DMatrix;
 
     use super::super::panels::Part;
-    use super::super::simd::Isa;
     use super::*;
     use crate::network::Random;
+    use crate::simd::Isa;
 
     /// Of every instruction set: a product with a matrix of two parts, from its starts and then onto itself.
     fn products(

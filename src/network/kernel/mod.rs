@@ -19,9 +19,5 @@ mod columns;
 pub mod layer;
 pub mod linear;
 pub mod panels;
-mod portable;
 pub mod product;
 pub mod rows;
-pub mod simd;
-#[cfg(target_arch = "x86_64")]
-mod x86;

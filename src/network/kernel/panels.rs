@@ -1,6 +1,6 @@
 //! A constant matrix in the order in which a product reads it.
 
-use super::simd::Isa;
+use crate::simd::Isa;
 
 /// A part of the columns of a matrix, and the blocks of its rows that have something there.
 #[derive(Clone, Copy)]

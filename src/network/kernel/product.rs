@@ -2,7 +2,7 @@
 
 use super::panels::{Panel, Panels};
 use super::rows::Rows;
-use super::simd::{Kernel, Simd, Vector};
+use crate::simd::{Kernel, Simd, Vector};
 
 /// What a product is for. Of the matrix's `B` blocks, `N` have something in a part of its columns.
 pub trait Work<const B: usize, const N: usize> {

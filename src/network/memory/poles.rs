@@ -1,7 +1,7 @@
 //! The poles side by side, as many at a time as the processor has lanes. The same bits whatever it has.
 
-use super::super::kernel::simd::{Isa, Kernel, Simd, Vector};
 use super::power;
+use crate::simd::{Isa, Kernel, Simd, Vector};
 
 /// Real poles, and the parts of the complex ones.
 #[derive(Clone, Debug, PartialEq)]

@@ -4,8 +4,8 @@
 use super::super::kernel::linear::{Onto, linear};
 use super::super::kernel::panels::{Panels, Part};
 use super::super::kernel::rows::{Rows, RowsMut};
-use super::super::kernel::simd::Isa;
 use super::{Tensor, Tensors};
+use crate::simd::Isa;
 
 /// Names of its tensors: `[horizon x features]` and `[series x copied x horizon]`.
 const SHARED: &str = "memory.readout.weight";

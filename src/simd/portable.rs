@@ -2,7 +2,7 @@
 
 use std::ops::{Add, Div, Mul, Sub};
 
-use super::simd::{Arithmetic, Kernel, Simd, Vector};
+use super::{Arithmetic, Compare, Kernel, Simd, Vector};
 
 /// As every processor has that has vectors at all.
 const LANES: usize = 4;
@@ -77,6 +77,28 @@ impl Vector for Numbers {
     }
 }
 
+// As the instructions do it, to the sign of a zero.
+impl Compare for Numbers {
+    #[inline(always)]
+    fn min(self, other: Self) -> Self {
+        self.with(other, |a, b| if a < b { a } else { b })
+    }
+
+    #[inline(always)]
+    fn max(self, other: Self) -> Self {
+        self.with(other, |a, b| if a > b { a } else { b })
+    }
+
+    #[inline(always)]
+    fn if_above(self, other: Self, then: Self, or: Self) -> Self {
+        let mut chosen = or;
+        for lane in 0..LANES {
+            chosen.0[lane] = if self.0[lane] > other.0[lane] { then.0[lane] } else { or.0[lane] };
+        }
+        chosen
+    }
+}
+
 impl Arithmetic for Portable {
     type V = Numbers;
 
@@ -98,6 +120,12 @@ impl Simd for Portable {
     #[inline(always)]
     fn store(self, vector: Numbers, numbers: &mut [f32]) {
         numbers[..LANES].copy_from_slice(&vector.0);
+    }
+
+    #[inline(always)]
+    fn affine(self, x: Numbers, center: f64, spread: f64) -> Numbers {
+        let (least, most) = (f32::MIN.into(), f32::MAX.into());
+        Numbers(x.0.map(|x| (center + spread * f64::from(x)).clamp(least, most) as f32))
     }
 
     fn run<K: Kernel>(self, kernel: K) -> K::Output {

@@ -6,7 +6,7 @@
 use std::arch::x86_64::*;
 use std::ops::{Add, Div, Mul, Sub};
 
-use super::simd::{Arithmetic, Kernel, Simd, Vector};
+use super::{Arithmetic, Compare, Kernel, Simd, Vector};
 
 /// An instruction set and its vectors.
 macro_rules! vectors {
@@ -14,7 +14,7 @@ macro_rules! vectors {
         $simd:ident, $vector:ident($raw:ty), $lanes:literal lanes, $registers:literal registers,
         $features:literal, [$($detected:tt),+],
         $splat:ident, $load:ident, $store:ident, $load_part:ident, $store_part:ident,
-        $add:ident, $sub:ident, $mul:ident, $div:ident, $fma:ident, $min:ident, $max:ident
+        $add:ident, $sub:ident, $mul:ident, $div:ident, $fma:ident, $min:ident, $max:ident, $if_above:ident, $affine:ident
     ) => {
         /// That the processor has it.
         #[derive(Clone, Copy, Debug)]
@@ -46,6 +46,27 @@ macro_rules! vectors {
                 // Either instruction gives the second operand where one is NaN.
                 // SAFETY: there is a vector, so the processor has the instructions.
                 Self(unsafe { $max(low.0, $min(high.0, self.0)) })
+            }
+
+        }
+
+        impl Compare for $vector {
+            #[inline(always)]
+            fn min(self, other: Self) -> Self {
+                // SAFETY: there is a vector, so the processor has the instruction.
+                Self(unsafe { $min(self.0, other.0) })
+            }
+
+            #[inline(always)]
+            fn max(self, other: Self) -> Self {
+                // SAFETY: there is a vector, so the processor has the instruction.
+                Self(unsafe { $max(self.0, other.0) })
+            }
+
+            #[inline(always)]
+            fn if_above(self, other: Self, then: Self, or: Self) -> Self {
+                // SAFETY: there is a vector, so the processor has the instructions.
+                Self(unsafe { $if_above(self.0, other.0, then.0, or.0) })
             }
         }
 
@@ -96,6 +117,12 @@ macro_rules! vectors {
                 unsafe { $store_part(numbers.as_mut_ptr(), numbers.len(), vector.0) }
             }
 
+            #[inline(always)]
+            fn affine(self, x: $vector, center: f64, spread: f64) -> $vector {
+                // SAFETY: there is a `self`, so the processor has the instructions.
+                $vector(unsafe { $affine(x.0, center, spread) })
+            }
+
             #[inline]
             fn run<K: Kernel>(self, kernel: K) -> K::Output {
                 #[target_feature(enable = $features)]
@@ -137,18 +164,35 @@ unsafe fn first_of_8(count: usize) -> __m256i {
 /// The processor has AVX2, and there are as many numbers, at most eight.
 #[inline(always)]
 unsafe fn load_part_8(numbers: *const f32, count: usize) -> __m256 {
+    if count == 4 {
+        // SAFETY: there are four.
+        return unsafe { _mm256_zextps128_ps256(_mm_loadu_ps(numbers)) };
+    }
     // SAFETY: what the mask leaves out is not read.
     unsafe { _mm256_maskload_ps(numbers, first_of_8(count)) }
 }
 
-/// Writes the first `count` lanes.
+/// Writes the first `count` lanes: four, two and one of them, since a masked store takes some processors as long as forty others.
 ///
 /// # Safety
-/// The processor has AVX2, and there is room for as many numbers, at most eight.
+/// The processor has AVX2, and there is room for as many numbers, fewer than eight.
 #[inline(always)]
 unsafe fn store_part_8(numbers: *mut f32, count: usize, vector: __m256) {
-    // SAFETY: what the mask leaves out is not written.
-    unsafe { _mm256_maskstore_ps(numbers, first_of_8(count), vector) }
+    // SAFETY: what is written adds up to `count` numbers.
+    unsafe {
+        let (mut to, mut lanes) = (numbers, _mm256_castps256_ps128(vector));
+        if count & 4 != 0 {
+            _mm_storeu_ps(to, lanes);
+            (to, lanes) = (to.add(4), _mm256_extractf128_ps::<1>(vector));
+        }
+        if count & 2 != 0 {
+            _mm_storel_epi64(to.cast(), _mm_castps_si128(lanes));
+            (to, lanes) = (to.add(2), _mm_movehl_ps(lanes, lanes));
+        }
+        if count & 1 != 0 {
+            _mm_store_ss(to, lanes);
+        }
+    }
 }
 
 /// The first `count` numbers, then zeros.
@@ -171,14 +215,74 @@ unsafe fn store_part_16(numbers: *mut f32, count: usize, vector: __m512) {
     unsafe { _mm512_mask_storeu_ps(numbers, (1 << count) - 1, vector) }
 }
 
+/// `then` where `a` is greater than `b`, else `or`.
+///
+/// # Safety
+/// The processor has AVX2.
+#[inline(always)]
+unsafe fn if_above_8(a: __m256, b: __m256, then: __m256, or: __m256) -> __m256 {
+    // SAFETY: it has these instructions.
+    unsafe { _mm256_blendv_ps(or, then, _mm256_cmp_ps::<_CMP_GT_OQ>(a, b)) }
+}
+
+/// `then` where `a` is greater than `b`, else `or`.
+///
+/// # Safety
+/// The processor has AVX-512F.
+#[inline(always)]
+unsafe fn if_above_16(a: __m512, b: __m512, then: __m512, or: __m512) -> __m512 {
+    // SAFETY: it has these instructions.
+    unsafe { _mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_GT_OQ>(a, b), or, then) }
+}
+
+/// The nearest f32 of center + spread x.
+///
+/// # Safety
+/// The processor has AVX2.
+#[inline(always)]
+unsafe fn affine_8(x: __m256, center: f64, spread: f64) -> __m256 {
+    // SAFETY: it has these instructions.
+    unsafe {
+        let [center, spread, least, most] =
+            [center, spread, f32::MIN.into(), f32::MAX.into()].map(|number| _mm256_set1_pd(number));
+        let of_half = |half: __m128| {
+            let y = _mm256_add_pd(center, _mm256_mul_pd(spread, _mm256_cvtps_pd(half)));
+            _mm256_cvtpd_ps(_mm256_max_pd(least, _mm256_min_pd(most, y)))
+        };
+        _mm256_set_m128(of_half(_mm256_extractf128_ps::<1>(x)), of_half(_mm256_castps256_ps128(x)))
+    }
+}
+
+/// The nearest f32 of center + spread x.
+///
+/// # Safety
+/// The processor has AVX-512F.
+#[inline(always)]
+unsafe fn affine_16(x: __m512, center: f64, spread: f64) -> __m512 {
+    // SAFETY: it has these instructions.
+    unsafe {
+        let [center, spread, least, most] =
+            [center, spread, f32::MIN.into(), f32::MAX.into()].map(|number| _mm512_set1_pd(number));
+        let of_half = |half: __m256d| {
+            let y = _mm512_add_pd(center, _mm512_mul_pd(spread, _mm512_cvtps_pd(_mm256_castpd_ps(half))));
+            _mm256_castps_pd(_mm512_cvtpd_ps(_mm512_max_pd(least, _mm512_min_pd(most, y))))
+        };
+        let x = _mm512_castps_pd(x);
+        let [low, high] = [_mm512_castpd512_pd256(x), _mm512_extractf64x4_pd::<1>(x)].map(of_half);
+        _mm512_castpd_ps(_mm512_insertf64x4::<1>(_mm512_castpd256_pd512(low), high))
+    }
+}
+
 vectors!(
     Avx2, Avx2Vector(__m256), 8 lanes, 16 registers, "avx2,fma", ["avx2", "fma"],
     _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps, load_part_8, store_part_8, _mm256_add_ps, _mm256_sub_ps,
-    _mm256_mul_ps, _mm256_div_ps, _mm256_fmadd_ps, _mm256_min_ps, _mm256_max_ps
+    _mm256_mul_ps, _mm256_div_ps, _mm256_fmadd_ps, _mm256_min_ps, _mm256_max_ps, if_above_8,
+    affine_8
 );
 
 vectors!(
     Avx512, Avx512Vector(__m512), 16 lanes, 32 registers, "avx512f", ["avx512f"],
     _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps, load_part_16, store_part_16, _mm512_add_ps, _mm512_sub_ps,
-    _mm512_mul_ps, _mm512_div_ps, _mm512_fmadd_ps, _mm512_min_ps, _mm512_max_ps
+    _mm512_mul_ps, _mm512_div_ps, _mm512_fmadd_ps, _mm512_min_ps, _mm512_max_ps, if_above_16,
+    affine_16
 );

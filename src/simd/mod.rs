@@ -6,9 +6,13 @@
 
 use std::ops::{Add, Div, Mul, Sub};
 
-use super::portable::Portable;
+mod portable;
 #[cfg(target_arch = "x86_64")]
-use super::x86::{Avx2, Avx512};
+mod x86;
+
+use portable::Portable;
+#[cfg(target_arch = "x86_64")]
+use x86::{Avx2, Avx512};
 
 /// Numbers that go through each operation side by side.
 pub trait Vector:
@@ -21,6 +25,18 @@ pub trait Vector:
     fn clamp(self, low: Self, high: Self) -> Self;
 }
 
+/// Vectors that are compared number by number.
+pub trait Compare: Vector {
+    /// `self` where it is less than `other`, else `other`.
+    fn min(self, other: Self) -> Self;
+
+    /// `self` where it is greater than `other`, else `other`.
+    fn max(self, other: Self) -> Self;
+
+    /// `then` where it is greater than `other`, else `or`.
+    fn if_above(self, other: Self, then: Self, or: Self) -> Self;
+}
+
 /// What computes with vectors.
 pub trait Arithmetic: Copy {
     type V: Vector;
@@ -31,7 +47,7 @@ pub trait Arithmetic: Copy {
 
 /// An instruction set. All that computes with it must be `#[inline(always)]` up to [`Simd::run`], where the compiler is told
 /// that it may use these instructions.
-pub trait Simd: Arithmetic {
+pub trait Simd: Arithmetic<V: Compare> {
     /// Numbers of a vector, at most [`LANES_MAX`].
     const LANES: usize;
     /// Vectors that can be held at hand.
@@ -42,6 +58,9 @@ pub trait Simd: Arithmetic {
 
     /// Writes to the first [`Simd::LANES`] of `numbers`, of which there are as many.
     fn store(self, vector: Self::V, numbers: &mut [f32]);
+
+    /// center + spread x in f64, the nearest f32 of that.
+    fn affine(self, x: Self::V, center: f64, spread: f64) -> Self::V;
 
     fn run<K: Kernel>(self, kernel: K) -> K::Output;
 
@@ -165,6 +184,91 @@ mod tests {
                     found.iter().map(|y| y.to_bits()).eq(expected[first..].iter().copied()),
                     "{isa:?}, {first}"
                 );
+            }
+        }
+    }
+
+    /// Readings of scaled numbers.
+    struct Affine<'a>(&'a mut [f32]);
+
+    impl Kernel for Affine<'_> {
+        type Output = ();
+
+        #[inline(always)]
+        fn run<S: Simd>(self, simd: S) {
+            for numbers in self.0.chunks_mut(S::LANES) {
+                simd.store_part(simd.affine(simd.load_part(numbers), CENTER, SPREAD), numbers);
+            }
+        }
+    }
+
+    const CENTER: f64 = 1e7 / 3.0;
+    const SPREAD: f64 = 1e3 / 7.0;
+
+    #[test]
+    fn readings_are_rounded_once_and_stay_finite() {
+        let numbers: Vec<f32> = (0..37).map(|i| (i as f32 - 18.0) / 7.0).chain([1e38, -1e38]).collect();
+        let read = |x: &f32| (CENTER + SPREAD * f64::from(*x)).clamp(f32::MIN.into(), f32::MAX.into()) as f32;
+        for isa in Isa::all() {
+            let mut found = numbers.clone();
+            isa.run(Affine(&mut found));
+            assert_eq!(found, numbers.iter().map(read).collect::<Vec<f32>>(), "{isa:?}");
+        }
+    }
+
+    /// Numbers held against others.
+    struct Beside<'a>(&'a mut [f32], &'a [f32]);
+
+    impl Kernel for Beside<'_> {
+        type Output = ();
+
+        #[inline(always)]
+        fn run<S: Simd>(self, simd: S) {
+            for (numbers, others) in self.0.chunks_mut(S::LANES).zip(self.1.chunks(S::LANES)) {
+                let (x, y) = (simd.load_part(numbers), simd.load_part(others));
+                simd.store_part(x.if_above(y, simd.splat(1.0), simd.splat(2.0)), numbers);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_above_is_above_everywhere() {
+        let numbers: Vec<f32> = (0..37).map(|i| (i % 5) as f32).chain([f32::NAN, 1.0]).collect();
+        let others: Vec<f32> = (0..37).map(|i| (i % 3) as f32).chain([1.0, f32::NAN]).collect();
+        let above = |(x, y): (&f32, &f32)| if x > y { 1.0 } else { 2.0 };
+        for isa in Isa::all() {
+            let mut found = numbers.clone();
+            isa.run(Beside(&mut found, &others));
+            assert_eq!(found, numbers.iter().zip(&others).map(above).collect::<Vec<f32>>(), "{isa:?}");
+        }
+    }
+
+    /// Two rows, each pair in order.
+    struct Sorted<'a>([&'a mut [f32]; 2]);
+
+    impl Kernel for Sorted<'_> {
+        type Output = ();
+
+        #[inline(always)]
+        fn run<S: Simd>(self, simd: S) {
+            let [a, b] = self.0;
+            for (a, b) in a.chunks_mut(S::LANES).zip(b.chunks_mut(S::LANES)) {
+                let (x, y) = (simd.load_part(a), simd.load_part(b));
+                simd.store_part(y.min(x), a);
+                simd.store_part(x.max(y), b);
+            }
+        }
+    }
+
+    #[test]
+    fn two_that_are_put_in_order_are_the_same_two() {
+        let pairs = [(1.0, 2.0), (2.0, 1.0), (0.0, -0.0), (-0.0, 0.0), (f32::INFINITY, -1.0)];
+        for isa in Isa::all() {
+            let [mut a, mut b] = [pairs.map(|pair| pair.0), pairs.map(|pair| pair.1)];
+            isa.run(Sorted([&mut a, &mut b]));
+            for (i, (x, y)) in pairs.into_iter().enumerate() {
+                let [low, high] = if y < x { [y, x] } else { [x, y] };
+                assert_eq!([a[i], b[i]].map(f32::to_bits), [low, high].map(f32::to_bits), "{isa:?}");
             }
         }
     }

@@ -1,0 +1,107 @@
+//! How fast bounds follow what comes, and what each of them is due, by the names that the equations of `tracker` have: known
+//! before any series is.
+
+/// Bounds that lie together: four, as two levels have.
+pub const BLOCK: usize = 4;
+
+/// How fast what is followed. Chosen on the parts of the samples that models are trained and validated on, and on sets that
+/// are in no bar.
+pub struct Gains {
+    /// c (of a bound that is missed as often as β₀) and h₀. What is learned comes h steps late, and errors so far ahead come
+    /// in runs of h: to follow them faster is to follow chance.
+    pub step: f32,
+    pub slower: f32,
+    /// W and T, in updates.
+    pub memory: f32,
+    pub integral: f32,
+    /// w, t and G.
+    pub window: f32,
+    pub tolerance: f32,
+    pub guard: f32,
+    /// Updates that the fast and the slow scale are means of, about, and a.
+    pub fast: f32,
+    pub slow: f32,
+    pub share: f32,
+    /// Updates after which a score has left the trailing range by about two thirds.
+    pub range: f32,
+}
+
+pub const GAINS: Gains = Gains {
+    step: 0.015,
+    slower: 16.0,
+    memory: 2000.0,
+    integral: 2000.0,
+    window: 400.0,
+    tolerance: 0.07,
+    guard: 30.0,
+    fast: 100.0,
+    slow: 2000.0,
+    share: 0.5,
+    range: 500.0,
+};
+
+/// What the gains come to `h` steps ahead: what is only multiplied for every forecast.
+#[derive(Clone, Copy, Debug)]
+pub struct Rates {
+    /// c / (1 + h/h₀), 1 / (T (1 + h/h₀)) and G / (1 + h/h₀)²
+    pub step: f32,
+    pub integral: f32,
+    pub guard: f32,
+    /// 1 - 1/W, 1 - 1/w and 1 / (w t)
+    pub owed: f32,
+    pub late: f32,
+    pub tolerated: f32,
+    /// 1/τ of the fast and of the slow scale, and a.
+    pub scales: [f32; 2],
+    pub share: f32,
+    /// What is left of the trailing range.
+    pub range: f32,
+}
+
+impl Rates {
+    pub fn new(horizon: usize) -> Self {
+        let (gains, slowed) = (&GAINS, 1.0 + horizon as f32 / GAINS.slower);
+        Self {
+            step: gains.step / slowed,
+            integral: 1.0 / (gains.integral * slowed),
+            guard: gains.guard / (slowed * slowed),
+            owed: 1.0 - 1.0 / gains.memory,
+            late: 1.0 - 1.0 / gains.window,
+            tolerated: 1.0 / (gains.window * gains.tolerance),
+            scales: [1.0 / gains.fast, 1.0 / gains.slow],
+            share: gains.share,
+            range: 1.0 - 1.0 / gains.range,
+        }
+    }
+}
+
+/// β₀: that of the bounds of 80 %.
+const DUE: f32 = 0.1;
+
+/// What is known of four bounds: how often each is to be missed, what its step is multiplied by for that, and which way is outward.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Due {
+    pub due: [f32; BLOCK],
+    pub hurry: [f32; BLOCK],
+    pub outward: [f32; BLOCK],
+}
+
+/// What is known of all bounds. Where the last four are fewer, what lies outward of the others is nowhere: they are never missed.
+#[derive(Clone, Debug)]
+pub struct Dues(pub Vec<Due>);
+
+impl Dues {
+    pub fn of(probabilities: &[f64]) -> Self {
+        let of_some = |some: &[f64]| {
+            let mut all = Due::default();
+            for (place, p) in some.iter().enumerate() {
+                let due = p.min(1.0 - p) as f32;
+                // √(β₀/β)
+                (all.due[place], all.hurry[place]) = (due, (DUE / due).sqrt());
+                all.outward[place] = if *p < 0.5 { -1.0 } else { 1.0 };
+            }
+            all
+        };
+        Self(probabilities.chunks(BLOCK).map(of_some).collect())
+    }
+}
