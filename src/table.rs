@@ -12,7 +12,7 @@ use arrow::array::{
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 
-pub use scores::{ScoreBuilder, score_schema};
+pub use scores::{ScoreBuilder, ScoreRows, score_schema};
 
 /// Which columns of the user's table play which part.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::Serialize;
 
 use crate::config::{Brokers, KafkaSource, Pipeline, Serve, Units, duration_text};
-use crate::forecaster::Setup;
+use crate::forecaster::{Scoring, Setup};
 use crate::series::{Aggregate, Grid};
 use crate::table::Columns;
 
@@ -30,6 +30,8 @@ pub struct Facts {
     pub levels: Vec<f64>,
     /// The levels that are shown, by their place: the narrowest and the widest.
     pub shown: Vec<usize>,
+    /// Which forecasts the stream scores itself.
+    pub scoring: Option<Scoring>,
     /// Steps after which values recur, where the baseline is a seasonal one; else it is the last value.
     pub season: Option<i64>,
     /// Observed steps before the first forecast.
@@ -65,6 +67,21 @@ pub struct Page {
     pub targets: Vec<String>,
     pub warm: u64,
     pub model: Vec<(String, String)>,
+    pub scored: Option<ScoredPage>,
+}
+
+/// What the page is told of the scores of the stream.
+#[derive(Clone, Debug, Serialize)]
+pub struct ScoredPage {
+    /// Steps ahead that are scored.
+    pub ahead: Vec<usize>,
+    /// Steps of a period.
+    pub every: u32,
+    /// All of them, as the scores have them.
+    pub levels: Vec<f64>,
+    pub topic: Option<String>,
+    /// Steps after which the naive forecast repeats what was; without any it repeats the last value.
+    pub season: Option<usize>,
 }
 
 impl Facts {
@@ -90,6 +107,13 @@ impl Facts {
             Brokers::At(list) => list.clone(),
             Brokers::Embedded => "inside this process".to_owned(),
         };
+        let scored = setup.scoring.as_ref().map(|scoring| ScoredPage {
+            ahead: scoring.horizons.clone(),
+            every: scoring.every,
+            levels: levels.clone(),
+            topic: pipeline.kafka_sink.as_ref().and_then(|sink| sink.scores.clone()),
+            season: setup.season(),
+        });
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let page = Page {
             name: pipeline.name.clone(),
@@ -113,6 +137,7 @@ impl Facts {
             targets: pipeline.columns.targets.clone(),
             warm,
             model,
+            scored,
         };
         Self {
             columns: pipeline.columns.clone(),
@@ -124,6 +149,7 @@ impl Facts {
             ahead,
             levels,
             shown,
+            scoring: setup.scoring.clone(),
             season,
             warm,
             ready_lag: config.ready_lag,

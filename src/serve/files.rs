@@ -27,6 +27,7 @@ pub const FILES: &[File] = &[
     file!("format.js", SCRIPT),
     file!("overview.js", SCRIPT),
     file!("pipeline.js", SCRIPT),
+    file!("scores.js", SCRIPT),
     file!("sparkline.js", SCRIPT),
     file!("style.css", STYLE),
     file!("icon.svg", "image/svg+xml"),

@@ -1,4 +1,4 @@
-//! Durations and sizes, counted in buckets: an addition each, and no lock.
+//! Durations, sizes and ratios, counted in buckets: an addition each, and no lock.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -12,6 +12,8 @@ pub const SECONDS: &[f64] = &[
 /// Rows: from a lone reading to the largest batch.
 pub const ROWS: &[f64] =
     &[1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1_000.0, 2_000.0, 5_000.0, 10_000.0];
+/// Errors over those of a naive forecast: close where it is decided which is better.
+pub const RATIOS: &[f64] = &[0.25, 0.5, 0.75, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 4.0];
 
 #[derive(Debug)]
 pub struct Histogram {

@@ -6,12 +6,14 @@ use std::sync::Arc;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
 use super::observer::Shared;
 use super::pulse;
+use super::scored::Ahead;
 use crate::series::Refusal;
 use crate::table::percent;
 
@@ -60,6 +62,7 @@ impl Collector for All {
         self.partitions(&mut to)?;
         self.durations(&mut to)?;
         self.series(&mut to)?;
+        self.scores(&mut to)?;
         self.process(&mut to)
     }
 }
@@ -203,6 +206,32 @@ impl All {
             ),
             None => Ok(()),
         }
+    }
+
+    /// What the stream scored itself, of all series.
+    fn scores(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let (all, levels) = (self.0.counts.scored.all(), &self.0.facts.levels);
+        if all.is_empty() {
+            return Ok(());
+        }
+        let ahead = |ahead: &Ahead| ("steps_ahead", ahead.steps.to_string());
+        let count = ConstCounter::new;
+        let forecasts = all.iter().map(|one| (vec![ahead(one)], count(one.forecasts())));
+        many(to, "tidecast_scored_forecasts", "Forecasts that were held against their actuals", forecasts)?;
+        let inside = all.iter().flat_map(|one| {
+            let of = move |(at, level): (usize, &f64)| {
+                (vec![ahead(one), ("level", percent(*level))], count(one.inside(at)))
+            };
+            levels.iter().enumerate().map(of)
+        });
+        many(to, "tidecast_scored_inside", "Of them, those whose actual was within the interval", inside)?;
+        let help = "The mean absolute error of a series in a period over that of the naive forecast";
+        let mut mase = to.encode_descriptor("tidecast_score_mase", help, None, MetricType::Histogram)?;
+        for one in all {
+            one.mase.encode(mase.encode_family(&[ahead(one)])?)?;
+        }
+        let drifts = all.iter().map(|one| (vec![ahead(one)], count(one.drifts())));
+        many(to, "tidecast_score_drifts", "Periods of series whose errors had left their own history", drifts)
     }
 
     fn process(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {

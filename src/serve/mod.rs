@@ -4,6 +4,7 @@
 //! - `observer`  what is noted of the line: a few additions a batch, and a channel that drops when it is full
 //! - `line`      where each partition stands, what happened, samples of what was refused
 //! - `histogram` durations and sizes, counted
+//! - `scored`    what the stream scored of its own forecasts, counted
 //! - `pulse`     a sample each second: rates, lag, latency, memory
 //! - `board`     every series: its last steps, what was forecast for them, how far off that was
 //! - `facts`     what does not change: names, grid, model
@@ -23,6 +24,7 @@ mod metrics;
 mod observer;
 mod pulse;
 mod routes;
+mod scored;
 mod streams;
 mod watched;
 

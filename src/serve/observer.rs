@@ -15,6 +15,7 @@ use super::facts::Facts;
 use super::histogram::{Histogram, ROWS, SECONDS};
 use super::line::{self, Line};
 use super::pulse::Pulse;
+use super::scored::Scored;
 use crate::drive::Progress;
 use crate::io::kafka::Ends;
 use crate::io::{Assigned, Batch, Output, Partition, Positions, Record};
@@ -29,12 +30,13 @@ const VIEWERS: usize = 64;
 pub enum Seen {
     Rows(RecordBatch),
     Forecasts(RecordBatch),
+    Scores(RecordBatch),
 }
 
 impl Seen {
     fn rows(&self) -> usize {
         match self {
-            Self::Rows(rows) | Self::Forecasts(rows) => rows.num_rows(),
+            Self::Rows(rows) | Self::Forecasts(rows) | Self::Scores(rows) => rows.num_rows(),
         }
     }
 }
@@ -61,6 +63,7 @@ pub struct Counts {
     pub commit_rows: Histogram,
     pub snapshots: Histogram,
     pub snapshots_failed: AtomicU64,
+    pub scored: Scored,
     /// Rows on their way to the board.
     waiting: AtomicUsize,
     /// Batches that the board did not see.
@@ -83,6 +86,7 @@ impl Observer {
             commit_rows: Histogram::new(ROWS),
             snapshots: Histogram::new(SECONDS),
             snapshots_failed: AtomicU64::new(0),
+            scored: Scored::new(facts.scoring.as_ref(), facts.levels.len()),
             waiting: AtomicUsize::new(0),
             unseen: AtomicU64::new(0),
         };
@@ -144,6 +148,10 @@ impl Observer {
         }
         if output.forecasts.num_rows() > 0 {
             self.feed(Seen::Forecasts(output.forecasts.clone()));
+        }
+        if output.scores.num_rows() > 0 {
+            self.shared.counts.scored.add(&output.scores);
+            self.feed(Seen::Scores(output.scores.clone()));
         }
     }
 
@@ -211,6 +219,7 @@ impl Shared {
         match seen {
             Seen::Rows(rows) => self.board().rows(rows),
             Seen::Forecasts(rows) => self.board().forecasts(rows),
+            Seen::Scores(rows) => self.board().scores(rows),
         }
         self.counts.waiting.fetch_sub(seen.rows(), Relaxed);
     }

@@ -204,6 +204,7 @@ fn line(shared: &Shared) -> Value {
         "revocations": line.revocations,
         "happened": happened,
         "missed": shared.counts.unseen.load(std::sync::atomic::Ordering::Relaxed),
+        "scored": shared.counts.scored.page(),
         "commits": commit,
         "snapshots": snapshot,
         "snapshots_failed": shared.counts.snapshots_failed.load(std::sync::atomic::Ordering::Relaxed),

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BooleanBuilder, Float32Builder, Int32Builder, Int64Builder, RecordBatch, StringBuilder,
+    Array, ArrayRef, BooleanArray, BooleanBuilder, Float32Array, Float32Builder, Int32Array, Int32Builder,
+    Int64Builder, RecordBatch, StringArray, StringBuilder, TimestampMicrosecondArray,
     TimestampMicrosecondBuilder,
 };
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
-use super::{ForecastStamp, POSITION, percent, timestamp};
+use super::{ForecastStamp, POSITION, percent, timestamp, typed};
 use crate::intervals::SeriesScores;
 
 /// `__position` of the row that ended the period (Int64), series, target (Utf8), from and until (Timestamp us UTC: the steps
@@ -95,5 +96,62 @@ impl ScoreBuilder {
         columns.push(Arc::new(self.drift.finish()));
         columns.push(Arc::new(model.finish()));
         RecordBatch::try_new(self.schema.clone(), columns).expect("every builder has one value a row")
+    }
+}
+
+/// A typed view of a batch of scores.
+pub struct ScoreRows<'a> {
+    pub series: &'a StringArray,
+    pub targets: &'a StringArray,
+    pub from: &'a TimestampMicrosecondArray,
+    pub until: &'a TimestampMicrosecondArray,
+    pub horizons: &'a Int32Array,
+    pub forecasts: &'a Int32Array,
+    pub mae: &'a Float32Array,
+    pub naive_mae: &'a Float32Array,
+    mase: &'a Float32Array,
+    /// Mean of actual less forecast.
+    pub bias: &'a Float32Array,
+    /// Of each level.
+    pub coverage: Vec<&'a Float32Array>,
+    pub ties: &'a Float32Array,
+    pub drift: &'a BooleanArray,
+}
+
+impl<'a> ScoreRows<'a> {
+    /// # Panics
+    /// If `rows` was not made by [`ScoreBuilder`].
+    pub fn new(rows: &'a RecordBatch) -> Self {
+        let columns = rows.columns();
+        // Before the coverage of the levels stand twelve, behind it three.
+        let end = columns.len() - 3;
+        Self {
+            series: typed(&columns[1]),
+            targets: typed(&columns[2]),
+            from: typed(&columns[3]),
+            until: typed(&columns[4]),
+            horizons: typed(&columns[6]),
+            forecasts: typed(&columns[7]),
+            mae: typed(&columns[8]),
+            naive_mae: typed(&columns[9]),
+            mase: typed(&columns[10]),
+            bias: typed(&columns[11]),
+            coverage: columns[12..end].iter().map(typed).collect(),
+            ties: typed(&columns[end]),
+            drift: typed(&columns[end + 1]),
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.horizons.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The mean absolute error over that of the naive forecast, where there is one.
+    pub fn mase(&self, row: usize) -> Option<f32> {
+        self.mase.is_valid(row).then(|| self.mase.value(row))
     }
 }

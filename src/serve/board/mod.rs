@@ -2,9 +2,11 @@
 //! series, and of each as many steps as fit.
 //!
 //! - `track`   one series: its last steps, what was forecast for them, and the forecast of now
-//! - `scores`  how far off its forecasts were
+//! - `scores`  how far off its forecasts were, as seen here
+//! - `periods` how far off they were, as the stream scored them itself
 //! - `rows`    series as the page wants them: found, sorted, as JSON
 
+mod periods;
 mod rows;
 mod scores;
 mod track;
@@ -19,14 +21,15 @@ use tokio::sync::mpsc;
 
 use super::facts::Facts;
 use super::observer::{Seen, Shared};
-use crate::table::{Forecasts, Observations};
+use crate::table::{Forecasts, Observations, ScoreRows};
+use periods::Periods;
 pub use rows::{Order, Sort, detail, steps};
 pub use scores::Scores;
 pub use track::Track;
 
 /// Series that are shown. The others are counted: who has more wants them in a database.
 const SERIES_MOST: usize = 20_000;
-/// Bytes for the steps of all series together.
+/// Bytes for the steps and the scored periods of all series together.
 const BYTES: usize = 96 << 20;
 /// Steps of a series, however few there are: six weeks of hours.
 const STEPS_MOST: usize = 1_008;
@@ -143,6 +146,21 @@ impl Board {
         }
     }
 
+    /// What the stream scored itself, of the series that are held: a score comes behind the rows that it is of.
+    pub fn scores(&mut self, rows: &RecordBatch) {
+        let facts = self.facts.clone();
+        let Some(scoring) = &facts.scoring else { return };
+        let scores = ScoreRows::new(rows);
+        for row in 0..scores.len() {
+            let name = scores.targets.value(row);
+            let target = facts.columns.targets.iter().position(|target| target == name);
+            let first = self.ids.get(scores.series.value(row));
+            if let Some((first, target)) = first.zip(target) {
+                self.tracks[first + target].periods.told(scoring, &scores, row);
+            }
+        }
+    }
+
     /// Where the series of an id begin; `None` where there is no room.
     fn place(&mut self, id: &str) -> Option<usize> {
         if let Some(place) = self.ids.get(id) {
@@ -171,7 +189,9 @@ impl Board {
 
     /// Past steps that a series may keep.
     fn room(&self) -> usize {
-        (BYTES / (self.tracks.len().max(1) * track::STEP_BYTES)).clamp(STEPS_LEAST, STEPS_MOST)
+        let periods = Periods::bytes(self.facts.scoring.as_ref(), self.facts.levels.len());
+        let bytes = (BYTES / self.tracks.len().max(1)).saturating_sub(periods);
+        (bytes / track::STEP_BYTES).clamp(STEPS_LEAST, STEPS_MOST)
     }
 
     /// Once a second: where time stands, how every series is, and all of them together.

@@ -198,6 +198,7 @@ pub fn detail(board: &Board, track: &Track) -> serde_json::Value {
         "last": track.last.map(|last| last.step),
         "closed": track.closed,
         "scores": track.scores,
+        "periods": track.periods.all(),
         "fan": fan,
     })
 }

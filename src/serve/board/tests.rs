@@ -5,9 +5,11 @@ use std::time::{Duration, Instant};
 use super::rows::natural;
 use super::*;
 use crate::config::Units;
+use crate::forecaster::Scoring;
+use crate::intervals::{HorizonScores, SeriesScores};
 use crate::series::{Aggregate, Grid};
 use crate::serve::facts::Page;
-use crate::table::Columns;
+use crate::table::{Columns, ForecastStamp, ScoreBuilder};
 
 const HOUR: i64 = 3_600_000_000;
 
@@ -31,6 +33,7 @@ fn facts() -> Facts {
         ahead: [1, 4],
         levels: vec![0.8],
         shown: vec![0],
+        scoring: None,
         season: Some(3),
         warm: 5,
         ready_lag: 0,
@@ -214,4 +217,57 @@ fn rows_are_found_by_words_and_sorted_with_what_has_no_value_last() {
     assert_eq!(by(false), ["a/rain", "b/wind", "a/wind", "c/wind"]);
     assert_eq!(by(true), ["a/wind", "b/wind", "a/rain", "c/wind"]);
     assert_eq!(names(Order { state: Some(State::Cold), ..order() }), ["c/wind"]);
+}
+
+/// What was scored of a series in a day, one and four steps ahead.
+fn told(series: &str, target: &str, day: i64, mae: f32) -> RecordBatch {
+    let of = |horizon: usize| HorizonScores {
+        horizon,
+        forecasts: 24.0,
+        mae: mae * horizon as f32,
+        naive_mae: if horizon == 1 { 2.0 } else { 0.0 },
+        bias: 0.25,
+        ties: 0.0,
+        coverage: vec![0.75],
+    };
+    let stamp = ForecastStamp { every: "1h".into(), model: "m".into() };
+    let mut rows = ScoreBuilder::new(&[0.8], stamp);
+    let scores = SeriesScores { horizons: vec![of(1), of(4)], drifts: day == 1 };
+    rows.push(0, series, target, [day, day + 1].map(|day| 24 * day * HOUR), &scores);
+    rows.finish()
+}
+
+#[test]
+fn of_each_step_ahead_the_period_that_was_told_last_is_kept() {
+    let scoring = Some(Scoring { horizons: vec![1, 4], every: 24 });
+    let mut board = Board::new(Arc::new(Facts { scoring, ..facts() }));
+    let place = board.place("a").unwrap();
+    board.scores(&told("a", "value", 0, 0.5));
+    board.scores(&told("a", "value", 1, 1.0));
+    // Of a series that is not held, and of a target that is none.
+    board.scores(&told("b", "value", 1, 9.0));
+    board.scores(&told("a", "other", 2, 9.0));
+    assert_eq!((board.tracks.len(), board.left_out), (1, 0));
+    let [one, four] = board.tracks[place].periods.all() else { panic!("{:?}", board.tracks[place].periods) };
+    let day = 86_400_000.0;
+    assert_eq!((one.ahead, one.from_ms, one.until_ms, one.drift), (1, day, 2.0 * day, true));
+    assert_eq!((one.mae, one.naive_mae, one.mase, one.forecasts), (1.0, 2.0, Some(0.5), 24));
+    assert_eq!((one.bias, &*one.coverage), (-0.25, &[0.75][..]), "forecast less actual, as elsewhere here");
+    assert_eq!((four.ahead, four.mae, four.mase), (4, 4.0, None));
+    assert_eq!(rows::detail(&board, &board.tracks[place])["periods"][1]["ahead"], 4);
+}
+
+#[test]
+fn periods_take_from_the_room_for_steps() {
+    let scoring = Some(Scoring { horizons: (1..=8).collect(), every: 24 });
+    let levels: Vec<f64> = (1..=16).map(|level| f64::from(level) / 20.0).collect();
+    let facts = Arc::new(Facts { scoring, levels, ..facts() });
+    let mut board = Board::new(facts.clone());
+    let periods = Periods::bytes(facts.scoring.as_ref(), 16);
+    for number in 0..SERIES_MOST {
+        board.place(&number.to_string());
+    }
+    let bytes = SERIES_MOST * (board.room() * track::STEP_BYTES + periods);
+    assert!(board.room() > STEPS_LEAST && bytes <= BYTES, "{} steps, {bytes} bytes", board.room());
+    assert!((1_000..1_300).contains(&periods), "{periods}");
 }

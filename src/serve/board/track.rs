@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::State;
+use super::periods::Periods;
 use super::scores::{Miss, Scores, Sums};
 use crate::intervals::Drift;
 use crate::series::Aggregate;
@@ -70,6 +71,8 @@ pub struct Track {
     pub scores: [Scores; 2],
     /// Up to where they are of.
     scored: Option<i64>,
+    /// As the stream scored them itself.
+    pub periods: Periods,
     /// Of errors one step ahead.
     drift: Drift,
     /// Counts changes.
@@ -97,6 +100,7 @@ impl Track {
             fan: None,
             scores: Default::default(),
             scored: None,
+            periods: Periods::default(),
             drift: Drift::default(),
             version: 0,
             readings: 0,

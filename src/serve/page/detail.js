@@ -3,6 +3,7 @@
 import { chart, colour, edge, line } from "./charts.js";
 import { choice, el, empty, setText, tile } from "./dom.js";
 import * as format from "./format.js";
+import { periods } from "./scores.js";
 
 /** Steps over which errors, and over which coverage, is averaged in the charts. */
 const ERROR_WINDOW = 24;
@@ -137,12 +138,14 @@ export function detail(app, id, targetName) {
     },
   });
 
+  const told = periods(facts);
   const waiting = empty("Waiting for this series", "No reading of it has come since the pipeline started. It is shown as soon as one does.",
     el("p", {}, el("a", { href: "#/" }, "All series")));
   waiting.hidden = true;
   const content = el("div", { class: "detail-content" },
     el("div", { class: "tiles six" }, value.element, next.element, error.element, ratio.element, coverage.element, bias.element),
-    controls, history.element, el("div", { class: "pair" }, errorChart.element, coverageChart?.element));
+    controls, history.element, el("div", { class: "pair" }, errorChart.element, coverageChart?.element),
+    told?.element);
   const page = el("section", { class: "page detail" }, head, waiting, content);
 
   const timeOf = (step) => step * every + offset;
@@ -274,6 +277,7 @@ export function detail(app, id, targetName) {
     const [first, second] = scores.coverage;
     coverage.set(first === undefined ? "–" : format.percent(first), first === undefined ? "" : "%",
       first === undefined ? "" : second === undefined ? `of ${narrow} %` : `of ${narrow} %; ${format.percent(second)} % of ${wide} %`);
+    told?.set(now.periods, unit);
     bias.set(scores.bias > 0 ? `+${format.number(scores.bias)}` : format.number(scores.bias), scores.count ? unit : "", "forecast less reading");
   }
 

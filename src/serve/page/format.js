@@ -39,6 +39,11 @@ export function percent(share, digits = 0) {
   return share === null || share === undefined || !Number.isFinite(share) ? "–" : fixed(digits).format(share * 100);
 }
 
+/** The level of an interval in percent, with the decimal that it may have. */
+export function level(share) {
+  return String(Math.round(share * 1000) / 10);
+}
+
 export function bytes(value) {
   if (!value) return ["–", ""];
   return value >= 1 << 30 ? [fixed(2).format(value / (1 << 30)), "GiB"] : [fixed(0).format(value / (1 << 20)), "MiB"];

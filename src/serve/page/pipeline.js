@@ -3,6 +3,7 @@
 import { WHOLE, chart, colour, line } from "./charts.js";
 import { el, setText, tile } from "./dom.js";
 import * as format from "./format.js";
+import { overall } from "./scores.js";
 
 /** Samples that are kept: five minutes, as the server has. */
 const SAMPLES = 300;
@@ -65,12 +66,13 @@ export function pipeline(app) {
   const fill = (list, entries) => list.replaceChildren(...entries.filter(([, text]) => text !== null && text !== undefined)
     .map(([name, text]) => el("div", {}, el("dt", {}, name), el("dd", {}, String(text)))));
   fill(facts_, [
-    ["pipeline", facts.name], ["reads", facts.topic], ["writes", facts.forecasts], ["rejects to", facts.rejects], ["brokers", facts.brokers],
+    ["pipeline", facts.name], ["reads", facts.topic], ["writes", facts.forecasts], ["rejects to", facts.rejects], ["scores to", facts.scored?.topic], ["brokers", facts.brokers],
     ["group", facts.group], ["instance", facts.instance], ["state in", facts.state ?? "nowhere"], ["step", facts.every], ["horizon", `${facts.horizon} steps`],
     ["started", `${new Date(facts.started_ms).toLocaleDateString()} ${format.wall(facts.started_ms)}`], ["version", facts.version],
   ]);
   fill(model, facts.model);
 
+  const scored = overall(facts);
   const panel = (title, ...children) => el("section", { class: "panel" }, el("h2", {}, title), ...children);
   const page = el("section", { class: "page pipeline" },
     el("h1", {}, "Pipeline"),
@@ -79,6 +81,7 @@ export function pipeline(app) {
     panel("Partitions", el("div", { class: "wide" }, el("table", { class: "plain" },
       el("thead", {}, el("tr", {}, ...["Partition", "State", "Read up to", "Durable up to", "End", "Lag", "Ours for"].map((name, i) => el("th", { scope: "col", class: i > 1 ? "number" : null }, name)))),
       partitions))),
+    scored?.element,
     el("div", { class: "pair" },
       panel("Refused readings", refusals),
       panel("What happened", happened)),
@@ -152,6 +155,7 @@ export function pipeline(app) {
       : `${format.large(line_.snapshots.count)}${line_.snapshots_failed ? `, ${line_.snapshots_failed} failed` : ""}`);
     memory.set(...format.bytes(last?.memory), `${format.count(line_.series)} series`);
     partitions.replaceChildren(...partitionRows(line_));
+    scored?.set(line_.scored);
     refused(line_);
     fill(counts, [
       ["readings", format.large(line_.readings)], ["forecasts", format.large(line_.forecasts)], ["series", format.count(line_.series)],
