@@ -50,11 +50,16 @@ fn check_warns_of_gaps_shorter_than_the_cadence() {
 #[test]
 fn check_connect_asks_for_the_topics() {
     let topics = Topics::new(3);
-    let place = Place::new(&between(&topics));
+    let scores = broker::unique("scores");
+    let place = Place::new(&format!("{}[sink.scores]\ntopic = \"{scores}\"\n", between(&topics)));
     let outcome = place.run("check p.toml --connect").succeeds();
-    let reads = format!("# reads topic {}: 3 partitions", topics.readings);
-    let writes = format!("# writes topic {}: 3 partitions", topics.forecasts);
-    assert!(outcome.stdout.contains(&reads) && outcome.stdout.contains(&writes), "{outcome:#?}");
+    for text in [
+        format!("# reads topic {}: 3 partitions", topics.readings),
+        format!("# writes topic {}: 3 partitions", topics.forecasts),
+        format!("# writes topic {scores}: does not exist yet, will be created"),
+    ] {
+        assert!(outcome.stdout.contains(&text), "{text} is not in {outcome:#?}");
+    }
 }
 
 #[test]

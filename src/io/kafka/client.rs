@@ -282,7 +282,7 @@ pub fn check(source: Option<&KafkaSource>, sink: Option<&KafkaSink>) -> Result<R
     }
     if let Some(sink) = sink.filter(|sink| sink.brokers != Brokers::Embedded) {
         let cluster = Cluster::new(&sink.brokers, None, &sink.client).context("sink.kafka")?;
-        for topic in std::iter::once(&sink.topic).chain(&sink.rejects) {
+        for topic in std::iter::once(&sink.topic).chain(&sink.scores).chain(&sink.rejects) {
             let partitions = cluster.partitions(topic).context("sink.kafka")?;
             report.sink.push((topic.clone(), partitions));
         }
