@@ -53,6 +53,16 @@ async function open(options = {}) {
       return route.fulfill({ path: path.join(files, name) });
     });
   }
+  // What moves by itself: what a hand has moved is left out.
+  await context.addInitScript(() => {
+    globalThis.moved = [];
+    new PerformanceObserver((list) => list.getEntries().forEach((entry) => {
+      if (!entry.hadRecentInput) {
+        const sources = entry.sources.map(({ node }) => node?.nodeType === 1 ? node.className || node.tagName : node?.parentElement?.className);
+        globalThis.moved.push({ at: entry.startTime, by: entry.value, sources });
+      }
+    })).observe({ type: "layout-shift", buffered: true });
+  });
   const page = await context.newPage();
   page.on("console", (message) => {
     // What a browser says of a server that is gone is not the page's doing; all else is.
@@ -69,6 +79,14 @@ const picture = async (page, name) => {
   mkdirSync(pictures, { recursive: true });
   await page.screenshot({ path: path.join(pictures, `${name}.png`) });
 };
+const moment = (page) => page.evaluate(() => performance.now());
+/** Nothing moves on the page, from a moment on and two seconds more, while what it says changes. */
+async function still(page, what, since) {
+  await page.evaluate(() => new Promise((done) => setTimeout(done, 2000)));
+  const moved = await page.evaluate((since) => globalThis.moved.filter(({ at }) => at > since), since);
+  const sum = moved.reduce((sum, { by }) => sum + by, 0);
+  assert.ok(sum < 0.02, `what streams in moves ${what} by ${sum}: ${JSON.stringify(moved)}`);
+}
 const step = (text) => console.log(`${((Date.now() - began) / 1000).toFixed(1)} s  ${text}`);
 
 try {
@@ -104,14 +122,7 @@ try {
   step("sorts, the worst first");
   await page.locator(".row.head .name button").click();
 
-  // Nothing moves on the page while what it says changes.
-  const shifts = await page.evaluate(() => new Promise((done) => {
-    let sum = 0;
-    const seen = new PerformanceObserver((list) => list.getEntries().forEach((entry) => (sum += entry.value)));
-    seen.observe({ type: "layout-shift" });
-    setTimeout(() => (seen.disconnect(), done(sum)), 2000);
-  }));
-  assert.ok(shifts < 0.01, `what streams in moves the page by ${shifts}`);
+  await still(page, "the overview", await moment(page));
   step("stands still while it streams");
   await picture(page, "overview-light");
 
@@ -124,13 +135,26 @@ try {
   await until(page, () => document.querySelectorAll(".readout b").length >= 7);
   step(`opens ${id} by keyboard`);
 
+  // The rows of the scores are there before there are any.
+  assert.equal(await page.locator(".scored tbody tr").count(), 3);
+  const opened = await moment(page);
+  await until(page, () => [...document.querySelectorAll(".scored td")].every((cell) => cell.textContent !== "–"));
+  assert.match(await page.locator(".scored td").nth(4).textContent(), /^[+−]?[\d.]+( \S+)?$/);
+  assert.match(await page.locator(".scored td").nth(5).textContent(), /^\d+\.\d %$/);
+  await still(page, "the series", opened);
+  step("shows the scores of the stream as they come, and stands still");
+
   // With a margin for the chart to fill.
   await until(page, () => !document.querySelectorAll(".readout")[2].textContent.includes("–"));
   await picture(page, "series-light");
+  await page.locator(".scored").scrollIntoViewIfNeeded();
+  await picture(page, "scores-light");
   await page.goto(`${url}/#/pipeline`);
   await until(page, () => document.querySelectorAll(".plain tbody tr").length === 4);
   await until(page, () => Number(document.querySelector(".tile b").textContent.replaceAll(",", "")) > 0);
   await until(page, () => document.querySelectorAll(".pipeline canvas").length === 4);
+  await until(page, () => /^\d+\.\d of 80 %$/.test(document.querySelector(".scored td:nth-child(3)").textContent));
+  await still(page, "the pipeline", await moment(page));
   step("shows the pipeline");
   await picture(page, "pipeline-light");
 
@@ -142,11 +166,13 @@ try {
   await dark.goto(`${url}/#/series/${encodeURIComponent("miami/temperature")}`);
   await until(dark, () => document.querySelectorAll(".readout b").length >= 7);
   await picture(dark, "series-dark");
-  const phone = await open({ viewport: { width: 390, height: 844 }, deviceScaleFactor: 2, isMobile: true, hasTouch: true });
+  await dark.locator(".scored").scrollIntoViewIfNeeded();
+  await picture(dark, "scores-dark");
+  const phone = await open({ viewport: { width: 360, height: 780 }, deviceScaleFactor: 2, isMobile: true, hasTouch: true });
   await phone.goto(url);
   await until(phone, () => document.querySelectorAll(".cell.ratio .good").length > 2);
   const width = () => phone.evaluate(() => document.scrollingElement.scrollWidth);
-  assert.equal(await width(), 390, "nothing sticks out on a phone");
+  assert.equal(await width(), 360, "nothing sticks out on a phone");
   await picture(phone, "overview-phone");
   // A tap on a machine that is busy may be taken for a long press.
   for (let tries = 0; tries < 5 && !phone.url().includes("#/series/"); tries++) {
@@ -154,8 +180,16 @@ try {
     await phone.waitForURL(/#\/series\//, { timeout: PATIENCE / 10 }).catch(() => {});
   }
   await until(phone, () => document.querySelectorAll(".readout b").length >= 7);
-  assert.equal(await width(), 390, "nothing sticks out on a phone");
+  assert.equal(await width(), 360, "nothing sticks out on a phone");
+  await still(phone, "the series on a phone", await moment(phone));
   await picture(phone, "series-phone");
+  await phone.locator(".scored").scrollIntoViewIfNeeded();
+  await picture(phone, "scores-phone");
+  await phone.goto(`${url}/#/pipeline`);
+  await until(phone, () => document.querySelectorAll(".pipeline canvas").length === 4);
+  assert.equal(await width(), 360, "nothing sticks out on a phone");
+  await phone.locator(".scored").scrollIntoViewIfNeeded();
+  await picture(phone, "pipeline-phone");
   step("is as wide as a phone");
 
   // Ids are other people's text.

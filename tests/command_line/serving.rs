@@ -60,11 +60,19 @@ fn get(address: &str, path: &str) -> Answer {
 
 /// The first message of a stream.
 fn first(address: &str, path: &str) -> Value {
-    let data = asked(address, path, address).lines().find_map(|line| {
+    first_that(address, path, |_| true)
+}
+
+/// The first message of a stream for which something holds.
+fn first_that(address: &str, path: &str, holds: impl Fn(&Value) -> bool) -> Value {
+    let began = Instant::now();
+    let message = asked(address, path, address).lines().find_map(|line| {
         let line = line.expect("the stream goes on");
-        line.strip_prefix("data: ").map(str::to_owned)
+        let message = serde_json::from_str(line.strip_prefix("data: ")?).unwrap();
+        assert!(began.elapsed() < PATIENCE, "{path} still says {message}");
+        holds(&message).then_some(message)
     });
-    serde_json::from_str(&data.expect("a stream has messages")).unwrap()
+    message.expect("a stream has messages")
 }
 
 /// Asks until it is so.
@@ -145,15 +153,6 @@ fn a_running_pipeline_tells_what_it_did_and_forecasts_as_if_nobody_looked() {
     until(&address, "/metrics", |answer| answer.sum("tidecast_committed_position") == 81.0);
     let metrics = until(&address, "/metrics", |answer| answer.sum("tidecast_error_ratio") > 0.0);
     assert!(!metrics.body.contains("<b>"), "a series is no label");
-    for name in asked_by_grafana() {
-        let is_there =
-            |line: &str| line.strip_prefix(&*name).is_some_and(|rest| rest.starts_with(['{', ' ']));
-        assert!(
-            metrics.body.lines().any(is_there),
-            "Grafana asks for {name}, which is not in\n{}",
-            metrics.body
-        );
-    }
 
     let page = first(&address, "/api/streams/overview?search=B&rows=10");
     assert_eq!((&page["found"], &page["rows"][0]["id"]), (&1.into(), &"<b>".into()));
@@ -166,6 +165,80 @@ fn a_running_pipeline_tells_what_it_did_and_forecasts_as_if_nobody_looked() {
 
     run.signal("TERM");
     assert_eq!(by_series(run.finish().succeeds().stdout.lines()), expected);
+}
+
+/// What a topic of scores says of forecasts so many steps ahead: how many, those within the interval, periods with a MASE, drifts.
+fn scored(topic: &str, horizon: i64) -> [f64; 4] {
+    let mut sums = [0.0; 4];
+    for message in broker::read_all(topic) {
+        let value: Value = serde_json::from_str(message.value.as_deref().expect("a value")).expect("JSON");
+        if value["horizon"] == horizon {
+            let (forecasts, share) =
+                (value["forecasts"].as_f64().unwrap(), value["coverage_80"].as_f64().unwrap());
+            let one_if = |holds: bool| f64::from(u8::from(holds));
+            let one = [
+                forecasts,
+                (forecasts * share).round(),
+                one_if(!value["mase"].is_null()),
+                one_if(value["drift"] == true),
+            ];
+            sums.iter_mut().zip(one).for_each(|(sum, one)| *sum += one);
+        }
+    }
+    sums
+}
+
+#[test]
+fn what_the_stream_scores_itself_is_counted_and_shown() {
+    let (topics, scores) = (Topics::new(1), Topics::new(1).forecasts);
+    let tables = format!("[scores]\nhorizons = [1, 2]\nevery = 10\n[sink.scores]\ntopic = \"{scores}\"\n");
+    let place = Place::new(&format!("{}{tables}{SERVE}", between(&topics)));
+    let mut run = place.start("run p.toml");
+    let address = served(&mut run);
+    topics.send(&readings(&["a", "b"], 0..60));
+    let done = |answer: &Answer| {
+        answer.metric("tidecast_latency_seconds_count") == Some(120.0)
+            && answer.sum("tidecast_error_ratio") > 0.0
+    };
+    let metrics = until(&address, "/metrics", done);
+    for ahead in [1, 2] {
+        let [forecasts, inside, periods, drifts] = scored(&scores, ahead);
+        assert!(forecasts > 80.0 && inside > 40.0 && periods >= 8.0, "{forecasts} {inside} {periods}");
+        for (name, labels, value) in [
+            ("tidecast_scored_forecasts_total", "", forecasts),
+            ("tidecast_scored_inside_total", ",level=\"80\"", inside),
+            ("tidecast_score_mase_count", "", periods),
+            ("tidecast_score_drifts_total", "", drifts),
+        ] {
+            let name = format!("{name}{{steps_ahead=\"{ahead}\"{labels}}}");
+            assert_eq!(metrics.metric(&name), Some(value), "{name} in\n{}", metrics.body);
+        }
+        assert!(metrics.metric(&format!("tidecast_score_mase_sum{{steps_ahead=\"{ahead}\"}}")) > Some(0.0));
+    }
+    for name in asked_by_grafana() {
+        let is_there =
+            |line: &str| line.strip_prefix(&*name).is_some_and(|rest| rest.starts_with(['{', ' ']));
+        assert!(
+            metrics.body.lines().any(is_there),
+            "Grafana asks for {name}, which is not in\n{}",
+            metrics.body
+        );
+    }
+
+    let is_last = |message: &Value| message["series"]["periods"][1]["until_ms"] == 500_000.0;
+    let series = first_that(&address, "/api/streams/series?id=a&target=value", is_last);
+    let [one, two] = [0, 1].map(|place| &series["series"]["periods"][place]);
+    assert_eq!((&one["ahead"], &two["ahead"]), (&1.into(), &2.into()));
+    assert_eq!((&one["from_ms"], &one["forecasts"]), (&400_000.0.into(), &10.into()));
+    let line = first(&address, "/api/streams/pipeline");
+    assert_eq!(
+        line["line"]["scored"][1]["forecasts"].as_f64(),
+        metrics.metric("tidecast_scored_forecasts_total{steps_ahead=\"2\"}")
+    );
+    let page: Value = serde_json::from_str(&get(&address, "/api/pipeline").body).unwrap();
+    assert_eq!((&page["scored"]["every"], &page["scored"]["ahead"][1]), (&10.into(), &2.into()));
+    run.signal("TERM");
+    run.finish().succeeds();
 }
 
 #[test]
