@@ -4,7 +4,11 @@
 import { el, setText } from "./dom.js";
 import * as format from "./format.js";
 
-/** `columns` are `[name, hint, class]`; `set(texts, tones)` fills a row. */
+/** Room for a column of numbers, and for the two that are wider. */
+const NARROW = 114;
+const WIDE = { first: 116, period: 310 };
+
+/** `columns` are `[name, hint, class]`, where `long` stands on a line of its own on a phone; `set(texts, tones)` fills a row. */
 function table(columns, facts) {
   const rows = facts.scored.ahead.map((ahead) => {
     const cells = columns.map(([name, , kind]) => el("td", { role: "cell", class: kind ?? "number", "data-name": name }, "–"));
@@ -21,10 +25,13 @@ function table(columns, facts) {
     el("div", { class: "wide" }, el("table", { class: "plain scored", role: "table" },
       el("thead", { role: "rowgroup" }, el("tr", { role: "row" }, el("th", { scope: "col", role: "columnheader" }, "Steps ahead"), ...head)),
       el("tbody", { role: "rowgroup" }, ...rows.map((row) => row.element)))));
+  // So that nothing overlaps; a page that is narrower scrolls them.
+  const width = columns.reduce((sum, [, , kind]) => sum + (WIDE[kind] ?? NARROW), WIDE.first);
+  element.querySelector("table").style.setProperty("--width", `${width}px`);
   return { element, rows, note };
 }
 
-const within = (facts, hint) => facts.scored.levels.map((level) => [`Within ${format.level(level)} %`, hint]);
+const within = (facts, hint, kind) => facts.scored.levels.map((level) => [`Within ${format.level(level)} %`, hint, kind]);
 const tone = (mase) => (mase === null ? "" : mase < 1 ? "good" : "bad");
 const NONE_YET = (facts) => `None has been told yet: the first comes with the first reading after a period of ${format.count(facts.scored.every)} steps.`;
 
@@ -39,9 +46,9 @@ export function periods(facts) {
   const { element, rows, note } = table([
     ["Period", "The steps that were forecast lie between, in UTC", "period"],
     ["Forecasts", "Forecasts of these steps that were held against what came"],
-    ["Mean error", "Mean absolute error"],
+    ["Mean error", "Mean absolute error", "number long"],
     ["Against naive", `MASE: the error in units of the naive forecast's, which says ${naive(facts)}`],
-    ["Bias", "Mean of forecast less reading: what is above zero is forecast too high"],
+    ["Bias", "Mean of forecast less reading: what is above zero is forecast too high", "number long"],
     ...within(facts, "Share of readings within the interval; the nearer to its level, the better"),
     ["Drift", "Whether the errors had left their own history, by the test of Page and Hinkley"],
   ], facts);
@@ -70,10 +77,10 @@ export function periods(facts) {
 export function overall(facts) {
   if (!facts.scored) return null;
   const { element, rows, note } = table([
-    ["Forecasts scored", "Forecasts of all series that were held against what came"],
-    ...within(facts, "Share of readings within the interval, and what it should be"),
-    ["Mean MASE", `Mean over periods of the error in units of the naive forecast's, which says ${naive(facts)}`],
-    ["Periods drifting", "Periods of series whose errors had left their own history, of all"],
+    ["Forecasts scored", "Forecasts of all series that were held against what came", "number long"],
+    ...within(facts, "Share of readings within the interval, and what it should be", "number long"),
+    ["Mean MASE", `Mean over periods of the error in units of the naive forecast's, which says ${naive(facts)}`, "number long"],
+    ["Periods drifting", "Periods of series whose errors had left their own history, of all", "number long"],
   ], facts);
   function set(told) {
     setText(note, told.every((one) => one.periods === 0) ? NONE_YET(facts) : "All series together, since the start of this process.");
