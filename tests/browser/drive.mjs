@@ -150,7 +150,7 @@ try {
   await page.locator(".scored").scrollIntoViewIfNeeded();
   await picture(page, "scores-light");
   await page.goto(`${url}/#/pipeline`);
-  await until(page, () => document.querySelectorAll(".plain tbody tr").length === 4);
+  await until(page, () => document.querySelectorAll(".plain:not(.scored) tbody tr").length === 4);
   await until(page, () => Number(document.querySelector(".tile b").textContent.replaceAll(",", "")) > 0);
   await until(page, () => document.querySelectorAll(".pipeline canvas").length === 4);
   await until(page, () => /^\d+\.\d of 80 %$/.test(document.querySelector(".scored td:nth-child(3)").textContent));
@@ -213,6 +213,14 @@ try {
   const again = await reading();
   await until(page, (before) => document.querySelector(".rows .row .cell.value span").textContent !== before, again);
   step("goes on after the restart");
+
+  // The new process has to learn first what is scored: its numbers come into their places.
+  await page.goto(`${url}/#/series/${encodeURIComponent("miami/temperature")}`);
+  await until(page, () => document.querySelectorAll(".detail-content:not([hidden]) canvas").length > 0);
+  const begun = await moment(page);
+  await until(page, () => document.querySelector(".scored td")?.textContent.includes(" to "));
+  await still(page, "a series that is scored for the first time", begun);
+  step("puts the first scores where there were none");
 
   assert.deepEqual(wrong, [], "the browser has nothing to complain of");
   step("done");

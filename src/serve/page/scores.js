@@ -79,7 +79,7 @@ export function overall(facts) {
   const { element, rows, note } = table([
     ["Forecasts scored", "Forecasts of all series that were held against what came", "number long"],
     ...within(facts, "Share of readings within the interval, and what it should be", "number long"),
-    ["Mean MASE", `Mean over periods of the error in units of the naive forecast's, which says ${naive(facts)}`, "number long"],
+    ["Mean MASE", `Mean over periods of the error in units of the naive forecast's, which says ${naive(facts)}; those in which it happened to be right weigh most`, "number long"],
     ["Periods drifting", "Periods of series whose errors had left their own history, of all", "number long"],
   ], facts);
   function set(told) {
