@@ -30,7 +30,10 @@ pub async fn bootstrap(arguments: Bootstrap, quiet: bool) -> Result<()> {
 
     let state = run::store(&pipeline, &setup, founding.partitions())?;
     let state = state.with_context(|| {
-        format!("{}: there is no [state] to keep what is learned from the history", pipeline.file.display())
+        format!(
+            "{}: there is no [state] to keep what is learned from the history; add one with a store",
+            pipeline.file.display()
+        )
     })?;
     let history = history(&pipeline, &arguments.from, Some(at));
     let bar = report::bar(0, "rows", quiet);

@@ -58,7 +58,7 @@ pub async fn evaluate(arguments: Evaluate, quiet: bool) -> Result<()> {
         eprintln!("{} series, {tally}", history.ids.len());
     }
     if let Some(id) = arguments.series.iter().find(|id| !history.ids.contains(id)) {
-        bail!("{} has no series `{id}` with a closed step", path.display());
+        bail!("{} has no series `{id}` with a closed step; {}", path.display(), others(id, &history.ids));
     }
 
     let description = &setup.model.description;
@@ -111,7 +111,8 @@ pub async fn evaluate(arguments: Evaluate, quiet: bool) -> Result<()> {
             "no forecast could be scored between {} and {}: {}",
             found.part.scored_from,
             found.part.scored_until,
-            "a series forecasts once it is warm, and something has to be observed in its horizon"
+            "a series forecasts once it is warm, and something has to be observed in its horizon; give more history, or another \
+             --since or --until"
         );
     }
     if let Some(path) = &arguments.html {
@@ -122,6 +123,17 @@ pub async fn evaluate(arguments: Evaluate, quiet: bool) -> Result<()> {
 }
 
 const STOPPED: &str = "stopped before the history was scored; nothing is printed of a part of it";
+
+/// The ids that there are, for whoever named another: the nearest.
+fn others(asked: &str, ids: &[String]) -> String {
+    // One whose steps have not closed has no name yet.
+    let ids = ids.iter().filter(|id| !id.is_empty());
+    let like = |id: &&String| strsim::jaro_winkler(id, asked);
+    match ids.clone().max_by(|a, b| like(a).total_cmp(&like(b)).then(b.cmp(a))) {
+        Some(nearest) => format!("the nearest of the {} there are is `{nearest}`", ids.count()),
+        None => "there is none: see to [columns] and [grid]".to_owned(),
+    }
+}
 
 fn data(pipeline: &Pipeline, data: Option<PathBuf>) -> Result<PathBuf> {
     match (data, &pipeline.parquet_source) {

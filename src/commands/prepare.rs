@@ -19,7 +19,9 @@ const MODEL_MAX: u64 = 4 << 30;
 /// Reads a model file.
 pub fn model(path: &Path) -> Result<Model> {
     let bytes = bytes(path).with_context(|| format!("cannot read the model {}", path.display()))?;
-    Model::from_bytes(&bytes).with_context(|| format!("{} is not a model of tidecast", path.display()))
+    Model::from_bytes(&bytes).with_context(|| {
+        format!("{} is not a model of tidecast (`train` and `adopt` write them)", path.display())
+    })
 }
 
 /// The bytes of a file of tensors.
@@ -54,7 +56,7 @@ pub fn setup(pipeline: &Pipeline) -> Result<Arc<Setup>> {
     let horizon = model.description.horizon;
     if !wrong.is_empty() {
         bail!(
-            "{} and its model {} disagree: {}",
+            "{} and its model {} disagree: {}; make the pipeline as its model is, or train one for it",
             pipeline.file.display(),
             pipeline.forecast.model.display(),
             wrong.join("; ")
@@ -99,7 +101,7 @@ pub fn disagreements(pipeline: &Pipeline, model: &Model) -> Vec<String> {
     }
     let levels = &pipeline.forecast.levels;
     if model.errors.is_none() && !levels.is_empty() {
-        wrong.push("forecast.levels asks for intervals, but the model could not be validated on its history and has none".to_owned());
+        wrong.push("forecast.levels asks for intervals, but the model could not be validated on its history and has none: say []".to_owned());
     }
     if let Some(level) = levels.iter().find(|level| **level > WIDEST_LEVEL) {
         wrong.push(format!("forecast.levels has {level}, the model knows its errors up to {WIDEST_LEVEL}"));

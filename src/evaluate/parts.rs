@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use serde::Serialize;
 
 use crate::model::DataSummary;
@@ -59,8 +59,7 @@ impl Parts {
         shares: (f64, f64),
         asked: Asked,
     ) -> Result<Self> {
-        let own = Split::of(history, shares.0, shares.1);
-        let own = own.context("the history is empty: no row of it was used")?;
+        let own = Split::of(history, shares.0, shares.1)?;
         let step = |text: &str| {
             let time = chrono::DateTime::parse_from_rfc3339(text).ok()?;
             Some(grid.step_of(time.timestamp_micros()))

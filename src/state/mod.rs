@@ -261,8 +261,12 @@ impl Store {
             // A folder that somebody took away is one without snapshots; it comes back with the next one.
             Err(Error::NotFound { .. }) => Vec::new(),
             Err(error) => {
-                return Err(error)
-                    .with_context(|| format!("cannot list the snapshots in {}", self.opened.text));
+                return Err(error).with_context(|| {
+                    let place = &self.opened.text;
+                    format!(
+                        "cannot list the snapshots in {place} (is [state] store right, and may it be read?)"
+                    )
+                });
             }
         };
         let names = objects.iter().filter_map(|object| object.location.filename());

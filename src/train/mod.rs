@@ -128,7 +128,7 @@ pub fn resume(
 /// The parts of a history by the recipe.
 fn parts(pipeline: &Pipeline, history: &History) -> Result<Split> {
     let crate::config::Train { train_part, validation_part, .. } = pipeline.train;
-    Split::of(history, train_part, validation_part).context("the history is empty: no row of it was used")
+    Split::of(history, train_part, validation_part)
 }
 
 /// As [`train`], with the parts of the history given.
@@ -346,7 +346,9 @@ fn remember(
         return Ok(None);
     }
     let solutions = sums.fit(&own, &held, readings);
-    let solutions = solutions.context("the readings of the training part are too alike to learn from")?;
+    let solutions = solutions.context(
+        "the readings of the training part are too alike to learn from; give more history, with times in which they change",
+    )?;
     drop(sums);
     let fits = (0..BLOCKS).map(Some).chain([None]).map(|without| {
         let Coefficients { shared, own: series } = solutions.coefficients(without, &own);

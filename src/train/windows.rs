@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use anyhow::{Context, Result};
+
 use super::{History, Segment};
 use crate::forecaster::Inputs;
 use crate::model::Description;
@@ -28,13 +30,20 @@ pub struct Split {
 impl Split {
     /// Cuts the time where the given parts of all observed steps are past. Not parts of the time between the first and
     /// the last step: one clock that was wrong for two rows would move those.
-    pub fn of(history: &History, train_part: f64, validation_part: f64) -> Option<Self> {
+    ///
+    /// # Errors
+    /// If no step was observed.
+    pub fn of(history: &History, train_part: f64, validation_part: f64) -> Result<Self> {
         let mut steps: Vec<i64> = history.segments.iter().flat_map(Segment::observed_steps).collect();
         steps.sort_unstable();
-        let (first, last) = (*steps.first()?, *steps.last()?);
+        let ends = steps.first().copied().zip(steps.last().copied());
+        let (first, last) = ends.context(
+            "the history is empty: no row of it was used; give one with readings, or correct [columns] or [grid] where \
+             its rows were refused",
+        )?;
         let at = |part: f64| steps.get((steps.len() as f64 * part) as usize).copied().unwrap_or(last + 1);
         let (train_end, validation_end) = (at(train_part), at(train_part + validation_part));
-        Some(Self { first, train_end, validation_end, end: last + 1 })
+        Ok(Self { first, train_end, validation_end, end: last + 1 })
     }
 }
 

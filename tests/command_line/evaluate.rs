@@ -72,7 +72,7 @@ fn the_sensors_are_scored_beside_the_baselines() {
         found["series"].as_array().unwrap().iter().find(|series| series["series"] == "miami/humidity");
     assert_eq!(Some(&one["series"][0]), among);
     assert_eq!(one["series"].as_array().unwrap().len(), 1);
-    run("evaluate p.toml --series nobody").fails(&["no series `nobody`"]);
+    run("evaluate p.toml --series nobody").fails(&["no series `nobody`", "the nearest of the "]);
     run("evaluate p.toml --since 2023-12-31T20:00:00Z").fails(&["nothing to score", "--since"]);
     run("evaluate p.toml --html model.safetensors").fails(&["is read", "--html"]);
     let part = run("evaluate p.toml --since 2023-06-01 --until 2023-06-02").succeeds().stdout;
@@ -89,7 +89,7 @@ fn a_model_that_does_not_say_when_it_learned_meets_new_data() {
     let text = place.run("evaluate p.toml").succeeds().stdout;
     assert!(text.contains("does not say until when it learned"), "{text}");
     place.readings("in.parquet", &[]);
-    place.run("evaluate p.toml").fails(&["the history is empty"]);
+    place.run("evaluate p.toml").fails(&["the history is empty", "; give one with readings"]);
     place.run("evaluate p.toml --data gone.parquet").fails(&["gone.parquet"]);
     place.run("evaluate p.toml --model gone.safetensors").fails(&["gone.safetensors", "tidecast train"]);
 }

@@ -83,7 +83,8 @@ fn files_that_cannot_be_read_are_named() {
     let half = whole.len() / 2;
     for bytes in [&b""[..], b"time,sensor,value\n1,a,2.5\n", &whole[..half], &whole[..whole.len() - 1]] {
         fs::write(place.path("in/1.parquet"), bytes).unwrap();
-        let why = format!("({} bytes) is not a whole Parquet file", bytes.len());
+        let why =
+            format!("({} bytes) is not a whole Parquet file (write it anew, or take it away)", bytes.len());
         place.run("backfill p.toml").fails(&["in/1.parquet", &why]);
         nothing_was_written(&place);
     }

@@ -90,7 +90,9 @@ fn what_cannot_be_is_refused_and_nothing_is_written() {
     let place = Place::new("");
     let rows: Vec<Row> = (0..50).map(|i| row("a", 1_700_000_000 + 900 * i, 1.0)).collect();
     place.readings("in.parquet", &rows);
-    place.run("init in.parquet --out b.toml --target time").fails(&["cannot be two things at once"]);
+    place
+        .run("init in.parquet --out b.toml --target time")
+        .fails(&["cannot be two things at once; name others with --time"]);
     place
         .run("init in.parquet --out b.toml --target gone")
         .fails(&["there is no column \"gone\"", "has the columns"]);

@@ -57,7 +57,10 @@ fn a_file_that_is_no_model_is_named() {
     {
         fs::write(place.path("model.safetensors"), bytes).unwrap();
         for command in ["backfill p.toml", "inspect model.safetensors"] {
-            place.run(command).fails(&["model.safetensors is not a model of tidecast", why]);
+            place.run(command).fails(&[
+                "model.safetensors is not a model of tidecast (`train` and `adopt` write them)",
+                why,
+            ]);
         }
     }
     place.run("inspect missing.safetensors").fails(&["cannot read missing.safetensors"]);
@@ -76,7 +79,7 @@ fn all_differences_between_pipeline_and_model_are_named() {
         "columns.covariates is [\"wind\"] here, the model was trained with []",
     ];
     let outcome = place.run("backfill p.toml").fails(&differences);
-    assert!(outcome.stderr.contains("p.toml and its model model.safetensors disagree"), "{outcome:#?}");
+    outcome.says(&["p.toml and its model model.safetensors disagree", "; make the pipeline as its model is"]);
     place.run("check p.toml").fails(&differences);
 }
 
@@ -89,7 +92,11 @@ fn levels_beyond_what_the_model_knows_are_refused() {
     let mut model = Case::default().model();
     model.errors = None;
     fs::write(place.path("model.safetensors"), model.to_bytes()).unwrap();
-    place.run("backfill p.toml").fails(&["forecast.levels asks for intervals", "could not be validated"]);
+    place.run("backfill p.toml").fails(&[
+        "forecast.levels asks for intervals",
+        "could not be validated",
+        "say []",
+    ]);
     place.change("levels = [0.8, 0.995]", "levels = []");
     place.readings("in.parquet", &readings(&["a"], 0..5));
     let outcome = place.run("backfill p.toml --to -").succeeds();

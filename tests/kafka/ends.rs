@@ -236,7 +236,12 @@ async fn check_reports_both_ends() {
     assert!(check(Some(&missing), None).is_err());
     missing.client = client([("enable.auto.commit", "true")]);
     let error = format!("{:#}", check(Some(&missing), None).unwrap_err());
-    assert!(error.contains("`enable.auto.commit` cannot be set"), "{error}");
+    assert!(
+        error.contains(
+            "`enable.auto.commit` cannot be set: what a pipeline promises stands on it; leave it out"
+        ),
+        "{error}"
+    );
     missing.client = client([("sasl.passwrd", "hunter2")]);
     let error = format!("{:#}", check(Some(&missing), None).unwrap_err());
     assert!(error.contains("`sasl.passwrd`") && !error.contains("hunter2"), "{error}");

@@ -35,8 +35,11 @@ fn nothing_there_is_an_error() {
     let folder = TempDir::new().unwrap();
     let root = folder.path();
     says(&at(&root.join("absent.parquet")).error(), &["absent.parquet", "cannot read"]);
-    says(&at(&root.join("*.parquet")).error(), &["no file matches", "*.parquet"]);
-    says(&at(root).error(), &["no *.parquet file in the folder", root.to_str().unwrap()]);
+    says(&at(&root.join("*.parquet")).error(), &["no file matches", "*.parquet", "; correct the pattern"]);
+    says(
+        &at(root).error(),
+        &["no *.parquet file in the folder", root.to_str().unwrap(), "; name the one that they are in"],
+    );
 }
 
 #[test]

@@ -38,7 +38,10 @@ impl Cadence {
         let times = times(data, &columns, unit)?;
         let ways = times.values().flat_map(|times| times.windows(2).map(|pair| pair[1] - pair[0]));
         let every = step_of(ways.filter(|way| *way > 0).collect());
-        let every = every.context("no series has two readings at different times")?;
+        let every = every.context(
+            "no series has two readings at different times, so that the length of a step shows; name the columns with --time \
+             and --series, or give more history",
+        )?;
         let alone = times.values().all(|times| {
             let steps: BTreeSet<i64> = times.iter().map(|time| time.div_euclid(every)).collect();
             let distinct: BTreeSet<&i64> = times.iter().collect();
@@ -122,7 +125,10 @@ fn times(data: &Path, columns: &Columns, unit: TimeUnit) -> Result<BTreeMap<Stri
     }
     if all.is_empty() {
         let why = flaw.map_or(String::new(), |flaw| format!(": {flaw}"));
-        bail!("none of the first {rows} rows of {} can be used{why}", data.display());
+        bail!(
+            "none of the first {rows} rows of {} can be used{why}; name the columns with --time and --series",
+            data.display()
+        );
     }
     all.values_mut().for_each(|times| times.sort_unstable());
     Ok(all)

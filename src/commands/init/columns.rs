@@ -44,7 +44,9 @@ impl Found {
     ) -> Result<Self> {
         let type_of = |name: &String| {
             let found = fields.iter().find(|(field, _)| field == name);
-            found.map(|(_, found)| found).ok_or_else(|| anyhow!("there is no column {name:?}"))
+            found
+                .map(|(_, found)| found)
+                .ok_or_else(|| anyhow!("there is no column {name:?}; name one of those"))
         };
         let time = match time {
             Some(time) => time,
@@ -74,7 +76,10 @@ impl Found {
         let mut names: Vec<&String> = targets.iter().chain(&series).chain([&time]).collect();
         names.sort_unstable();
         if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
-            bail!("column {:?} cannot be two things at once", twice[0]);
+            bail!(
+                "column {:?} cannot be two things at once; name others with --time, --series and --target",
+                twice[0]
+            );
         }
         Ok(Self { time, is_number, unit: None, series, targets })
     }

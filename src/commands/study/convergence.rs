@@ -196,8 +196,7 @@ impl Study<'_> {
     fn one(&self, pipeline: &Pipeline, share: f64) -> Result<Option<Learned>> {
         let Dataset { history, summary, .. } = &self.data.read;
         let recipe = &pipeline.train;
-        let split = Split::of(history, recipe.train_part, recipe.validation_part);
-        let mut split = split.context("the history is empty: no row of it was used")?;
+        let mut split = Split::of(history, recipe.train_part, recipe.validation_part)?;
         split.first = split.train_end - ((split.train_end - split.first) as f64 * share) as i64;
         let (mut epochs, mut stopped) = (Vec::new(), false);
         let started = Instant::now();

@@ -71,7 +71,7 @@ fn read<K: DeserializeOwned, V: DeserializeOwned>(path: &Path, file: &File) -> R
     let length = file.metadata()?.len();
     ensure!(
         length <= BYTES_MAX,
-        "it is {length} bytes long, more than {BYTES_MAX}: not the results of a study"
+        "it is {length} bytes long, more than {BYTES_MAX}: not the results of a study; say another --out"
     );
     let text = fs::read_to_string(path)?;
     let whole = text.rfind('\n').map_or(0, |end| end + 1);

@@ -43,13 +43,26 @@ pub async fn ensure_topic(cluster: &Cluster, topic: &str, partitions: i32) -> Re
             "topic `{topic}` does not exist and cannot be created ({code}); create it with {partitions} partitions"
         ),
     }
-    let deadline = Instant::now() + CREATE_TIMEOUT;
+    appeared(topic, CREATE_TIMEOUT, async || partition_count(cluster, topic).await).await
+}
+
+/// Waits for a new topic until `count` knows its partitions.
+async fn appeared(
+    topic: &str,
+    most: Duration,
+    mut count: impl AsyncFnMut() -> Result<Option<i32>>,
+) -> Result<i32> {
+    let deadline = Instant::now() + most;
     loop {
-        if let Some(count) = partition_count(cluster, topic).await? {
+        if let Some(count) = count().await? {
             return Ok(count);
         }
         if Instant::now() >= deadline {
-            bail!("topic `{topic}` was created but did not appear within {} s", CREATE_TIMEOUT.as_secs());
+            bail!(
+                "topic `{topic}` was created but did not appear within {} s; start again once the brokers list it, and look \
+                 into their logs if they do not",
+                most.as_secs()
+            );
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
@@ -79,4 +92,21 @@ async fn partition_count(cluster: &Cluster, topic: &str) -> Result<Option<i32>> 
     tokio::task::spawn_blocking(move || cluster.partitions(&topic))
         .await
         .context("asking kafka for the topic")?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_topic_that_does_not_appear_is_named_with_what_to_do() {
+        let mut answers = [Some(3)].into_iter();
+        let known = appeared("t", Duration::ZERO, async || Ok(answers.next().flatten())).await;
+        assert_eq!(known.unwrap(), 3);
+        let error = appeared("t", Duration::ZERO, async || Ok(None)).await.unwrap_err().to_string();
+        assert!(
+            error.contains("topic `t`") && error.contains("start again once the brokers list it"),
+            "{error}"
+        );
+    }
 }

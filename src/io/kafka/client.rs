@@ -57,7 +57,9 @@ impl Cluster {
         properties: &BTreeMap<String, String>,
     ) -> Result<Self> {
         if let Some(name) = properties.keys().find(|name| OURS.contains(&name.as_str())) {
-            bail!("client property `{name}` cannot be set: what a pipeline promises stands on it");
+            bail!(
+                "client property `{name}` cannot be set: what a pipeline promises stands on it; leave it out"
+            );
         }
         hidden::hide(properties);
         let (bootstrap, embedded) = match (brokers, embedded) {

@@ -78,7 +78,9 @@ impl Poller {
                     let reached = describe(&commit.reached);
                     let error = anyhow!(error).context(format!("group `{}` at {reached}", self.group.name()));
                     // The driver may have dropped its side of the call.
-                    let _ = commit.done.send(Err(error.context("the positions could not be committed")));
+                    let _ = commit.done.send(Err(error.context(
+                        "the positions could not be committed (start again: what came since the last commit is done again)",
+                    )));
                 }
                 Ok(committed) => {
                     let _ = commit.done.send(Ok(committed));

@@ -75,7 +75,10 @@ pub(super) fn give(client: &impl Native, config: Option<&str>) -> Result<()> {
     };
     match code {
         RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR => Ok(()),
-        _ => bail!("client property `{TOKEN_PROPERTY}`: what it names is not the characters of a token"),
+        _ => bail!(
+            "client property `{TOKEN_PROPERTY}`: what it names is not the characters of a token; see that it holds the \
+             token alone"
+        ),
     }
 }
 

@@ -300,7 +300,11 @@ impl Poller {
             self.still_there(*number, owned.next, low, high)?;
         }
         let reason = self.consumer.context().last_failure().unwrap_or_default();
-        bail!("topic `{}`: a position does not exist: {reason}", self.group.topic)
+        bail!(
+            "topic `{}`: a position does not exist: {reason}; reset the positions of group `{}`, or use another",
+            self.group.topic,
+            self.group.name()
+        )
     }
 
     fn shift(&mut self, from: Phase, to: Phase) -> Result<()> {

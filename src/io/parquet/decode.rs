@@ -67,7 +67,9 @@ impl ParquetFile {
             let schema = infer_schema(&metadata)?;
             Ok((metadata, schema))
         })
-        .with_context(|| format!("{shown} ({bytes} bytes) is not a whole Parquet file"))?;
+        .with_context(|| {
+            format!("{shown} ({bytes} bytes) is not a whole Parquet file (write it anew, or take it away)")
+        })?;
         Ok(Self { path: path.to_path_buf(), file, bytes, metadata, schema })
     }
 
@@ -219,8 +221,8 @@ fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
         Err(panic) => {
             let text = panic.downcast_ref::<String>().map(String::as_str);
             match text.or_else(|| panic.downcast_ref::<&str>().copied()) {
-                Some(text) => Err(anyhow!("the data is damaged ({text})")),
-                None => bail!("the data is damaged"),
+                Some(text) => Err(anyhow!("the data is damaged ({text}); write the file anew")),
+                None => bail!("the data is damaged; write the file anew"),
             }
         }
     }

@@ -13,6 +13,9 @@ const FOLDER_DEPTH_MAX: usize = 64;
 /// Files of one input. Each costs a footer to read at the start and some hundred bytes for the whole run.
 const FILES_MAX: usize = 1_000_000;
 
+/// What a reader who misses a file may not know.
+const PASSED_OVER: &str = "names that begin with `.` or `_` are passed over";
+
 /// The name of a hive partition for null.
 const HIVE_NULL: &str = "__HIVE_DEFAULT_PARTITION__";
 
@@ -31,12 +34,21 @@ pub(super) fn find(path: &Path) -> Result<Vec<PathBuf>> {
     match fs::metadata(path) {
         Ok(found) if found.is_dir() => {
             folder(path, 0, &mut files)?;
-            ensure!(!files.is_empty(), "no *.parquet file in the folder {} or below", path.display());
+            ensure!(
+                !files.is_empty(),
+                "no *.parquet file in the folder {} or below; name the one that they are in, or say which files by a \
+                 pattern ({PASSED_OVER})",
+                path.display()
+            );
         }
         Ok(_) => files.push(path.to_path_buf()),
         Err(_) if is_pattern(path.as_os_str()) => {
             pattern(path, &mut files)?;
-            ensure!(!files.is_empty(), "no file matches {}", path.display());
+            ensure!(
+                !files.is_empty(),
+                "no file matches {}; correct the pattern: `*` stays in its folder, `**` goes below it ({PASSED_OVER})",
+                path.display()
+            );
         }
         Err(error) => {
             return Err(error)
