@@ -1,8 +1,12 @@
 //! `check`: whether a pipeline would run, and what it is with every default filled in.
 
+mod told;
+
+use std::path::Path;
+
 use anyhow::{Context, Result, bail};
 
-use super::prepare;
+use super::{inspect, prepare};
 use crate::cli::Check;
 use crate::config::{Pipeline, duration_text};
 use crate::forecaster::{Histories, Unused};
@@ -10,43 +14,46 @@ use crate::io::kafka;
 use crate::io::parquet::{self, ParquetInput, Range};
 use crate::series::{Keep, Refusal, Tally};
 use crate::table::time_text;
+use told::{Beginning, History, Told, Topics};
 
 /// Rows that are looked at for the cadence of the data.
 const LOOKED_AT: u64 = 200_000;
 
 pub async fn check(arguments: Check) -> Result<()> {
-    let pipeline = Pipeline::open(&arguments.pipeline)?;
-    super::print(&pipeline.plan())?;
-    let mut problems = Vec::new();
-    match prepare::model_of(&pipeline) {
-        Ok(model) => {
-            problems.extend(prepare::disagreements(&pipeline, &model));
-            super::print(&format!("\n# its model\n{}", commented(&super::inspect::text(&model))))?;
-            let (ours, theirs) = (pipeline.rules.max_gap, model.description.rules.max_gap);
-            if ours > theirs {
-                eprintln!(
-                    "note: gaps of up to {} are filled here, the model has seen them up to {}",
-                    duration_text(ours),
-                    duration_text(theirs)
-                );
-            }
+    let Check { pipeline: file, connect, json } = arguments;
+    let pipeline = match Pipeline::open(&file) {
+        Err(error) if json => {
+            super::print(&super::json_line(&Told::unusable(&error))?)?;
+            return Err(error.into());
         }
-        Err(error) => problems.push(format!("{error:#}")),
+        opened => opened?,
+    };
+    let mut told = Told::new(&pipeline);
+    // A script reads one object, at the end.
+    let say = |text: String| if json { Ok(()) } else { super::print(&text) };
+    say(pipeline.plan())?;
+    look_at_model(&pipeline, &mut told, &say)?;
+    if let Some(source) = &pipeline.parquet_source
+        && let Err(error) = look_at_history(&pipeline, &source.path, &mut told, &say)
+    {
+        told.problem(&source.path, format!("source.parquet: {error:#}"));
     }
-    if let Some(source) = &pipeline.parquet_source {
-        match data(&pipeline, &source.path) {
-            Ok(found) => problems.extend(found),
-            Err(error) => problems.push(format!("source.parquet: {error:#}")),
-        }
-    }
-    if arguments.connect {
+    if connect {
         let (source, sink) = (pipeline.kafka_source.clone(), pipeline.kafka_sink.clone());
         let asked = tokio::task::spawn_blocking(move || kafka::check(source.as_ref(), sink.as_ref()));
         match asked.await.context("asking kafka")? {
-            Ok(report) => super::print(&format!("\n# its topics\n{}", commented(&report.to_string())))?,
-            Err(error) => problems.push(format!("{error:#}")),
+            Ok(report) => {
+                say(format!("\n# its topics\n{}", commented(&report.to_string())))?;
+                told.topics = Some(Topics::of(report));
+            }
+            Err(error) => told.problem(&pipeline.file, format!("{error:#}")),
         }
     }
+    if json {
+        super::print(&super::json_line(&told)?)?;
+    }
+    told.notes.iter().for_each(|note| eprintln!("note: {note}"));
+    let problems = told.problems();
     if !problems.is_empty() {
         bail!("{} would not run as it should:\n  {}", pipeline.file.display(), problems.join("\n  "));
     }
@@ -59,14 +66,44 @@ fn commented(text: &str) -> String {
     text.lines().map(|line| format!("# {line}\n")).collect()
 }
 
-/// What is wrong with the Parquet source: its columns, or a cadence that the grid cannot follow.
-fn data(pipeline: &Pipeline, path: &std::path::Path) -> Result<Vec<String>> {
+/// Whether there is a model, and what it and the pipeline disagree about.
+fn look_at_model(pipeline: &Pipeline, told: &mut Told, say: &impl Fn(String) -> Result<()>) -> Result<()> {
+    let model = match prepare::model_of(pipeline) {
+        Ok(model) => model,
+        Err(error) => {
+            told.problem(&pipeline.forecast.model, format!("{error:#}"));
+            return Ok(());
+        }
+    };
+    let wrong = prepare::disagreements(pipeline, &model);
+    wrong.into_iter().for_each(|wrong| told.problem(&pipeline.file, wrong));
+    say(format!("\n# its model\n{}", commented(&inspect::text(&model))))?;
+    told.model = Some(serde_json::to_value(inspect::Told::of(&model))?);
+    let (ours, theirs) = (pipeline.rules.max_gap, model.description.rules.max_gap);
+    if ours > theirs {
+        told.notes.push(format!(
+            "gaps of up to {} are filled here, the model has seen them up to {}",
+            duration_text(ours),
+            duration_text(theirs)
+        ));
+    }
+    Ok(())
+}
+
+/// What is in the Parquet source, and what is wrong with it: its columns, or a cadence that the grid cannot follow.
+fn look_at_history(
+    pipeline: &Pipeline,
+    path: &Path,
+    told: &mut Told,
+    say: &impl Fn(String) -> Result<()>,
+) -> Result<()> {
     let Pipeline { columns, time_unit, limits, rules, .. } = pipeline;
     let found = parquet::describe(path, columns, *time_unit)?;
     let times = found.times.map_or("no times".to_owned(), |(first, last)| {
         format!("{} to {}", time_text(first), time_text(last))
     });
-    super::print(&format!("\n# its history\n# {found}\n# {times}\n"))?;
+    say(format!("\n# its history\n# {found}\n# {times}\n"))?;
+    let history = told.history.insert(History::of(&found));
     let order = pipeline.parquet_source.as_ref().map(|source| source.order).unwrap_or_default();
     let input = ParquetInput::open(path, columns, *time_unit, order, Range::default(), None, limits)?;
     let mut histories = Histories::new(
@@ -84,13 +121,15 @@ fn data(pipeline: &Pipeline, path: &std::path::Path) -> Result<Vec<String>> {
             break;
         }
     }
-    super::print(&format!("# its first rows: {} series, {tally}\n", histories.all().len()))?;
-    let mut problems = Vec::new();
+    let series = histories.all().len();
+    say(format!("# its first rows: {series} series, {tally}\n"))?;
+    history.beginning = Some(Beginning::of(series, &tally));
     if tally.refused(Refusal::TooFar) * 2 > tally.rows {
-        problems.push(format!(
+        let text = format!(
             "grid.max_gap is {}: most rows are farther ahead of the one before them than that; the data's own cadence is longer",
             duration_text(rules.max_gap)
-        ));
+        );
+        told.problem(&pipeline.file, text);
     }
-    Ok(problems)
+    Ok(())
 }

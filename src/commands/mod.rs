@@ -26,6 +26,7 @@ mod training_page;
 use std::io::Write;
 
 use anyhow::{Context, Result};
+use serde::Serialize;
 
 use crate::cli::{Cli, Command};
 
@@ -57,6 +58,12 @@ fn wait(work: impl Future<Output = Result<()>>) -> Result<()> {
     // A call into a broken client may never return; nobody waits for it.
     runtime.shutdown_background();
     result
+}
+
+/// A value as a line of JSON.
+fn json_line(value: &impl Serialize) -> Result<String> {
+    let text = serde_json::to_string(value).context("what was found is no JSON")?;
+    Ok(format!("{text}\n"))
 }
 
 /// Prints text to standard output; a reader that went away is not an error of ours.

@@ -22,6 +22,13 @@ impl Pipeline {
         out.0
     }
 
+    /// The plan key by key, as a script reads it. A key that the plan says is left out is not there.
+    pub fn plan_values(&self) -> serde_json::Value {
+        let mut plan = toml::from_str(&self.plan()).expect("the plan is a pipeline file");
+        unescape(&mut plan);
+        plan
+    }
+
     /// The text of a step's length, as it stands in every forecast: "1h".
     pub fn every_text(&self) -> String {
         duration_text(self.rules.grid.every)
@@ -269,6 +276,16 @@ pub(super) fn micros(duration: Duration) -> i64 {
 pub(super) fn value(value: &(impl Serialize + ?Sized)) -> String {
     let value = toml::Value::try_from(value).expect("texts, numbers and lists of them are TOML values");
     value.to_string().replace("${", "$${")
+}
+
+/// Takes back what `value` escaped.
+fn unescape(of: &mut serde_json::Value) {
+    match of {
+        serde_json::Value::String(text) => *text = text.replace("$${", "${"),
+        serde_json::Value::Array(values) => values.iter_mut().for_each(unescape),
+        serde_json::Value::Object(keys) => keys.values_mut().for_each(unescape),
+        _ => {}
+    }
 }
 
 /// A TOML text in the making.

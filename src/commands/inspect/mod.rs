@@ -2,6 +2,7 @@
 
 mod model;
 mod snapshot;
+mod told;
 
 use std::fs::File;
 use std::io::Read;
@@ -9,6 +10,7 @@ use std::io::Read;
 use anyhow::{Context, Result};
 
 pub use model::{scores, text};
+pub use told::Told;
 
 use super::prepare;
 use crate::cli::Inspect;
@@ -21,9 +23,11 @@ pub async fn inspect(arguments: Inspect) -> Result<()> {
     let mut start = Vec::new();
     let opened = File::open(path).and_then(|file| file.take(ARROW.len() as u64).read_to_end(&mut start));
     opened.with_context(|| format!("cannot read {}", path.display()))?;
-    let text = match start == ARROW {
-        true => snapshot::text(path).await?,
-        false => text(&prepare::model(path)?),
+    let text = match (start == ARROW, arguments.json) {
+        (true, false) => snapshot::read(path).await?.text(),
+        (true, true) => super::json_line(&snapshot::read(path).await?.told())?,
+        (false, false) => text(&prepare::model(path)?),
+        (false, true) => super::json_line(&Told::of(&prepare::model(path)?))?,
     };
     super::print(&text)
 }
