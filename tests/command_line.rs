@@ -18,11 +18,13 @@ mod bucket;
 mod evaluate;
 mod files;
 mod init;
+mod json;
 mod learning;
 mod look;
 mod members;
 mod mistakes;
 pub mod program;
+mod progress;
 mod python;
 mod rejects;
 mod scores;
@@ -33,6 +35,7 @@ mod stops;
 mod stream;
 mod studies;
 mod table;
+mod threads;
 mod warm;
 
 /// The pipeline that goes with `Case::default()`.
@@ -83,6 +86,16 @@ impl Place {
     /// Runs the program to its end; the words of the line are parted by spaces.
     pub fn run(&self, line: &str) -> Outcome {
         self.start(line).finish()
+    }
+
+    /// The same on one processor, where the system can do that.
+    fn run_on_one(&self, line: &str) -> Option<Outcome> {
+        Running::start_on_one(self.folder.path(), line).map(Running::finish)
+    }
+
+    /// The same in a terminal, where there is one: what it shows is the standard output.
+    fn run_watched(&self, line: &str) -> Option<Outcome> {
+        Running::start_watched(self.folder.path(), line).map(Running::finish)
     }
 
     fn readings(&self, name: &str, rows: &[Row]) -> PathBuf {

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 
-use super::{inspect, prepare, train};
+use super::{inspect, prepare, report, train};
 use crate::cli::Adopt;
 use crate::config::Pipeline;
 use crate::model::Model;
@@ -17,7 +17,12 @@ pub fn adopt(arguments: &Adopt, quiet: bool) -> Result<()> {
     let cannot = || format!("{} cannot be adopted", weights.display());
     let adopted = Adopted::read(&pipeline, &bytes).with_context(cannot)?;
     let read = train::history(&pipeline, data, quiet)?;
-    let model = adopted.model(&pipeline, &read.history, read.summary)?;
+    // How long is not known: the network says its forecasts side by side. That time goes on is shown.
+    let bar = report::bar(0, "", quiet);
+    bar.set_message("scoring the network on what was not learned from");
+    let model = adopted.model(&pipeline, &read.history, read.summary);
+    bar.finish_and_clear();
+    let model = model?;
     let bytes = model.to_bytes();
     // What cannot be read back must not take the place of what can.
     Model::from_bytes(&bytes).with_context(cannot)?;

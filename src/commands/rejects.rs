@@ -7,9 +7,10 @@ use std::fmt::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, bail};
+use indicatif::ProgressBar;
 use serde_json::json;
 
-use super::{ends, stop};
+use super::{ends, report, stop};
 use crate::cli;
 use crate::config::{Brokers, KafkaSink, KafkaSource, Pipeline};
 use crate::io::kafka::{Cluster, REPLAYS_MOST, Rejected, Rejects, Replayer};
@@ -85,8 +86,10 @@ impl Work {
         };
         let mut rejects = self.open(&reader, false)?;
         let mut counts = Counts::default();
+        // A dry run's lines are to be seen, and say themselves how far it is.
+        let bar = report::bar(rejects.left(), "rejects", quiet || arguments.dry_run);
         while !stopped.load(Ordering::Relaxed) {
-            let some = self.some(&mut rejects, &mut counts)?;
+            let some = self.some(&mut rejects, &mut counts, &bar)?;
             let is_last = some.is_empty();
             let messages = map::corrected(arguments.map.as_deref(), some, &mut counts)?;
             match &mut replayer {
@@ -102,6 +105,7 @@ impl Work {
                 break;
             }
         }
+        bar.finish_and_clear();
         if !quiet {
             let verb = if arguments.dry_run { "would be sent" } else { "sent" };
             eprintln!("{} {verb} from {topic} to {}{}", counts.sent, source.topic, counts.rest());
@@ -116,31 +120,36 @@ impl Work {
     }
 
     /// Some rejects to send, with all their bytes; none at the end.
-    fn some(&self, rejects: &mut Rejects, counts: &mut Counts) -> Result<Vec<Rejected>> {
+    fn some(&self, rejects: &mut Rejects, counts: &mut Counts, bar: &ProgressBar) -> Result<Vec<Rejected>> {
         let (mut some, mut bytes) = (Vec::new(), 0);
         while some.len() < AT_ONCE && bytes < BYTES_AT_ONCE {
             let Some(mut rejected) = rejects.read()? else { break };
+            bar.set_position(bar.length().unwrap_or(0).saturating_sub(rejects.left()));
             if !self.reasons.contains(&rejected.reason) || rejects.is_done(&rejected) {
                 continue;
             }
             rejects.complete(&mut rejected)?;
             if rejected.replays >= REPLAYS_MOST {
                 counts.given_up += 1;
-                tracing::warn!(
-                    "{}/{}: sent through {REPLAYS_MOST} times, given up",
-                    rejected.source,
-                    rejected.source_offset
-                );
+                bar.suspend(|| {
+                    tracing::warn!(
+                        "{}/{}: sent through {REPLAYS_MOST} times, given up",
+                        rejected.source,
+                        rejected.source_offset
+                    );
+                });
             } else if let Some(value) = &rejected.value {
                 bytes += value.len();
                 some.push(rejected);
             } else {
                 counts.gone += 1;
-                tracing::warn!(
-                    "{}/{}: there are no bytes of it any more",
-                    rejected.source,
-                    rejected.source_offset
-                );
+                bar.suspend(|| {
+                    tracing::warn!(
+                        "{}/{}: there are no bytes of it any more",
+                        rejected.source,
+                        rejected.source_offset
+                    );
+                });
             }
         }
         Ok(some)

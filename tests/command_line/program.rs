@@ -9,6 +9,8 @@ use std::time::Duration;
 /// Longer than anything here takes on a busy machine. Then the process is killed and its test fails.
 const LONGEST: Duration = Duration::from_secs(300);
 
+const PROGRAM: &str = env!("CARGO_BIN_EXE_tidecast");
+
 /// What came of a process.
 #[derive(Debug)]
 pub struct Outcome {
@@ -84,8 +86,28 @@ impl Running {
 
     /// One that may take so long.
     pub fn start_for(longest: Duration, folder: &Path, line: &str, variables: &[(&str, &str)]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_tidecast"))
-            .args(line.split_whitespace())
+        let mut command = Command::new(PROGRAM);
+        command.args(line.split_whitespace());
+        Self::begin(command, longest, folder, variables)
+    }
+
+    /// One that is kept to the first processor; `None` where the system has nothing to do that.
+    pub fn start_on_one(folder: &Path, line: &str) -> Option<Self> {
+        let mut command = helper("taskset")?;
+        command.args(["-c", "0", PROGRAM]).args(line.split_whitespace());
+        Some(Self::begin(command, LONGEST, folder, &[]))
+    }
+
+    /// One that somebody watches: what the terminal shows is its standard output. `None` where there is no terminal to be had.
+    pub fn start_watched(folder: &Path, line: &str) -> Option<Self> {
+        let mut command = helper("script")?;
+        let inside = format!("stty cols 150; exec {PROGRAM} {line}");
+        command.args(["--quiet", "--return", "--flush", "--command", &inside, "/dev/null"]);
+        Some(Self::begin(command, LONGEST, folder, &[("TERM", "xterm")]))
+    }
+
+    fn begin(mut command: Command, longest: Duration, folder: &Path, variables: &[(&str, &str)]) -> Self {
+        let mut child = command
             .env_remove("TIDECAST_LOG")
             .envs(variables.iter().copied())
             .current_dir(folder)
@@ -186,6 +208,15 @@ impl Drop for Running {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// A program of the system's, if it is there.
+fn helper(name: &str) -> Option<Command> {
+    if Command::new(name).arg("--version").output().is_err() {
+        eprintln!("SKIPPED: there is no {name}");
+        return None;
+    }
+    Some(Command::new(name))
 }
 
 fn kill(pid: u32, signal: &str) {

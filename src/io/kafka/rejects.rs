@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow};
 use rdkafka::client::OAuthToken;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -125,12 +125,17 @@ impl Rejects {
         marks.is_some_and(|marks| marks.is_done(rejected.reason, rejected.offset))
     }
 
+    /// Messages that are still to be read, those that are passed over among them.
+    pub fn left(&self) -> u64 {
+        self.unread.values().map(|(next, end)| end.saturating_sub(*next).max(0) as u64).sum()
+    }
+
     /// The next reject; `None` at what was the end when it was opened. Messages that are none of this pipeline's rejects are
     /// passed over.
     pub fn read(&mut self) -> Result<Option<Rejected>> {
         while !self.unread.is_empty() {
             let (number, next, rejected) = match self.consumer.poll(ANSWER) {
-                None => bail!("topic `{}`: nothing came within {} s", self.topic, ANSWER.as_secs()),
+                None => return Err(silent(&format!("topic `{}`", self.topic))),
                 Some(Ok(message)) => (message.partition(), message.offset() + 1, self.rejected(&message)),
                 // What is left below the end are marks of transactions, or one that is still open: for another time.
                 Some(Err(KafkaError::PartitionEOF(number))) => {
@@ -200,7 +205,7 @@ impl Rejects {
         consumer.assign(&list)?;
         loop {
             match consumer.poll(ANSWER) {
-                None => bail!("{}: nothing came within {} s", rejected.source, ANSWER.as_secs()),
+                None => return Err(silent(&rejected.source.to_string())),
                 Some(Ok(message)) if message.partition() != *number => {}
                 Some(Ok(message)) => {
                     if message.offset() == rejected.source_offset {
@@ -248,6 +253,14 @@ fn heed(error: KafkaError) -> Result<()> {
         }
         _ => Err(anyhow!(error)),
     }
+}
+
+/// What is there does not come.
+fn silent(place: &str) -> anyhow::Error {
+    anyhow!(
+        "{place}: nothing came within {} s; see to its brokers (`tidecast check --connect`), and start again",
+        ANSWER.as_secs()
+    )
 }
 
 fn header<'a>(message: &'a BorrowedMessage<'_>, key: &str) -> Option<&'a str> {

@@ -1,0 +1,59 @@
+//! On one processor or on several: what is written has the same bytes.
+
+use super::mistakes::PARQUET;
+use super::*;
+
+/// Whether there are several processors to compare one with.
+fn are_several() -> bool {
+    let several = std::thread::available_parallelism().is_ok_and(|cores| cores.get() > 1);
+    if !several {
+        eprintln!("SKIPPED: there is one processor");
+    }
+    several
+}
+
+fn many(ids: usize, steps: i64) -> Vec<Row> {
+    let ids: Vec<String> = (0..ids).map(|id| format!("s{id}")).collect();
+    readings(&ids.iter().map(String::as_str).collect::<Vec<_>>(), 0..steps)
+}
+
+#[test]
+fn one_processor_backfills_what_several_do() {
+    let place = Place::new(&format!("{PARQUET}[sink.scores]\npath = \"scores\"\n"));
+    place.readings("in.parquet", &many(20, 500));
+    let written = |to: &str| {
+        let scores = place.files("scores").pop().expect("a file of scores");
+        [fs::read(place.path(to)).unwrap(), fs::read(place.path(&format!("scores/{scores}"))).unwrap()]
+    };
+    let Some(one) = place.run_on_one("backfill p.toml --to one.parquet").filter(|_| are_several()) else {
+        return;
+    };
+    one.succeeds();
+    let one = written("one.parquet");
+    place.run("backfill p.toml --to several.parquet").succeeds();
+    assert!(one == written("several.parquet"), "the bytes differ");
+}
+
+#[test]
+fn one_processor_forecasts_partitions_side_by_side_as_several_do() {
+    if !are_several() {
+        return;
+    }
+    // As many rows in each partition as are worth a thread, some times over.
+    let (topics, rows) = (Topics::new(4), many(16, 500));
+    topics.send(&rows);
+    let place =
+        Place::new(&format!("{}[sink.parquet]\npath = \"several\"\npositions = 500\n", between(&topics)));
+    let files = |folder: &str| {
+        let of = |name: String| (fs::read(place.path(&format!("{folder}/{name}"))).unwrap(), name);
+        place.files(folder).into_iter().map(of).collect::<Vec<_>>()
+    };
+    place.run("run p.toml --until-end --to parquet").succeeds();
+    place.change(&topics.group, &broker::unique("group"));
+    place.change("path = \"several\"", "path = \"one\"");
+    let Some(one) = place.run_on_one("run p.toml --until-end --to parquet") else { return };
+    one.succeeds();
+    let (one, several) = (files("one"), files("several"));
+    assert!(one.len() >= 12, "{} files of 8000 rows", one.len());
+    assert!(one == several, "the bytes differ");
+}
