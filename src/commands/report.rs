@@ -1,6 +1,6 @@
 //! Progress of long work on standard error: a bar where someone watches, a line now and then where nobody does.
 
-use std::fmt::Write;
+use std::fmt::{self, Write};
 use std::time::{Duration, Instant};
 
 use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
@@ -34,6 +34,20 @@ pub fn bar(length: u64, unit: &str, quiet: bool) -> ProgressBar {
     bar
 }
 
+/// Rows that are still to be read again, and how many are in a second.
+struct Again {
+    rows: u64,
+    rate: f64,
+}
+
+impl fmt::Display for Again {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { rows, rate } = self;
+        let left = *rows as f64 / rate;
+        write!(f, "{rows} rows left to read again, {rate:.0} rows/s, about {left:.0} s left")
+    }
+}
+
 /// Tells how a run is getting on.
 pub struct Lines {
     quiet: bool,
@@ -49,20 +63,31 @@ impl Lines {
     }
 
     pub fn tell(&mut self, progress: &Progress) {
-        let since = self.told.elapsed();
-        if self.quiet || since < LINE_EVERY {
-            return;
+        let Some(since) = self.due(Instant::now()) else { return };
+        if let Some(again) = self.again(progress, since) {
+            say!(again = again.rows, "{again}");
         }
-        self.told = Instant::now();
-        let Progress { tally, series, again, reread, .. } = progress;
-        let rate = (reread - self.reread) as f64 / since.as_secs_f64();
-        self.reread = *reread;
-        if rate > 0.0 && *again > 0 {
-            let left = *again as f64 / rate;
-            say!(again = again, "{again} rows left to read again, {rate:.0} rows/s, about {left:.0} s left");
-        }
+        let Progress { tally, series, .. } = progress;
         let (rows, forecasts, refused) = (tally.rows, tally.forecasts, tally.refused_total());
         say!(rows = rows, forecasts = forecasts, refused = refused, "{series} series, {tally}");
+    }
+
+    /// How long it is since the last line, where it is time for the next.
+    fn due(&mut self, now: Instant) -> Option<Duration> {
+        let since = now.saturating_duration_since(self.told);
+        if self.quiet || since < LINE_EVERY {
+            return None;
+        }
+        self.told = now;
+        Some(since)
+    }
+
+    /// What is left to be read again, as fast as it went since the last line.
+    fn again(&mut self, progress: &Progress, since: Duration) -> Option<Again> {
+        let Progress { again, reread, .. } = progress;
+        let rate = (reread - self.reread) as f64 / since.as_secs_f64();
+        self.reread = *reread;
+        (rate > 0.0 && *again > 0).then_some(Again { rows: *again, rate })
     }
 
     /// The summary at the end.
@@ -87,5 +112,30 @@ impl Lines {
         for (partition, position) in committed {
             tracing::info!(topic = %partition.topic, partition = partition.number, position = position.0, "committed");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_read_again_is_told_every_ten_seconds_at_the_rate_of_the_last_ones() {
+        let mut lines = Lines::new(false);
+        let start = lines.told;
+        let mut told = |seconds: u64, again, reread| {
+            let since = lines.due(start + Duration::from_secs(seconds))?;
+            let progress = Progress { again, reread, ..Progress::default() };
+            Some(lines.again(&progress, since).map_or(String::new(), |again| again.to_string()))
+        };
+        assert_eq!(told(9, 9000, 1000), None, "not yet");
+        let line = "6000 rows left to read again, 400 rows/s, about 15 s left";
+        assert_eq!(told(10, 6000, 4000).as_deref(), Some(line));
+        assert_eq!(told(19, 5000, 5000), None, "not yet again");
+        let line = "2000 rows left to read again, 200 rows/s, about 10 s left";
+        assert_eq!(told(30, 2000, 8000).as_deref(), Some(line), "of the last 20 s alone");
+        assert_eq!(told(40, 2000, 8000).as_deref(), Some(""), "who stands still has no rate");
+        assert_eq!(told(50, 0, 10_000).as_deref(), Some(""), "there is nothing left");
+        assert!(Lines::new(true).due(start + Duration::from_secs(3600)).is_none(), "quiet");
     }
 }

@@ -64,3 +64,22 @@ fn a_topic_and_a_file_have_the_same_scores() {
     place.run("backfill p.toml --leave-open").succeeds();
     assert_eq!(of_file(&place.path("scores.parquet")), streamed);
 }
+
+#[test]
+fn scores_that_have_no_place_are_missed_aloud() {
+    let missed = "scores are not written: [sink.scores] says nothing of forecasts that go to ";
+    let topics = Topics::new(1);
+    topics.send(&readings(&["a"], 0..20));
+    let files =
+        "[source.parquet]\npath = \"in.parquet\"\n[sink.parquet]\npath = \"out.parquet\"\n[sink.scores]\n";
+    let place = Place::new(&format!("{}{files}path = \"scores.parquet\"\n{SCORES}", between(&topics)));
+    place.readings("in.parquet", &readings(&["a"], 0..20));
+    let says = |line: &str, of: &str| drop(place.run(line).succeeds().says(&[&format!("{missed}{of}\n")]));
+    says("run p.toml --until-end", "a topic: name its `topic`");
+    says("backfill p.toml --to -", "standard output");
+    let said = place.run("backfill p.toml").succeeds().stderr;
+    assert!(!said.contains(missed), "{said}");
+    place.change("path = \"scores.parquet\"", &format!("topic = \"{}-scores\"", topics.forecasts));
+    let says = |line: &str, of: &str| drop(place.run(line).succeeds().says(&[&format!("{missed}{of}\n")]));
+    says("backfill p.toml", "files: name its `path`");
+}
