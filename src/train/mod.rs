@@ -334,8 +334,8 @@ fn remember(
     let (rows, _) = sums.counts();
     ensure!(
         rows > 0,
-        "nothing to learn from: no step of the training part ({} steps of {}) has {} observed ones before it and the {} \
-         of the horizon after it; give more history, or a shorter horizon",
+        "nothing to learn from: no step of the training part ({} steps of {}) has {} observed ones before it that are not \
+         all alike and the {} of the horizon after it; give more history, or a shorter horizon",
         split.train_end - split.first,
         pipeline.every_text(),
         description.warm,

@@ -3,7 +3,8 @@
 use std::fs;
 
 use super::mistakes::PARQUET;
-use super::{Place, readings};
+use super::{Place, Row, readings};
+use crate::harness::row;
 
 const RECIPE: &str = "
 [train]
@@ -50,13 +51,8 @@ fn one_thread_learns_what_several_learn() {
     place.readings("in.parquet", &readings(&["a", "b"], 0..1500));
     let train = "train p.toml --data in.parquet --epochs 2 --out";
     place.run(&format!("{train} several.safetensors")).succeeds();
-    let mut one = std::process::Command::new("taskset");
-    one.args(["-c", "0", env!("CARGO_BIN_EXE_tidecast")]).args(train.split(' ')).arg("one.safetensors");
-    let Ok(done) = one.current_dir(place.path("")).output() else {
-        eprintln!("SKIPPED: there is no taskset to keep the program to one processor");
-        return;
-    };
-    assert!(done.status.success(), "{done:?}");
+    let Some(one) = place.run_on_one(&format!("{train} one.safetensors")) else { return };
+    one.succeeds();
     let file = |name| fs::read(place.path(name)).unwrap();
     assert_eq!(file("one.safetensors"), file("several.safetensors"));
 }
@@ -70,4 +66,17 @@ fn a_checkpoint_of_something_else_is_ignored_and_replaced() {
         .succeeds()
         .says(&["note: m.safetensors.checkpoint is not gone on from: "]);
     assert!(!place.path("m.safetensors.checkpoint").exists());
+}
+
+#[test]
+fn a_history_that_teaches_nothing_comes_with_what_would() {
+    let place = Place::new(&format!("{PARQUET}[train]\nhorizon = 2\n"));
+    let alike: Vec<Row> = (0..600).map(|i| row("a", 10 * i, 5.0)).collect();
+    for (rows, why) in [
+        (&alike[..], ["that are not all alike", "; give more history, or a shorter horizon"]),
+        (&[], ["the history is empty", "; give one with readings"]),
+    ] {
+        place.readings("in.parquet", rows);
+        place.run("train p.toml --data in.parquet --out m.safetensors").fails(&why);
+    }
 }
