@@ -30,6 +30,19 @@ pub struct Bounds {
 }
 
 impl Bound {
+    /// base + (1 + β r) offset
+    #[inline(always)]
+    fn at<S: Simd>(
+        &self,
+        simd: S,
+        steps: Range<usize>,
+        (forecast, quantiles): (&[f32], &[f32]),
+        restlessness: f32,
+    ) -> S::V {
+        let base = simd.load_part(&self.base(forecast, quantiles)[steps.clone()]);
+        base + simd.splat(widening(self.beta, restlessness)) * simd.load_part(&self.offsets[steps])
+    }
+
     /// What it is counted from, of a forecast and its quantiles.
     #[inline(always)]
     fn base<'a>(&self, forecast: &'a [f32], quantiles: &'a [f32]) -> &'a [f32] {
@@ -64,11 +77,9 @@ impl Bounds {
         (forecast, quantiles): (&[f32], &[f32]),
         restlessness: f32,
     ) -> [S::V; 2] {
-        let [lower, upper] = [&self.lower, &self.upper].map(|bound| {
-            let base = simd.load_part(&bound.base(forecast, quantiles)[steps.clone()]);
-            let wider = simd.splat(widening(bound.beta, restlessness));
-            base + wider * simd.load_part(&bound.offsets[steps.clone()])
-        });
+        let of = (forecast, quantiles);
+        let lower = self.lower.at(simd, steps.clone(), of, restlessness);
+        let upper = self.upper.at(simd, steps, of, restlessness);
         in_order(lower, upper)
     }
 }

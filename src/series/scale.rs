@@ -129,7 +129,8 @@ impl Kernel for Scaled<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let [by, least, most] = [self.by, -self.farthest, self.farthest].map(|number| simd.splat(number));
+        let (least, most) = (simd.splat(-self.farthest), simd.splat(self.farthest));
+        let by = simd.splat(self.by);
         for (out, values) in self.out.chunks_mut(S::LANES).zip(self.values.chunks(S::LANES)) {
             simd.store_part((simd.load_part(values) * by).clamp(least, most), out);
         }

@@ -46,7 +46,8 @@ pub trait Arithmetic: Copy {
 }
 
 /// An instruction set. All that computes with it must be `#[inline(always)]` up to [`Simd::run`], where the compiler is told
-/// that it may use these instructions.
+/// that it may use these instructions. A closure handed to an iterator, an array's `map` or an option's is compiled apart, each
+/// instruction as a call.
 pub trait Simd: Arithmetic<V: Compare> {
     /// Numbers of a vector, at most [`LANES_MAX`].
     const LANES: usize;

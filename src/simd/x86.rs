@@ -243,13 +243,14 @@ unsafe fn if_above_16(a: __m512, b: __m512, then: __m512, or: __m512) -> __m512 
 unsafe fn affine_8(x: __m256, center: f64, spread: f64) -> __m256 {
     // SAFETY: it has these instructions.
     unsafe {
-        let [center, spread, least, most] =
-            [center, spread, f32::MIN.into(), f32::MAX.into()].map(|number| _mm256_set1_pd(number));
-        let of_half = |half: __m128| {
-            let y = _mm256_add_pd(center, _mm256_mul_pd(spread, _mm256_cvtps_pd(half)));
-            _mm256_cvtpd_ps(_mm256_max_pd(least, _mm256_min_pd(most, y)))
-        };
-        _mm256_set_m128(of_half(_mm256_extractf128_ps::<1>(x)), of_half(_mm256_castps256_ps128(x)))
+        let (center, spread) = (_mm256_set1_pd(center), _mm256_set1_pd(spread));
+        let (least, most) = (_mm256_set1_pd(f32::MIN as f64), _mm256_set1_pd(f32::MAX as f64));
+        let (low, high) = (_mm256_castps256_ps128(x), _mm256_extractf128_ps::<1>(x));
+        let low = _mm256_add_pd(center, _mm256_mul_pd(spread, _mm256_cvtps_pd(low)));
+        let high = _mm256_add_pd(center, _mm256_mul_pd(spread, _mm256_cvtps_pd(high)));
+        let low = _mm256_cvtpd_ps(_mm256_max_pd(least, _mm256_min_pd(most, low)));
+        let high = _mm256_cvtpd_ps(_mm256_max_pd(least, _mm256_min_pd(most, high)));
+        _mm256_set_m128(high, low)
     }
 }
 
@@ -261,15 +262,17 @@ unsafe fn affine_8(x: __m256, center: f64, spread: f64) -> __m256 {
 unsafe fn affine_16(x: __m512, center: f64, spread: f64) -> __m512 {
     // SAFETY: it has these instructions.
     unsafe {
-        let [center, spread, least, most] =
-            [center, spread, f32::MIN.into(), f32::MAX.into()].map(|number| _mm512_set1_pd(number));
-        let of_half = |half: __m256d| {
-            let y = _mm512_add_pd(center, _mm512_mul_pd(spread, _mm512_cvtps_pd(_mm256_castpd_ps(half))));
-            _mm256_castps_pd(_mm512_cvtpd_ps(_mm512_max_pd(least, _mm512_min_pd(most, y))))
-        };
+        let (center, spread) = (_mm512_set1_pd(center), _mm512_set1_pd(spread));
+        let (least, most) = (_mm512_set1_pd(f32::MIN as f64), _mm512_set1_pd(f32::MAX as f64));
         let x = _mm512_castps_pd(x);
-        let [low, high] = [_mm512_castpd512_pd256(x), _mm512_extractf64x4_pd::<1>(x)].map(of_half);
-        _mm512_castpd_ps(_mm512_insertf64x4::<1>(_mm512_castpd256_pd512(low), high))
+        let (low, high) = (_mm512_castpd512_pd256(x), _mm512_extractf64x4_pd::<1>(x));
+        let (low, high) = (_mm512_cvtps_pd(_mm256_castpd_ps(low)), _mm512_cvtps_pd(_mm256_castpd_ps(high)));
+        let low = _mm512_add_pd(center, _mm512_mul_pd(spread, low));
+        let high = _mm512_add_pd(center, _mm512_mul_pd(spread, high));
+        let low = _mm512_cvtpd_ps(_mm512_max_pd(least, _mm512_min_pd(most, low)));
+        let high = _mm512_cvtpd_ps(_mm512_max_pd(least, _mm512_min_pd(most, high)));
+        let low = _mm512_castpd256_pd512(_mm256_castps_pd(low));
+        _mm512_castpd_ps(_mm512_insertf64x4::<1>(low, _mm256_castps_pd(high)))
     }
 }
 

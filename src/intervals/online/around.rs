@@ -62,32 +62,29 @@ impl Kernel for Around<'_> {
     fn run<S: Simd>(self, simd: S) {
         let Self { plan, said, moves, out: Forecast { values, bounds, own } } = self;
         let (horizon, levels) = (said.values.len(), said.bounds.len());
-        let read = |x: S::V| simd.affine(x, said.center, said.spread);
         let mut first = 0;
-        let chunks =
-            plan.runs().iter().flat_map(|run| run.parts.chunks(S::LANES).map(move |parts| (run, parts)));
-        for (Run { from, to, .. }, parts) in chunks {
+        for (Run { from, to, .. }, parts) in plan.runs().iter().flat_map(|run| run.pieces(S::LANES)) {
             let steps = first..first + parts.len();
             first = steps.end;
-            // Straight from one followed step to the other.
             let part = simd.load_part(parts);
-            let line = |from: f32, to: f32| simd.splat(from) + part * simd.splat(to - from);
             let v = simd.load_part(&said.values[steps.clone()]);
-            simd.store_part(read(v), &mut values[steps.clone()]);
+            simd.store_part(simd.affine(v, said.center, said.spread), &mut values[steps.clone()]);
             for (level, known) in said.bounds.iter().enumerate() {
                 let of = (said.values, said.quantiles);
                 let around = known.at(simd, steps.clone(), of, said.restlessness);
                 // The bounds of the narrowest level lie in the middle.
                 let places = [(levels - 1 - level, -said.widening), (levels + level, said.widening)];
-                for ((bound, outward), at) in places.into_iter().zip(around) {
-                    let at = moves.map_or(at, |Moves { scales, moves, stride }| {
-                        let by = |followed: usize| outward * moves[followed * stride + bound];
+                for ((bound, outward), mut at) in places.into_iter().zip(around) {
+                    if let Some(Moves { scales, moves, stride }) = moves {
+                        let by = outward * moves[from * stride + bound];
+                        let by_then = outward * moves[to * stride + bound];
+                        let scale = line(simd, part, scales[*from], scales[*to]);
                         // v ± ρ (w d + w q), where w d is the distance that the model knows
-                        v + line(scales[*from], scales[*to]) * (at - v + line(by(*from), by(*to)))
-                    });
+                        at = v + scale * (at - v + line(simd, part, by, by_then));
+                    }
                     let row = bound * horizon;
                     let steps = row + steps.start..row + steps.end;
-                    let at = read(at);
+                    let at = simd.affine(at, said.center, said.spread);
                     simd.store_part(at, &mut own[steps.clone()]);
                     simd.store_part(at, &mut bounds[steps]);
                 }
@@ -95,6 +92,12 @@ impl Kernel for Around<'_> {
             sort(simd, bounds, horizon, steps);
         }
     }
+}
+
+/// Straight from one followed step to the other.
+#[inline(always)]
+fn line<S: Simd>(simd: S, part: S::V, from: f32, to: f32) -> S::V {
+    simd.splat(from) + part * simd.splat(to - from)
 }
 
 /// Moves of a followed step of so many bounds.

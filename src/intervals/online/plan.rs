@@ -35,6 +35,13 @@ pub(super) struct Run {
     pub parts: Vec<f32>,
 }
 
+impl Run {
+    /// In pieces of at most so many steps.
+    pub fn pieces(&self, steps: usize) -> impl Iterator<Item = (&Self, &[f32])> {
+        self.parts.chunks(steps).map(move |parts| (self, parts))
+    }
+}
+
 impl Plan {
     /// Follows `horizons`, ascending steps of a horizon of so many, of forecasts with bounds of `levels`.
     ///

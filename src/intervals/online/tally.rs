@@ -67,7 +67,7 @@ impl Kernel for Add<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let [least, most] = [f32::MIN, f32::MAX].map(|number| simd.splat(number));
+        let (least, most) = (simd.splat(f32::MIN), simd.splat(f32::MAX));
         for (tally, stays) in self.tallies.into_iter().zip(self.stays) {
             let stays = simd.splat(stays);
             for (numbers, more) in tally.chunks_mut(S::LANES).zip(self.outcome.chunks(S::LANES)) {

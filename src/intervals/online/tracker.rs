@@ -97,9 +97,10 @@ fn scale(numbers: &[f32], rates: &Rates) -> f32 {
 fn tan_of_right_angles<S: Simd>(simd: S, x: S::V) -> S::V {
     /// Σ 1/k² over the odd k from 3 on, Σ 1/k⁴ and Σ 1/k⁶.
     const REST: [f32; 3] = [0.233_700_55, 0.014_678_032, 0.001_447_076_6];
-    let ([first, second, third], one) = (REST.map(|number| simd.splat(number)), simd.splat(1.0));
+    let one = simd.splat(1.0);
     let square = x * x;
-    let rest = first + square * (second + square * third);
+    let rest = simd.splat(REST[1]) + square * simd.splat(REST[2]);
+    let rest = simd.splat(REST[0]) + square * rest;
     simd.splat(std::f32::consts::FRAC_2_PI * 2.0) * x * (one / (one - square) + rest)
 }
 
@@ -122,12 +123,13 @@ impl Kernel for Read<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         let Self { numbers, rates, dues, moves } = self;
-        let [zero, most] = [0.0, SATURATION].map(|number| simd.splat(number));
-        let [tolerated, guard] = [rates.tolerated, rates.guard].map(|rate| simd.splat(rate));
+        let (zero, most) = (simd.splat(0.0), simd.splat(SATURATION));
+        let (tolerated, guard) = (simd.splat(rates.tolerated), simd.splat(rates.guard));
         let (bounds, _) = numbers[BOUNDS..].as_chunks::<BLOCK>();
         let (blocks, _) = bounds.as_chunks::<OF_BOUND>();
-        for ((moves, block), due) in moves.iter_mut().zip(blocks).zip(&dues.0) {
-            let [integral, owed, late] = block.each_ref().map(|numbers| simd.load_part(numbers));
+        for ((moves, [integral, owed, late]), due) in moves.iter_mut().zip(blocks).zip(&dues.0) {
+            let (integral, owed, late) =
+                (simd.load_part(integral), simd.load_part(owed), simd.load_part(late));
             // Too few misses are no reason to hurry.
             let part = (late * tolerated).clamp(zero, most);
             let step = simd.load_part(&due.hurry) * simd.splat(numbers[STEP]);
@@ -178,10 +180,11 @@ impl Kernel for Update<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         let Self { bounds, rates, dues, step, most, came: (actual, issued) } = self;
-        let [zero, one, step, most, least] = [0.0, 1.0, step, most, -most].map(|number| simd.splat(number));
-        let [owed_most, owed_least] = [OWED_MOST, -OWED_MOST].map(|number| simd.splat(number));
-        let [rate_owed, rate_late, made_good] =
-            [rates.owed, rates.late, rates.integral].map(|rate| simd.splat(rate));
+        let (zero, one, step) = (simd.splat(0.0), simd.splat(1.0), simd.splat(step));
+        let (least, most) = (simd.splat(-most), simd.splat(most));
+        let (owed_least, owed_most) = (simd.splat(-OWED_MOST), simd.splat(OWED_MOST));
+        let (rate_owed, rate_late) = (simd.splat(rates.owed), simd.splat(rates.late));
+        let made_good = simd.splat(rates.integral);
         let (bounds, _) = bounds.as_chunks_mut::<BLOCK>();
         let (blocks, _) = bounds.as_chunks_mut::<OF_BOUND>();
         for ((block, due), issued) in blocks.iter_mut().zip(&dues.0).zip(issued.chunks(BLOCK)) {
@@ -189,15 +192,16 @@ impl Kernel for Update<'_> {
             let above = padded(issued).map(|bound| (actual - f64::from(bound)) as f32);
             let beyond = simd.load_part(&above) * simd.load_part(&due.outward);
             let missed = beyond.if_above(zero, one, zero) - simd.load_part(&due.due);
-            let [q, e, d] = block.each_ref().map(|numbers| simd.load_part(numbers));
+            let [of_q, of_e, of_d] = block;
+            let (q, e, d) = (simd.load_part(of_q), simd.load_part(of_e), simd.load_part(of_d));
             let owed = (rate_owed * e + missed).clamp(owed_least, owed_most);
             let late = rate_late * d + missed;
             let integral = simd.load_part(&due.hurry) * step * owed * made_good;
             let integral = (q + integral).clamp(least, most);
             let away = beyond.max(zero - beyond);
-            for (numbers, (then, or)) in block.iter_mut().zip([(integral, q), (owed, e), (late, d)]) {
-                simd.store_part(away.if_above(zero, then, or), numbers);
-            }
+            simd.store_part(away.if_above(zero, integral, q), of_q);
+            simd.store_part(away.if_above(zero, owed, e), of_e);
+            simd.store_part(away.if_above(zero, late, d), of_d);
         }
     }
 }
