@@ -151,8 +151,9 @@ fn a_file_may_say_how_much_restlessness_widens_the_bounds() {
     let written = tensors::write(&tensors, KEY, &text);
     let read = Model::from_bytes(&written).unwrap();
     let widths = |model: &Model, restless: f32| {
-        let [mut lower, mut upper] = [[0.0; 9]; 2];
-        model.bounds(0.5, Some(3)).write((&[0.0; 9], &[]), restless, &mut lower, &mut upper);
+        let forecast = vec![0.0; model.description.horizon];
+        let [mut lower, mut upper] = [(); 2].map(|()| forecast.clone());
+        model.bounds(0.5, Some(3)).write((&forecast, &[]), restless, &mut lower, &mut upper);
         upper[0] - lower[0]
     };
     assert_eq!(widths(&read, 1.0), 3.0 * widths(&read, 0.0));

@@ -196,9 +196,11 @@ fn what_the_stream_scores_itself_is_counted_and_shown() {
     let mut run = place.start("run p.toml");
     let address = served(&mut run);
     topics.send(&readings(&["a", "b"], 0..60));
+    // The ends of the partitions are known a moment later.
     let done = |answer: &Answer| {
         answer.metric("tidecast_latency_seconds_count") == Some(120.0)
             && answer.sum("tidecast_error_ratio") > 0.0
+            && answer.body.contains("\ntidecast_lag_rows{")
     };
     let metrics = until(&address, "/metrics", done);
     for ahead in [1, 2] {
