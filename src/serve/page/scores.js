@@ -5,7 +5,7 @@ import { el, setText } from "./dom.js";
 import * as format from "./format.js";
 
 /** Room for a column of numbers, and for the two that are wider. */
-const NARROW = 114;
+const NARROW = 106;
 const WIDE = { first: 116, period: 310 };
 
 /** `columns` are `[name, hint, class]`, where `long` stands on a line of its own on a phone; `set(texts, tones)` fills a row. */
