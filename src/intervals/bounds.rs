@@ -57,6 +57,9 @@ impl Bounds {
     /// Writes lower and upper, `[horizon]` each, of a forecast `[horizon]` with its learned quantiles `[quantile][horizon]`,
     /// scaled, of a series that is so restless. Two that cross change places: each is then as near to its quantile as before,
     /// or nearer.
+    ///
+    /// # Panics
+    /// If `lower` and `upper` are longer than the horizon.
     pub fn write(
         &self,
         (forecast, quantiles): (&[f32], &[f32]),

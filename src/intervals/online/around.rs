@@ -10,6 +10,7 @@ use crate::simd::{Kernel, Simd};
 pub struct Scaled<'a> {
     pub center: f64,
     pub spread: f64,
+    /// `[horizon]`
     pub values: &'a [f32],
     /// What it learned to say, `[quantile][horizon]`.
     pub quantiles: &'a [f32],
@@ -23,6 +24,7 @@ pub struct Scaled<'a> {
 /// The same as it is issued, in the readings' unit.
 #[derive(Clone, Debug, Default)]
 pub struct Forecast {
+    /// `[horizon]`
     pub values: Vec<f32>,
     /// `[probability][horizon]`, ascending at each step.
     pub bounds: Vec<f32>,
