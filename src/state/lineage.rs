@@ -4,14 +4,11 @@
 use super::file::{digest, hex};
 
 /// Version of the file.
-pub const FORMAT: u32 = 4;
+pub const FORMAT: u32 = 5;
 
-/// The version before, which is read too. Its states lack what is known of forecasts that were issued: such a series goes on
-/// with the intervals of the model, and the promise of equal bits starts anew there.
-pub const FORMER: u32 = 3;
-
-/// What a state of the version before does not depend on.
-const NEW_KEYS: [&str; 4] = ["forecast.every", "forecast.levels", "scores.horizons", "scores.every"];
+/// The version before, which is read too. What it knows of forecasts that were issued lies in another order: such a series
+/// goes on with the intervals of the model, and the promise of equal bits starts anew there.
+pub const FORMER: u32 = 4;
 
 const FORMAT_KEY: &str = "snapshot format";
 
@@ -26,14 +23,14 @@ pub struct Lineage {
 
 impl Lineage {
     pub fn new(keys: Vec<(String, String)>, model: &str) -> Self {
-        let of = |format: u32, mut keys: Vec<(String, String)>| {
-            keys.push(("model".to_owned(), model.to_owned()));
-            keys.push((FORMAT_KEY.to_owned(), format.to_string()));
-            keys
+        let mut of = keys;
+        of.push(("model".to_owned(), model.to_owned()));
+        let of_format = |format: u32| {
+            let format = (FORMAT_KEY.to_owned(), format.to_string());
+            of.iter().cloned().chain([format]).collect::<Vec<_>>()
         };
-        let before = keys.iter().filter(|(key, _)| !NEW_KEYS.contains(&key.as_str())).cloned().collect();
-        let (before, keys) = (of(FORMER, before), of(FORMAT, keys));
-        Self { hash: hash(&keys), former: hash(&before), keys }
+        let keys = of_format(FORMAT);
+        Self { hash: hash(&keys), former: hash(&of_format(FORMER)), keys }
     }
 
     /// Whether a state of the lineage with this hash is one to go on from: its own, or that of the version before.

@@ -299,9 +299,8 @@ mod tests {
     use super::*;
     use file::Encoder;
 
-    fn keys(levels: Option<&str>) -> Vec<(String, String)> {
-        let levels = levels.map(|levels| ("forecast.levels".to_owned(), levels.to_owned()));
-        [("grid.every".to_owned(), "1h".to_owned())].into_iter().chain(levels).collect()
+    fn keys() -> Vec<(String, String)> {
+        vec![("grid.every".to_owned(), "1h".to_owned())]
     }
 
     /// A snapshot as the version before wrote it.
@@ -321,12 +320,11 @@ mod tests {
     async fn a_state_of_the_version_before_is_gone_on_from() {
         let partition = Partition { topic: "t".into(), number: 1 };
         let objects: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
-        let before = Lineage::new(keys(None), "m");
+        let before = Lineage::new(keys(), "m");
         for position in [10, 20, 30] {
             former(&objects, &partition, position, &before).await;
         }
-        // What intervals learn of was no part of the lineage then.
-        let store = Store::within(objects.clone(), Lineage::new(keys(Some("[0.8]")), "m"));
+        let store = Store::within(objects.clone(), Lineage::new(keys(), "m"));
         let add = |all: &mut Vec<RecordBatch>, batch: &RecordBatch| {
             all.push(batch.clone());
             Ok(())
@@ -343,7 +341,7 @@ mod tests {
             store.positions(&partition).await.unwrap().iter().map(|(position, _)| position.0).collect();
         assert_eq!(left, [20, 30]);
         // Another pipeline's are as foreign as ever.
-        let other = Store::within(objects, Lineage::new(keys(Some("[0.8]")), "another model"));
+        let other = Store::within(objects, Lineage::new(keys(), "another model"));
         let found = other.newest(&partition, None, Position(25), Vec::new, add).await.unwrap();
         let Found::Foreign(differences) = found else { panic!("it is foreign") };
         assert!(
