@@ -184,7 +184,7 @@ async fn a_candidate_that_is_dropped_later_is_rejected_with_its_message() {
     let year_2099 = 4_070_908_800;
     let rows = [0, 10, year_2099, 20].map(|t| row("a", t, 1.0));
     let step = |(i, row): (usize, &Row)| {
-        let payload = format!("message {i}").into_bytes();
+        let payload = format!("message {i}").into();
         let record = Record { offset: i as i64, payload: Some(payload), ..Record::default() };
         Step::Rows(Batch {
             partition: partition(),

@@ -107,8 +107,11 @@ fn messages() {
         "\"value\":",
     ];
     bombard("messages", |random| {
-        let record =
-            |offset| Record { offset, payload: Some(damaged(random, &seeds, &words)), ..Record::default() };
+        let record = |offset| Record {
+            offset,
+            payload: Some(damaged(random, &seeds, &words).into()),
+            ..Record::default()
+        };
         let records: Vec<Record> = (0..4).map(record).collect();
         let decoded = codec.decode(&records);
         assert_eq!(decoded.rows.num_rows() + decoded.malformed.len(), records.len());

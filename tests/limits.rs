@@ -102,7 +102,7 @@ async fn driven(case: &Case, rows: &[Row], rejects: Option<Allowance>) -> (anyho
             rows: case.batch(i, good),
             malformed: if is_good { vec![] } else { vec![malformed] },
             origins: Origins {
-                records: vec![Record { offset: i, payload: Some(vec![i as u8]), ..Record::default() }],
+                records: vec![Record { offset: i, payload: Some(vec![i as u8].into()), ..Record::default() }],
             },
             next: Position(i + 1),
         })

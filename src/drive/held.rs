@@ -9,6 +9,7 @@ use arrow::array::{
     Array, ArrayRef, AsArray, BinaryArray, BinaryBuilder, Int64Array, Int64Builder, RecordBatch,
 };
 use arrow::datatypes::{DataType, Field, Int64Type, Schema};
+use bytes::Bytes;
 
 use crate::io::Record;
 
@@ -58,7 +59,8 @@ pub fn messages(batch: &RecordBatch) -> Messages {
         return Messages::new();
     };
     let offsets = offsets(batch);
-    let bytes = |column: &BinaryArray, row| column.is_valid(row).then(|| column.value(row).to_vec());
+    let bytes =
+        |column: &BinaryArray, row| column.is_valid(row).then(|| Bytes::copy_from_slice(column.value(row)));
     let message = |(row, offset): (usize, &Option<i64>)| {
         let offset = offset.filter(|_| replays.is_valid(row))?;
         let record = Record {

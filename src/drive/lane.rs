@@ -144,7 +144,7 @@ fn resolve(messages: &mut BTreeMap<i64, Record>, held: &[Held], origins: &Origin
         let decided = before.and_then(|offset| messages.remove(&offset));
         records.extend(decided.filter(|record| origins.at(record.offset).is_none()));
         if let Some(record) = after.and_then(|offset| origins.at(offset)) {
-            messages.insert(record.offset, record.clone());
+            messages.insert(record.offset, record.detached());
         }
     }
     records

@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use arrow::array::RecordBatch;
+use bytes::Bytes;
 use tokio::sync::oneshot;
 
 pub use beside::WithScores;
@@ -69,10 +70,18 @@ pub struct Record {
     pub offset: i64,
     /// Milliseconds since the epoch, as the broker or its producer stamped it.
     pub timestamp: Option<i64>,
-    pub key: Option<Vec<u8>>,
-    pub payload: Option<Vec<u8>>,
+    pub key: Option<Bytes>,
+    pub payload: Option<Bytes>,
     /// How often it was refused and sent through again.
     pub replays: u8,
+}
+
+impl Record {
+    /// The same by itself: what it shares with other messages of its batch need not stay for it.
+    pub fn detached(&self) -> Self {
+        let own = |bytes: &Bytes| Bytes::copy_from_slice(bytes);
+        Self { key: self.key.as_ref().map(own), payload: self.payload.as_ref().map(own), ..*self }
+    }
 }
 
 /// The messages that a batch, or what came of it, was made from, ascending by offset. Empty for inputs that are not messages.

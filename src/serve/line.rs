@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use bytes::Bytes;
 use serde::Serialize;
 
 use crate::drive::Progress;
@@ -170,7 +171,7 @@ impl Stand {
 
 impl Sample {
     fn of(partition: &Partition, offset: i64, detail: &str, record: Option<&Record>) -> Self {
-        let text = |bytes: &Vec<u8>| {
+        let text = |bytes: &Bytes| {
             let shown = &bytes[..bytes.len().min(SAMPLE_BYTES)];
             let more = if bytes.len() > SAMPLE_BYTES { "\u{2026}" } else { "" };
             format!("{}{more}", String::from_utf8_lossy(shown))

@@ -44,8 +44,8 @@ fn output(ids: &[&str], horizon: usize) -> Output {
         records.push(Record {
             offset,
             timestamp: Some(1_700_000_000_000 + offset),
-            key: Some(b"raw key".to_vec()),
-            payload: Some(format!("raw {offset}").into_bytes()),
+            key: Some(b"raw key".as_slice().into()),
+            payload: Some(format!("raw {offset}").into()),
             replays: 0,
         });
     }
@@ -151,7 +151,7 @@ async fn replayed_rows_are_read_back_to_the_same_bits() {
     for (offset, (id, _)) in (0..).zip(PLACES) {
         let value = (offset as f64).sqrt();
         let payload = format!(r#"{{"id":"{id}","t":"2024-03-31T00:00:0{offset}.000001Z","v":{value:?}}}"#);
-        records.push(Record { offset, payload: Some(payload.into_bytes()), ..Record::default() });
+        records.push(Record { offset, payload: Some(payload.into()), ..Record::default() });
     }
     let rows = codec().decode(&records).rows;
     let topic = broker::topic("replayed", 5).await;
@@ -165,7 +165,7 @@ async fn replayed_rows_are_read_back_to_the_same_bits() {
     for (row, (id, partition)) in PLACES.into_iter().enumerate() {
         let message = stored.iter().find(|message| message.key.as_deref() == Some(id)).unwrap();
         assert_eq!(message.partition, partition, "{id}");
-        let payload = message.value.clone().map(String::into_bytes);
+        let payload = message.value.clone().map(Into::into);
         let again = codec().decode(&[Record { payload, ..Record::default() }]).rows;
         let again = Observations::new(&again, &columns);
         assert_eq!(again.times.value(0), original.times.value(row));

@@ -23,7 +23,7 @@ fn codec() -> Codec {
 }
 
 fn record(offset: i64, payload: impl AsRef<[u8]>) -> Record {
-    Record { offset, payload: Some(payload.as_ref().to_vec()), ..Record::default() }
+    Record { offset, payload: Some(payload.as_ref().to_vec().into()), ..Record::default() }
 }
 
 /// What is wrong with `payload`, between two good messages that must come through.

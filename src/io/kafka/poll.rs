@@ -8,6 +8,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail};
+use bytes::{Bytes, BytesMut};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::BorrowedMessage;
@@ -177,35 +178,37 @@ impl Poller {
 
     /// Polls until there is nothing more, or enough, and hands over what came, a batch a partition.
     fn read(&mut self) -> Result<()> {
-        let mut batches: BTreeMap<i32, Vec<Record>> = BTreeMap::new();
+        // A message that is looked at holds the consumer that it came from.
+        let consumer = self.consumer.clone();
+        let mut batches: BTreeMap<i32, Gathered> = BTreeMap::new();
         let mut taken = Load::default();
         let mut timeout = IDLE;
         while taken.messages < ROUND_MESSAGES && !taken.is_full(self.queue_rows) {
-            let (number, record) = match self.consumer.poll(timeout) {
+            let message = match consumer.poll(timeout) {
                 None => break,
-                Some(Ok(message)) => (message.partition(), to_record(&message)),
+                Some(Ok(message)) => message,
                 Some(Err(error)) => {
                     self.heed(error)?;
                     continue;
                 }
             };
             timeout = Duration::ZERO;
-            if !self.wants(number, record.offset) {
+            let number = message.partition();
+            if !self.wants(number, message.offset()) {
                 continue;
             }
-            let load = Load::of(std::slice::from_ref(&record));
+            let batch = batches.entry(number).or_default();
+            let load = batch.add(&message);
             taken.messages += load.messages;
             taken.bytes += load.bytes;
-            let batch = batches.entry(number).or_default();
-            batch.push(record);
-            if batch.len() >= BATCH_MESSAGES {
-                let full = std::mem::take(batch);
+            if batch.records.len() >= BATCH_MESSAGES {
+                let full = std::mem::take(&mut batch.records);
                 self.hand_over(number, full);
             }
         }
-        for (number, batch) in batches {
-            if !batch.is_empty() {
-                self.hand_over(number, batch);
+        for (number, Gathered { records, .. }) in batches {
+            if !records.is_empty() {
+                self.hand_over(number, records);
             }
         }
         self.stop_at_ends()
@@ -341,12 +344,36 @@ impl Poller {
     }
 }
 
-fn to_record(message: &BorrowedMessage<'_>) -> Record {
-    Record {
-        offset: message.offset(),
-        timestamp: message.timestamp().to_millis(),
-        replays: super::rejects::replays(message),
-        key: message.key().map(<[u8]>::to_vec),
-        payload: message.payload().map(<[u8]>::to_vec),
+/// Bytes of messages that lie in one stretch of memory: some hundreds of usual ones.
+const STRETCH: usize = 64 << 10;
+
+/// Messages of one partition that are on their way into a batch.
+#[derive(Default)]
+struct Gathered {
+    records: Vec<Record>,
+    /// Where their keys and payloads lie, one behind the other, until the last of them is dropped.
+    stretch: BytesMut,
+}
+
+impl Gathered {
+    fn add(&mut self, message: &BorrowedMessage<'_>) -> Load {
+        let record = Record {
+            offset: message.offset(),
+            timestamp: message.timestamp().to_millis(),
+            replays: super::rejects::replays(message),
+            key: message.key().map(|key| self.keep(key)),
+            payload: message.payload().map(|payload| self.keep(payload)),
+        };
+        let load = Load::of(std::slice::from_ref(&record));
+        self.records.push(record);
+        load
+    }
+
+    fn keep(&mut self, bytes: &[u8]) -> Bytes {
+        if self.stretch.capacity() < bytes.len() {
+            self.stretch = BytesMut::with_capacity(bytes.len().max(STRETCH));
+        }
+        self.stretch.extend_from_slice(bytes);
+        self.stretch.split().freeze()
     }
 }

@@ -8,6 +8,7 @@ use std::sync::mpsc as blocking;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use bytes::Bytes;
 use rdkafka::consumer::BaseConsumer;
 use tokio::sync::{mpsc, oneshot};
 
@@ -198,7 +199,7 @@ pub(super) struct Load {
 
 impl Load {
     pub fn of(records: &[crate::io::Record]) -> Self {
-        let size = |part: &Option<Vec<u8>>| part.as_ref().map_or(0, Vec::len);
+        let size = |part: &Option<Bytes>| part.as_ref().map_or(0, Bytes::len);
         let bytes = records.iter().map(|record| size(&record.payload) + size(&record.key)).sum();
         Self { messages: records.len(), bytes }
     }
