@@ -328,12 +328,18 @@ fn every_scaling_moves_with_the_level_except_the_fixed_one() {
 
 #[test]
 fn a_million_spreads_away_the_forecast_is_still_a_number() {
-    let case = Case { scaling: Scaling::Fixed, ..Case::default() };
-    let rows: Vec<_> =
-        [0.0, 3e38, -3e38, 1e300].into_iter().enumerate().map(|(i, v)| row("a", 10 * i as i64, v)).collect();
-    let came = case.run(&rows, &[]);
-    assert!(came.forecasts.iter().flat_map(|f| f.bits.concat()).all(|bits| f32::from_bits(bits).is_finite()));
-    assert_eq!(came.refused, [(3, Refusal::NotFinite)]);
+    for widening in [0.0, 0.7, 100.0] {
+        let case = Case { scaling: Scaling::Fixed, memory: true, widening, ..Case::default() };
+        let values = [0.0, 3e38, -3e38, 1e300, 0.0, 1.0];
+        let rows: Vec<_> = values.into_iter().enumerate().map(|(i, v)| row("a", 10 * i as i64, v)).collect();
+        let came = case.run(&rows, &[]);
+        let mut numbers = came.forecasts.iter().flat_map(|f| f.bits.concat());
+        assert!(numbers.all(|bits| f32::from_bits(bits).is_finite()), "{widening}: {came:?}");
+        assert_eq!(came.refused, [(3, Refusal::NotFinite)]);
+        let mut forecaster = case.forecaster();
+        forecaster.push(&case.batch(0, &rows));
+        case.forecaster().restore(&forecaster.snapshot()).unwrap();
+    }
 }
 
 #[test]
@@ -361,7 +367,7 @@ fn daylight_saving_makes_and_loses_no_step() {
     let origins = |times: &[&str]| {
         let record = |(offset, time): (usize, &&str)| Record {
             offset: offset as i64,
-            payload: Some(format!(r#"{{"sensor":"a","time":"{time}","value":{offset}}}"#).into_bytes()),
+            payload: Some(format!(r#"{{"sensor":"a","time":"{time}","value":{offset}}}"#).into()),
             ..Record::default()
         };
         let decoded = codec.decode(&times.iter().enumerate().map(record).collect::<Vec<_>>());

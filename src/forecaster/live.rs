@@ -5,7 +5,7 @@
 use compact_str::CompactString;
 
 use super::{Closing, Scoring, Setup};
-use crate::intervals::{Bounds, Forecast, Issued, Online, Plan, Scaled};
+use crate::intervals::{Bounds, Forecast, Issued, Online, Plan, Scaled, bounded};
 use crate::model::Model;
 use crate::series::Scale;
 use crate::table::ScoreBuilder;
@@ -56,8 +56,10 @@ pub struct Live {
     /// Of each column the period that it is in, as soon as it is known.
     periods: Vec<Option<i64>>,
     waiting: Vec<Waiting>,
-    /// What the naive forecast says beside each forecast that waits, `[forecast][followed]`.
+    /// What the naive forecast says beside each forecast that waits, `[forecast][followed]`, and how far back from the origin it
+    /// looks for that, `[followed]`: s ⌈h / s⌉ - h, or 0 where no season is known.
     naive: Vec<f32>,
+    backs: Vec<usize>,
     /// Mean sizes of errors that the model knows, `[followed]`: of each of its series and of all others.
     own_means: Vec<Option<Vec<f32>>>,
     means: Vec<f32>,
@@ -78,6 +80,8 @@ impl Live {
         let means = means_of(model, &plan, None);
         let own_means = vec![None; model.description.series.len()];
         let period = scoring.as_ref().map_or(1, |Scoring { every, .. }| i64::from(*every));
+        let back = |ahead: &usize| setup.season().map_or(0, |s| s * ahead.div_ceil(s) - ahead);
+        let backs = plan.horizons().iter().map(back).collect();
         let online = Online::new(plan);
         Some(Self {
             online,
@@ -86,6 +90,7 @@ impl Live {
             periods: Vec::new(),
             waiting: Vec::new(),
             naive: Vec::new(),
+            backs,
             own_means,
             means,
             forecast: Forecast::default(),
@@ -116,9 +121,17 @@ impl Live {
         self.waiting.iter().any(of)
     }
 
+    /// Whether what comes is of consequence.
+    fn learns(&self) -> bool {
+        self.corrects || self.online.plan().is_scored()
+    }
+
     /// A target was observed in the step that has closed: what waited for it is due, and what was scored of an earlier period is
     /// told, unless it is `silent`.
     pub fn came(&mut self, closing: &Closing<'_>, target: usize, own: Option<usize>, silent: bool) {
+        if !self.learns() {
+            return;
+        }
         let column = closing.index * closing.targets.len() + target;
         let (values, _) = closing.targets[target].window.tail(1).expect("it was observed");
         let (step, actual) = (closing.step, values[0]);
@@ -161,11 +174,10 @@ impl Live {
     }
 
     /// A forecast is issued, behind all that waits; `past` ends with the value at its origin.
-    pub fn issued(&mut self, past: &[f64], season: Option<usize>) {
+    pub fn issued(&mut self, past: &[f64]) {
         self.waiting.push(Waiting::Issued);
-        let plan = self.online.plan();
-        if plan.is_scored() {
-            self.naive.extend(plan.horizons().iter().map(|ahead| naive(past, season, *ahead)));
+        if self.online.plan().is_scored() {
+            self.naive.extend(self.backs.iter().map(|back| naive(past, *back)));
         }
     }
 
@@ -223,6 +235,7 @@ impl Live {
 
     /// Corrects the bounds of a forecast, and lets it wait for its actuals.
     fn issue(&mut self, setup: &Setup, said: &Said<'_>, number: usize) {
+        let learns = self.learns();
         let Self { online, naive, forecast, corrects, .. } = self;
         let widening = setup.model.widening(said.own, said.restlessness);
         let Scale { center, spread } = said.scale;
@@ -236,6 +249,9 @@ impl Live {
             widening,
         };
         online.around(said.column, &scaled, *corrects, forecast);
+        if !learns {
+            return;
+        }
         let followed = online.plan().horizons().len();
         let naive = if naive.is_empty() { &[][..] } else { &naive[number * followed..][..followed] };
         let unit = bounded(spread * f64::from(widening));
@@ -243,19 +259,13 @@ impl Live {
     }
 }
 
-/// ŷ(t + h) = y(t + h - s ⌈h / s⌉), or the last value where no season is known or the past does not reach so far back.
-fn naive(past: &[f64], season: Option<usize>, ahead: usize) -> f32 {
+/// ŷ(t + h) = y(t + h - s ⌈h / s⌉), or the last value where the past does not reach so far back.
+fn naive(past: &[f64], back: usize) -> f32 {
     let last = past.len() - 1;
-    let back = season.map_or(0, |season| season * ahead.div_ceil(season) - ahead);
     bounded(past[last.checked_sub(back).unwrap_or(last)])
 }
 
 /// The mean sizes of errors that the model knows of a series, of each followed step.
 fn means_of(model: &Model, plan: &Plan, own: Option<usize>) -> Vec<f32> {
     plan.horizons().iter().map(|ahead| model.mean_size(own, ahead - 1)).collect()
-}
-
-/// Forecasts are f32; beyond its range stands its end.
-pub fn bounded(value: f64) -> f32 {
-    value.clamp(f64::from(f32::MIN), f64::from(f32::MAX)) as f32
 }

@@ -165,7 +165,18 @@ impl Kernel for Rearrange<'_> {
 /// Puts the numbers of some steps into ascending order, as many steps as there are lanes or fewer.
 #[inline(always)]
 pub(super) fn sort<S: Simd>(simd: S, rows: &mut [f32], horizon: usize, steps: Range<usize>) {
-    for sorted in 1..rows.len() / horizon {
+    let count = rows.len() / horizon;
+    // Mostly they are.
+    let mut cross = false;
+    for after in 1..count {
+        let (below, above) = (&rows[(after - 1) * horizon..], &rows[after * horizon..]);
+        let (below, above) = (&below[steps.clone()], &above[steps.clone()]);
+        cross |= simd.load_part(below).is_any_above(simd.load_part(above));
+    }
+    if !cross {
+        return;
+    }
+    for sorted in 1..count {
         // Each sinks through those that are in order already; where it stops, the others stay.
         for at in (1..=sorted).rev() {
             let (before, after) = rows[(at - 1) * horizon..].split_at_mut(horizon);

@@ -18,6 +18,7 @@ pub use bounds::{Base, Bound, Bounds, places, probabilities, rearrange};
 pub use corrections::Corrections;
 pub use online::{
     Drift, Forecast, HORIZONS_MAX, HorizonScores, Issued, Online, Plan, RUNNING, Scaled, SeriesScores,
+    bounded,
 };
 pub use widening::{RESTLESS_STEPS, choose_widening, restlessness, widening};
 

@@ -16,7 +16,11 @@ const JUDGED_MOST: usize = 4096;
 /// And at least: fewer do not reach into the tails.
 const JUDGED_LEAST: usize = 100;
 
-/// How much a series has moved of late: the mean way from one value to the next, in spreads.
+/// As restless as a series can be for long, which goes from one side of its mean to the other at every step: by two spreads.
+/// What is said to move further has had a reading gone mad among the last ones, or its spread is not that of these days.
+const RESTLESS_MOST: f64 = 2.0;
+
+/// How much a series has moved of late: the mean way from one value to the next, in spreads, [`RESTLESS_MOST`] at most.
 pub fn restlessness(values: &[f64], spread: f64) -> f32 {
     let values = &values[values.len().saturating_sub(RESTLESS_STEPS + 1)..];
     // Four sums side by side: they do not wait for one another.
@@ -26,7 +30,7 @@ pub fn restlessness(values: &[f64], spread: f64) -> f32 {
     }
     let ways: f64 = ways.iter().sum();
     let mean = ways / values.len().saturating_sub(1).max(1) as f64;
-    if spread > 0.0 { (mean / spread) as f32 } else { 0.0 }
+    if spread > 0.0 { (mean / spread).min(RESTLESS_MOST) as f32 } else { 0.0 }
 }
 
 /// By how much bounds are wider where a series is restless: 1 + β r.
@@ -84,5 +88,6 @@ mod tests {
         assert!(choose_widening(&errors(true)) >= 5.0);
         assert_eq!(restlessness(&[5.0, 1.0, 3.0, 3.0], 2.0), 1.0);
         assert_eq!(restlessness(&[5.0], 2.0), 0.0);
+        assert_eq!(restlessness(&[5.0, f64::MAX, 5.0], 2.0), 2.0);
     }
 }

@@ -179,10 +179,12 @@ impl Model {
         self.errors.iter().flat_map(|errors| &errors.widening).any(|beta| *beta != 0.0)
     }
 
-    /// The mean size of the errors of a series some steps ahead on the validation part, in that unit.
+    /// The mean size of the errors of a series some steps ahead on the validation part, in that unit; that of all series for
+    /// one that made none there.
     pub fn mean_size(&self, series: Option<usize>, step: usize) -> f32 {
         let Some(errors) = &self.errors else { return 0.0 };
-        series.and_then(|series| errors.own.get(series)).unwrap_or(&errors.all).mean_size(step)
+        let own = series.and_then(|series| errors.own.get(series)).map(|own| own.mean_size(step));
+        own.filter(|size| *size > 0.0).unwrap_or_else(|| errors.all.mean_size(step))
     }
 }
 

@@ -58,6 +58,8 @@ pub struct Case {
     pub embedding: usize,
     pub horizon: usize,
     pub levels: Vec<f64>,
+    /// How much restlessness widens intervals.
+    pub widening: f32,
     pub scoring: Option<Scoring>,
     pub limit: usize,
     pub full: Full,
@@ -99,6 +101,7 @@ impl Default for Case {
             embedding: 0,
             horizon: 2,
             levels: vec![0.8],
+            widening: 0.7,
             scoring: None,
             limit: 1000,
             full: Full::Refuse,
@@ -161,7 +164,7 @@ impl Case {
         let errors = ErrorQuantiles::of(errors.collect()).map(|all| Errors {
             all,
             own: vec![],
-            widening: vec![0.7],
+            widening: vec![self.widening],
             corrected: self.corrected(),
         });
         Model::new(description, memory, Some(cells), errors)

@@ -9,7 +9,9 @@
 //!
 //! and says drift when g exceeds λ. δ is what an error may grow by and be no drift; X keeps one reading gone mad from being
 //! one; g stops at 2 λ, so that a drift that is over is soon seen to be. The mean goes on, slowly: after some hundreds of
-//! forecasts, what was new is the series' history. A drift is told until g has fallen to half of λ, so that it does not flicker.
+//! forecasts, what was new is the series' history; after one or two thousand, where errors have grown a hundredfold. Errors of
+//! exactly 0 alone are none: the first other one begins it. A drift is told until g has fallen to half of λ, so that it does
+//! not flicker.
 
 /// δ: errors half as large again for long are no drift; twice as large are one after λ / (1 - δ) forecasts.
 const ALLOWED: f32 = 0.5;
@@ -54,10 +56,19 @@ pub(super) fn update(numbers: &mut [f32], size: f32) {
         let limit = if drifts(numbers) { LIMIT / 2.0 } else { LIMIT };
         numbers[DRIFTS] = f32::from(u8::from(numbers[SUM] > limit));
     }
-    numbers[COUNT] = (numbers[COUNT] + 1.0).min(HISTORY);
+    numbers[COUNT] = if mean > 0.0 { (numbers[COUNT] + 1.0).min(HISTORY) } else { 1.0 };
     // One error can move the mean no farther than it can move the sum.
-    let size = if numbers[COUNT] > LEAST { size.min(MOST * mean.max(f32::MIN_POSITIVE)) } else { size };
+    let size = if numbers[COUNT] > LEAST { size.min(MOST * mean) } else { size };
     numbers[MEAN] += (size - mean) / numbers[COUNT];
+}
+
+/// Whether a test could have these numbers, all of them finite.
+pub(super) fn is_sound(numbers: &[f32]) -> bool {
+    numbers.is_empty()
+        || numbers[MEAN] >= 0.0
+            && (0.0..=2.0 * LIMIT).contains(&numbers[SUM])
+            && (0.0..=HISTORY).contains(&numbers[COUNT])
+            && [0.0, 1.0].contains(&numbers[DRIFTS])
 }
 
 pub(super) fn drifts(numbers: &[f32]) -> bool {
@@ -93,6 +104,11 @@ mod tests {
         assert_eq!(first_drift(daily), None);
         let mad = sizes(10_000).enumerate().map(|(i, size)| if i % 97 == 0 { 1e6 } else { size });
         assert_eq!(first_drift(mad), None);
+    }
+
+    #[test]
+    fn errors_of_nothing_are_no_history() {
+        assert_eq!(first_drift(std::iter::repeat_n(0.0, 500).chain(sizes(2000))), None);
     }
 
     #[test]

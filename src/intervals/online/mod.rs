@@ -11,6 +11,7 @@ mod around;
 mod drift;
 mod gains;
 mod plan;
+mod settle;
 mod tally;
 mod tracker;
 
@@ -21,10 +22,10 @@ pub use tally::{HorizonScores, RUNNING};
 
 use crate::near;
 use crate::simd::Isa;
-use around::{Around, Moves};
+use around::{Around, Trackers};
 pub use around::{Forecast, Scaled};
 use plan::parted;
-use tally::Outcome;
+use settle::Settle;
 
 /// How far a series has been followed before it ever was.
 const NEVER: i64 = i64::MIN;
@@ -32,6 +33,7 @@ const NEVER: i64 = i64::MIN;
 /// The series that are followed, side by side.
 #[derive(Clone, Debug)]
 pub struct Online {
+    isa: Isa,
     plan: Plan,
     /// Of each followed step.
     rates: Vec<Rates>,
@@ -73,6 +75,7 @@ impl Online {
         let (followed, fours) = (plan.horizons().len(), plan.probabilities().len().div_ceil(BLOCK));
         let rates = plan.horizons().iter().map(|horizon| Rates::new(*horizon));
         Self {
+            isa: Isa::widest(),
             rates: rates.collect(),
             dues: Dues::of(plan.probabilities()),
             numbers: Vec::new(),
@@ -125,65 +128,33 @@ impl Online {
         own.copy_from_slice(numbers);
         self.last[series] = last;
         let finite = |numbers: &[f32]| numbers.iter().all(|number| number.is_finite());
+        let plan = &self.plan;
         let sound = |followed: usize| {
-            let (place, waiting) = (self.plan.place(followed), self.plan.waiting(followed));
-            let mut entries = numbers[waiting..].chunks(self.plan.entry()).take(self.plan.room(followed));
+            let (place, waiting) = (plan.place(followed), plan.waiting(followed));
+            let (tracker, tallies) = numbers[place..waiting].split_at(plan.tracker());
+            let (running, period) = tallies.split_at(plan.tally());
+            let mut entries = numbers[waiting..].chunks(plan.entry()).take(plan.room(followed));
             finite(&numbers[place..waiting])
-                && tracker::is_sound(&numbers[place..][..self.plan.tracker()])
-                && entries.all(|entry| entry[0].is_nan() || finite(entry))
+                && tracker::is_sound(tracker)
+                && [running, period].into_iter().all(tally::is_sound)
+                && entries.all(|entry| entry[0].is_nan() || finite(entry) && entry[1] >= 0.0)
         };
-        (0..self.plan.horizons().len()).all(sound) && finite(&numbers[self.plan.drift()..])
+        let drift = &numbers[plan.drift()..];
+        (0..plan.horizons().len()).all(sound) && finite(drift) && drift::is_sound(drift)
     }
 
     /// A step of a series was observed: every forecast that waited for it is scored and corrects its tracker, the oldest
     /// first. `means` are the mean sizes of errors that the model knows, in units, of each followed step.
     pub fn settle(&mut self, series: usize, step: i64, actual: f64, means: &[f32]) {
         self.advance(series, step);
-        let Self { plan, rates, dues, numbers, sorted, outcome, .. } = self;
+        let Self { isa, plan, rates, dues, numbers, sorted, outcome, .. } = self;
         let numbers = &mut numbers[series * plan.numbers()..][..plan.numbers()];
-        let bounds = plan.probabilities().len();
-        for followed in (0..plan.horizons().len()).rev() {
-            let horizon = plan.horizons()[followed];
-            let Some(slot) = plan.slot(followed, step - horizon as i64) else { continue };
-            // The state lies before what waits.
-            let (states, waiting) = numbers.split_at_mut(slot);
-            let entry = &mut waiting[..plan.entry()];
-            let value = entry[0];
-            if value.is_nan() {
-                continue;
-            }
-            entry[0] = f32::NAN;
-            let (unit, entry) = (entry[1], &entry[2..]);
-            let error = bounded(actual - f64::from(value));
-            let states = &mut states[plan.place(followed)..];
-            let (tracked, tallies) = states.split_at_mut(plan.tracker());
-            if bounds > 0 && unit > 0.0 {
-                let scaled = (error / unit).clamp(-FARTHEST, FARTHEST);
-                let (known, came) = ((scaled, means[followed]), (actual, &entry[..bounds]));
-                tracker::update(tracked, &rates[followed], known, dues, came);
-            }
-            if plan.is_scored() {
-                let naive = bounded(actual - f64::from(entry[bounds]));
-                let mut bounds = &entry[..bounds];
-                // Those that have crossed are issued in order.
-                if !bounds.is_sorted() {
-                    sorted.clear();
-                    sorted.extend_from_slice(bounds);
-                    sorted.sort_unstable_by(f32::total_cmp);
-                    bounds = sorted;
-                }
-                Outcome { error, naive, actual, bounds }.write(outcome);
-                let (running, period) = tallies[..2 * plan.tally()].split_at_mut(plan.tally());
-                tally::add([running, period], outcome);
-                if followed == 0 {
-                    drift::update(&mut numbers[plan.drift()..], error.abs());
-                }
-            }
-        }
+        isa.run(Settle { plan, rates, dues, numbers, step, actual, means, sorted, outcome });
+        let numbers = &mut self.numbers[series * self.plan.numbers()..][..self.plan.numbers()];
         // Should nothing be issued here, nothing may be found here. Where every step issues, what was found was here.
-        let others = if plan.every() == 1 { 0 } else { plan.horizons().len() };
+        let others = if self.plan.every() == 1 { 0 } else { self.plan.horizons().len() };
         for followed in 0..others {
-            plan.slot(followed, step).into_iter().for_each(|slot| numbers[slot] = f32::NAN);
+            self.plan.slot(followed, step).into_iter().for_each(|slot| numbers[slot] = f32::NAN);
         }
     }
 
@@ -197,20 +168,13 @@ impl Online {
     /// the model knows them else.
     pub fn around(&mut self, series: usize, said: &Scaled<'_>, corrects: bool, out: &mut Forecast) {
         self.widen(series);
-        let Self { plan, rates, dues, numbers, scales, moves, .. } = self;
+        let Self { isa, plan, rates, dues, numbers, scales, moves, .. } = self;
         let bounds = plan.probabilities().len();
         out.resize(said.values.len(), bounds);
-        let corrects = corrects && bounds > 0;
-        if corrects {
-            let numbers = &numbers[series * plan.numbers()..][..plan.numbers()];
-            let moves = moves.chunks_exact_mut(bounds.div_ceil(BLOCK));
-            for (followed, (scale, moves)) in scales.iter_mut().zip(moves).enumerate() {
-                let tracker = &numbers[plan.place(followed)..][..plan.tracker()];
-                *scale = tracker::read(tracker, &rates[followed], dues, moves);
-            }
-        }
-        let moves = Moves { scales, moves: moves.as_flattened(), stride: around::stride(bounds) };
-        Isa::widest().run(Around { plan, said, moves: corrects.then_some(moves), out });
+        let numbers = &numbers[series * plan.numbers()..][..plan.numbers()];
+        let trackers = Trackers { numbers, rates, dues, scales, moves };
+        let trackers = (corrects && bounds > 0).then_some(trackers);
+        isa.run(Around { plan, said, trackers, out });
     }
 
     /// A forecast was issued: what of it will be compared waits.
@@ -295,10 +259,9 @@ impl Online {
     }
 }
 
-/// Units beyond which all errors look alike: keeps every product finite.
-const FARTHEST: f32 = 1e6;
-
-fn bounded(value: f64) -> f32 {
+/// The nearest number that f32 has; beyond its range stands its end.
+#[inline]
+pub fn bounded(value: f64) -> f32 {
     value.clamp(f64::from(f32::MIN), f64::from(f32::MAX)) as f32
 }
 
@@ -371,6 +334,25 @@ mod tests {
     }
 
     #[test]
+    fn what_is_learned_has_the_same_bits_on_every_processor() {
+        let plan = Plan::new(HORIZON, vec![1, 4, 7], &[0.5, 0.8, 0.95], 1, true);
+        let mut first: Option<Vec<u32>> = None;
+        for isa in Isa::all() {
+            let mut online = Online { isa, ..Online::new(plan.clone()) };
+            for step in 0..300 {
+                online.settle(0, step, (step * step % 17) as f64 / 3.0, &[0.8; 3]);
+                let own: Vec<f32> =
+                    (0..6).flat_map(|b| vec![(b * b) as f32 / 7.0 + (step % 5) as f32; HORIZON]).collect();
+                let forecast = Forecast { values: vec![2.5; HORIZON], bounds: own.clone(), own };
+                let issued = Issued { origin: step, forecast: &forecast, unit: 0.7, naive: &[1.0, 2.0, 3.0] };
+                online.issue(0, &issued);
+            }
+            let bits = || online.numbers(0).iter().map(|number| number.to_bits());
+            assert!(first.get_or_insert_with(|| bits().collect()).iter().copied().eq(bits()), "{isa:?}");
+        }
+    }
+
+    #[test]
     fn what_is_put_back_goes_on_as_it_was() {
         let plan = Plan::new(HORIZON, vec![2, 7], &[0.5, 0.9], 1, true);
         let (mut one, mut other) = (Online::new(plan.clone()), Online::new(plan.clone()));
@@ -396,10 +378,16 @@ mod tests {
             numbers[0] = wrong;
             assert!(!other.restore(0, 3, &numbers), "{wrong} is no scale");
         }
-        for place in 0..8 {
+        for place in (0..plan.tracker()).chain(plan.drift() + 1..plan.numbers()) {
             let mut numbers = numbers.clone();
             numbers[place] = f32::MAX;
             assert!(!other.restore(0, 3, &numbers), "number {place} has bounds");
+        }
+        // How many were scored, and the unit of what waits.
+        for place in [plan.tracker(), plan.tracker() + plan.tally(), plan.waiting(0) + 1, plan.drift()] {
+            let mut numbers = numbers.clone();
+            numbers[place] = -1.0;
+            assert!(!other.restore(0, 3, &numbers), "number {place} is not below 0");
         }
     }
 

@@ -1,7 +1,7 @@
 //! How good the forecasts of one step of the horizon of one series were: sums, and what they say.
 
 use super::plan::Plan;
-use crate::simd::{Isa, Kernel, Simd, Vector};
+use crate::simd::{Kernel, Simd, Vector};
 
 /// Numbers of a tally: forecasts, sizes of errors, those of the naive forecast, errors, exact ties with a bound, and what lay
 /// within each level.
@@ -50,16 +50,20 @@ impl Outcome<'_> {
     }
 }
 
-/// Adds what [`Outcome::write`] wrote to a tally of the last [`RUNNING`] or so, which fades, and to one of a period.
-pub(super) fn add(tallies: [&mut [f32]; 2], outcome: &[f32]) {
-    let stays = if tallies[0][COUNT] >= RUNNING { 1.0 - 1.0 / RUNNING } else { 1.0 };
-    Isa::widest().run(Add { tallies, stays: [stays, 1.0], outcome });
+/// Whether a tally could have these numbers, all of them finite.
+pub(super) fn is_sound(numbers: &[f32]) -> bool {
+    let counted = |number: &f32| (0.0..=numbers[COUNT]).contains(number);
+    numbers.is_empty()
+        || numbers[COUNT] >= 0.0
+            && numbers[SIZES] >= 0.0
+            && numbers[NAIVE] >= 0.0
+            && numbers[TIES..].iter().all(counted)
 }
 
-struct Add<'a> {
-    tallies: [&'a mut [f32]; 2],
-    stays: [f32; 2],
-    outcome: &'a [f32],
+/// Adds what [`Outcome::write`] wrote to a tally of the last [`RUNNING`] or so, which fades, and to one of a period.
+pub(super) struct Add<'a> {
+    pub tallies: [&'a mut [f32]; 2],
+    pub outcome: &'a [f32],
 }
 
 impl Kernel for Add<'_> {
@@ -68,7 +72,8 @@ impl Kernel for Add<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         let (least, most) = (simd.splat(f32::MIN), simd.splat(f32::MAX));
-        for (tally, stays) in self.tallies.into_iter().zip(self.stays) {
+        let fades = if self.tallies[0][COUNT] >= RUNNING { 1.0 - 1.0 / RUNNING } else { 1.0 };
+        for (tally, stays) in self.tallies.into_iter().zip([fades, 1.0]) {
             let stays = simd.splat(stays);
             for (numbers, more) in tally.chunks_mut(S::LANES).zip(self.outcome.chunks(S::LANES)) {
                 let sum = simd.load_part(numbers) * stays + simd.load_part(more);
@@ -119,6 +124,11 @@ impl HorizonScores {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::simd::Isa;
+
+    fn add(tallies: [&mut [f32]; 2], outcome: &[f32]) {
+        Isa::widest().run(Add { tallies, outcome });
+    }
 
     #[test]
     fn a_tally_by_hand() {

@@ -27,7 +27,7 @@
 //! Misses are those of the bound itself: two that have crossed are issued in order, but each is followed as it was.
 
 use super::gains::{BLOCK, Dues, GAINS, Rates};
-use crate::simd::{Compare, Isa, Kernel, Simd, Vector};
+use crate::simd::{Compare, Kernel, Simd, Vector};
 
 /// An error counts for no more than so many running scales in ρ, so that one reading gone mad widens nothing for long.
 const SIZE_MOST: f32 = 5.0;
@@ -53,7 +53,7 @@ const BOUNDS: usize = 5;
 /// Of a bound: q, E and D. Four bounds lie together, as two levels have: all of their q, all of their E, all of their D.
 const OF_BOUND: usize = 3;
 
-/// Numbers of a tracker of so many bounds.
+/// Numbers of a tracker of so many bounds: whole blocks, so that the two bounds of a single level cost what four do.
 pub(super) fn numbers(bounds: usize) -> usize {
     if bounds == 0 { 0 } else { BOUNDS + OF_BOUND * bounds.next_multiple_of(BLOCK) }
 }
@@ -104,24 +104,20 @@ fn tan_of_right_angles<S: Simd>(simd: S, x: S::V) -> S::V {
     simd.splat(std::f32::consts::FRAC_2_PI * 2.0) * x * (one / (one - square) + rest)
 }
 
-/// Writes what a tracker moves the model's bounds by now, outward; returns ρ.
-pub(super) fn read(numbers: &[f32], rates: &Rates, dues: &Dues, moves: &mut [[f32; BLOCK]]) -> f32 {
-    Isa::widest().run(Read { numbers, rates, dues, moves });
-    scale(numbers, rates)
-}
-
-struct Read<'a> {
-    numbers: &'a [f32],
-    rates: &'a Rates,
-    dues: &'a Dues,
-    moves: &'a mut [[f32; BLOCK]],
+/// Writes what a tracker moves the model's bounds by now, outward; gives ρ.
+pub(super) struct Read<'a> {
+    pub numbers: &'a [f32],
+    pub rates: &'a Rates,
+    pub dues: &'a Dues,
+    pub moves: &'a mut [[f32; BLOCK]],
 }
 
 impl Kernel for Read<'_> {
-    type Output = ();
+    type Output = f32;
 
     #[inline(always)]
-    fn run<S: Simd>(self, simd: S) {
+    fn run<S: Simd>(self, simd: S) -> f32 {
+        const { assert!(S::LANES >= BLOCK, "a block goes through at once") };
         let Self { numbers, rates, dues, moves } = self;
         let (zero, most) = (simd.splat(0.0), simd.splat(SATURATION));
         let (tolerated, guard) = (simd.splat(rates.tolerated), simd.splat(rates.guard));
@@ -136,42 +132,21 @@ impl Kernel for Read<'_> {
             let by = integral + step * (owed + guard * tan_of_right_angles(simd, part));
             simd.store_part(by, moves);
         }
+        scale(numbers, rates)
     }
 }
 
-/// Takes what came of a forecast: its error in units, the mean size that the model knows of such errors, and what came beside
-/// the bounds that had been issued for it. What lies on a bound does not say on which side it is to lie.
-pub(super) fn update(
-    numbers: &mut [f32],
-    rates: &Rates,
-    (error, mean): (f32, f32),
-    dues: &Dues,
-    came: (f64, &[f32]),
-) {
-    let most = (SCORE_MOST * mean).min(MOVED_MOST);
-    let score = (error / scale(numbers, rates)).clamp(-most, most);
-    numbers[HIGH] = score.max(numbers[HIGH] * rates.range);
-    numbers[LOW] = score.min(numbers[LOW] * rates.range);
-    let step = rates.step * (numbers[HIGH] - numbers[LOW]);
-    numbers[STEP] = step;
-    let bounds = &mut numbers[BOUNDS..];
-    Isa::widest().run(Update { bounds, rates, dues, step, most, came });
-    if mean > 0.0 {
-        for (mean_size, rate) in [FAST, SLOW].into_iter().zip(rates.scales) {
-            let before = numbers[mean_size];
-            let size = (error.abs() / (mean * before)).min(SIZE_MOST);
-            numbers[mean_size] = (before * (1.0 + (size - 1.0) * rate)).clamp(1.0 / SCALE_MOST, SCALE_MOST);
-        }
-    }
-}
-
-struct Update<'a> {
-    bounds: &'a mut [f32],
-    rates: &'a Rates,
-    dues: &'a Dues,
-    step: f32,
-    most: f32,
-    came: (f64, &'a [f32]),
+/// Takes what came of a forecast. What lies on a bound does not say on which side it is to lie.
+pub(super) struct Update<'a> {
+    pub numbers: &'a mut [f32],
+    pub rates: &'a Rates,
+    pub dues: &'a Dues,
+    /// Its error in units, and the mean size that the model knows of such errors.
+    pub error: f32,
+    pub mean: f32,
+    /// What came, and the bounds that had been issued for it.
+    pub actual: f64,
+    pub issued: &'a [f32],
 }
 
 impl Kernel for Update<'_> {
@@ -179,17 +154,26 @@ impl Kernel for Update<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Self { bounds, rates, dues, step, most, came: (actual, issued) } = self;
-        let (zero, one, step) = (simd.splat(0.0), simd.splat(1.0), simd.splat(step));
+        const { assert!(S::LANES >= BLOCK, "a block goes through at once") };
+        let Self { numbers, rates, dues, error, mean, actual, issued } = self;
+        let most = (SCORE_MOST * mean).min(MOVED_MOST);
+        let score = (error / scale(numbers, rates)).clamp(-most, most);
+        numbers[HIGH] = score.max(numbers[HIGH] * rates.range);
+        numbers[LOW] = score.min(numbers[LOW] * rates.range);
+        numbers[STEP] = rates.step * (numbers[HIGH] - numbers[LOW]);
+        let (zero, one, step) = (simd.splat(0.0), simd.splat(1.0), simd.splat(numbers[STEP]));
         let (least, most) = (simd.splat(-most), simd.splat(most));
         let (owed_least, owed_most) = (simd.splat(-OWED_MOST), simd.splat(OWED_MOST));
         let (rate_owed, rate_late) = (simd.splat(rates.owed), simd.splat(rates.late));
         let made_good = simd.splat(rates.integral);
-        let (bounds, _) = bounds.as_chunks_mut::<BLOCK>();
+        let (bounds, _) = numbers[BOUNDS..].as_chunks_mut::<BLOCK>();
         let (blocks, _) = bounds.as_chunks_mut::<OF_BOUND>();
         for ((block, due), issued) in blocks.iter_mut().zip(&dues.0).zip(issued.chunks(BLOCK)) {
             // How far above each what came lies.
-            let above = padded(issued).map(|bound| (actual - f64::from(bound)) as f32);
+            let mut above = padded(issued);
+            for above in &mut above {
+                *above = (actual - f64::from(*above)) as f32;
+            }
             let beyond = simd.load_part(&above) * simd.load_part(&due.outward);
             let missed = beyond.if_above(zero, one, zero) - simd.load_part(&due.due);
             let [of_q, of_e, of_d] = block;
@@ -202,6 +186,14 @@ impl Kernel for Update<'_> {
             simd.store_part(away.if_above(zero, integral, q), of_q);
             simd.store_part(away.if_above(zero, owed, e), of_e);
             simd.store_part(away.if_above(zero, late, d), of_d);
+        }
+        if mean > 0.0 {
+            for (mean_size, rate) in [FAST, SLOW].into_iter().zip(rates.scales) {
+                let before = numbers[mean_size];
+                let size = (error.abs() / (mean * before)).min(SIZE_MOST);
+                numbers[mean_size] =
+                    (before * (1.0 + (size - 1.0) * rate)).clamp(1.0 / SCALE_MOST, SCALE_MOST);
+            }
         }
     }
 }
@@ -218,6 +210,7 @@ fn padded(bounds: &[f32]) -> [f32; BLOCK] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::simd::Isa;
 
     const P: [f64; 2] = [0.1, 0.9];
 
@@ -249,6 +242,12 @@ mod tests {
         assert!(worst < 2e-5, "{worst}");
     }
 
+    /// Takes an error of a forecast of 0.
+    fn update(numbers: &mut [f32], rates: &Rates, dues: &Dues, error: f32, mean: f32, issued: &[f32]) {
+        let actual = f64::from(error);
+        Isa::widest().run(Update { numbers, rates, dues, error, mean, actual, issued });
+    }
+
     /// Share of misses of each bound in the last half, when `errors` come of forecasts whose bounds the model has at ±1,
     /// learned of so many steps later.
     fn misses<const N: usize>(errors: &[f32], horizon: usize, probabilities: [f64; N]) -> [f32; N] {
@@ -258,7 +257,8 @@ mod tests {
         let (mut issued, mut misses) = (Vec::<[f32; N]>::new(), [0.0; N]);
         let mut moves = vec![[0.0; BLOCK]; N.div_ceil(BLOCK)];
         for t in 0..errors.len() {
-            let scale = read(&tracker, &rates, &dues, &mut moves);
+            let read = Read { numbers: &tracker, rates: &rates, dues: &dues, moves: &mut moves };
+            let scale = Isa::widest().run(read);
             let by = moves.as_flattened();
             let side = |bound: usize| if bound < N / 2 { -1.0 } else { 1.0 };
             issued.push(std::array::from_fn(|bound| side(bound) * scale * (1.0 + by[bound])));
@@ -267,8 +267,7 @@ mod tests {
                 (0..N).for_each(|bound| misses[bound] += f32::from(u8::from(beyond(t, bound))));
             }
             if let Some(at) = (t + 1).checked_sub(horizon) {
-                let came = (f64::from(errors[at]), &issued[at][..]);
-                update(&mut tracker, &rates, (errors[at], 0.8), &dues, came);
+                update(&mut tracker, &rates, &dues, errors[at], 0.8, &issued[at]);
             }
         }
         misses.map(|misses| misses / (errors.len() - errors.len() / 2) as f32)
@@ -331,7 +330,7 @@ mod tests {
         let mut tracker = vec![0.0; numbers(2)];
         begin(&mut tracker);
         let rates = Rates::new(1);
-        update(&mut tracker, &rates, (1.0, 1.0), &Dues::of(&P), (1.0, &[-1.0, 1.0]));
+        update(&mut tracker, &rates, &Dues::of(&P), 1.0, 1.0, &[-1.0, 1.0]);
         let bounds: Vec<&[f32]> = tracker[BOUNDS..].chunks(BLOCK).collect();
         assert!(bounds[1][0] < 0.0 && bounds.iter().all(|of_each| of_each[1..] == [0.0; 3]));
     }
