@@ -158,7 +158,10 @@ pub struct ForecastStamp {
 /// Builds a batch of forecasts row by row.
 pub struct ForecastBuilder {
     schema: SchemaRef,
-    stamp: ForecastStamp,
+    every: Same,
+    model: Same,
+    /// Where lists of the horizon's length begin, as many as there ever were at once.
+    offsets: OffsetBuffer<i32>,
     positions: Vec<i64>,
     series: StringBuilder,
     /// Runs of equal names: most pipelines have one target.
@@ -174,7 +177,9 @@ impl ForecastBuilder {
     pub fn new(levels: &[f64], stamp: ForecastStamp) -> Self {
         Self {
             schema: forecast_schema(levels),
-            stamp,
+            every: Same::new(stamp.every),
+            model: Same::new(stamp.model),
+            offsets: OffsetBuffer::new_empty(),
             positions: Vec::new(),
             series: StringBuilder::new(),
             targets: Vec::new(),
@@ -239,20 +244,45 @@ impl ForecastBuilder {
             Arc::new(self.series.finish()),
             Arc::new(repeated(self.targets.iter().map(|(target, count)| (target.as_str(), *count)))),
             Arc::new(TimestampMicrosecondArray::from(origins).with_timezone("UTC")),
-            Arc::new(repeated([(self.stamp.every.as_str(), rows)])),
+            Arc::new(self.every.of(rows)),
         ];
         self.targets.clear();
+        // Of the same horizon: a batch without forecasts has none.
+        let count = rows.max(self.offsets.len() - 1);
+        if self.offsets.len() != count + 1 || self.offsets[count] != offset(count * self.horizon) {
+            self.offsets = even_offsets(self.horizon, count);
+        }
+        let offsets = self.offsets.slice(0, rows);
         let item = Arc::new(Field::new("item", DataType::Float32, true));
         for values in &mut self.lists {
             // The next batch will be about as large.
             let room = Vec::with_capacity(values.len());
             let values = Arc::new(Float32Array::from(std::mem::replace(values, room)));
             assert_eq!(values.len(), rows * self.horizon, "all that was issued has been said");
-            let offsets = even_offsets(self.horizon, rows);
-            columns.push(Arc::new(ListArray::new(item.clone(), offsets, values, None)));
+            columns.push(Arc::new(ListArray::new(item.clone(), offsets.clone(), values, None)));
         }
-        columns.push(Arc::new(repeated([(self.stamp.model.as_str(), rows)])));
+        columns.push(Arc::new(self.model.of(rows)));
         RecordBatch::try_new(self.schema.clone(), columns).expect("every builder has one value a row")
+    }
+}
+
+/// A text that stands in every row.
+struct Same {
+    text: String,
+    /// Of as many rows as there ever were at once.
+    rows: StringArray,
+}
+
+impl Same {
+    fn new(text: String) -> Self {
+        Self { text, rows: repeated([]) }
+    }
+
+    fn of(&mut self, rows: usize) -> StringArray {
+        if self.rows.len() < rows {
+            self.rows = repeated([(self.text.as_str(), rows)]);
+        }
+        self.rows.slice(0, rows)
     }
 }
 

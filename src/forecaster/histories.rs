@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, Float64Array, RecordBatch};
+use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::Float64Type;
 use compact_str::CompactString;
 use smallvec::{SmallVec, smallvec};
@@ -91,6 +91,8 @@ pub struct Histories {
     horizon: usize,
     capacity: Capacity,
     ids: Ids,
+    /// The number of the next row's id, where ids have last come in the order of their numbers.
+    next: Option<usize>,
     histories: Vec<History>,
     /// Who gives way next; made when somebody first has to.
     silence: Option<Silence>,
@@ -99,7 +101,6 @@ pub struct Histories {
 }
 
 /// One row's numbers, used again for the next one.
-#[derive(Default)]
 struct RowBuffers {
     targets: Vec<f64>,
     covariates: Vec<f64>,
@@ -115,15 +116,16 @@ impl Histories {
         capacity: impl Into<Capacity>,
     ) -> Self {
         Self {
+            row: RowBuffers::new(&columns),
             columns: Arc::new(columns),
             rules,
             keep,
             horizon,
             capacity: capacity.into(),
             ids: Ids::default(),
+            next: None,
             histories: Vec::new(),
             silence: None,
-            row: RowBuffers::default(),
             entries: Vec::new(),
         }
     }
@@ -156,18 +158,26 @@ impl Histories {
         self.ids.insert(histories.len() - 1, |number| &histories[number].id);
     }
 
-    /// Looks up the ids of the next rows, and asks for what is kept of them.
-    fn find<'a>(&self, ids: impl Iterator<Item = &'a str> + Clone, found: &mut [Option<usize>; AT_ONCE]) {
+    /// Looks up the ids of the next rows, and asks for what is kept of them. Many sources go round their series in one order,
+    /// which is that of the numbers: then nothing has to be looked up but whether it is so.
+    fn find<'a>(&mut self, ids: impl Iterator<Item = &'a str> + Clone, found: &mut [Option<usize>; AT_ONCE]) {
+        let after = |number: usize| if number + 1 < self.histories.len() { number + 1 } else { 0 };
+        let mut next = self.next;
         for (found, id) in found.iter_mut().zip(ids.clone()) {
-            *found = self.ids.guess(id);
+            *found = next.or_else(|| self.ids.guess(id));
             found.iter().for_each(|index| near::bring_one(&self.histories[*index]));
+            next = next.map(after);
         }
+        let (mut last, mut in_order) = (None, true);
         for (found, id) in found.iter_mut().zip(ids) {
             if found.is_some_and(|index| self.histories[index].id != id) {
                 *found = self.number_of(id);
             }
             found.iter().for_each(|index| self.histories[*index].bring());
+            in_order &= found.is_some() && last.is_none_or(|last| *found == Some(after(last)));
+            last = *found;
         }
+        self.next = last.filter(|_| in_order).map(after);
     }
 
     fn number_of(&self, id: &str) -> Option<usize> {
@@ -392,14 +402,20 @@ impl Histories {
 }
 
 impl RowBuffers {
+    /// Of as many columns as there are.
+    fn new(columns: &Columns) -> Self {
+        let [targets, covariates] =
+            [&columns.targets, &columns.covariates].map(|columns| vec![f64::NAN; columns.len()]);
+        Self { targets, covariates, ahead: Vec::new() }
+    }
+
     fn read(&mut self, observations: &Observations<'_>, i: usize, horizon: usize) {
-        let value = |column: &&Float64Array| {
-            Some(column.value(i)).filter(|value| column.is_valid(i) && usable(value)).unwrap_or(f64::NAN)
-        };
-        self.targets.clear();
-        self.targets.extend(observations.targets.iter().map(value));
-        self.covariates.clear();
-        self.covariates.extend(observations.covariates.iter().map(value));
+        let targets = self.targets.iter_mut().zip(&observations.targets);
+        let covariates = self.covariates.iter_mut().zip(&observations.covariates);
+        for (to, column) in targets.chain(covariates) {
+            let value = column.value(i);
+            *to = if column.is_valid(i) && usable(&value) { value } else { f64::NAN };
+        }
         self.ahead.clear();
         if observations.known_ahead.iter().all(|lists| lists.is_null(i)) {
             return;

@@ -7,11 +7,12 @@ use std::sync::Arc;
 use compact_str::CompactString;
 
 use super::carried::Carried;
-use super::live::{Live, Said, bounded};
+use super::live::{Live, Said};
 use super::predictor::{OriginView, Predictor};
 use super::{Beside, BesideMut, Closing, Entry, Remembered, Setup, Written};
 use crate::intervals::{Bounds, restlessness};
 use crate::series::{Reading, Scale, WindowView};
+use crate::simd::{Isa, Kernel, Simd};
 
 /// Forecasts run at once: kernels are at full speed from here on, and what they read is still near.
 const WIDTH: usize = 64;
@@ -52,14 +53,10 @@ pub struct Jobs {
     /// Of each id, by its number: the number of each target among the series of the description.
     own: Vec<Vec<Option<usize>>>,
     outputs: Vec<f32>,
-    /// A forecast without bounds as it is issued.
-    plain: Vec<f32>,
     /// Forecasts run at once.
     width: usize,
     /// Values of a series that are looked back on at an origin.
     past: usize,
-    /// Steps after which the naive forecast repeats what was.
-    season: Option<usize>,
     /// How much series move is of consequence.
     widens: bool,
 }
@@ -75,7 +72,6 @@ impl Jobs {
         let (carried, said) = (network.map(|network| Carried::new(network.shape())), Vec::new());
         let live = Live::new(&setup);
         let remembered = setup.model.memory.as_ref().map(|part| Remembered::new(part.memory.clone()));
-        let (plain, season) = (Vec::new(), setup.season());
         let (past, widens) = (setup.past(), live.is_some() && setup.model.widens());
         let width = if setup.model.description.carries() { CARRIED } else { WIDTH };
         Self {
@@ -90,10 +86,8 @@ impl Jobs {
             said,
             own,
             outputs,
-            plain,
             width,
             past,
-            season,
             widens,
         }
     }
@@ -133,7 +127,9 @@ impl Jobs {
     }
 
     fn take(&mut self, closing: &Closing<'_>, silent: bool, out: &mut Written) {
-        let due = closing.step.rem_euclid(i64::from(self.setup.every)) == 0;
+        // Mostly every step is, and a division is slow.
+        let every = i64::from(self.setup.every);
+        let due = every == 1 || closing.step.rem_euclid(every) == 0;
         let needed = !silent || self.live.is_some();
         for target in 0..closing.targets.len() {
             if closing.entries[target] != Entry::Missing {
@@ -254,7 +250,7 @@ impl Jobs {
             });
         }
         if let Some(live) = &mut self.live {
-            live.issued(past, self.season);
+            live.issued(past);
         }
         if !silent {
             let origin = rules.grid.start_of(closing.step);
@@ -300,27 +296,46 @@ impl Jobs {
         };
         let (mut jobs, mut said) = (self.jobs.iter(), self.jobs.iter().enumerate().map(said));
         let Written { forecasts, scores } = out;
-        let mut write = |values: &[f32], bounds: &[f32]| {
-            let job = jobs.next().expect("a forecast that was issued waited");
-            if job.silent {
-                return;
-            }
-            forecasts.say(lay_out(values, bounds));
-        };
         match &mut self.live {
             Some(live) => {
                 let next = || said.next().expect("a forecast that was issued waited");
+                let write = |values: &[f32], bounds: &[f32]| {
+                    let job = jobs.next().expect("a forecast that was issued waited");
+                    if !job.silent {
+                        forecasts.say(lay_out(values, bounds));
+                    }
+                };
                 live.run(&self.setup, next, write, scores);
             }
             // Without intervals there is nothing to correct.
-            None => said.for_each(|said| {
-                self.plain.resize(said.values.len(), 0.0);
-                let pairs = self.plain.iter_mut().zip(said.values);
-                pairs.for_each(|(plain, value)| *plain = bounded(said.scale.invert(*value)));
-                write(&self.plain, &[]);
-            }),
+            None => {
+                Isa::widest().run(Readings { jobs: &self.jobs, horizon, numbers: &mut self.outputs });
+                let all = self.jobs.iter().zip(self.outputs.chunks_exact(horizon));
+                all.filter(|(job, _)| !job.silent).for_each(|(_, values)| forecasts.say([values]));
+            }
         }
         self.jobs.clear();
+    }
+}
+
+/// Scaled forecasts, `[job][horizon]`, turned into readings.
+struct Readings<'a> {
+    jobs: &'a [Job],
+    horizon: usize,
+    numbers: &'a mut [f32],
+}
+
+impl Kernel for Readings<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        for (job, numbers) in self.jobs.iter().zip(self.numbers.chunks_exact_mut(self.horizon)) {
+            for some in numbers.chunks_mut(S::LANES) {
+                let readings = simd.affine(simd.load_part(some), job.scale.center, job.scale.spread);
+                simd.store_part(readings, some);
+            }
+        }
     }
 }
 

@@ -168,18 +168,24 @@ struct Following<'a> {
 }
 
 impl Following<'_> {
+    /// Where it is called, the happening is known: inlined, nothing has to be told apart.
+    #[inline(always)]
     fn heed(&mut self, happening: Happening<'_>) {
         match happening {
-            Happening::Touched(index, history) => {
-                if let Some(capture) = self.capture {
-                    // What waits in the jobs was touched before, and all that waited before the capture was taken.
-                    capture.touch(index, history, self.keep, self.jobs.beside());
-                }
-            }
+            Happening::Touched(index, history) if self.capture.is_some() => self.put_aside(index, history),
+            Happening::Touched(..) => {}
             Happening::Coming(index) => self.jobs.bring(index),
             Happening::Closed(closing) if self.silent => self.jobs.absorb(closing, self.written),
             Happening::Closed(closing) => self.jobs.add(closing, self.written),
             Happening::Evicted(index) => self.jobs.forget(index, self.written),
+        }
+    }
+
+    #[cold]
+    fn put_aside(&mut self, index: usize, history: &History) {
+        if let Some(capture) = self.capture {
+            // What waits in the jobs was touched before, and all that waited before the capture was taken.
+            capture.touch(index, history, self.keep, self.jobs.beside());
         }
     }
 }

@@ -8,7 +8,8 @@ use crate::simd::{Isa, Kernel, Simd, Vector};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Scaling {
-    /// Mean and standard deviation of the target in the training part, the same for every series.
+    /// Mean and standard deviation of the target in the training part, the same for every series; of one that did not vary
+    /// there as [`Scaling::Running`].
     Fixed,
     /// Mean and standard deviation of the series so far, up to the origin.
     Running,
@@ -76,7 +77,11 @@ impl Scale {
     /// The scale at an origin: `window` is what the network reads, `running` all that was observed up to there.
     pub fn at_origin(scaling: Scaling, window: &[f64], running: &Running, fixed: Moments) -> Self {
         match scaling {
-            Scaling::Fixed => fixed.into(),
+            Scaling::Fixed => match Self::from(fixed) {
+                // It stood still in the training part, and may have come alive.
+                Self { spread: 0.0, .. } => running.moments().into(),
+                varies => varies,
+            },
             Scaling::Running => running.moments().into(),
             Scaling::WindowLast => Self::new(window.last().copied().unwrap_or(0.0), moments(window).sd),
             Scaling::WindowStandard => moments(window).into(),
@@ -104,7 +109,7 @@ impl Scale {
         let (wide, farthest) = (self.spread.recip(), FARTHEST as f32);
         let narrow = wide as f32;
         if narrow.is_normal() {
-            Isa::widest().run(Scaled { values, by: narrow, farthest, out });
+            Isa::widest().run(ApplySpread { values, by: narrow, farthest, out });
         } else {
             // Beyond what f32 has: the products need not be.
             let scaled = |value: f32| (f64::from(value) * wide).clamp(-FARTHEST, FARTHEST) as f32;
@@ -117,23 +122,27 @@ impl Scale {
     }
 }
 
-struct Scaled<'a> {
+struct ApplySpread<'a> {
     values: &'a [f32],
     by: f32,
     farthest: f32,
     out: &'a mut [f32],
 }
 
-impl Kernel for Scaled<'_> {
+impl Kernel for ApplySpread<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         let (least, most) = (simd.splat(-self.farthest), simd.splat(self.farthest));
         let by = simd.splat(self.by);
-        for (out, values) in self.out.chunks_mut(S::LANES).zip(self.values.chunks(S::LANES)) {
-            simd.store_part((simd.load_part(values) * by).clamp(least, most), out);
+        // Whole vectors, and then what is left: asking each whether it is whole would take longer than what is done with it.
+        let (mut out, mut values) = (self.out.chunks_exact_mut(S::LANES), self.values.chunks_exact(S::LANES));
+        for (out, values) in out.by_ref().zip(values.by_ref()) {
+            simd.store((simd.load(values) * by).clamp(least, most), out);
         }
+        let scaled = (simd.load_part(values.remainder()) * by).clamp(least, most);
+        simd.store_part(scaled, out.into_remainder());
     }
 }
 
@@ -190,6 +199,15 @@ mod tests {
                 assert!((found - one).abs() <= 3e-7 * one.abs(), "{value} of {spread}: {found}, {one}");
             }
         }
+    }
+
+    #[test]
+    fn what_stood_still_while_it_was_learned_of_has_the_scale_of_what_it_has_shown() {
+        let still = Moments { mean: 5.0, sd: 0.0 };
+        let mut running = Running::default();
+        [5.0, 7.0].into_iter().for_each(|value| running.add(value));
+        let scale = Scale::at_origin(Scaling::Fixed, &[], &running, still);
+        assert_eq!(scale, Scale { center: 6.0, spread: 1.0 });
     }
 
     #[test]

@@ -168,7 +168,8 @@ impl Steps {
         row: Row<'_>,
         mut on_close: impl FnMut(ClosedStep<'_>),
     ) -> Outcome {
-        if let Some(reason) = self.refusal(rules, &row) {
+        let step = rules.grid.step_of(row.time);
+        if let Some(reason) = self.refusal(&row, step) {
             return Outcome::of(Verdict::Refused(reason));
         }
         let candidate = self.candidate.take();
@@ -177,12 +178,13 @@ impl Steps {
                 Some(first) if row.time > first.time && within(first.time, row.time, rules.max_gap) => {
                     let restarted = self.newest.is_some();
                     self.restart(rules, first.time, &mut on_close);
-                    let mut early = self.accept(rules, most, first.row(), &mut on_close);
+                    let before = rules.grid.step_of(first.time);
+                    let mut early = self.accept(rules, most, first.row(), before, &mut on_close);
                     // The candidate alone may have completed the step that both lie in.
-                    let verdict = match self.refusal(rules, &row) {
+                    let verdict = match self.refusal(&row, step) {
                         Some(reason) => Verdict::Refused(reason),
                         None => {
-                            early += self.accept(rules, most, row, &mut on_close);
+                            early += self.accept(rules, most, row, step, &mut on_close);
                             Verdict::Used
                         }
                     };
@@ -194,7 +196,7 @@ impl Steps {
                 }
             };
         }
-        let early = self.accept(rules, most, row, &mut on_close);
+        let early = self.accept(rules, most, row, step, &mut on_close);
         let dropped = candidate.map(|candidate| candidate.offset);
         Outcome { dropped, early, ..Outcome::of(Verdict::Used) }
     }
@@ -236,12 +238,11 @@ impl Steps {
         self.gathering.as_deref().into_iter().for_each(near::bring_one);
     }
 
-    fn refusal(&self, rules: &Rules, row: &Row<'_>) -> Option<Refusal> {
+    fn refusal(&self, row: &Row<'_>, step: i64) -> Option<Refusal> {
         if !row.targets.iter().any(|value| value.is_finite()) {
             return Some(Refusal::NotFinite);
         }
         if let Some(newest) = self.newest {
-            let step = rules.grid.step_of(row.time);
             if row.time <= newest && self.holds(step, row.time) {
                 return Some(Refusal::Duplicate);
             }
@@ -268,19 +269,21 @@ impl Steps {
         self.cold = true;
     }
 
+    /// Takes a row of this step.
     fn accept(
         &mut self,
         rules: &Rules,
         most: usize,
         row: Row<'_>,
+        step: i64,
         on_close: &mut impl FnMut(ClosedStep<'_>),
     ) -> u64 {
         self.newest = Some(self.newest.map_or(row.time, |newest| newest.max(row.time)));
         self.accepted.push(row.time);
-        if self.close_at_once(rules, row, on_close) {
+        if self.close_at_once(rules, row, step, on_close) {
             return 0;
         }
-        self.gather(rules, row);
+        self.gather(rules, row, step);
         self.close_due(rules, on_close);
         let mut early = 0;
         while self.gathering.as_ref().is_some_and(|gathering| gathering.open.len() > most) {
@@ -298,11 +301,17 @@ impl Steps {
         &mut self,
         rules: &Rules,
         row: Row<'_>,
+        step: i64,
         on_close: &mut impl FnMut(ClosedStep<'_>),
     ) -> bool {
-        let (step, columns) = (rules.grid.step_of(row.time), row.targets.len() + row.covariates.len());
+        let columns = row.targets.len() + row.covariates.len();
         let is_complete = rules.complete_after == Some(1) && self.first_open().is_none();
-        let passed = self.newest.map_or(i64::MIN, |newest| first_open(rules, newest));
+        let passed = match self.newest {
+            // As most rows are; a division is slow.
+            Some(newest) if newest == row.time && rules.lateness == 0 => step,
+            Some(newest) => first_open(rules, newest),
+            None => i64::MIN,
+        };
         if !is_complete || step != self.frontier.max(passed) || columns > COLUMNS_AT_ONCE {
             return false;
         }
@@ -322,8 +331,7 @@ impl Steps {
         true
     }
 
-    fn gather(&mut self, rules: &Rules, row: Row<'_>) {
-        let step = rules.grid.step_of(row.time);
+    fn gather(&mut self, rules: &Rules, row: Row<'_>, step: i64) {
         let Gathering { open, spare } = self.gathering();
         let place = open.partition_point(|open| open.step < step);
         if open.get(place).is_none_or(|open| open.step != step) {

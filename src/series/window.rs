@@ -36,7 +36,7 @@ impl Window {
     /// many steps were added to what is kept; `None` if the window starts with this one.
     pub fn push(&mut self, rules: &Rules, keep: Keep, step: i64, value: f64, cold: bool) -> Option<i64> {
         let missing = if self.values.is_empty() { 0 } else { step - self.last - 1 };
-        if cold || missing > rules.grid.steps_in(rules.max_gap) {
+        if cold || missing > 0 && missing > rules.grid.steps_in(rules.max_gap) {
             self.values.clear();
             self.marks = None;
         }

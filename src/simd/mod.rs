@@ -33,6 +33,9 @@ pub trait Compare: Vector {
     /// `self` where it is greater than `other`, else `other`.
     fn max(self, other: Self) -> Self;
 
+    /// Whether any is greater than that of `other`.
+    fn is_any_above(self, other: Self) -> bool;
+
     /// `then` where it is greater than `other`, else `or`.
     fn if_above(self, other: Self, then: Self, or: Self) -> Self;
 }
@@ -232,6 +235,18 @@ mod tests {
         }
     }
 
+    /// Whether any of the first numbers is above that of the others.
+    struct Any<'a>(&'a [f32], &'a [f32]);
+
+    impl Kernel for Any<'_> {
+        type Output = bool;
+
+        #[inline(always)]
+        fn run<S: Simd>(self, simd: S) -> bool {
+            simd.load_part(self.0).is_any_above(simd.load_part(self.1))
+        }
+    }
+
     #[test]
     fn what_is_above_is_above_everywhere() {
         let numbers: Vec<f32> = (0..37).map(|i| (i % 5) as f32).chain([f32::NAN, 1.0]).collect();
@@ -240,6 +255,9 @@ mod tests {
         for isa in Isa::all() {
             let mut found = numbers.clone();
             isa.run(Beside(&mut found, &others));
+            let some = |from: usize| isa.run(Any(&numbers[from..from + 3], &others[from..from + 3]));
+            let is = |from: usize| (from..from + 3).any(|i| numbers[i] > others[i]);
+            assert!((0..numbers.len() - 3).all(|from| some(from) == is(from)), "{isa:?}");
             assert_eq!(found, numbers.iter().zip(&others).map(above).collect::<Vec<f32>>(), "{isa:?}");
         }
     }

@@ -90,6 +90,15 @@ impl Compare for Numbers {
     }
 
     #[inline(always)]
+    fn is_any_above(self, other: Self) -> bool {
+        let mut any = false;
+        for lane in 0..LANES {
+            any |= self.0[lane] > other.0[lane];
+        }
+        any
+    }
+
+    #[inline(always)]
     fn if_above(self, other: Self, then: Self, or: Self) -> Self {
         let mut chosen = or;
         for lane in 0..LANES {

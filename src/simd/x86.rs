@@ -14,7 +14,8 @@ macro_rules! vectors {
         $simd:ident, $vector:ident($raw:ty), $lanes:literal lanes, $registers:literal registers,
         $features:literal, [$($detected:tt),+],
         $splat:ident, $load:ident, $store:ident, $load_part:ident, $store_part:ident,
-        $add:ident, $sub:ident, $mul:ident, $div:ident, $fma:ident, $min:ident, $max:ident, $if_above:ident, $affine:ident
+        $add:ident, $sub:ident, $mul:ident, $div:ident, $fma:ident, $min:ident, $max:ident, $if_above:ident,
+        $any_above:ident, $affine:ident
     ) => {
         /// That the processor has it.
         #[derive(Clone, Copy, Debug)]
@@ -61,6 +62,12 @@ macro_rules! vectors {
             fn max(self, other: Self) -> Self {
                 // SAFETY: there is a vector, so the processor has the instruction.
                 Self(unsafe { $max(self.0, other.0) })
+            }
+
+            #[inline(always)]
+            fn is_any_above(self, other: Self) -> bool {
+                // SAFETY: there is a vector, so the processor has the instructions.
+                unsafe { $any_above(self.0, other.0) }
             }
 
             #[inline(always)]
@@ -235,6 +242,26 @@ unsafe fn if_above_16(a: __m512, b: __m512, then: __m512, or: __m512) -> __m512 
     unsafe { _mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_GT_OQ>(a, b), or, then) }
 }
 
+/// Whether any of `a` is greater than that of `b`.
+///
+/// # Safety
+/// The processor has AVX2.
+#[inline(always)]
+unsafe fn any_above_8(a: __m256, b: __m256) -> bool {
+    // SAFETY: it has these instructions.
+    unsafe { _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_GT_OQ>(a, b)) != 0 }
+}
+
+/// Whether any of `a` is greater than that of `b`.
+///
+/// # Safety
+/// The processor has AVX-512F.
+#[inline(always)]
+unsafe fn any_above_16(a: __m512, b: __m512) -> bool {
+    // SAFETY: it has these instructions.
+    unsafe { _mm512_cmp_ps_mask::<_CMP_GT_OQ>(a, b) != 0 }
+}
+
 /// The nearest f32 of center + spread x.
 ///
 /// # Safety
@@ -280,12 +307,12 @@ vectors!(
     Avx2, Avx2Vector(__m256), 8 lanes, 16 registers, "avx2,fma", ["avx2", "fma"],
     _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps, load_part_8, store_part_8, _mm256_add_ps, _mm256_sub_ps,
     _mm256_mul_ps, _mm256_div_ps, _mm256_fmadd_ps, _mm256_min_ps, _mm256_max_ps, if_above_8,
-    affine_8
+    any_above_8, affine_8
 );
 
 vectors!(
     Avx512, Avx512Vector(__m512), 16 lanes, 32 registers, "avx512f", ["avx512f"],
     _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps, load_part_16, store_part_16, _mm512_add_ps, _mm512_sub_ps,
     _mm512_mul_ps, _mm512_div_ps, _mm512_fmadd_ps, _mm512_min_ps, _mm512_max_ps, if_above_16,
-    affine_16
+    any_above_16, affine_16
 );

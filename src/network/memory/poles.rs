@@ -74,22 +74,41 @@ impl Kernel for Advance<'_> {
         let Poles { real, re, im } = self.poles;
         let (states, complex) = self.numbers.split_at_mut(real.len());
         let (x, y) = complex.split_at_mut(re.len());
-        let (difference, zero) = (simd.splat(self.difference), simd.splat(0.0));
-        for (s, pole) in states.chunks_mut(S::LANES).zip(real.chunks(S::LANES)) {
-            // s' = λ s + Δ
-            let next = simd.load_part(pole).mul_add(simd.load_part(s), difference);
-            simd.store_part(next, s);
+        let by = simd.splat(self.difference);
+        // Whole vectors, and then what is left: asking each whether it is whole would take longer than what is done with it.
+        let (mut states, mut poles) = (states.chunks_exact_mut(S::LANES), real.chunks_exact(S::LANES));
+        for (s, pole) in states.by_ref().zip(poles.by_ref()) {
+            let next = grown(simd.load(pole), simd.load(s), by);
+            simd.store(next, s);
         }
-        let poles = re.chunks(S::LANES).zip(im.chunks(S::LANES));
-        let states = x.chunks_mut(S::LANES).zip(y.chunks_mut(S::LANES));
-        for ((x, y), (a, b)) in states.zip(poles) {
-            let (a, b) = (simd.load_part(a), simd.load_part(b));
-            let (s, t) = (simd.load_part(x), simd.load_part(y));
-            // (s + it)' = (a + ib)(s + it) + Δ
-            let real = a.mul_add(s, (zero - b).mul_add(t, difference));
-            let imaginary = a.mul_add(t, b * s);
-            simd.store_part(real, x);
-            simd.store_part(imaginary, y);
+        let s = states.into_remainder();
+        let next = grown(simd.load_part(poles.remainder()), simd.load_part(s), by);
+        simd.store_part(next, s);
+        let poles = re.chunks_exact(S::LANES).zip(im.chunks_exact(S::LANES));
+        let (mut xs, mut ys) = (x.chunks_exact_mut(S::LANES), y.chunks_exact_mut(S::LANES));
+        for ((x, y), (a, b)) in xs.by_ref().zip(ys.by_ref()).zip(poles) {
+            let [s, t] = turned(simd, [simd.load(a), simd.load(b)], [simd.load(x), simd.load(y)], by);
+            simd.store(s, x);
+            simd.store(t, y);
         }
+        let (x, y) = (xs.into_remainder(), ys.into_remainder());
+        let whole = re.len() - x.len();
+        let pole = [simd.load_part(&re[whole..]), simd.load_part(&im[whole..])];
+        let [s, t] = turned(simd, pole, [simd.load_part(x), simd.load_part(y)], by);
+        simd.store_part(s, x);
+        simd.store_part(t, y);
     }
+}
+
+/// s' = λ s + Δ
+#[inline(always)]
+fn grown<V: Vector>(pole: V, s: V, by: V) -> V {
+    pole.mul_add(s, by)
+}
+
+/// (s + it)' = (a + ib)(s + it) + Δ
+#[inline(always)]
+fn turned<S: Simd>(simd: S, [a, b]: [S::V; 2], [s, t]: [S::V; 2], by: S::V) -> [S::V; 2] {
+    let minus = simd.splat(0.0) - b;
+    [a.mul_add(s, minus.mul_add(t, by)), a.mul_add(t, b * s)]
 }

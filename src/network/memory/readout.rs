@@ -150,13 +150,14 @@ impl Readout {
         // ŷ = W d
         let rows = [Rows::dense(features, count), Rows::none()];
         linear(&self.product, Onto::Start, rows, width, RowsMut { numbers: out, stride: horizon });
+        let Some(own) = self.tensors.get(OWN) else { return };
         let columns = features.chunks_exact(count).zip(series).zip(out.chunks_exact_mut(horizon));
-        columns.for_each(|((features, series), out)| self.add_own(features, *series, out));
+        columns.for_each(|((features, series), out)| self.add_own(own, features, *series, out));
     }
 
     /// ŷ += V_cᵀ o
-    fn add_own(&self, features: &[f32], series: Option<usize>, out: &mut [f32]) {
-        let (Some(series), Some(own)) = (series, self.tensors.get(OWN)) else { return };
+    fn add_own(&self, own: &Tensor, features: &[f32], series: Option<usize>, out: &mut [f32]) {
+        let Some(series) = series else { return };
         let size = self.own.features() * self.horizon;
         let coefficients = &own.data[series * size..][..size];
         let of = |feature: usize| &coefficients[feature * self.horizon..][..self.horizon];
