@@ -98,17 +98,26 @@ impl Poller {
     }
 }
 
-/// What to do about positions that the coordinator does not take. After whatever it is, what came since the last commit
-/// is done again.
-pub(super) fn remedy(error: &KafkaError) -> &'static str {
+/// What to do about positions that the coordinator did not take in time, or does not take.
+fn remedy(error: &KafkaError) -> &'static str {
+    match is_passing(error) {
+        true => "start again: what came since the last commit is done again",
+        false => remedy_of(error.rdkafka_error_code()),
+    }
+}
+
+/// What to do about positions that the coordinator will never take. What came since the last commit is done again after it.
+pub(super) fn remedy_of(code: Option<RDKafkaErrorCode>) -> &'static str {
     use RDKafkaErrorCode::*;
-    match error.rdkafka_error_code() {
-        _ if is_passing(error) => "start again: what came since the last commit is done again",
+    match code {
         Some(GroupAuthorizationFailed) => {
             "grant this user READ on the group, or name another user in `client` of [source.kafka]"
         }
         Some(TopicAuthorizationFailed) => {
             "grant this user READ on the topic, or name another user in `client` of [source.kafka]"
+        }
+        Some(TransactionalIdAuthorizationFailed) => {
+            "grant this user WRITE on the transactional id, or set delivery = \"at_least_once\""
         }
         Some(FencedInstanceId) => {
             "another process runs as this `instance`: give every process of the group one of its own in [source.kafka]"
