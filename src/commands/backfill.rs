@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
+use super::log::say;
 use super::{ends, prepare, report, stop};
 use crate::cli::{Backfill, Destination};
 use crate::config::{Commit, Deleted, Order, Pipeline, Start};
@@ -38,7 +39,7 @@ pub async fn backfill(arguments: Backfill, quiet: bool) -> Result<()> {
         Destination::Stdout => ends::lines(&pipeline, None),
     };
     if source.total_rows() == 0 {
-        eprintln!("{} has no rows", path.display());
+        say!("{} has no rows", path.display());
     }
     let bar = report::bar(source.total_rows() as u64, "rows", quiet);
     let options = Options {
