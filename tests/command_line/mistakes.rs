@@ -49,6 +49,15 @@ fn what_is_not_there_is_named_with_the_way_to_it() {
 }
 
 #[test]
+fn a_series_that_nobody_has_is_missed_aloud() {
+    let place = Place::new(PARQUET);
+    place.readings("in.parquet", &readings(&["a"], 0..20));
+    let missed = "no row of in.parquet is of `b`: correct --series";
+    place.run("backfill p.toml --series b --to -").succeeds().says(&[missed]);
+    assert!(!place.run("backfill p.toml --series a --to -").succeeds().stderr.contains("correct --series"));
+}
+
+#[test]
 fn who_asks_for_quiet_or_for_json_gets_it_of_every_command() {
     let place = Place::new(PARQUET);
     place.readings("in.parquet", &readings(&["a"], 0..20));
