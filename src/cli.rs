@@ -225,7 +225,7 @@ pub struct Evaluate {
     #[arg(long, value_name = "ID")]
     pub series: Vec<String>,
 
-    /// Print all that was found as one JSON document
+    /// Print all that was found as one line of JSON
     #[arg(long)]
     pub json: bool,
 

@@ -50,7 +50,7 @@ pub struct How {
     #[arg(long)]
     pub full: bool,
 
-    /// Print one JSON document instead of tables
+    /// Print one line of JSON instead of tables
     #[arg(long)]
     pub json: bool,
 

@@ -1,10 +1,11 @@
 //! `adopt`: from the tensors of a network that was trained in Python to a model file.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 
+use super::log::say;
 use super::{inspect, prepare, report, train};
 use crate::cli::Adopt;
-use crate::config::Pipeline;
+use crate::config::{Pipeline, unread};
 use crate::model::Model;
 use crate::train::adopt::Adopted;
 
@@ -13,7 +14,10 @@ pub fn adopt(arguments: &Adopt, quiet: bool) -> Result<()> {
     train::not_over(&[data, pipeline, weights], &[out])?;
     let pipeline = Pipeline::open(pipeline)?;
     // Before the history, which takes longer to read.
-    let bytes = prepare::bytes(weights).with_context(|| format!("cannot read {}", weights.display()))?;
+    let bytes = prepare::bytes(weights).map_err(|error| {
+        let saved = "; safetensors.torch.save_file writes them";
+        anyhow!("cannot read {}: {}", weights.display(), unread(weights, &error, saved))
+    })?;
     let cannot = || format!("{} cannot be adopted", weights.display());
     let adopted = Adopted::read(&pipeline, &bytes).with_context(cannot)?;
     let read = train::history(&pipeline, data, quiet)?;
@@ -28,13 +32,13 @@ pub fn adopt(arguments: &Adopt, quiet: bool) -> Result<()> {
     Model::from_bytes(&bytes).with_context(cannot)?;
     train::write_whole(out, &bytes)?;
     train::tell_of_intervals(&model);
+    say!(
+        "wrote {} ({}); its scores and intervals are honest if nothing at or after {} was learned from",
+        out.display(),
+        model.hash,
+        model.description.data.trained_until
+    );
     if !quiet {
-        eprintln!(
-            "wrote {} ({}); its scores and intervals are honest if nothing at or after {} was learned from",
-            out.display(),
-            model.hash,
-            model.description.data.trained_until
-        );
         super::print(&inspect::scores(&model.description.scores))?;
     }
     Ok(())

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
+use super::log::say;
 use super::{ends, prepare, report, stop};
 use crate::cli::{Backfill, Destination};
 use crate::config::{Commit, Deleted, Order, Pipeline, Start};
@@ -23,6 +24,7 @@ pub async fn backfill(arguments: Backfill, quiet: bool) -> Result<()> {
     let range =
         Range { since: arguments.since.map(|time| time.0), until: arguments.until.map(|time| time.0) };
     let ids: BTreeSet<String> = arguments.series.into_iter().collect();
+    let asked: Vec<String> = ids.iter().map(|id| format!("`{id}`")).collect();
     let ids = (!ids.is_empty()).then_some(ids);
     let Pipeline { columns, time_unit, limits, .. } = &pipeline;
     let mut source = ParquetInput::open(&path, columns, *time_unit, order, range, ids, limits)?;
@@ -38,7 +40,7 @@ pub async fn backfill(arguments: Backfill, quiet: bool) -> Result<()> {
         Destination::Stdout => ends::lines(&pipeline, None),
     };
     if source.total_rows() == 0 {
-        eprintln!("{} has no rows", path.display());
+        say!("{} has no rows", path.display());
     }
     let bar = report::bar(source.total_rows() as u64, "rows", quiet);
     let options = Options {
@@ -61,6 +63,13 @@ pub async fn backfill(arguments: Backfill, quiet: bool) -> Result<()> {
     lines.end(&progress);
     if progress.stopped {
         bail!("stopped before the input was over; a file that was being written is not put in place");
+    }
+    if progress.tally.rows == 0 && !asked.is_empty() {
+        tracing::warn!(
+            "no row of {} is of {}: correct --series, or --since and --until",
+            path.display(),
+            asked.join(" or ")
+        );
     }
     Ok(())
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use tokio::task::spawn_blocking;
 
+use super::log::say;
 use super::{ends, prepare, report, run};
 use crate::cli::Bootstrap;
 use crate::config::{Order, Pipeline};
@@ -61,14 +62,14 @@ pub async fn bootstrap(arguments: Bootstrap, quiet: bool) -> Result<()> {
     spawn_blocking(move || founding.commit(&begun)).await.context("committing where the group begins")??;
     if !quiet {
         for (number, forecaster) in &learned {
-            eprintln!(
+            say!(
                 "{topic}/{number}: {} series, {} of them warm; begins at {}",
                 forecaster.series(),
                 forecaster.warm(),
                 starts[number]
             );
         }
-        eprintln!("go live with: tidecast run {}", arguments.pipeline.display());
+        say!("go live with: tidecast run {}", arguments.pipeline.display());
     }
     Ok(())
 }

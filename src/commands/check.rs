@@ -6,6 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
+use super::log::say;
 use super::{inspect, prepare};
 use crate::cli::Check;
 use crate::config::{Pipeline, duration_text};
@@ -36,7 +37,7 @@ pub async fn check(arguments: Check) -> Result<()> {
     if let Some(source) = &pipeline.parquet_source
         && let Err(error) = look_at_history(&pipeline, &source.path, &mut told, &say)
     {
-        told.problem(&source.path, format!("source.parquet: {error:#}"));
+        told.problem(&pipeline, "source.parquet.path", format!("source.parquet: {error:#}"));
     }
     if connect {
         let (source, sink) = (pipeline.kafka_source.clone(), pipeline.kafka_sink.clone());
@@ -46,18 +47,18 @@ pub async fn check(arguments: Check) -> Result<()> {
                 say(format!("\n# its topics\n{}", commented(&report.to_string())))?;
                 told.topics = Some(Topics::of(report));
             }
-            Err(error) => told.problem(&pipeline.file, format!("{error:#}")),
+            Err((table, error)) => told.problem(&pipeline, table, format!("{error:#}")),
         }
     }
     if json {
         super::print(&super::json_line(&told)?)?;
     }
-    told.notes.iter().for_each(|note| eprintln!("note: {note}"));
+    told.notes.iter().for_each(|note| say!("note: {note}"));
     let problems = told.problems();
     if !problems.is_empty() {
         bail!("{} would not run as it should:\n  {}", pipeline.file.display(), problems.join("\n  "));
     }
-    eprintln!("ok");
+    say!("ok");
     Ok(())
 }
 
@@ -71,12 +72,12 @@ fn look_at_model(pipeline: &Pipeline, told: &mut Told, say: &impl Fn(String) -> 
     let model = match prepare::model_of(pipeline) {
         Ok(model) => model,
         Err(error) => {
-            told.problem(&pipeline.forecast.model, format!("{error:#}"));
+            told.problem(pipeline, "forecast.model", format!("forecast.model: {error:#}"));
             return Ok(());
         }
     };
     let wrong = prepare::disagreements(pipeline, &model);
-    wrong.into_iter().for_each(|wrong| told.problem(&pipeline.file, wrong));
+    wrong.into_iter().for_each(|(key, text)| told.problem(pipeline, key, text));
     say(format!("\n# its model\n{}", commented(&inspect::text(&model))))?;
     told.model = Some(serde_json::to_value(inspect::Told::of(&model))?);
     let (ours, theirs) = (pipeline.rules.max_gap, model.description.rules.max_gap);
@@ -129,7 +130,7 @@ fn look_at_history(
             "grid.max_gap is {}: most rows are farther ahead of the one before them than that; the data's own cadence is longer",
             duration_text(rules.max_gap)
         );
-        told.problem(&pipeline.file, text);
+        told.problem(pipeline, "grid.max_gap", text);
     }
     Ok(())
 }

@@ -73,7 +73,10 @@ fn miss_scores(pipeline: &Pipeline, to: &str, is_there: impl Fn(&ScoreSink) -> b
 
 /// Standard output, a line a forecast; a reader may see some again after a crash.
 pub fn lines(pipeline: &Pipeline, group: Option<Group>) -> AnySink {
-    miss_scores(pipeline, "standard output", |_| false);
+    // Whoever looks at forecasts in passing has asked for no scores.
+    if pipeline.score_sink.is_some() {
+        tracing::info!("scores are not written: standard output has forecasts alone");
+    }
     AnySink::Lines(AtLeastOnce { sink: NdjsonSink::new(BufWriter::new(stdout())), group })
 }
 

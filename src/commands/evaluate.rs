@@ -11,12 +11,13 @@ use anyhow::{Context, Result, bail, ensure};
 use arrow::array::RecordBatch;
 use tokio::sync::{mpsc, watch};
 
+use super::log::say;
 use super::{prepare, report, stop, train};
 use crate::cli::Evaluate;
 use crate::config::{Commit, Deleted, Order, Pipeline, Start};
 use crate::dataset::{self, Dataset};
 use crate::drive::{Options, drive};
-use crate::evaluate::{About, Asked, Bands, Baselines, Evaluation, Parts, Scorer, Task, results};
+use crate::evaluate::{About, Asked, Bands, Baselines, Parts, Scorer, Task, results};
 use crate::forecaster::Setup;
 use crate::intervals::Plan;
 use crate::io::parquet::{ParquetInput, Range};
@@ -55,7 +56,7 @@ pub async fn evaluate(arguments: Evaluate, quiet: bool) -> Result<()> {
     let Dataset { history, summary, tally } = read?;
     ensure!(!*stopped.borrow(), STOPPED);
     if !quiet {
-        eprintln!("{} series, {tally}", history.ids.len());
+        say!("{} series, {tally}", history.ids.len());
     }
     if let Some(id) = arguments.series.iter().find(|id| !history.ids.contains(id)) {
         bail!("{} has no series `{id}` with a closed step; {}", path.display(), others(id, &history.ids));
@@ -118,7 +119,7 @@ pub async fn evaluate(arguments: Evaluate, quiet: bool) -> Result<()> {
     if let Some(path) = &arguments.html {
         train::write_whole(path, page::page(&found, &lanes, grid).as_bytes())?;
     }
-    let text = if arguments.json { json(&found)? } else { text::text(&found) };
+    let text = if arguments.json { super::json_line(&found)? } else { text::text(&found) };
     super::print(&text)
 }
 
@@ -240,12 +241,6 @@ fn about(pipeline: &Pipeline, setup: &Setup, baselines: &Baselines, fingerprint:
         every: setup.every,
         notes,
     }
-}
-
-fn json(found: &Evaluation) -> Result<String> {
-    let mut text = serde_json::to_string_pretty(found)?;
-    text.push('\n');
-    Ok(text)
 }
 
 /// Where forecasts go to be scored.

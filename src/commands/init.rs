@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+use super::log::say;
 use crate::cli::Init;
 use crate::config::{Pipeline, duration_text};
 use crate::io::parquet;
@@ -26,8 +27,9 @@ pub fn init(arguments: Init) -> Result<()> {
     let model = out.with_file_name(model_name(&out));
     let (out, data, model) = (out.display(), data.display(), model.display());
     super::print(&format!("{text}\n"))?;
-    eprintln!(
-        "wrote {out}; next:\n  tidecast check {out}\n  tidecast train {out} --data {data} --out {model}\n  tidecast evaluate {out}\n  tidecast backfill {out}"
+    say!(
+        "wrote {out}; next:\n  tidecast check {out}\n  tidecast train {out} --data {data} --out {model}\n  tidecast evaluate {out}\n  tidecast backfill {out}\n\
+         then, with the tables for Kafka that it has in comments:\n  tidecast run {out}"
     );
     Ok(())
 }
@@ -99,6 +101,7 @@ fn text(found: &Found, cadence: &Cadence, out: &Path, data: &Path) -> Result<Str
     let data = quoted(&beside(out, data)?.to_string_lossy());
     let (model, topic) = (quoted(&model_name(out)), quoted(&format!("{name}-readings")));
     let (forecasts, rejects) = (quoted(&format!("{name}-forecasts")), quoted(&format!("{name}-rejects")));
+    let scores = quoted(&format!("{name}-scores"));
     let (folder, store) = (quoted(&format!("out/{name}")), quoted(&format!("file:state/{name}")));
     let (name, time, targets) = (quoted(&name), quoted(&found.time), list.join(", "));
     Ok(format!(
@@ -138,6 +141,19 @@ path = {folder}
 #
 # [state]
 # store = {store}   # what each series remembers, so that a restart is short
+#
+# To know how good the forecasts are while they run, these as well:
+#
+# [scores]
+# every = 24                  # steps that a score is of
+#
+# [sink.scores]
+# topic = {scores}
+#
+# And to look at it, a dashboard, metrics for Prometheus and whether it is well:
+#
+# [serve]
+# address = \"127.0.0.1:8080\"
 ",
         summary = cadence.summary(),
     ))

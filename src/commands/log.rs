@@ -14,6 +14,7 @@ use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use super::report::Beside;
 use crate::cli::{Cli, LogFormat};
 
 /// The target of what is said to whoever started the program. Its other fields are for collectors.
@@ -58,13 +59,13 @@ pub fn start(cli: &Cli) -> Result<Told> {
         (false, _, _) => "tidecast=debug,info",
     };
     let mut filter = EnvFilter::try_from_env("TIDECAST_LOG").unwrap_or_else(|_| EnvFilter::new(level));
-    if !cli.quiet {
-        filter = filter.add_directive(format!("{SAID}=info").parse().context("a target and a level")?);
-    }
+    // Whatever else is asked for: what is said is said, or not.
+    let said = if cli.quiet { "off" } else { "info" };
+    filter = filter.add_directive(format!("{SAID}={said}").parse().context("a target and a level")?);
     // Colours are for eyes: a file gets none.
     let colours =
         std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let to = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(colours);
+    let to = tracing_subscriber::fmt::layer().with_writer(|| Beside).with_ansi(colours);
     let told = match format {
         LogFormat::Json => to.json().flatten_event(true).with_span_list(false).with_filter(filter).boxed(),
         LogFormat::Text => to.event_format(Lines(Format::default())).with_filter(filter).boxed(),

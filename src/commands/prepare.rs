@@ -5,9 +5,9 @@ use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
-use crate::config::Pipeline;
+use crate::config::{Pipeline, unread};
 use crate::forecaster::{Scoring, Setup};
 use crate::intervals::{Plan, WIDEST_LEVEL};
 use crate::model::Model;
@@ -18,7 +18,8 @@ const MODEL_MAX: u64 = 4 << 30;
 
 /// Reads a model file.
 pub fn model(path: &Path) -> Result<Model> {
-    let bytes = bytes(path).with_context(|| format!("cannot read the model {}", path.display()))?;
+    let bytes = bytes(path)
+        .map_err(|error| anyhow!("cannot read the model {}: {}", path.display(), unread(path, &error, "")))?;
     Model::from_bytes(&bytes).with_context(|| {
         format!("{} is not a model of tidecast (`train` and `adopt` write them)", path.display())
     })
@@ -36,8 +37,7 @@ pub fn model_of(pipeline: &Pipeline) -> Result<Model> {
     let path = &pipeline.forecast.model;
     if !path.exists() {
         bail!(
-            "{}: there is no model {}; train one: tidecast train {} --data HISTORY --out {}",
-            pipeline.file.display(),
+            "there is no model {}; train one: tidecast train {} --data HISTORY --out {}",
             path.display(),
             pipeline.file.display(),
             path.display()
@@ -51,8 +51,8 @@ pub fn model_of(pipeline: &Pipeline) -> Result<Model> {
 /// # Errors
 /// If the model cannot be read, or it and the pipeline disagree: all disagreements are named.
 pub fn setup(pipeline: &Pipeline) -> Result<Arc<Setup>> {
-    let model = model_of(pipeline)?;
-    let wrong = disagreements(pipeline, &model);
+    let model = model_of(pipeline).with_context(|| pipeline.file.display().to_string())?;
+    let wrong: Vec<String> = disagreements(pipeline, &model).into_iter().map(|(_, text)| text).collect();
     let horizon = model.description.horizon;
     if !wrong.is_empty() {
         bail!(
@@ -78,14 +78,14 @@ pub fn setup(pipeline: &Pipeline) -> Result<Arc<Setup>> {
     }))
 }
 
-/// In what a model and a pipeline contradict each other.
-pub fn disagreements(pipeline: &Pipeline, model: &Model) -> Vec<String> {
+/// In what a model and a pipeline contradict each other: the keys of the pipeline, and how.
+pub fn disagreements(pipeline: &Pipeline, model: &Model) -> Vec<(&'static str, String)> {
     let (ours, theirs) = (&pipeline.rules, &model.description.rules);
     let description = &model.description;
     let mut wrong = Vec::new();
-    let mut differ = |what: &str, ours: String, theirs: String| {
+    let mut differ = |key: &'static str, ours: String, theirs: String| {
         if ours != theirs {
-            wrong.push(format!("{what} is {ours} here, the model was trained with {theirs}"));
+            wrong.push((key, format!("{key} is {ours} here, the model was trained with {theirs}")));
         }
     };
     let duration = crate::config::duration_text;
@@ -101,15 +101,18 @@ pub fn disagreements(pipeline: &Pipeline, model: &Model) -> Vec<String> {
     }
     let levels = &pipeline.forecast.levels;
     if model.errors.is_none() && !levels.is_empty() {
-        wrong.push("forecast.levels asks for intervals, but the model could not be validated on its history and has none: say []".to_owned());
+        let text = "forecast.levels asks for intervals, but the model could not be validated on its history and has none: say []";
+        wrong.push(("forecast.levels", text.to_owned()));
     }
     if let Some(level) = levels.iter().find(|level| **level > WIDEST_LEVEL) {
-        wrong.push(format!("forecast.levels has {level}, the model knows its errors up to {WIDEST_LEVEL}"));
+        let text = format!("forecast.levels has {level}, the model knows its errors up to {WIDEST_LEVEL}");
+        wrong.push(("forecast.levels", text));
     }
     let beyond = |ahead: &&usize| **ahead > description.horizon;
     let scored = pipeline.scores.as_ref().and_then(|scores| scores.horizons.as_ref());
     if let Some(ahead) = scored.and_then(|horizons| horizons.iter().find(beyond)) {
-        wrong.push(format!("scores.horizons has {ahead}, the model forecasts {} steps", description.horizon));
+        let text = format!("scores.horizons has {ahead}, the model forecasts {} steps", description.horizon);
+        wrong.push(("scores.horizons", text));
     }
     wrong
 }

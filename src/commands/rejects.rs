@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 use indicatif::ProgressBar;
 use serde_json::json;
 
+use super::log::say;
 use super::{ends, report, stop};
 use crate::cli;
 use crate::config::{Brokers, KafkaSink, KafkaSource, Pipeline};
@@ -101,15 +102,22 @@ impl Work {
                 }
             }
             counts.sent += messages.len();
+            bar.set_position(read(&rejects, &bar));
             if is_last {
                 break;
             }
         }
+        // However soon after the drawing before it: whoever watches sees it come to its end.
+        bar.force_draw();
         bar.finish_and_clear();
-        if !quiet {
-            let verb = if arguments.dry_run { "would be sent" } else { "sent" };
-            eprintln!("{} {verb} from {topic} to {}{}", counts.sent, source.topic, counts.rest());
-        }
+        let verb = if arguments.dry_run { "would be sent" } else { "sent" };
+        say!(
+            messages = counts.sent,
+            "{} {verb} from {topic} to {}{}",
+            counts.sent,
+            source.topic,
+            counts.rest()
+        );
         Ok(())
     }
 
@@ -124,32 +132,29 @@ impl Work {
         let (mut some, mut bytes) = (Vec::new(), 0);
         while some.len() < AT_ONCE && bytes < BYTES_AT_ONCE {
             let Some(mut rejected) = rejects.read()? else { break };
-            bar.set_position(bar.length().unwrap_or(0).saturating_sub(rejects.left()));
+            // What is still to be sent is not done.
+            bar.set_position(read(rejects, bar).saturating_sub(some.len() as u64 + 1));
             if !self.reasons.contains(&rejected.reason) || rejects.is_done(&rejected) {
                 continue;
             }
             rejects.complete(&mut rejected)?;
             if rejected.replays >= REPLAYS_MOST {
                 counts.given_up += 1;
-                bar.suspend(|| {
-                    tracing::warn!(
-                        "{}/{}: sent through {REPLAYS_MOST} times, given up",
-                        rejected.source,
-                        rejected.source_offset
-                    );
-                });
+                tracing::warn!(
+                    "{}/{}: sent through {REPLAYS_MOST} times, given up",
+                    rejected.source,
+                    rejected.source_offset
+                );
             } else if let Some(value) = &rejected.value {
                 bytes += value.len();
                 some.push(rejected);
             } else {
                 counts.gone += 1;
-                bar.suspend(|| {
-                    tracing::warn!(
-                        "{}/{}: there are no bytes of it any more",
-                        rejected.source,
-                        rejected.source_offset
-                    );
-                });
+                tracing::warn!(
+                    "{}/{}: there are no bytes of it any more",
+                    rejected.source,
+                    rejected.source_offset
+                );
             }
         }
         Ok(some)
@@ -195,6 +200,11 @@ impl Work {
         }
         super::print(&text)
     }
+}
+
+/// How many were read, of those that the bar is over.
+fn read(rejects: &Rejects, bar: &ProgressBar) -> u64 {
+    bar.length().unwrap_or(0).saturating_sub(rejects.left())
 }
 
 /// What became of the rejects.

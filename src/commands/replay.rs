@@ -7,6 +7,7 @@ use arrow::array::RecordBatch;
 use indicatif::ProgressBar;
 use tokio::time::Instant;
 
+use super::log::say;
 use super::{ends, report, stop};
 use crate::cli::{self, Speed};
 use crate::config::{Order, Pipeline};
@@ -37,7 +38,7 @@ pub async fn replay(arguments: cli::Replay, quiet: bool) -> Result<()> {
     topic.flush().await?;
     bar.finish_and_clear();
     if !quiet {
-        eprintln!(
+        say!(
             "{} of {} rows sent to {} at {}",
             bar.position(),
             input.total_rows(),

@@ -1,9 +1,14 @@
-//! Progress of long work on standard error: a bar where someone watches, a line now and then where nobody does.
+//! Progress of long work on standard error: a bar where someone watches, a line now and then where nobody does. Whatever else
+//! goes there while a bar is drawn goes through [`Beside`], or it would stand in the middle of it.
 
 use std::fmt::{self, Write};
+use std::io;
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+use indicatif::{
+    HumanDuration, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle, WeakProgressBar,
+};
 
 use super::log::say;
 use crate::drive::Progress;
@@ -14,12 +19,33 @@ const LINE_EVERY: Duration = Duration::from_secs(10);
 /// How often a bar shows that time goes on.
 const TICK: Duration = Duration::from_millis(500);
 
+/// The latest bar: there is one standard error, and a command draws one at a time.
+static DRAWN: Mutex<Option<WeakProgressBar>> = Mutex::new(None);
+
+/// Standard error, for whole lines: a bar makes way for each, and is drawn again below it.
+pub struct Beside;
+
+impl io::Write for Beside {
+    fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
+        let drawn = DRAWN.lock().expect("no holder panics").as_ref().and_then(WeakProgressBar::upgrade);
+        match drawn.filter(|bar| !bar.is_finished()) {
+            Some(bar) => bar.suspend(|| io::stderr().write(lines)),
+            None => io::stderr().write(lines),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}
+
 /// A bar over `length` things; nothing where it is quiet or standard error is no terminal.
 pub fn bar(length: u64, unit: &str, quiet: bool) -> ProgressBar {
     if quiet {
         return ProgressBar::hidden();
     }
     let bar = ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr_with_hz(5));
+    *DRAWN.lock().expect("no holder panics") = Some(bar.downgrade());
     let unit = unit.to_owned();
     // While it is not known how long it takes, only that it goes on.
     let far = move |state: &ProgressState, text: &mut dyn Write| {

@@ -36,8 +36,7 @@ fn deliver(
         write(path, &picture().svg())?;
     }
     if how.json {
-        let document = serde_json::to_string_pretty(found).context("the findings are no JSON")?;
-        return super::print(&format!("{document}\n"));
+        return super::print(&super::json_line(found)?);
     }
     super::print(text)
 }

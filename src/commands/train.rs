@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Context, Result, bail};
 use indicatif::ProgressBar;
 
+use super::log::say;
 use super::{inspect, prepare, report, stop, training_page};
 use crate::cli::Train;
 use crate::config::Pipeline;
@@ -33,33 +34,26 @@ pub async fn train(arguments: Train, quiet: bool) -> Result<()> {
     let mut unkept = false;
     let learned = resume(&pipeline, &read.history, read.summary, checkpoint.as_deref(), |progress| {
         match progress {
-            Progress::Chose(choices) if !quiet => choices.iter().for_each(|choice| {
-                bar.suspend(|| eprintln!("{}: {}", choice.what, choice.why));
+            Progress::Chose(choices) => choices.iter().for_each(|choice| {
+                say!("{}: {}", choice.what, choice.why);
             }),
-            Progress::Chose(_) => {}
             Progress::Gathering => bar.set_message("gathering what the memory learns from"),
-            Progress::Remembers { rows } if !quiet => {
-                bar.suspend(|| eprintln!("the memory was solved from {rows} rows"));
+            Progress::Remembers { rows } => say!(rows = rows, "the memory was solved from {rows} rows"),
+            Progress::Resumes { epochs } => {
+                say!("going on from {}, after epoch {epochs} of the cells", kept.display());
             }
-            Progress::Remembers { .. } => {}
-            Progress::Resumes { .. } if quiet => {}
-            Progress::Resumes { epochs } => bar.suspend(|| {
-                eprintln!("going on from {}, after epoch {epochs} of the cells", kept.display());
-            }),
-            Progress::Ignores { why } => bar.suspend(|| {
-                eprintln!("note: {} is not gone on from: {why}", kept.display());
-            }),
+            Progress::Ignores { why } => say!("note: {} is not gone on from: {why}", kept.display()),
             Progress::Checkpoint(checkpoint) => {
                 let written = write_whole(&kept, &checkpoint.bytes());
                 // Said once: training can end well without.
                 if let (Err(error), false) = (written, unkept) {
-                    bar.suspend(|| eprintln!("note: a kill would lose what is learned: {error:#}"));
+                    say!("note: a kill would lose what is learned: {error:#}");
                     unkept = true;
                 }
             }
             Progress::Step(step) => {
                 epochs.extend(step.validation.map(|_| step));
-                tell(&bar, &pipeline, step, quiet);
+                tell(&bar, &pipeline, step);
             }
         }
         if stopped.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
@@ -83,19 +77,19 @@ pub async fn train(arguments: Train, quiet: bool) -> Result<()> {
     if outcome.complete {
         remove(&kept)?;
     } else {
-        eprintln!("stopped early: the same command goes on from {}", kept.display());
+        say!("stopped early: the same command goes on from {}", kept.display());
     }
     tell_of_intervals(&model);
+    say!(
+        "learned from {} windows, validated on {}, tested on {}; kept {}; wrote {} ({})",
+        outcome.trained,
+        outcome.validated,
+        outcome.tested,
+        outcome.epoch.map_or("the memory alone".into(), |epoch| format!("epoch {epoch} of the cells")),
+        arguments.out.display(),
+        model.hash
+    );
     if !quiet {
-        eprintln!(
-            "learned from {} windows, validated on {}, tested on {}; kept {}; wrote {} ({})",
-            outcome.trained,
-            outcome.validated,
-            outcome.tested,
-            outcome.epoch.map_or("the memory alone".into(), |epoch| format!("epoch {epoch} of the cells")),
-            arguments.out.display(),
-            model.hash
-        );
         super::print(&inspect::scores(&model.description.scores))?;
     }
     Ok(())
@@ -110,16 +104,14 @@ pub(super) fn history(pipeline: &Pipeline, path: &Path, quiet: bool) -> Result<D
     });
     bar.finish_and_clear();
     let read = read?;
-    if !quiet {
-        eprintln!("{} series, {}", read.history.ids.len(), read.tally);
-    }
+    say!("{} series, {}", read.history.ids.len(), read.tally);
     Ok(read)
 }
 
 /// Says so if a model gives no intervals.
 pub(super) fn tell_of_intervals(model: &Model) {
     if model.errors.is_none() {
-        eprintln!(
+        say!(
             "no window of the validation part could be scored: the model gives no intervals, forecast.levels must be []"
         );
     }
@@ -137,13 +129,13 @@ fn stop_flag() -> Result<Arc<AtomicBool>> {
     Ok(flag)
 }
 
-fn tell(bar: &ProgressBar, pipeline: &Pipeline, step: Step, quiet: bool) {
+fn tell(bar: &ProgressBar, pipeline: &Pipeline, step: Step) {
     bar.set_length((pipeline.train.epochs * step.batches) as u64);
     bar.set_position(((step.epoch - 1) * step.batches + step.batch) as u64);
     let Some(validation) = step.validation else { return };
     bar.set_message(format!("epoch {}, validation loss {validation:.4}", step.epoch));
-    if bar.is_hidden() && !quiet {
-        eprintln!("epoch {:>3}: loss {:.4}, validation loss {validation:.4}", step.epoch, step.loss);
+    if bar.is_hidden() {
+        say!("epoch {:>3}: loss {:.4}, validation loss {validation:.4}", step.epoch, step.loss);
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::env::{Env, Outside};
 use super::parse::parse;
 use super::resolve::resolve;
-use super::{ConfigError, Pipeline};
+use super::{ConfigError, Pipeline, unread};
 
 /// Bytes of a pipeline file. A real one has a few thousand; a data file given by mistake is not worth reading.
 const FILE_MAX: u64 = 1 << 20;
@@ -19,7 +19,10 @@ impl Pipeline {
 
     /// Reads a pipeline file; `env` looks up the variables in it.
     pub fn load(file: &Path, env: &Env<'_>) -> Result<Self, ConfigError> {
-        let cannot = |error: std::io::Error| ConfigError::whole(file, format!("cannot be read: {error}"));
+        let make = format!(", or make one: tidecast init HISTORY.parquet --out {}", file.display());
+        let cannot = |error: std::io::Error| {
+            ConfigError::whole(file, format!("cannot be read: {}", unread(file, &error, &make)))
+        };
         let mut bytes = Vec::new();
         let opened = std::fs::File::open(file).map_err(cannot)?;
         opened.take(FILE_MAX + 1).read_to_end(&mut bytes).map_err(cannot)?;

@@ -8,6 +8,7 @@
 //! - `limits`   what a pipeline may take up, with the reasons
 //! - `serve`    where a running pipeline can be looked at
 //! - `client`   librdkafka's properties: what is ours, what is never printed
+//! - `unread`   why a file cannot be read, and what to do about it
 //! - `token`    where the token of OAUTHBEARER comes from
 //!
 //! Nothing here opens a connection or looks at data: that is for `check` to do with the result.
@@ -30,6 +31,7 @@ mod serve;
 mod spec;
 mod token;
 mod unknown;
+mod unread;
 
 pub use client::{MASK, Masked, RESERVED, is_secret};
 pub use duration::{duration_text, parse_duration};
@@ -40,3 +42,4 @@ pub use problems::{ConfigError, Problem};
 pub use scores::{ScoreSink, Scores};
 pub use serve::{Serve, Units};
 pub use token::{TOKEN_PROPERTY, TokenFrom, TokenSource};
+pub use unread::unread;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::client::Masked;
 use super::edges::REJECTED;
+use super::problems::Lines;
 use super::{Limits, ScoreSink, Scores, Serve};
 use crate::network::StateKind;
 use crate::series::Rules;
@@ -34,6 +35,8 @@ pub struct Pipeline {
     /// Where it can be looked at while it runs; `None` is nowhere.
     pub serve: Option<Serve>,
     pub train: Train,
+    /// Where its keys stand in the file.
+    pub(super) lines: Lines,
 }
 
 /// What a crash may do to the output.
@@ -48,6 +51,11 @@ pub enum Delivery {
 }
 
 impl Pipeline {
+    /// Line of a key such as `grid.every` in the file; that of its table where the key is left out, `None` where that is, too.
+    pub fn line_of(&self, key: &str) -> Option<usize> {
+        self.lines.of(key)
+    }
+
     /// The refusals that a producer should hear of: those that go to the rejects topic, or would if there were one.
     pub fn rejected(&self) -> Vec<crate::series::Refusal> {
         self.kafka_sink.as_ref().map_or(REJECTED.to_vec(), |sink| sink.rejected.clone())

@@ -107,6 +107,10 @@ impl Problems {
         self.found.is_empty()
     }
 
+    pub fn into_lines(self) -> Lines {
+        self.lines
+    }
+
     pub fn into_error(mut self, file: &Path) -> ConfigError {
         self.found.sort();
         self.found.dedup();
@@ -134,6 +138,7 @@ const CLIENT_OF_SOURCE: &str = "source.kafka.client.";
 const CLIENT_OF_SINK: &str = "sink.kafka.client.";
 
 /// The line of every key and list element of a file.
+#[derive(Clone, Debug)]
 pub(super) struct Lines {
     /// Byte at which each line starts.
     starts: Vec<usize>,
@@ -169,7 +174,7 @@ impl Lines {
     }
 
     /// Line of `path`, or of the innermost table around it.
-    fn of(&self, path: &str) -> Option<usize> {
+    pub fn of(&self, path: &str) -> Option<usize> {
         ancestors(path).find_map(|place| self.places.get(place)).copied()
     }
 }

@@ -87,6 +87,7 @@ pub(super) fn resolve(file: &Path, spec: Spec, problems: Problems) -> Result<Pip
         limits,
         serve,
         train,
+        lines: checks.problems.into_lines(),
     })
 }
 

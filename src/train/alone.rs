@@ -19,14 +19,15 @@ pub fn pipeline(pipeline: &Pipeline, model: &Model) -> Option<Pipeline> {
     let has_season = mix.is_none_or(|mix| mix.season.is_some());
     let reads = pipeline.train.cell.is_some() && pipeline.train.state == StateKind::Window;
     (!has_season && reads).then(|| {
-        let train = Train {
+        let mut alone = pipeline.clone();
+        alone.train = Train {
             memory: false,
             scaling: Scaling::WindowLast,
             // What has no season in its values has none in the hour.
             calendar: Vec::new(),
-            ..pipeline.train.clone()
+            ..alone.train
         };
-        Pipeline { train, ..pipeline.clone() }
+        alone
     })
 }
 

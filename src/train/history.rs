@@ -85,6 +85,19 @@ impl Segment {
     }
 }
 
+impl History {
+    /// Whether no series ever shows another value before this step.
+    pub fn stands_still(&self, until: i64) -> bool {
+        let mut first = BTreeMap::new();
+        self.segments.iter().all(|segment| {
+            let places = (0..segment.values.len()).take_while(|place| segment.step(*place) < until);
+            let mut values =
+                places.filter(|place| segment.observed[*place]).map(|place| segment.values[place]);
+            values.all(|value| *first.entry((segment.series, segment.target)).or_insert(value) == value)
+        })
+    }
+}
+
 /// Writes a history down while it closes.
 #[derive(Debug, Default)]
 pub struct Recorder {

@@ -333,6 +333,11 @@ fn remember(
     let sums = Regression { windows: &windows, part: &part, memory: &memory, lanes, split, readings }.sums();
     let (rows, _) = sums.counts();
     ensure!(
+        rows > 0 || !history.stands_still(split.train_end),
+        "nothing to learn from: all readings of each series in the training part are equal, and the last one forecasts the \
+         next without a model; give a history in which they change"
+    );
+    ensure!(
         rows > 0,
         "nothing to learn from: no step of the training part ({} steps of {}) has {} observed ones before it that are not \
          all alike and the {} of the horizon after it; give more history, or a shorter horizon",

@@ -1,7 +1,5 @@
 //! `evaluate`: a model trained on the sample, scored beside the baselines, as text, as a document and as a page.
 
-use std::process::Command;
-
 use super::*;
 
 /// A folder with the sensors' pipeline, their readings in reach, and a model of a memory alone: it is trained in seconds.
@@ -25,6 +23,7 @@ fn the_sensors_are_scored_beside_the_baselines() {
     let folder = sensors();
     let run = |line: &str| Running::start(folder.path(), line).finish();
     let outcome = run("evaluate p.toml --json --html page.html").succeeds();
+    assert_eq!(outcome.stdout.lines().count(), 1);
     let found: serde_json::Value = serde_json::from_str(&outcome.stdout).unwrap();
     let mase = |place: usize| found["overall"]["methods"][place]["mase"].as_f64().unwrap();
     assert_eq!(
@@ -41,16 +40,10 @@ fn the_sensors_are_scored_beside_the_baselines() {
     assert!(page.contains("<svg") && page.contains("Worst") && !page.contains("NaN"));
 
     // The same, whatever the cores.
-    #[cfg(target_os = "linux")]
-    {
-        let program = env!("CARGO_BIN_EXE_tidecast");
-        let mut alone = Command::new("taskset");
-        alone
-            .args(["-c", "0", program, "evaluate", "p.toml", "--json", "--quiet"])
-            .current_dir(folder.path());
-        let alone = alone.output().expect("taskset is there");
-        assert!(alone.status.success(), "{alone:?}");
-        assert!(String::from_utf8(alone.stdout).unwrap() == outcome.stdout, "another document on one core");
+    if let Some(alone) = Running::start_on_one(folder.path(), "evaluate p.toml --json --quiet") {
+        let alone = alone.finish().succeeds();
+        assert!(alone.stdout == outcome.stdout, "another document on one core");
+        assert_eq!(alone.stderr, "");
     }
 
     let text = run("evaluate p.toml").succeeds().stdout;

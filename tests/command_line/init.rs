@@ -40,9 +40,25 @@ fn a_pipeline_is_made_for_a_history_and_trains_on_it() {
         let check = Running::start(folder.path(), &format!("check {sample}.toml")).finish();
         let problems = check.fails(&["there is no model"]).stderr;
         assert_eq!(problems.lines().filter(|line| line.starts_with("  ")).count(), 1, "{problems}");
+        // What is commented out is sound, too.
+        let whole: String = text.lines().skip(2).map(|line| format!("{}\n", uncommented(line))).collect();
+        fs::write(folder.path().join("whole.toml"), &whole).unwrap();
+        for table in ["[source.kafka]", "[sink.kafka]", "[state]", "[scores]", "[sink.scores]", "[serve]"] {
+            assert!(whole.lines().any(|line| line == table), "{table} is not in {whole}");
+        }
+        let check = Running::start(folder.path(), "check whole.toml").finish();
+        let problems = check.fails(&["there is no model"]).stderr;
+        assert_eq!(problems.lines().filter(|line| line.starts_with("  ")).count(), 1, "{problems}");
         let again = Running::start(folder.path(), &line).finish();
         again.fails(&["is there already", "--out"]);
     }
+}
+
+/// A line of a pipeline file, without the mark of a comment before a table or a key.
+fn uncommented(line: &str) -> &str {
+    let bare = line.strip_prefix("# ").unwrap_or(line);
+    let is_key = bare.starts_with('[') || bare.split_once(" = ").is_some_and(|(key, _)| !key.contains(' '));
+    if is_key { bare } else { line }
 }
 
 /// A reading each quarter of an hour, at whole numbers of so many a second.

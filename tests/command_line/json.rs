@@ -23,6 +23,7 @@ fn a_model_is_told_as_an_object() {
     let model = committed("inspect sensors/model.safetensors --json");
     let of = |key: &str| &model[key];
     assert_eq!((of("kind"), of("horizon"), of("every")), (&json!("model"), &json!(24), &json!("1h")));
+    assert!(of("hash").as_str().is_some_and(|hash| hash.len() == 12), "{model}");
     assert_eq!((of("warm"), &of("memory")["poles"]), (&json!(48), &json!(55)));
     assert_eq!((of("targets"), of("aggregate")), (&json!(["value"]), &json!("mean")));
     assert!(of("parameters").as_u64() > Some(1000) && of("data")["rows"].as_u64() > Some(1000), "{model}");
@@ -86,7 +87,10 @@ fn a_pipeline_is_told_key_by_key() {
     assert_eq!(said["grid"]["every"], "10s");
     let found = object(&outcome);
     assert_eq!((&found["ok"], &found["problems"]), (&json!(true), &json!([])));
-    assert_eq!((&found["pipeline"], &found["topics"]), (&json!("p.toml"), &Value::Null));
+    assert_eq!(
+        (&found["kind"], &found["pipeline"], &found["topics"]),
+        (&json!("pipeline"), &json!("p.toml"), &Value::Null)
+    );
     assert_eq!(found["model"], object(&place.run("inspect model.safetensors --json").succeeds()));
     let history = &found["history"];
     assert_eq!(
@@ -103,17 +107,32 @@ fn problems_are_told_with_their_file_and_line() {
     let found = object(&place.run("check p.toml --json").fails(&["would not run"]));
     assert_eq!((&found["ok"], &found["plan"]["grid"]["every"]), (&json!(false), &json!("10s")));
     let problems = found["problems"].as_array().expect("a list");
-    let at: Vec<_> = problems.iter().map(|problem| (&problem["path"], problem.get("line"))).collect();
-    assert_eq!(at, [(&json!("model.safetensors"), None), (&json!("gone/*.parquet"), None)]);
+    let at = |problem: &Value| (problem["path"].clone(), problem["line"].clone());
+    // Where the file names what is wrong.
+    let places: Vec<_> = problems.iter().map(at).collect();
+    assert_eq!(places, [(json!("p.toml"), json!(11)), (json!("p.toml"), json!(14))]);
     assert!(problems[1]["text"].as_str().unwrap().contains("no file matches"), "{found}");
 
     place.change("every = \"10s\"", "every = \"ten\"");
     place.change("levels = [0.8]", "levels = [80]");
     let found = object(&place.run("check p.toml --json").fails(&["p.toml:8: "]));
     assert_eq!((&found["ok"], &found["plan"]), (&json!(false), &Value::Null));
-    let at = |problem: &Value| (problem["path"].clone(), problem["line"].clone());
     let problems: Vec<_> = found["problems"].as_array().expect("a list").iter().map(at).collect();
     assert_eq!(problems, [(json!("p.toml"), json!(8)), (json!("p.toml"), json!(12))]);
+    let found = object(&place.run("check q.toml --json").fails(&["q.toml"]));
+    assert_eq!(found["problems"][0].get("line"), Some(&Value::Null), "there is no line, and it is said");
+}
+
+#[test]
+fn what_disagrees_and_who_does_not_answer_is_told_with_its_line() {
+    let kafka = "[source.kafka]\nbrokers = \"127.0.0.1:1\"\ntopic = \"in\"\n[sink.kafka]\ntopic = \"out\"\n";
+    let place = Place::new(kafka);
+    place.change("every = \"10s\"", "every = \"20s\"");
+    let found =
+        object(&place.run("check p.toml --connect --json").fails(&["p.toml:8: grid.every is 20s here"]));
+    let lines: Vec<_> =
+        found["problems"].as_array().unwrap().iter().map(|problem| &problem["line"]).collect();
+    assert_eq!(lines, [&json!(8), &json!(13)], "{found}");
 }
 
 #[test]

@@ -72,8 +72,13 @@ fn a_checkpoint_of_something_else_is_ignored_and_replaced() {
 fn a_history_that_teaches_nothing_comes_with_what_would() {
     let place = Place::new(&format!("{PARQUET}[train]\nhorizon = 2\n"));
     let alike: Vec<Row> = (0..600).map(|i| row("a", 10 * i, 5.0)).collect();
+    let few = readings(&["a"], 0..6);
     for (rows, why) in [
-        (&alike[..], ["that are not all alike", "; give more history, or a shorter horizon"]),
+        (
+            &alike[..],
+            ["all readings of each series in the training part are equal", "; give a history in which"],
+        ),
+        (&few[..], ["that are not all alike", "; give more history, or a shorter horizon"]),
         (&[], ["the history is empty", "; give one with readings"]),
     ] {
         place.readings("in.parquet", rows);

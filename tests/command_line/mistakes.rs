@@ -34,8 +34,40 @@ fn every_mistake_in_a_pipeline_is_told_at_once() {
 }
 
 #[test]
-fn a_pipeline_that_is_not_there_is_named() {
-    Place::new("").run("check q.toml").fails(&["q.toml", "cannot be read"]);
+fn what_is_not_there_is_named_with_the_way_to_it() {
+    let place = Place::new(PARQUET);
+    let folder = fs::canonicalize(place.path("")).unwrap();
+    let led = |name: &str| format!("which led to {}", folder.join(name).display());
+    for (command, name, ways) in [
+        ("check q.toml", "q.toml", ["q.toml: cannot be read", "tidecast init HISTORY.parquet --out q.toml"]),
+        ("inspect q.arrow", "q.arrow", ["cannot read q.arrow", "`train` and `adopt` write models"]),
+        ("init q.parquet", "q.parquet", ["cannot read q.parquet", "relative to the folder of that file"]),
+        ("backfill p.toml", "in.parquet", ["cannot read in.parquet", "relative to the folder of that file"]),
+    ] {
+        place.run(command).fails(&ways).says(&[&led(name)]);
+    }
+}
+
+#[test]
+fn a_series_that_nobody_has_is_missed_aloud() {
+    let place = Place::new(PARQUET);
+    place.readings("in.parquet", &readings(&["a"], 0..20));
+    let missed = "no row of in.parquet is of `b`: correct --series";
+    place.run("backfill p.toml --series b --to -").succeeds().says(&[missed]);
+    assert!(!place.run("backfill p.toml --series a --to -").succeeds().stderr.contains("correct --series"));
+}
+
+#[test]
+fn who_asks_for_quiet_or_for_json_gets_it_of_every_command() {
+    let place = Place::new(PARQUET);
+    place.readings("in.parquet", &readings(&["a"], 0..20));
+    place.change("max_gap = \"1m\"", "max_gap = \"2m\"");
+    place.run("check p.toml").succeeds().says(&["note: gaps of up to 2m are filled here", "\nok\n"]);
+    assert_eq!(place.run("check p.toml -q").succeeds().stderr, "");
+    let told = place.run("check p.toml --log-format json").succeeds().stderr;
+    let message = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["message"].clone();
+    let messages: Vec<_> = told.lines().map(message).collect();
+    assert!(messages.len() == 2 && messages[1] == "ok", "{told}");
 }
 
 #[test]

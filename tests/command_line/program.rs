@@ -91,17 +91,19 @@ impl Running {
         Self::begin(command, longest, folder, variables)
     }
 
-    /// One that is kept to the first processor; `None` where the system has nothing to do that.
+    /// One that is kept to a single processor; `None` where the system has nothing to do that.
     pub fn start_on_one(folder: &Path, line: &str) -> Option<Self> {
         let mut command = helper("taskset")?;
-        command.args(["-c", "0", PROGRAM]).args(line.split_whitespace());
+        command.args(["-c", &allowed()?, PROGRAM]).args(line.split_whitespace());
         Some(Self::begin(command, LONGEST, folder, &[]))
     }
 
     /// One that somebody watches: what the terminal shows is its standard output. `None` where there is no terminal to be had.
     pub fn start_watched(folder: &Path, line: &str) -> Option<Self> {
         let mut command = helper("script")?;
-        let inside = format!("stty cols 150; exec {PROGRAM} {line}");
+        // A shell reads it, which parts at spaces what is not in quotes.
+        let program = PROGRAM.replace('\'', r"'\''");
+        let inside = format!("stty cols 150; exec '{program}' {line}");
         command.args(["--quiet", "--return", "--flush", "--command", &inside, "/dev/null"]);
         Some(Self::begin(command, LONGEST, folder, &[("TERM", "xterm")]))
     }
@@ -210,13 +212,21 @@ impl Drop for Running {
     }
 }
 
-/// A program of the system's, if it is there.
+/// A program of the system's, if it is there and the one that is meant: others of its name know no --version.
 fn helper(name: &str) -> Option<Command> {
-    if Command::new(name).arg("--version").output().is_err() {
-        eprintln!("SKIPPED: there is no {name}");
+    let asked = Command::new(name).arg("--version").stdin(Stdio::null()).output();
+    if !asked.is_ok_and(|said| said.status.success()) {
+        eprintln!("SKIPPED: there is no {name} of util-linux");
         return None;
     }
     Some(Command::new(name))
+}
+
+/// The first processor that this process may use, where the system tells.
+fn allowed() -> Option<String> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?;
+    Some(list.trim().split([',', '-']).next()?.to_owned())
 }
 
 fn kill(pid: u32, signal: &str) {

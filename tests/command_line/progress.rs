@@ -14,13 +14,26 @@ fn a_replay_of_rejects_shows_how_far_it_is() {
     let place = Place::new(&between(&topics));
     place.run("run p.toml --until-end").succeeds();
     let dry = "rejects p.toml --replay --dry-run";
-    assert!(!place.run(dry).succeeds().says(&["40 would be sent"]).stderr.contains("% of"));
-    let Some(watched) = place.run_watched("rejects p.toml --replay") else { return };
-    let shown = watched.succeeds().stdout;
-    assert!(
-        shown.contains("40 sent from") && shown.contains("% of ") && shown.contains(" rejects, "),
-        "{shown}"
-    );
+    assert_eq!(place.run(&format!("{dry} -q")).succeeds().stderr, "");
+    place.run(&format!("{dry} --log-format json")).succeeds().says(&["\"message\":\"40 would be sent from"]);
+    // A dry run's lines are to be seen, not a bar among them.
+    let Some(dry) = place.run_watched(dry) else { return };
+    let shown = dry.succeeds().stdout;
+    assert!(shown.contains("40 would be sent") && shown.contains("bad 39"), "{shown}");
+    assert!(!shown.contains("% of"), "{shown}");
+    // What the program of --map says stands on lines of its own.
+    fs::write(place.path("map"), "echo it corrects >&2\nsed 's/.*/better/'\n").unwrap();
+    let shown = place.run_watched("rejects p.toml --replay --map 'sh map'").unwrap().succeeds().stdout;
+    assert!(shown.contains("40 sent from") && lines(&shown).any(|line| line == "it corrects"), "{shown}");
+    // Marks of transactions are passed over, too.
+    let (_, ended) = shown.split_once("100 % of ").unwrap_or_else(|| panic!("it does not end: {shown}"));
+    let (rejects, _) = ended.split_once(" rejects, ").expect("what they are");
+    assert!((40..60).contains(&rejects.parse::<u32>().unwrap()), "{shown}");
+}
+
+/// Lines of a terminal, without what moves its cursor and clears it.
+fn lines(shown: &str) -> impl Iterator<Item = &str> {
+    shown.split(['\r', '\n']).map(|line| line.rsplit("\u{1b}[2K").next().unwrap_or(line))
 }
 
 #[test]
@@ -34,7 +47,8 @@ fn an_adoption_shows_that_it_goes_on() {
     fs::write(place.path("w.safetensors"), weights).unwrap();
     let adopt = "adopt p.toml --weights w.safetensors --data in.parquet --out m.safetensors";
     let scoring = "scoring the network";
-    assert!(!place.run(adopt).succeeds().stderr.contains(scoring));
+    assert!(!place.run(adopt).succeeds().says(&["wrote m.safetensors"]).stderr.contains(scoring));
+    assert_eq!(place.run(&format!("{adopt} -q")).succeeds().stderr, "");
     let Some(watched) = place.run_watched(adopt) else { return };
     let shown = watched.succeeds().stdout;
     assert!(shown.contains(scoring) && shown.contains("wrote m.safetensors"), "{shown}");

@@ -36,6 +36,7 @@ fn a_study_of_convergence_is_kept_and_not_done_twice() {
     fs::write(place.path("kept/convergence.jsonl"), &kept[..half]).unwrap();
     let rest = place.run(&format!("{LINE} --out kept --json")).succeeds();
     assert_eq!(rest.stderr.matches("validation loss").count(), kept.lines().count() - 15);
+    assert_eq!(rest.stdout.lines().count(), 1);
     let rows: serde_json::Value = serde_json::from_str(&rest.stdout).unwrap();
     assert_eq!(rows.as_array().unwrap().len(), 9);
 }

@@ -235,7 +235,7 @@ async fn check_reports_both_ends() {
     let mut missing = reading(&sink.topic);
     assert!(check(Some(&missing), None).is_err());
     missing.client = client([("enable.auto.commit", "true")]);
-    let error = format!("{:#}", check(Some(&missing), None).unwrap_err());
+    let error = format!("{:#}", check(Some(&missing), None).unwrap_err().1);
     assert!(
         error.contains(
             "`enable.auto.commit` cannot be set: what a pipeline promises stands on it; leave it out"
@@ -243,7 +243,7 @@ async fn check_reports_both_ends() {
         "{error}"
     );
     missing.client = client([("sasl.passwrd", "hunter2")]);
-    let error = format!("{:#}", check(Some(&missing), None).unwrap_err());
+    let error = format!("{:#}", check(Some(&missing), None).unwrap_err().1);
     assert!(error.contains("`sasl.passwrd`") && !error.contains("hunter2"), "{error}");
 }
 

@@ -135,3 +135,19 @@ fn what_a_cloud_needs_is_asked_for_by_name() {
     assert!(error.contains("cannot open the state store az://container/x"), "{error}");
     open("s3://bucket/x").unwrap();
 }
+
+#[tokio::test]
+async fn a_store_that_cannot_be_listed_is_named_with_its_key() {
+    let (folder, case) = (tempfile::tempdir().unwrap(), Case::default());
+    let place = folder.path().join("state");
+    let store = store(&place);
+    std::fs::remove_dir(&place).unwrap();
+    // A link that leads back to itself.
+    std::os::unix::fs::symlink(&place, &place).unwrap();
+    let Err(error) = found(&store, &case, None, 10).await else { panic!("there is nothing to list") };
+    let error = format!("{error:#}");
+    assert!(
+        error.contains("cannot list the snapshots in") && error.contains("is [state] store right"),
+        "{error}"
+    );
+}

@@ -1,6 +1,7 @@
 //! What `check` finds, as an object for a script.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::Path;
 
 use serde::Serialize;
@@ -14,6 +15,7 @@ use crate::table::time_text;
 
 #[derive(Serialize)]
 pub struct Told {
+    kind: &'static str,
     pipeline: String,
     /// Whether it would run as it should: there are no problems.
     ok: bool,
@@ -32,9 +34,19 @@ pub struct Told {
 #[derive(Clone, Serialize)]
 struct Problem {
     path: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Null for what concerns the file as a whole.
     line: Option<usize>,
     text: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { path, line, text } = self;
+        match line {
+            Some(line) => write!(f, "{path}:{line}: {text}"),
+            None => write!(f, "{path}: {text}"),
+        }
+    }
 }
 
 /// The pipeline's Parquet source.
@@ -84,18 +96,29 @@ impl Told {
 
     fn with(file: &Path, plan: Option<Value>, problems: Vec<Problem>) -> Self {
         let (pipeline, ok) = (file.display().to_string(), problems.is_empty());
-        Self { pipeline, ok, plan, model: None, history: None, topics: None, notes: vec![], problems }
+        Self {
+            kind: "pipeline",
+            pipeline,
+            ok,
+            plan,
+            model: None,
+            history: None,
+            topics: None,
+            notes: vec![],
+            problems,
+        }
     }
 
-    /// Takes note of what is wrong, in a file.
-    pub fn problem(&mut self, path: &Path, text: String) {
+    /// Takes note of what is wrong with what a key of the pipeline says, or names.
+    pub fn problem(&mut self, pipeline: &Pipeline, key: &str, text: String) {
         self.ok = false;
-        self.problems.push(Problem { path: path.display().to_string(), line: None, text });
+        let (path, line) = (pipeline.file.display().to_string(), pipeline.line_of(key));
+        self.problems.push(Problem { path, line, text });
     }
 
-    /// What is wrong, in words; none if all is well.
-    pub fn problems(&self) -> Vec<&str> {
-        self.problems.iter().map(|problem| problem.text.as_str()).collect()
+    /// What is wrong, a line each; none if all is well.
+    pub fn problems(&self) -> Vec<String> {
+        self.problems.iter().map(Problem::to_string).collect()
     }
 }
 

@@ -10,7 +10,7 @@ use crate::series::{Aggregate, Calendar, Gaps, Scaling};
 #[derive(Serialize)]
 pub struct Told<'a> {
     kind: &'static str,
-    model: &'a str,
+    hash: &'a str,
     parameters: u64,
     memory: Option<Memory>,
     cells: Option<Cells<'a>>,
@@ -89,7 +89,7 @@ impl<'a> Told<'a> {
             .map(|errors| Intervals { quantiles: quantiles(errors.corrected.is_some()) });
         Self {
             kind: "model",
-            model: &model.hash,
+            hash: &model.hash,
             parameters: model.parameters(),
             memory,
             cells,

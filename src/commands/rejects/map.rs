@@ -1,12 +1,13 @@
 //! The program that corrects rejects: a line in and a line out for each. It is started anew for some messages at a time and
 //! its input is closed, so that one that gathers its output before it writes is of use, too.
 
-use std::io::{ErrorKind, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
 use super::{Counts, line};
+use crate::commands::report::Beside;
 use crate::io::kafka::Rejected;
 
 /// What is to be sent in place of each reject: its own bytes, or what the program makes of them.
@@ -57,13 +58,18 @@ fn filtered(program: &str, input: String) -> Result<Vec<u8>> {
         .args(["-c", program])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
         .spawn()
         .context("--map: cannot start a shell")?;
     let mut stdin = child.stdin.take().context("--map: the program has no input")?;
     // Beside the reading of what it writes: it may write before it has read all.
     let writing = std::thread::spawn(move || stdin.write_all(input.as_bytes()));
+    let stderr = child.stderr.take().context("--map: the program has no standard error")?;
+    let telling = std::thread::spawn(move || pass_on(stderr));
     let output = child.wait_with_output().context("--map: cannot read what the program writes")?;
     let written = writing.join().map_err(|_| anyhow::anyhow!("--map: writing to the program broke off"))?;
+    // What it complained of stands above what we say of it.
+    let _ = telling.join();
     if !output.status.success() {
         bail!("--map: the program failed ({}); nothing of these messages was sent", output.status);
     }
@@ -73,5 +79,15 @@ fn filtered(program: &str, input: String) -> Result<Vec<u8>> {
             Err(error).context("--map: writing to the program")
         }
         _ => Ok(output.stdout),
+    }
+}
+
+/// What the program says to the user, line by line as it comes: past the bar, not through it.
+fn pass_on(stderr: impl Read) {
+    let (mut lines, mut line) = (BufReader::new(stderr), Vec::new());
+    while lines.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
+        // Where nobody can be told, there is nobody to tell that either.
+        let _ = Beside.write_all(&line);
+        line.clear();
     }
 }

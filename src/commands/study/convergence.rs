@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use super::ledger::Ledger;
 use crate::cli::StudyConvergence;
 use crate::commands::demo::sample;
+use crate::commands::log::say;
 use crate::commands::{report, stop};
 use crate::config::Pipeline;
 use crate::dataset::{self, Dataset};
@@ -64,7 +65,7 @@ pub fn study(arguments: &StudyConvergence, quiet: bool) -> Result<()> {
     }
     bar.finish_and_clear();
     if stopped.load(Ordering::Relaxed) {
-        eprintln!("stopped: what follows is of the trainings that were finished");
+        say!("stopped: what follows is of the trainings that were finished");
     }
     if all.is_empty() {
         bail!("stopped before anything could be compared");
@@ -232,7 +233,7 @@ impl Study<'_> {
         self.bar.set_message(what.clone());
         if self.bar.is_hidden() && !self.quiet {
             let seconds = learned.points.last().map_or(0.0, |point| point.seconds);
-            eprintln!("{what}: validation loss {:.4} after {seconds:.1} s", learned.best());
+            say!("{what}: validation loss {:.4} after {seconds:.1} s", learned.best());
         }
     }
 }

@@ -7,6 +7,7 @@ use indicatif::ProgressBar;
 
 use super::ledger::Ledger;
 use crate::cli::How;
+use crate::commands::log::say;
 use crate::commands::{report, stop};
 use crate::study::pages::{memory_page, memory_picture, memory_table, thread_table};
 use crate::study::{Findings, Outcome, Plan, Task, Trial, Variant, each};
@@ -26,7 +27,7 @@ pub fn study(how: &How, quiet: bool) -> Result<()> {
         bail!("stopped while learning rates were chosen: nothing to report{}", kept(how));
     };
     if found.missing > 0 && !quiet {
-        eprintln!("{} trainings are missing{}", found.missing, kept(how));
+        say!("{} trainings are missing{}", found.missing, kept(how));
     }
     super::deliver(how, &found, &text(&found), || memory_page(&found), || memory_picture(&found))
 }
@@ -89,7 +90,7 @@ fn tell(bar: &ProgressBar, trial: &Trial, outcome: &Outcome, quiet: bool) {
     bar.inc(1);
     bar.set_message(what.clone());
     if bar.is_hidden() && !quiet {
-        eprintln!("{what}: {how}");
+        say!("{what}: {how}");
     }
 }
 

@@ -275,17 +275,24 @@ impl fmt::Display for Report {
 
 /// Whether the brokers answer and the topics are there. Reads and writes nothing; an embedded broker, which is not
 /// there before a run, is left out. Blocks for seconds where a broker does not answer.
-pub fn check(source: Option<&KafkaSource>, sink: Option<&KafkaSink>) -> Result<Report> {
+///
+/// # Errors
+/// Which table of the pipeline file is wrong, and why.
+pub fn check(
+    source: Option<&KafkaSource>,
+    sink: Option<&KafkaSink>,
+) -> Result<Report, (&'static str, anyhow::Error)> {
+    let of = |table: &'static str| move |error: anyhow::Error| (table, error.context(table));
     let mut report = Report { source: None, sink: Vec::new() };
     if let Some(source) = source.filter(|source| source.brokers != Brokers::Embedded) {
-        let cluster = Cluster::new(&source.brokers, None, &source.client).context("source.kafka")?;
-        let partitions = cluster.require(&source.topic).context("source.kafka")?;
+        let cluster = Cluster::new(&source.brokers, None, &source.client).map_err(of("source.kafka"))?;
+        let partitions = cluster.require(&source.topic).map_err(of("source.kafka"))?;
         report.source = Some((source.topic.clone(), partitions));
     }
     if let Some(sink) = sink.filter(|sink| sink.brokers != Brokers::Embedded) {
-        let cluster = Cluster::new(&sink.brokers, None, &sink.client).context("sink.kafka")?;
+        let cluster = Cluster::new(&sink.brokers, None, &sink.client).map_err(of("sink.kafka"))?;
         for topic in std::iter::once(&sink.topic).chain(&sink.scores).chain(&sink.rejects) {
-            let partitions = cluster.partitions(topic).context("sink.kafka")?;
+            let partitions = cluster.partitions(topic).map_err(of("sink.kafka"))?;
             report.sink.push((topic.clone(), partitions));
         }
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
 use rdkafka::consumer::{CommitMode, Consumer};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use tokio::sync::oneshot;
 
 use super::passing::is_passing;
@@ -76,11 +76,10 @@ impl Poller {
                 }
                 Err(error) => {
                     let reached = describe(&commit.reached);
+                    let what = format!("the positions could not be committed ({})", remedy(&error));
                     let error = anyhow!(error).context(format!("group `{}` at {reached}", self.group.name()));
                     // The driver may have dropped its side of the call.
-                    let _ = commit.done.send(Err(error.context(
-                        "the positions could not be committed (start again: what came since the last commit is done again)",
-                    )));
+                    let _ = commit.done.send(Err(error.context(what)));
                 }
                 Ok(committed) => {
                     let _ = commit.done.send(Ok(committed));
@@ -99,8 +98,60 @@ impl Poller {
     }
 }
 
+/// What to do about positions that the coordinator did not take in time, or does not take.
+fn remedy(error: &KafkaError) -> &'static str {
+    match is_passing(error) {
+        true => "start again: what came since the last commit is done again",
+        false => remedy_of(error.rdkafka_error_code()),
+    }
+}
+
+/// What to do about positions that the coordinator will never take. What came since the last commit is done again after it.
+pub(super) fn remedy_of(code: Option<RDKafkaErrorCode>) -> &'static str {
+    use RDKafkaErrorCode::*;
+    match code {
+        Some(GroupAuthorizationFailed) => {
+            "grant this user READ on the group, or name another user in `client` of [source.kafka]"
+        }
+        Some(TopicAuthorizationFailed) => {
+            "grant this user READ on the topic, or name another user in `client` of [source.kafka]"
+        }
+        Some(TransactionalIdAuthorizationFailed) => {
+            "grant this user WRITE on the transactional id, or set delivery = \"at_least_once\""
+        }
+        Some(FencedInstanceId) => {
+            "another process runs as this `instance`: give every process of the group one of its own in [source.kafka]"
+        }
+        Some(OffsetMetadataTooLarge) => {
+            "raise `offset.metadata.max.bytes` of the brokers to their default of 4096"
+        }
+        _ => "that does not pass by itself: see what the brokers' logs say of it",
+    }
+}
+
 fn describe(reached: &Positions) -> String {
     let parts: Vec<String> =
         reached.iter().map(|(partition, position)| format!("{partition}:{position}")).collect();
     parts.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_passes_is_to_be_started_again() {
+        let said = |code| remedy(&KafkaError::ConsumerCommit(code));
+        for code in [RDKafkaErrorCode::NotCoordinator, RDKafkaErrorCode::RequestTimedOut] {
+            assert!(said(code).contains("start again"), "{code}");
+        }
+        for (code, what) in [
+            (RDKafkaErrorCode::GroupAuthorizationFailed, "READ on the group"),
+            (RDKafkaErrorCode::TopicAuthorizationFailed, "READ on the topic"),
+            (RDKafkaErrorCode::FencedInstanceId, "`instance`"),
+            (RDKafkaErrorCode::InvalidCommitOffsetSize, "logs"),
+        ] {
+            assert!(said(code).contains(what) && !said(code).contains("start again"), "{code}");
+        }
+    }
 }

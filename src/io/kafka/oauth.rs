@@ -174,6 +174,8 @@ fn from_base64(text: &str) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use rdkafka::ClientConfig;
+
     use super::*;
 
     /// Its claims are `{"sub":"tide","exp":1000}`.
@@ -209,9 +211,31 @@ mod tests {
         assert!(why(&config).contains("/token cannot be read: No such file"));
         std::fs::write(&path, "  \n").unwrap();
         assert!(why(&config).contains("/token is empty"));
+        std::fs::write(&path, [0xff]).unwrap();
+        assert!(why(&config).contains("/token is not text"));
+        std::fs::write(&path, vec![b'a'; TOKEN_MAX as usize + 1]).unwrap();
+        assert!(why(&config).contains("/token has more than 524288 bytes"));
         std::fs::write(&path, JWT).unwrap();
         assert!(why(&config).contains("renewed") && !why(&config).contains(JWT));
         assert!(why(JWT).contains("token_file=PATH") && !why(JWT).contains(JWT));
         assert!(why("token_env=TIDECAST_NO_SUCH_TOKEN").contains("is not set"));
+    }
+
+    #[test]
+    fn a_text_that_is_no_token_is_not_given_to_the_client_nor_shown() {
+        let settings = [("security.protocol", "sasl_plaintext"), ("sasl.mechanism", "OAUTHBEARER")];
+        let client: BaseConsumer = settings
+            .into_iter()
+            .map(|(key, value)| (key.into(), value.into()))
+            .collect::<ClientConfig>()
+            .create()
+            .unwrap();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let config = format!("token_file={}, lifetime=5m", file.path().display());
+        std::fs::write(file.path(), "opaque").unwrap();
+        assert!(give(&client, Some(&config)).is_ok());
+        std::fs::write(file.path(), "gehäuse").unwrap();
+        let why = give(&client, Some(&config)).unwrap_err().to_string();
+        assert!(why.contains("see that it holds the token alone") && !why.contains("gehäuse"), "{why}");
     }
 }

@@ -304,9 +304,11 @@ impl Poller {
         }
         let reason = self.consumer.context().last_failure().unwrap_or_default();
         bail!(
-            "topic `{}`: a position does not exist: {reason}; reset the positions of group `{}`, or use another",
+            "topic `{}`: a position does not exist: {reason}; start again, and `deleted` in \
+             [source.kafka] decides where retention was faster, or reset the positions of group `{}`; {}",
             self.group.topic,
-            self.group.name()
+            self.group.name(),
+            super::rebalance::ANOTHER_GROUP
         )
     }
 

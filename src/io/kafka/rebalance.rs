@@ -27,6 +27,9 @@ use super::poll::{Owned, Phase, Poller};
 use crate::config::{Deleted, Start};
 use crate::io::{Assigned, Committed, Event, From, Position, Stopped};
 
+/// What the other way out of a lost position costs.
+pub(super) const ANOTHER_GROUP: &str = "another `group` would begin at `start` and say again, in the same topics, what this one has said already";
+
 const WATERMARK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a leaving partition may take to commit. The rest of the group stands still for it; what is not committed by
@@ -296,7 +299,7 @@ impl Poller {
         if position > high {
             bail!(
                 "{partition}: group `{group}` is to go on at {position}, but the partition ends at {high}: it was made \
-                 anew or cut off; reset the group's position, or use another `group`"
+                 anew or cut off; reset the group's position; {ANOTHER_GROUP}"
             );
         }
         Ok(())

@@ -15,6 +15,7 @@ use rdkafka::error::{KafkaError, RDKafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{Producer as _, ThreadedProducer};
 use tokio::task::spawn_blocking;
 
+use super::commits::remedy_of;
 use super::outbox::{Outbox, Topics};
 use super::passing::is_passing_within;
 use super::producer::{Deliveries, Failure, Producer};
@@ -171,8 +172,10 @@ impl KafkaTransactions {
         };
         self.blame()?;
         match trouble {
-            Trouble::Abort(error) | Trouble::Unknown(error) if is_permanent(&error) => Err(anyhow!(error)
-                .context(format!("group `{}`: the positions cannot be committed", self.group.name()))),
+            Trouble::Abort(error) | Trouble::Unknown(error) if is_permanent(&error) => {
+                let what = format!("the positions cannot be committed ({})", remedy_of(code(&error)));
+                Err(anyhow!(error).context(format!("group `{}`: {what}", self.group.name())))
+            }
             Trouble::Abort(error) => {
                 tracing::info!(id = self.id, "transaction aborted, to be sent again: {error}");
                 self.abort().await.map(|()| None)

@@ -7,6 +7,8 @@ use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::config::unread;
+
 /// Folders inside folders. Deeper is a link that leads back to itself.
 const FOLDER_DEPTH_MAX: usize = 64;
 
@@ -51,8 +53,11 @@ pub(super) fn find(path: &Path) -> Result<Vec<PathBuf>> {
             );
         }
         Err(error) => {
-            return Err(error)
-                .with_context(|| format!("cannot read {} (file, folder or pattern)", path.display()));
+            bail!(
+                "cannot read {} (file, folder or pattern): {}",
+                path.display(),
+                unread(path, &error, "; one in a pipeline file is relative to the folder of that file")
+            );
         }
     }
     files.sort_by(|a, b| a.as_os_str().as_encoded_bytes().cmp(b.as_os_str().as_encoded_bytes()));
