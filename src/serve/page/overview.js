@@ -2,7 +2,7 @@
 
 import { choice, el, empty, setClass, setText, tile } from "./dom.js";
 import * as format from "./format.js";
-import { spark } from "./sparkline.js";
+import { sparks } from "./sparkline.js";
 
 /** Rows asked for beyond those in view, on either side, so that a scroll finds them there. */
 const MARGIN = 40;
@@ -185,10 +185,11 @@ export function overview(app) {
   /** Puts the rows in view where they belong, and asks for them where they are not there. */
   function place() {
     const height = rowHeight();
-    body.style.height = `${found * height}px`;
     const top = main.scrollTop - body.offsetTop;
+    const inView = main.clientHeight;
+    body.style.height = `${found * height}px`;
     const first = Math.max(0, Math.floor(top / height));
-    const last = Math.min(found, Math.ceil((top + main.clientHeight) / height) + 1);
+    const last = Math.min(found, Math.ceil((top + inView) / height) + 1);
     for (const [index, view] of shown) {
       if (index < first || index >= last) {
         if (view.element.contains(document.activeElement)) main.focus({ preventScroll: true });
@@ -220,11 +221,10 @@ export function overview(app) {
         view.place = place_;
         fill(view, row);
       }
-      if (view.row && !view.drawn) {
-        spark(view.parts.canvas, view.row);
-        view.drawn = true;
-      }
     }
+    const undrawn = [...shown.values()].filter((view) => view.row && !view.drawn);
+    sparks(undrawn.map((view) => [view.parts.canvas, view.row]));
+    undrawn.forEach((view) => (view.drawn = true));
     table.setAttribute("aria-rowcount", found + 1);
     ask(first, last);
   }
