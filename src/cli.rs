@@ -136,7 +136,8 @@ pub struct Backfill {
     pub from: Option<PathBuf>,
 
     /// Where forecasts go: a path, "parquet" or "kafka" for the pipeline's sink of that kind, "-" for standard output
-    /// [default: the pipeline's sink, Parquet before Kafka]
+    /// [default: the pipeline's sink, Parquet before Kafka]. With a path, the scores of a pipeline with [sink.scores] go
+    /// beside it, and leave those of the pipeline's own file alone: NAME.scores.parquet, or scores.parquet in a folder
     #[arg(long, value_name = "PATH|kafka|-")]
     pub to: Option<Destination>,
 

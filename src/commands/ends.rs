@@ -1,7 +1,7 @@
 //! The ends a command can choose from, as one type each.
 
 use std::io::{BufWriter, Stdout, stdout};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
@@ -57,7 +57,17 @@ impl Sink for AnySink {
         match self {
             Self::Transactions(sink) => sink.finish().await,
             Self::Kafka(sink) => sink.finish().await,
-            Self::Parquet(sink) => sink.finish().await,
+            Self::Parquet(sink) => {
+                sink.finish().await?;
+                if let WithScores { forecasts, scores: Some(scores) } = &**sink {
+                    say!(
+                        "forecasts are in {}, scores in {}",
+                        forecasts.path().display(),
+                        scores.path().display()
+                    );
+                }
+                Ok(())
+            }
             Self::Parts(sink) => sink.finish().await,
             Self::Lines(sink) => sink.finish().await,
         }
@@ -101,12 +111,19 @@ pub async fn kafka(
     Ok(AnySink::Kafka(AtLeastOnce { sink: KafkaSink::open(&cluster, config, partitions).await?, group }))
 }
 
-/// One Parquet file that is there once the input has ended.
+/// One Parquet file that is there once the input has ended, and one of its scores where the pipeline has a place for some.
 pub fn parquet(pipeline: &Pipeline, path: &Path) -> Result<AnySink> {
     let layout = pipeline.parquet_sink.as_ref().map_or(Layout::default(), |sink| sink.layout);
     let (levels, every) = (&pipeline.forecast.levels, pipeline.rules.grid.every);
     let forecasts = ParquetOutput::create(path, layout, levels, every)?;
-    let scores = score_path(pipeline).map(|path| ParquetOutput::create_scores(path, levels)).transpose()?;
+    let own = pipeline.parquet_sink.as_ref().is_some_and(|sink| sink.path == path);
+    let place = if own {
+        score_path(pipeline).map(Path::to_path_buf)
+    } else {
+        // The pipeline's own place has the scores of its own file: those of other forecasts would take their place.
+        pipeline.score_sink.as_ref().map(|_| scores_beside(path, forecasts.path()))
+    };
+    let scores = place.map(|path| ParquetOutput::create_scores(&path, levels)).transpose()?;
     Ok(AnySink::Parquet(Box::new(WithScores { forecasts, scores })))
 }
 
@@ -134,6 +151,11 @@ pub fn parts(pipeline: &Pipeline, group: Group) -> Result<AnySink> {
 fn score_path(pipeline: &Pipeline) -> Option<&Path> {
     miss_scores(pipeline, "files: name its `path`", |sink| sink.path.is_some());
     pipeline.score_sink.as_ref().and_then(|sink| sink.path.as_deref())
+}
+
+/// Where the scores of a file of forecasts go that was asked for by its `path`.
+fn scores_beside(path: &Path, file: &Path) -> PathBuf {
+    if file == path { file.with_extension("scores.parquet") } else { file.with_file_name("scores.parquet") }
 }
 
 /// What `--to` means where it is not said.

@@ -6,16 +6,22 @@ use std::net::SocketAddr;
 use anyhow::Result;
 
 use super::log::say;
+use crate::cli::Destination;
 use crate::config::{Pipeline, Serve, duration_text};
 use crate::forecaster::Setup;
 use crate::model::{CellsPart, Model};
 use crate::network::StateKind;
-use crate::serve::{self, Facts, Observer};
+use crate::serve::{self, Facts, Observer, Writes};
 
-/// Serves what `[serve]` says, if it is there; where, is said on standard error.
-pub async fn start(pipeline: &Pipeline, setup: &Setup) -> Result<Option<Observer>> {
+/// Serves what `[serve]` says, if it is there, of a run that writes `to`; where it serves, is said on standard error.
+pub async fn start(pipeline: &Pipeline, setup: &Setup, to: &Destination) -> Result<Option<Observer>> {
     let Some(config) = &pipeline.serve else { return Ok(None) };
-    let (observer, address) = serve::start(config, facts(pipeline, setup, config)).await?;
+    let writes = match to {
+        Destination::Kafka => Writes::Topics,
+        Destination::Parquet | Destination::Path(_) => Writes::Files,
+        Destination::Stdout => Writes::Lines,
+    };
+    let (observer, address) = serve::start(config, facts(pipeline, setup, config, writes)).await?;
     say!("dashboard: http://{address}");
     Ok(Some(observer))
 }
@@ -28,11 +34,12 @@ pub async fn start_demo(
 ) -> Result<(Observer, SocketAddr)> {
     let mut config = pipeline.serve.clone().unwrap_or_default();
     config.address = asked.unwrap_or(Serve::default().address);
-    let started = serve::start(&config, facts(pipeline, setup, &config)).await;
+    let facts = |config: &Serve| facts(pipeline, setup, config, Writes::Topics);
+    let started = serve::start(&config, facts(&config)).await;
     match started {
         Err(error) if asked.is_none() && is_taken(&error) => {
             config.address.set_port(0);
-            serve::start(&config, facts(pipeline, setup, &config)).await
+            serve::start(&config, facts(&config)).await
         }
         started => started,
     }
@@ -42,8 +49,8 @@ fn is_taken(error: &anyhow::Error) -> bool {
     error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == ErrorKind::AddrInUse)
 }
 
-fn facts(pipeline: &Pipeline, setup: &Setup, config: &Serve) -> Facts {
-    Facts::of(pipeline, setup, config, model(&setup.model))
+fn facts(pipeline: &Pipeline, setup: &Setup, config: &Serve, writes: Writes) -> Facts {
+    Facts::of(pipeline, setup, config, model(&setup.model), writes)
 }
 
 /// The model in words, for a page; its hash first.

@@ -26,7 +26,7 @@ pub async fn run(arguments: Run, quiet: bool) -> Result<()> {
     let setup = prepare::setup(&pipeline)?;
     let config = ends::kafka_source(&pipeline)?;
     let to = ends::destination(&pipeline, arguments.to, Destination::Kafka)?;
-    let observer = look::start(&pipeline, &setup).await?;
+    let observer = look::start(&pipeline, &setup, &to).await?;
     let embedded = ends::embedded(&config.brokers, &config.topic)?;
     let cluster = Cluster::new(&config.brokers, embedded.as_ref(), &config.client)?;
     let codec = Codec::new(config.format, &pipeline.columns, pipeline.time_unit, &pipeline.limits);

@@ -1,5 +1,6 @@
 //! What of a pipeline does not change while it runs.
 
+use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
@@ -9,9 +10,7 @@ use crate::forecaster::{Scoring, Setup};
 use crate::series::{Aggregate, Grid};
 use crate::table::Columns;
 
-const DAY: i64 = 86_400_000_000;
-
-/// Steps that a season may have to be the measure of errors: every series keeps as many values and more.
+/// Steps that a season may have for the board to hold forecasts against it: of longer ones a series keeps too little.
 const SEASON_MOST: i64 = 168;
 /// Steps ahead at which forecasts are held against what came, at most.
 const AHEAD_MOST: usize = 168;
@@ -32,7 +31,7 @@ pub struct Facts {
     pub shown: Vec<usize>,
     /// Which forecasts the stream scores itself.
     pub scoring: Option<Scoring>,
-    /// Steps after which values recur, where the baseline is a seasonal one; else it is the last value.
+    /// Steps after which the naive forecast repeats what was, as in the scores of the stream; else it is the last value.
     pub season: Option<i64>,
     /// Observed steps before the first forecast.
     pub warm: u64,
@@ -63,7 +62,9 @@ pub struct Page {
     pub ahead: [usize; 2],
     /// Of the levels that are shown.
     pub levels: Vec<f64>,
+    /// That of the naive forecast, and of the baseline on the board: where they differ, that is the last value.
     pub season: Option<i64>,
+    pub kept_season: Option<i64>,
     pub targets: Vec<String>,
     pub warm: u64,
     pub model: Vec<(String, String)>,
@@ -79,13 +80,67 @@ pub struct ScoredPage {
     pub every: u32,
     /// All of them, as the scores have them.
     pub levels: Vec<f64>,
-    pub topic: Option<String>,
-    /// Steps after which the naive forecast repeats what was; without any it repeats the last value.
-    pub season: Option<usize>,
+    /// Where they are written.
+    pub to: Option<String>,
+}
+
+/// Where a run writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Writes {
+    Topics,
+    Files,
+    Lines,
+}
+
+/// Names of what is written to.
+struct Ends {
+    forecasts: Option<String>,
+    rejects: Option<String>,
+    scores: Option<String>,
+}
+
+impl Writes {
+    fn ends(self, pipeline: &Pipeline) -> Ends {
+        let path = |path: &PathBuf| path.display().to_string();
+        match self {
+            Self::Topics => {
+                let sink = pipeline.kafka_sink.as_ref();
+                Ends {
+                    forecasts: sink.map(|sink| sink.topic.clone()),
+                    rejects: sink.and_then(|sink| sink.rejects.clone()),
+                    scores: sink.and_then(|sink| sink.scores.clone()),
+                }
+            }
+            Self::Files => Ends {
+                forecasts: pipeline.parquet_sink.as_ref().map(|sink| path(&sink.path)),
+                rejects: None,
+                scores: pipeline.score_sink.as_ref().and_then(|sink| sink.path.as_ref()).map(path),
+            },
+            Self::Lines => {
+                Ends { forecasts: Some("standard output".to_owned()), rejects: None, scores: None }
+            }
+        }
+    }
+}
+
+/// A season that the board keeps enough steps for.
+fn kept(season: Option<i64>) -> Option<i64> {
+    season.filter(|season| *season <= SEASON_MOST)
 }
 
 impl Facts {
-    pub fn of(pipeline: &Pipeline, setup: &Setup, config: &Serve, model: Vec<(String, String)>) -> Self {
+    /// Steps after which the board's own baseline repeats what was; without any it is the last value.
+    pub fn kept_season(&self) -> Option<i64> {
+        kept(self.season)
+    }
+
+    pub fn of(
+        pipeline: &Pipeline,
+        setup: &Setup,
+        config: &Serve,
+        model: Vec<(String, String)>,
+        writes: Writes,
+    ) -> Self {
         let description = &setup.model.description;
         let rules = &pipeline.rules;
         let horizon = description.horizon;
@@ -96,11 +151,8 @@ impl Facts {
             1 => vec![0],
             more => vec![0, more - 1],
         };
-        let learned = description.memory.as_ref().map(|memory| memory.season() as i64);
-        let scored = description.scores.iter().find_map(|score| score.season).map(|season| season as i64);
-        let day = DAY / rules.grid.every.max(1);
-        let season = [learned, scored, Some(day)].into_iter().flatten();
-        let season = season.into_iter().find(|season| (2..=SEASON_MOST).contains(season));
+        let season = setup.season().map(|season| season as i64);
+        let ends = writes.ends(pipeline);
         let warm = description.warm.max(description.lookback as u64);
         let source = pipeline.kafka_source.as_ref();
         let brokers = |source: &KafkaSource| match &source.brokers {
@@ -111,8 +163,7 @@ impl Facts {
             ahead: scoring.horizons.clone(),
             every: scoring.every,
             levels: levels.clone(),
-            topic: pipeline.kafka_sink.as_ref().and_then(|sink| sink.scores.clone()),
-            season: setup.season(),
+            to: ends.scores,
         });
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let page = Page {
@@ -124,8 +175,8 @@ impl Facts {
             brokers: source.map(brokers),
             topic: source.map(|source| source.topic.clone()),
             group: source.map(|source| source.group.clone()),
-            forecasts: pipeline.kafka_sink.as_ref().map(|sink| sink.topic.clone()),
-            rejects: pipeline.kafka_sink.as_ref().and_then(|sink| sink.rejects.clone()),
+            forecasts: ends.forecasts,
+            rejects: ends.rejects,
             state: pipeline.state.as_ref().map(|state| state.place.to_string()),
             every: duration_text(rules.grid.every),
             every_ms: rules.grid.every as f64 / 1e3,
@@ -134,6 +185,7 @@ impl Facts {
             ahead,
             levels: shown.iter().map(|&i| levels[i]).collect(),
             season,
+            kept_season: kept(season),
             targets: pipeline.columns.targets.clone(),
             warm,
             model,

@@ -12,7 +12,7 @@ pub const SECONDS: &[f64] = &[
 /// Rows: from a lone reading to the largest batch.
 pub const ROWS: &[f64] =
     &[1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1_000.0, 2_000.0, 5_000.0, 10_000.0];
-/// Errors over those of a naive forecast: close where it is decided which is better.
+/// Errors over those of a naive forecast: close where it is decided which is better, with a bound at 1.
 pub const RATIOS: &[f64] = &[0.25, 0.5, 0.75, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 4.0];
 
 #[derive(Debug)]
@@ -43,6 +43,12 @@ impl Histogram {
 
     pub fn counts(&self) -> Vec<u64> {
         self.counts.iter().map(|count| count.load(Relaxed)).collect()
+    }
+
+    /// How many were at most one of the bounds.
+    pub fn up_to(&self, bound: f64) -> u64 {
+        let counts = self.bounds.iter().zip(&self.counts).take_while(|(upper, _)| **upper <= bound);
+        counts.map(|(_, count)| count.load(Relaxed)).sum()
     }
 
     pub fn sum(&self) -> f64 {

@@ -123,7 +123,7 @@ impl All {
         one(
             to,
             "tidecast_partitions_starting",
-            "Of them, those whose state is being made up",
+            "Assigned partitions whose state is being made up",
             &ConstGauge::new(starting as i64),
         )?;
         let count = ConstCounter::new;
@@ -182,7 +182,7 @@ impl All {
         many(
             to,
             "tidecast_error_ratio",
-            "Mean over series of the mean absolute error in units of the baseline's, over the last steps",
+            "Mean over the series on the dashboard of the mean absolute error over that of the baseline, of their last steps",
             ratios,
         )?;
         let coverage = overall.iter().enumerate().flat_map(|(at, overall)| {
@@ -194,7 +194,7 @@ impl All {
         many(
             to,
             "tidecast_coverage_ratio",
-            "Share of values within their interval, over the last steps",
+            "Share of values within their interval, mean over the series on the dashboard, of their last steps",
             coverage,
         )?;
         match now {
@@ -210,28 +210,37 @@ impl All {
 
     /// What the stream scored itself, of all series.
     fn scores(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let (all, levels) = (self.0.counts.scored.all(), &self.0.facts.levels);
+        let scored = &self.0.counts.scored;
+        let (all, levels) = (scored.all(), &self.0.facts.levels);
         if all.is_empty() {
             return Ok(());
         }
         let ahead = |ahead: &Ahead| ("steps_ahead", ahead.steps.to_string());
         let count = ConstCounter::new;
-        let forecasts = all.iter().map(|one| (vec![ahead(one)], count(one.forecasts())));
+        let forecasts = all.iter().map(|of| (vec![ahead(of)], count(of.forecasts())));
         many(to, "tidecast_scored_forecasts", "Forecasts that were held against their actuals", forecasts)?;
-        let inside = all.iter().flat_map(|one| {
-            let of = move |(at, level): (usize, &f64)| {
-                (vec![ahead(one), ("level", percent(*level))], count(one.inside(at)))
+        let inside = all.iter().flat_map(|of| {
+            let at_level = move |(at, level): (usize, &f64)| {
+                (vec![ahead(of), ("level", percent(*level))], count(of.inside(at)))
             };
-            levels.iter().enumerate().map(of)
+            levels.iter().enumerate().map(at_level)
         });
-        many(to, "tidecast_scored_inside", "Of them, those whose actual was within the interval", inside)?;
-        let help = "The mean absolute error of a series in a period over that of the naive forecast";
-        let mut mase = to.encode_descriptor("tidecast_score_mase", help, None, MetricType::Histogram)?;
-        for one in all {
-            one.mase.encode(mase.encode_family(&[ahead(one)])?)?;
+        many(
+            to,
+            "tidecast_scored_inside",
+            "Scored forecasts whose actual was within their interval",
+            inside,
+        )?;
+        let help = "Mean absolute error of a series in a period over that of the naive forecast in the same period, above 100 as 100";
+        let mut ratio =
+            to.encode_descriptor("tidecast_scored_error_ratio", help, None, MetricType::Histogram)?;
+        for of in all {
+            of.ratio.encode(ratio.encode_family(&[ahead(of)])?)?;
         }
-        let drifts = all.iter().map(|one| (vec![ahead(one)], count(one.drifts())));
-        many(to, "tidecast_score_drifts", "Periods of series whose errors had left their own history", drifts)
+        let help = "Periods of series whose forecasts were scored";
+        one(to, "tidecast_scored_periods", help, &count(scored.periods()))?;
+        let help = "Scored periods of series at whose end the errors of the first step ahead that is scored had left their own history";
+        one(to, "tidecast_scored_drifts", help, &count(scored.drifts()))
     }
 
     fn process(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {

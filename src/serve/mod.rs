@@ -34,7 +34,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use tokio::net::TcpListener;
 
-pub use facts::Facts;
+pub use facts::{Facts, Writes};
 pub use observer::Observer;
 pub use watched::Watched;
 

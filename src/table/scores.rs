@@ -14,8 +14,11 @@ use crate::intervals::SeriesScores;
 
 /// `__position` of the row that ended the period (Int64), series, target (Utf8), from and until (Timestamp us UTC: the steps
 /// that were forecast lie between), every (Utf8), horizon (Int32, in steps), forecasts (Int32), mae, naive_mae, mase, bias,
-/// then coverage_NN for each level (Float32), ties (Float32), drift (Boolean) and model (Utf8). `mase` is null where the naive
-/// forecast was never wrong.
+/// then coverage_NN for each level (Float32), ties (Float32), drift (Boolean) and model (Utf8).
+///
+/// `mase` is mae over naive_mae, both of this period, and null where the naive forecast was never wrong. `bias` is the mean of
+/// actual less forecast. `drift` is of the series, and the same in all rows of a period: whether the errors of the first step
+/// ahead that is scored had left their own history at its end.
 pub fn score_schema(levels: &[f64]) -> SchemaRef {
     let number = |name: &str| Field::new(name, DataType::Float32, false);
     let mut fields = vec![
@@ -108,13 +111,11 @@ pub struct ScoreRows<'a> {
     pub horizons: &'a Int32Array,
     pub forecasts: &'a Int32Array,
     pub mae: &'a Float32Array,
-    pub naive_mae: &'a Float32Array,
     mase: &'a Float32Array,
     /// Mean of actual less forecast.
     pub bias: &'a Float32Array,
     /// Of each level.
     pub coverage: Vec<&'a Float32Array>,
-    pub ties: &'a Float32Array,
     pub drift: &'a BooleanArray,
 }
 
@@ -133,11 +134,9 @@ impl<'a> ScoreRows<'a> {
             horizons: typed(&columns[6]),
             forecasts: typed(&columns[7]),
             mae: typed(&columns[8]),
-            naive_mae: typed(&columns[9]),
             mase: typed(&columns[10]),
             bias: typed(&columns[11]),
             coverage: columns[12..end].iter().map(typed).collect(),
-            ties: typed(&columns[end]),
             drift: typed(&columns[end + 1]),
         }
     }
@@ -148,6 +147,12 @@ impl<'a> ScoreRows<'a> {
 
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Whether a row is the first of its series and period: those of the other steps ahead follow it.
+    pub fn begins(&self, row: usize) -> bool {
+        let period = |row: usize| (self.series.value(row), self.targets.value(row), self.from.value(row));
+        row == 0 || period(row) != period(row - 1)
     }
 
     /// The mean absolute error over that of the naive forecast, where there is one.

@@ -87,6 +87,30 @@ async function still(page, what, since) {
   const sum = moved.reduce((sum, { by }) => sum + by, 0);
   assert.ok(sum < 0.02, `what streams in moves ${what} by ${sum}: ${JSON.stringify(moved)}`);
 }
+/** A table of scores on a grid of seconds, of a period that ends on another day, is as wide as its cells. */
+const fits = (page) => page.evaluate(async () => {
+  const { periods } = await import("/assets/scores.js");
+  const facts = { every_ms: 5000, season: null, kept_season: null, scored: { ahead: [1, 6], every: 60, levels: [0.8, 0.95] } };
+  const { element, set } = periods(facts);
+  const main = document.getElementById("main");
+  const [before, from_ms] = [[...main.children], Date.UTC(2004, 1, 28, 23, 55)];
+  main.replaceChildren(Object.assign(document.createElement("section"), { className: "page" }));
+  main.firstChild.append(element);
+  const one = { from_ms, until_ms: from_ms + 300_000, forecasts: 60, mae: 1234.5, mase: 0.5, bias: -0.00009, coverage: [0.5, 1] };
+  // Of a step ahead that this page knows nothing of, too.
+  set([{ ...one, ahead: 1 }, { ...one, ahead: 6 }, { ...one, ahead: 7 }], true, "W/m²");
+  const right = (node) => {
+    const range = document.createRange();
+    range.selectNodeContents(node);
+    return range.getBoundingClientRect().right;
+  };
+  const cells = [...element.querySelectorAll("td")];
+  const cut = cells.filter((cell) => right(cell) > cell.getBoundingClientRect().right + 0.5).map((cell) => cell.textContent);
+  const said = cells[0].textContent;
+  main.replaceChildren(...before);
+  return { said, cut, width: document.scrollingElement.scrollWidth - innerWidth };
+});
+const FITS = { said: "2004-02-28 23:55:00 to 2004-02-29 00:00:00", cut: [], width: 0 };
 const step = (text) => console.log(`${((Date.now() - began) / 1000).toFixed(1)} s  ${text}`);
 
 try {
@@ -136,10 +160,10 @@ try {
   step(`opens ${id} by keyboard`);
 
   // The rows of the scores are there before there are any.
-  assert.equal(await page.locator(".scored tbody tr").count(), 3);
+  assert.equal(await page.locator(".scored tbody tr").count(), 5);
   const opened = await moment(page);
   await until(page, () => [...document.querySelectorAll(".scored td")].every((cell) => cell.textContent !== "–"));
-  assert.match(await page.locator(".scored td").nth(4).textContent(), /^[+−]?[\d.]+( \S+)?$/);
+  assert.match(await page.locator(".scored td").nth(4).textContent(), /^[+−]?\d[\d.,]*(e−?\d+)?( \S+)?$/);
   assert.match(await page.locator(".scored td").nth(5).textContent(), /^\d+\.\d %$/);
   await still(page, "the series", opened);
   step("shows the scores of the stream as they come, and stands still");
@@ -155,6 +179,7 @@ try {
   await until(page, () => document.querySelectorAll(".pipeline canvas").length === 4);
   await until(page, () => /^\d+\.\d of 80 %$/.test(document.querySelector(".scored td:nth-child(3)").textContent));
   await still(page, "the pipeline", await moment(page));
+  assert.deepEqual(await fits(page), FITS);
   step("shows the pipeline");
   await picture(page, "pipeline-light");
 
@@ -190,6 +215,7 @@ try {
   assert.equal(await width(), 360, "nothing sticks out on a phone");
   await phone.locator(".scored").scrollIntoViewIfNeeded();
   await picture(phone, "pipeline-phone");
+  assert.deepEqual(await fits(phone), FITS);
   step("is as wide as a phone");
 
   // Ids are other people's text.
@@ -208,10 +234,14 @@ try {
   assert.ok((await page.locator(".rows .row").count()) > 10, "what was there stays to be read");
   await picture(page, "lost-light");
   step("says that the server is gone");
+  // What the page asks of the new process is lost on the way once.
+  let asked = 0;
+  await page.route("**/api/pipeline", (route) => (asked++ === 0 ? route.fulfill({ body: "" }) : route.continue()));
   demo = await start(new URL(url).host);
   await until(page, () => document.querySelector("#status").dataset.state === "live" && document.querySelector("#notice").hidden);
   const again = await reading();
   await until(page, (before) => document.querySelector(".rows .row .cell.value span").textContent !== before, again);
+  assert.ok(asked > 1, "it asks until it is told");
   step("goes on after the restart");
 
   // The new process has to learn first what is scored: its numbers come into their places.

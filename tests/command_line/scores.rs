@@ -66,6 +66,33 @@ fn a_topic_and_a_file_have_the_same_scores() {
 }
 
 #[test]
+fn a_backfill_to_elsewhere_leaves_the_scores_of_the_whole_one_alone() {
+    let place = Place::new(&format!(
+        "[source.parquet]\npath = \"in.parquet\"\n[sink.parquet]\npath = \"out\"\n[sink.scores]\npath = \"scores\"\n{SCORES}"
+    ));
+    place.readings("in.parquet", &readings(&["a", "b"], 0..60));
+    let own = "forecasts are in out/forecasts.parquet, scores in scores/scores.parquet\n";
+    place.run("backfill p.toml").succeeds().says(&[own]);
+    let whole =
+        || ["out/forecasts.parquet", "scores/scores.parquet"].map(|name| fs::read(place.path(name)).unwrap());
+    let (before, scores) = (whole(), of_file(&place.path("scores/scores.parquet")));
+    for (to, forecasts, beside) in [
+        ("part.parquet", "part.parquet", "part.scores.parquet"),
+        ("part", "part/forecasts.parquet", "part/scores.parquet"),
+    ] {
+        let said = format!("forecasts are in {forecasts}, scores in {beside}\n");
+        place.run(&format!("backfill p.toml --series a --to {to}")).succeeds().says(&[&said]);
+        let of_a: Scores = scores.clone().into_iter().filter(|((series, ..), _)| series == "a").collect();
+        assert_eq!(of_file(&place.path(beside)), of_a);
+    }
+    assert!(before == whole(), "the files of the whole are others");
+    // Nobody who has no scores is told of some.
+    place.change("[sink.scores]\npath = \"scores\"\n", "");
+    let said = place.run("backfill p.toml --series a --to none.parquet").succeeds().stderr;
+    assert!(!said.contains("scores") && !place.path("none.scores.parquet").exists(), "{said}");
+}
+
+#[test]
 fn scores_that_have_no_place_are_missed_aloud() {
     let missed = "scores are not written: [sink.scores] says nothing of forecasts that go to ";
     let topics = Topics::new(1);

@@ -112,6 +112,46 @@ fn asked_by_grafana() -> BTreeSet<String> {
     names
 }
 
+/// Names, kinds and labels of metrics.
+type Metrics = BTreeSet<(String, String, Vec<String>)>;
+
+/// Those in the tables of the documentation.
+fn documented() -> Metrics {
+    let rows = include_str!("../../docs/metrics.md").lines().filter(|line| line.starts_with("| `"));
+    let metric = |row: &str| {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        let names = |cell: &str| {
+            let mut names: Vec<String> = cell.split('`').skip(1).step_by(2).map(str::to_owned).collect();
+            names.sort();
+            names
+        };
+        (names(cells[1]).remove(0), cells[2].to_owned(), names(cells[3]))
+    };
+    rows.map(metric).collect()
+}
+
+/// Those that are told.
+fn told(metrics: &Answer) -> Metrics {
+    let kinds = metrics.body.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
+    let metric = |(name, kind): (&str, &str)| {
+        let name = if kind == "counter" { format!("{name}_total") } else { name.to_owned() };
+        let sample = if kind == "histogram" { format!("{name}_count") } else { name.clone() };
+        let rest = metrics
+            .body
+            .lines()
+            .find_map(|line| line.strip_prefix(&*sample).filter(|rest| rest.starts_with(['{', ' '])));
+        let rest = rest.unwrap_or_else(|| panic!("no {sample} in\n{}", metrics.body));
+        let within =
+            rest.strip_prefix('{').and_then(|rest| rest.rsplit_once('}')).map_or("", |(labels, _)| labels);
+        // Every other part between quotes is a value.
+        let labels = within.split('"').step_by(2).map(|part| part.trim_matches([',', '=']).to_owned());
+        let mut labels: Vec<String> = labels.filter(|label| !label.is_empty()).collect();
+        labels.sort();
+        (name, kind.to_owned(), labels)
+    };
+    kinds.map(metric).collect()
+}
+
 /// Where it serves.
 fn served(run: &mut Running) -> String {
     run.wait_for("dashboard: http://");
@@ -162,14 +202,21 @@ fn a_running_pipeline_tells_what_it_did_and_forecasts_as_if_nobody_looked() {
     assert_eq!(series["steps"]["values"].as_array().unwrap()[39].as_f64().unwrap() as f32, last as f32);
     let line = first(&address, "/api/streams/pipeline");
     assert_eq!(line["line"]["refused"][0]["samples"][0]["value"], "three");
+    let page: Value = serde_json::from_str(&get(&address, "/api/pipeline").body).unwrap();
+    assert_eq!(
+        (&page["forecasts"], &page["rejects"]),
+        (&"standard output".into(), &Value::Null),
+        "and no topic"
+    );
 
     run.signal("TERM");
     assert_eq!(by_series(run.finish().succeeds().stdout.lines()), expected);
 }
 
-/// What a topic of scores says of forecasts so many steps ahead: how many, those within the interval, periods with a MASE, drifts.
-fn scored(topic: &str, horizon: i64) -> [f64; 4] {
-    let mut sums = [0.0; 4];
+/// What a topic of scores says of forecasts so many steps ahead: how many, those within the interval, periods, those with a ratio,
+/// those that drift.
+fn scored(topic: &str, horizon: i64) -> [f64; 5] {
+    let mut sums = [0.0; 5];
     for message in broker::read_all(topic) {
         let value: Value = serde_json::from_str(message.value.as_deref().expect("a value")).expect("JSON");
         if value["horizon"] == horizon {
@@ -179,6 +226,7 @@ fn scored(topic: &str, horizon: i64) -> [f64; 4] {
             let one = [
                 forecasts,
                 (forecasts * share).round(),
+                1.0,
                 one_if(!value["mase"].is_null()),
                 one_if(value["drift"] == true),
             ];
@@ -201,22 +249,37 @@ fn what_the_stream_scores_itself_is_counted_and_shown() {
         answer.metric("tidecast_latency_seconds_count") == Some(120.0)
             && answer.sum("tidecast_error_ratio") > 0.0
             && answer.body.contains("\ntidecast_lag_rows{")
+            && answer.body.contains("\ntidecast_committed_position{")
     };
     let metrics = until(&address, "/metrics", done);
     for ahead in [1, 2] {
-        let [forecasts, inside, periods, drifts] = scored(&scores, ahead);
-        assert!(forecasts > 80.0 && inside > 40.0 && periods >= 8.0, "{forecasts} {inside} {periods}");
+        let [forecasts, inside, periods, ratios, drifts] = scored(&scores, ahead);
+        assert!(forecasts > 80.0 && inside > 40.0 && ratios >= 8.0, "{forecasts} {inside} {ratios}");
+        if ahead == 1 {
+            // Of the series, not of each step ahead.
+            let counted =
+                ["periods", "drifts"].map(|name| metrics.metric(&format!("tidecast_scored_{name}_total")));
+            assert_eq!(counted, [Some(periods), Some(drifts)], "{}", metrics.body);
+        }
         for (name, labels, value) in [
             ("tidecast_scored_forecasts_total", "", forecasts),
             ("tidecast_scored_inside_total", ",level=\"80\"", inside),
-            ("tidecast_score_mase_count", "", periods),
-            ("tidecast_score_drifts_total", "", drifts),
+            ("tidecast_scored_error_ratio_count", "", ratios),
         ] {
             let name = format!("{name}{{steps_ahead=\"{ahead}\"{labels}}}");
             assert_eq!(metrics.metric(&name), Some(value), "{name} in\n{}", metrics.body);
         }
-        assert!(metrics.metric(&format!("tidecast_score_mase_sum{{steps_ahead=\"{ahead}\"}}")) > Some(0.0));
+        assert!(
+            metrics.metric(&format!("tidecast_scored_error_ratio_sum{{steps_ahead=\"{ahead}\"}}"))
+                > Some(0.0)
+        );
     }
+    assert!(
+        metrics.body.contains("\ntidecast_scored_error_ratio_bucket{le=\"1.0\",steps_ahead=\"1\"} "),
+        "{}",
+        metrics.body
+    );
+    assert_eq!(told(&metrics), documented(), "what is told, and what docs/metrics.md says of it");
     for name in asked_by_grafana() {
         let is_there =
             |line: &str| line.strip_prefix(&*name).is_some_and(|rest| rest.starts_with(['{', ' ']));
@@ -234,11 +297,15 @@ fn what_the_stream_scores_itself_is_counted_and_shown() {
     assert_eq!((&one["from_ms"], &one["forecasts"]), (&400_000.0.into(), &10.into()));
     let line = first(&address, "/api/streams/pipeline");
     assert_eq!(
-        line["line"]["scored"][1]["forecasts"].as_f64(),
+        line["line"]["scored"]["ahead"][1]["forecasts"].as_f64(),
         metrics.metric("tidecast_scored_forecasts_total{steps_ahead=\"2\"}")
     );
     let page: Value = serde_json::from_str(&get(&address, "/api/pipeline").body).unwrap();
     assert_eq!((&page["scored"]["every"], &page["scored"]["ahead"][1]), (&10.into(), &2.into()));
+    assert_eq!(
+        (&page["forecasts"], &page["scored"]["to"]),
+        (&topics.forecasts.as_str().into(), &scores.as_str().into())
+    );
     run.signal("TERM");
     run.finish().succeeds();
 }

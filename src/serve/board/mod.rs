@@ -29,12 +29,12 @@ pub use track::Track;
 
 /// Series that are shown. The others are counted: who has more wants them in a database.
 const SERIES_MOST: usize = 20_000;
-/// Bytes for the steps and the scored periods of all series together.
+/// Bytes for the steps, the forecasts and the scored periods of all series together.
 const BYTES: usize = 96 << 20;
-/// Steps of a series, however few there are: six weeks of hours.
+/// Past steps of a series, however few there are: six weeks of hours.
 const STEPS_MOST: usize = 1_008;
-/// Steps of a series, however many there are.
-const STEPS_LEAST: usize = 64;
+/// Past steps of a series, however many there are: those of a sparkline. Where not even these fit, fewer series are shown.
+const STEPS_LEAST: usize = 48;
 
 /// How a series is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -65,6 +65,10 @@ pub struct Board {
     pub tracks: Vec<Track>,
     /// The first of an id's series, one for each target.
     ids: HashMap<Arc<str>, usize>,
+    /// Series that there can be, those that there is room for as it is shared out now, and what each of these has.
+    most: usize,
+    planned: usize,
+    room: Room,
     /// Series that there is no room for.
     pub left_out: usize,
     /// The time that one in ten series has reached: one wrong clock does not move it.
@@ -75,6 +79,28 @@ pub struct Board {
     pub overall: [Overall; 2],
     /// Places by name.
     by_name: Vec<usize>,
+}
+
+/// What a series may keep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// Steps, those ahead that forecasts are kept for among them.
+    pub steps: usize,
+    /// Steps of the forecast of now.
+    pub fan: usize,
+}
+
+impl Room {
+    fn new(facts: &Facts, past: usize) -> Self {
+        Self { steps: past + facts.ahead[1], fan: past.min(facts.horizon) }
+    }
+
+    /// What a series takes that has all of it.
+    fn bytes(&self, facts: &Facts) -> usize {
+        let fan = (1 + 2 * facts.shown.len()) * (size_of::<Vec<f32>>() + self.fan * size_of::<f32>());
+        let periods = Periods::bytes(facts.scoring.as_ref(), facts.levels.len());
+        self.steps * track::STEP_BYTES + fan + periods
+    }
 }
 
 #[derive(Clone, Debug, Default, Serialize)]
@@ -93,7 +119,11 @@ pub async fn keep(shared: Arc<Shared>, mut seen: mpsc::UnboundedReceiver<Seen>) 
 
 impl Board {
     pub fn new(facts: Arc<Facts>) -> Self {
+        let least = Room::new(&facts, STEPS_LEAST).bytes(&facts);
         Self {
+            most: (BYTES / least).min(SERIES_MOST),
+            planned: 0,
+            room: Room::new(&facts, STEPS_MOST),
             facts,
             tracks: Vec::new(),
             ids: HashMap::new(),
@@ -108,7 +138,6 @@ impl Board {
     pub fn rows(&mut self, rows: &RecordBatch) {
         let facts = self.facts.clone();
         let observations = Observations::new(rows, &facts.columns);
-        let room = self.room();
         for i in 0..observations.len() {
             let id = match observations.series {
                 Some(series) if series.is_valid(i) => series.value(i),
@@ -119,7 +148,12 @@ impl Board {
             for (target, values) in observations.targets.iter().enumerate() {
                 let value = if values.is_valid(i) { values.value(i) } else { f64::NAN };
                 if value.is_finite() && observations.times.is_valid(i) {
-                    self.tracks[first + target].observe(&facts, observations.times.value(i), value, room);
+                    self.tracks[first + target].observe(
+                        &facts,
+                        observations.times.value(i),
+                        value,
+                        self.room,
+                    );
                 }
             }
         }
@@ -128,7 +162,6 @@ impl Board {
     pub fn forecasts(&mut self, rows: &RecordBatch) {
         let facts = self.facts.clone();
         let forecasts = Forecasts::new(rows);
-        let room = self.room();
         // The forecast, then lower and upper of the levels that are shown.
         let lists: Vec<usize> = [0]
             .into_iter()
@@ -142,7 +175,7 @@ impl Board {
             let lists: Vec<_> = lists.iter().map(|&list| forecasts.lists[list].value(i)).collect();
             let lists: Vec<&[f32]> =
                 lists.iter().map(|list| &list.as_primitive::<Float32Type>().values()[..]).collect();
-            self.tracks[first + target].forecast(&facts, forecasts.origins.value(i), &lists, room);
+            self.tracks[first + target].forecast(&facts, forecasts.origins.value(i), &lists, self.room);
         }
     }
 
@@ -166,11 +199,13 @@ impl Board {
         if let Some(place) = self.ids.get(id) {
             return Some(*place);
         }
-        let targets = &self.facts.columns.targets;
-        if self.tracks.len() + targets.len() > SERIES_MOST {
+        let series = self.tracks.len() + self.facts.columns.targets.len();
+        if series > self.most {
             self.left_out += 1;
             return None;
         }
+        self.plan(series);
+        let targets = &self.facts.columns.targets;
         let id: Arc<str> = id.into();
         let place = self.tracks.len();
         for (target, name) in targets.iter().enumerate() {
@@ -187,11 +222,21 @@ impl Board {
         self.tracks.get(first + target).filter(|_| target < self.facts.columns.targets.len())
     }
 
-    /// Past steps that a series may keep.
-    fn room(&self) -> usize {
-        let periods = Periods::bytes(self.facts.scoring.as_ref(), self.facts.levels.len());
-        let bytes = (BYTES / self.tracks.len().max(1)).saturating_sub(periods);
-        (bytes / track::STEP_BYTES).clamp(STEPS_LEAST, STEPS_MOST)
+    /// Shares the room out among so many series, and a quarter more, so that it is seldom done. Series that came when there was
+    /// more of it give back what is no longer theirs.
+    fn plan(&mut self, series: usize) {
+        if series <= self.planned {
+            return;
+        }
+        self.planned = (series + series / 4).min(self.most);
+        let each = BYTES / self.planned;
+        let fits = |past: &usize| Room::new(&self.facts, *past).bytes(&self.facts) <= each;
+        let past = (STEPS_LEAST..=STEPS_MOST).rev().find(fits).unwrap_or(STEPS_LEAST);
+        let room = Room::new(&self.facts, past);
+        if room != self.room {
+            self.room = room;
+            self.tracks.iter_mut().for_each(|track| track.give_back(room));
+        }
     }
 
     /// Once a second: where time stands, how every series is, and all of them together.

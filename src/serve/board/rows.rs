@@ -199,6 +199,7 @@ pub fn detail(board: &Board, track: &Track) -> serde_json::Value {
         "closed": track.closed,
         "scores": track.scores,
         "periods": track.periods.all(),
+        "drift": track.periods.drift(),
         "fan": fan,
     })
 }

@@ -12,7 +12,7 @@ pub struct Scores {
     /// The same of the baseline, over the steps for which there is one; and ours over those.
     pub naive: Option<f64>,
     pub beside_naive: Option<f64>,
-    /// Mean of forecast less actual.
+    /// Mean of actual less forecast, as in the scores of the stream.
     pub bias: Option<f64>,
     /// The share of values within each interval that is shown.
     pub coverage: Vec<f64>,
@@ -28,7 +28,7 @@ impl Scores {
 /// A forecast held against what came.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Miss {
-    /// Forecast less actual.
+    /// Actual less forecast.
     pub off: f64,
     /// The baseline's absolute error.
     pub naive: Option<f64>,

@@ -46,7 +46,7 @@ fn track() -> Track {
     Track::new("a".into(), 0, None)
 }
 
-const ROOM: usize = 100;
+const ROOM: Room = Room { steps: 104, fan: 4 };
 
 /// Hour after hour a reading, and a forecast that is off by so much and bounded by so much on either side.
 fn feed(track: &mut Track, hours: std::ops::Range<i64>, off: f32, bound: f32) {
@@ -73,7 +73,7 @@ fn forecasts_are_held_against_what_came_and_against_the_season_before() {
     let [one, four] = &track.scores;
     // The first forecast is for hour 1, the first four ahead for hour 4; nothing beyond hour 49 has come.
     assert_eq!((one.count, four.count), (49, 46));
-    assert_eq!((one.error, one.bias, one.coverage.as_slice()), (Some(0.5), Some(0.5), &[1.0][..]));
+    assert_eq!((one.error, one.bias, one.coverage.as_slice()), (Some(0.5), Some(-0.5), &[1.0][..]));
     assert_eq!((one.naive, four.naive), (Some(3.0), Some(6.0)), "four ahead knows two seasons before");
     assert_eq!(one.ratio(), Some(0.5 / 3.0));
     assert_eq!(track.state, State::Ok);
@@ -149,10 +149,11 @@ fn steps_of_several_rows_are_what_the_grid_makes_of_them() {
 fn what_is_kept_is_bounded_and_the_scores_are_those_of_what_is_kept() {
     let (facts, mut track) = (facts(), track());
     feed(&mut track, 0..500, 0.0, 1.0);
-    assert_eq!(track.steps.len(), ROOM + 4);
+    assert_eq!(track.steps.len(), ROOM.steps);
+    let less = Room { steps: 24, fan: 4 };
     for hour in 500..520 {
-        track.observe(&facts, hour * HOUR, value(hour), 20);
-        track.forecast(&facts, hour * HOUR, &[&[0.0; 4]], 20);
+        track.observe(&facts, hour * HOUR, value(hour), less);
+        track.forecast(&facts, hour * HOUR, &[&[0.0; 4]], less);
     }
     assert_eq!((track.steps.len(), track.first), (24, 500));
     track.judge(&facts, None);
@@ -248,26 +249,74 @@ fn of_each_step_ahead_the_period_that_was_told_last_is_kept() {
     board.scores(&told("b", "value", 1, 9.0));
     board.scores(&told("a", "other", 2, 9.0));
     assert_eq!((board.tracks.len(), board.left_out), (1, 0));
-    let [one, four] = board.tracks[place].periods.all() else { panic!("{:?}", board.tracks[place].periods) };
+    let periods = &board.tracks[place].periods;
+    let [one, four] = periods.all() else { panic!("{periods:?}") };
     let day = 86_400_000.0;
-    assert_eq!((one.ahead, one.from_ms, one.until_ms, one.drift), (1, day, 2.0 * day, true));
-    assert_eq!((one.mae, one.naive_mae, one.mase, one.forecasts), (1.0, 2.0, Some(0.5), 24));
-    assert_eq!((one.bias, &*one.coverage), (-0.25, &[0.75][..]), "forecast less actual, as elsewhere here");
+    assert_eq!((one.ahead, one.from_ms, one.until_ms), (1, day, 2.0 * day));
+    assert_eq!((one.mae, one.mase, one.forecasts), (1.0, Some(0.5), 24));
+    assert_eq!((one.bias, &*one.coverage), (0.25, &[0.75][..]), "actual less forecast, as it was told");
     assert_eq!((four.ahead, four.mae, four.mase), (4, 4.0, None));
-    assert_eq!(rows::detail(&board, &board.tracks[place])["periods"][1]["ahead"], 4);
+    let detail = rows::detail(&board, &board.tracks[place]);
+    assert_eq!((&detail["periods"][1]["ahead"], &detail["drift"]), (&4.into(), &true.into()));
+    board.scores(&told("a", "value", 2, 1.0));
+    assert_eq!(board.tracks[place].periods.drift(), Some(false), "of the series, as of its latest period");
+}
+
+/// So many series of these facts, of which the first are full before the others come, and all in the end; what they take.
+fn filled(facts: Facts, early: usize) -> (Board, usize) {
+    let mut board = Board::new(Arc::new(facts));
+    let fill = |board: &mut Board, from: usize| {
+        let (facts, room) = (board.facts.clone(), board.room);
+        let list = vec![0.0; facts.horizon];
+        let lists = vec![&list[..]; 1 + 2 * facts.shown.len()];
+        for track in &mut board.tracks[from..] {
+            for step in 0..room.steps as i64 + 9 {
+                track.observe(&facts, step * HOUR, 1.0, room);
+            }
+            track.forecast(&facts, (room.steps as i64 + 8) * HOUR, &lists, room);
+        }
+    };
+    for number in 0..=SERIES_MOST {
+        board.place(&number.to_string());
+        if number + 1 == early {
+            fill(&mut board, 0);
+        }
+    }
+    let periods = Periods::bytes(board.facts.scoring.as_ref(), board.facts.levels.len());
+    let before: usize = board.tracks.iter().map(Track::bytes).sum();
+    fill(&mut board, early);
+    let after: usize = board.tracks.iter().map(Track::bytes).sum();
+    assert!(before > 0 && before < after, "{before} {after}");
+    let bytes = after + board.tracks.len() * periods;
+    (board, bytes)
 }
 
 #[test]
-fn periods_take_from_the_room_for_steps() {
-    let scoring = Some(Scoring { horizons: (1..=8).collect(), every: 24 });
-    let levels: Vec<f64> = (1..=16).map(|level| f64::from(level) / 20.0).collect();
-    let facts = Arc::new(Facts { scoring, levels, ..facts() });
-    let mut board = Board::new(facts.clone());
-    let periods = Periods::bytes(facts.scoring.as_ref(), 16);
-    for number in 0..SERIES_MOST {
-        board.place(&number.to_string());
+fn what_series_keep_stays_within_its_bytes_however_many_there_are_and_whenever_they_came() {
+    let day = Facts { horizon: 24, ahead: [1, 24], levels: vec![0.8, 0.95], shown: vec![0, 1], ..facts() };
+    let scoring = Some(Scoring { horizons: vec![1, 3, 6, 12, 24], every: 24 });
+    let (board, bytes) = filled(Facts { scoring, ..day.clone() }, 500);
+    assert_eq!((board.tracks.len(), board.left_out), (SERIES_MOST, 1));
+    assert!((BYTES / 10 * 9..=BYTES).contains(&bytes), "{bytes}");
+
+    // A week ahead is kept for every series, however little room there is.
+    let (board, bytes) = filled(Facts { horizon: 168, ahead: [1, 168], ..day }, 500);
+    assert!((5_000..SERIES_MOST).contains(&board.tracks.len()), "{}", board.tracks.len());
+    assert_eq!(board.tracks.len() + board.left_out, SERIES_MOST + 1);
+    assert!((BYTES / 10 * 9..=BYTES).contains(&bytes), "{bytes}");
+}
+
+#[test]
+fn a_track_grows_by_little_and_gives_back_what_is_no_longer_its_own() {
+    let (facts, mut track) = (facts(), track());
+    for hour in 0..40 {
+        track.observe(&facts, hour * HOUR, value(hour), ROOM);
     }
-    let bytes = SERIES_MOST * (board.room() * track::STEP_BYTES + periods);
-    assert!(board.room() > STEPS_LEAST && bytes <= BYTES, "{} steps, {bytes} bytes", board.room());
-    assert!((1_000..1_300).contains(&periods), "{periods}");
+    assert!((40..=50).contains(&track.steps.capacity()), "{}", track.steps.capacity());
+    feed(&mut track, 40..300, 0.0, 1.0);
+    assert_eq!((track.steps.len(), track.steps.capacity(), track.first), (104, 104, 200));
+    track.give_back(Room { steps: 20, fan: 2 });
+    assert_eq!((track.steps.len(), track.steps.capacity(), track.first), (20, 20, 284));
+    assert_eq!((track.value(299), track.value(283)), (Some(299.0), None));
+    assert_eq!(track.fan.as_ref().map(|fan| fan.lists[0].len()), Some(2));
 }

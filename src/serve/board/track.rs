@@ -3,9 +3,9 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::State;
 use super::periods::Periods;
 use super::scores::{Miss, Scores, Sums};
+use super::{Room, State};
 use crate::intervals::Drift;
 use crate::series::Aggregate;
 use crate::serve::facts::Facts;
@@ -111,7 +111,7 @@ impl Track {
     }
 
     /// A finite value at a time, with room for so many steps.
-    pub fn observe(&mut self, facts: &Facts, time: i64, value: f64, room: usize) {
+    pub fn observe(&mut self, facts: &Facts, time: i64, value: f64, room: Room) {
         let reading = Reading { step: facts.grid.step_of(time), time, value };
         let Some(last) = self.last else { return self.take(facts, reading, room) };
         let is_near = |from: i64, step: i64| (step - from).abs() <= facts.max_gap;
@@ -143,14 +143,14 @@ impl Track {
         }
     }
 
-    fn take(&mut self, facts: &Facts, reading: Reading, room: usize) {
+    fn take(&mut self, facts: &Facts, reading: Reading, room: Room) {
         if self.closed.is_some_and(|closed| reading.step <= closed) {
             return;
         }
         if self.last.is_some_and(|last| last.time == reading.time) {
             return;
         }
-        let Some(step) = self.step(facts, reading.step, room) else { return };
+        let Some(step) = self.step(reading.step, room) else { return };
         if facts.complete_after.is_some_and(|rows| u32::from(step.rows) >= rows) {
             return;
         }
@@ -174,19 +174,18 @@ impl Track {
     }
 
     /// The forecast of a step's end; `lists` are the value, lower and upper of the narrowest interval, of the widest.
-    pub fn forecast(&mut self, facts: &Facts, origin: i64, lists: &[&[f32]], room: usize) {
+    pub fn forecast(&mut self, facts: &Facts, origin: i64, lists: &[&[f32]], room: Room) {
         let origin = facts.grid.step_of(origin);
         for (i, ahead) in facts.ahead.iter().enumerate() {
             let mut said = NOTHING;
             for (said, list) in said.iter_mut().zip(lists) {
                 *said = list.get(ahead - 1).copied().unwrap_or(f32::NAN);
             }
-            if let Some(step) = self.step(facts, origin + *ahead as i64, room) {
+            if let Some(step) = self.step(origin + *ahead as i64, room) {
                 step.said[i] = said;
             }
         }
-        let kept = room.min(facts.horizon);
-        let lists = lists.iter().map(|list| list[..kept.min(list.len())].to_vec()).collect();
+        let lists = lists.iter().map(|list| list[..room.fan.min(list.len())].to_vec()).collect();
         self.fan = Some(Fan { origin, lists });
         // A forecast shows that its origin has closed, and all before.
         self.closed = Some(self.closed.map_or(origin, |closed| closed.max(origin)));
@@ -194,24 +193,47 @@ impl Track {
     }
 
     /// The step of a number: made, if it is later than those there are. The oldest give way.
-    fn step(&mut self, facts: &Facts, number: i64, room: usize) -> Option<&mut Step> {
-        let most = (room + facts.ahead[1]) as i64;
+    fn step(&mut self, number: i64, room: Room) -> Option<&mut Step> {
         let end = self.first + self.steps.len() as i64;
-        if self.steps.is_empty() || number - end >= most {
+        if self.steps.is_empty() || number - end >= room.steps as i64 {
             self.steps.clear();
             self.first = number;
         }
-        if number < self.first {
-            return None;
+        let more = number + 1 - self.first - self.steps.len() as i64;
+        let wanted = self.steps.len() + usize::try_from(more).unwrap_or(0);
+        self.forget(wanted.saturating_sub(room.steps));
+        let wanted = wanted.min(room.steps);
+        if wanted > self.steps.capacity() {
+            // A quarter more at a time: twice as much, as a queue grows by itself, would be up to twice what there is room for.
+            let capacity = (wanted + wanted / 4).min(room.steps);
+            self.steps.reserve_exact(capacity - self.steps.len());
         }
-        while self.first + self.steps.len() as i64 <= number {
-            self.steps.push_back(EMPTY);
-        }
-        while self.steps.len() as i64 > most {
-            self.steps.pop_front();
-            self.first += 1;
-        }
+        self.steps.resize(wanted, EMPTY);
         usize::try_from(number - self.first).ok().and_then(|place| self.steps.get_mut(place))
+    }
+
+    /// Lets the oldest steps go.
+    fn forget(&mut self, count: usize) {
+        self.steps.drain(..count.min(self.steps.len()));
+        self.first += count as i64;
+    }
+
+    /// Keeps no more than there is room for.
+    pub fn give_back(&mut self, room: Room) {
+        self.forget(self.steps.len().saturating_sub(room.steps));
+        self.steps.shrink_to(room.steps);
+        for list in self.fan.iter_mut().flat_map(|fan| &mut fan.lists) {
+            list.truncate(room.fan);
+            list.shrink_to_fit();
+        }
+    }
+
+    /// Bytes of what it keeps as it lies in memory.
+    #[cfg(test)]
+    pub fn bytes(&self) -> usize {
+        let lists = self.fan.iter().flat_map(|fan| &fan.lists);
+        let fan: usize = lists.map(|list| size_of_val(list) + list.capacity() * size_of::<f32>()).sum();
+        self.steps.capacity() * STEP_BYTES + fan
     }
 
     /// The value of a step.
@@ -243,10 +265,10 @@ impl Track {
             return None;
         }
         let ahead = facts.ahead[ahead] as i64;
-        let back = facts.season.map_or(ahead, |season| (ahead + season - 1) / season * season);
+        let back = facts.kept_season().map_or(ahead, |season| (ahead + season - 1) / season * season);
         let naive = self.value(step - back).map(|naive| (value - f64::from(naive)).abs());
         let inside = [said[1] <= value && value <= said[2], said[3] <= value && value <= said[4]];
-        Some(Miss { off: said[0] - value, naive, inside })
+        Some(Miss { off: value - said[0], naive, inside })
     }
 
     /// The time of the latest reading, if it is more than a lone one's.

@@ -17,7 +17,6 @@ const keys = document.getElementById("keys");
 
 const app = { main, facts: null, feed: null, pulse };
 let page = null;
-let boot = null;
 let lostAt = null;
 let last = null;
 let quiet = null;
@@ -49,19 +48,28 @@ function connection(state) {
   lamp();
 }
 
-/** What every message says of the whole. */
+/** What every message says of the whole; false where it is of a process that the page knows nothing of yet. */
 function pulse(message) {
-  if (boot !== null && message.boot !== boot) return restarted(message.boot);
-  boot = message.boot;
+  if (message.boot !== app.facts.boot) {
+    restarted();
+    return false;
+  }
   last = message;
   quiet = message.quiet;
   lamp();
+  return true;
 }
 
-async function restarted(now) {
-  boot = now;
-  const before = app.facts?.version;
-  if (!(await learn())) return;
+let isLearning = false;
+
+/** What the page knows is asked for anew, with each message until it is told. */
+async function restarted() {
+  if (isLearning) return;
+  isLearning = true;
+  const before = app.facts.version;
+  const isTold = await learn();
+  isLearning = false;
+  if (!isTold) return;
   if (app.facts.version !== before) return location.reload();
   page?.again();
   route();

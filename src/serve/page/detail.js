@@ -21,8 +21,7 @@ export function detail(app, id, targetName) {
   const levels = facts.levels.map((level) => format.percent(level));
   const narrow = levels[0];
   const wide = levels[1];
-  const baseline = facts.season ? `the value ${format.steps(facts.season, facts.every_ms)} before` : "the last value";
-  const shortly = facts.season ? `${format.steps(facts.season, facts.every_ms)} before` : "last value";
+  const baseline = format.baseline(facts);
   // From `first` on, a value each step; `said` by horizon and part: value, lower, upper of the narrowest interval, of the widest.
   let store = null;
   let now = null;
@@ -30,10 +29,10 @@ export function detail(app, id, targetName) {
 
   const value = tile("Last reading");
   const next = tile("Next step", "The forecast of the next step, and its narrowest interval");
-  const error = tile("Mean error", "Mean absolute error over the last 168 steps");
-  const ratio = tile("Against naive", `The error in units of the baseline's, which says ${baseline}`);
-  const coverage = tile("Coverage", "Share of readings within their intervals, over the last 168 steps");
-  const bias = tile("Bias", "Mean of forecast less reading: what is above zero is forecast too high");
+  const error = tile("Mean error", "Mean absolute error over the last 168 steps, or as many as are kept");
+  const ratio = tile(`Against ${baseline.name}`, `The error in units of that of a forecast that says ${baseline.says}`);
+  const coverage = tile("Coverage", "Share of readings within their intervals, over the same steps");
+  const bias = tile("Bias", "Mean of reading less forecast: what is below zero is forecast too high");
 
   const lamp = el("i", { class: "lamp", "aria-hidden": "true" });
   const state = el("span");
@@ -106,7 +105,7 @@ export function detail(app, id, targetName) {
       const i = index ?? lastFinite(errors[2]);
       return [
         ["forecast", withUnit(number(errors[2], i)), "forecast"],
-        [baseline, withUnit(number(errors[1], i)), "naive"],
+        [baseline.says, withUnit(number(errors[1], i)), "naive"],
       ];
     },
   });
@@ -239,7 +238,7 @@ export function detail(app, id, targetName) {
 
     const { values } = store;
     const ahead = facts.ahead[kept.ahead];
-    const back = facts.season ? Math.ceil(ahead / facts.season) * facts.season : ahead;
+    const back = facts.kept_season ? Math.ceil(ahead / facts.kept_season) * facts.kept_season : ahead;
     const isDue = (i) => values[i] !== null && values[i] !== undefined && said[0][i] !== null;
     const misses = (of) => (i) => (isDue(i) && values[i - back] != null ? of(i) : null);
     const time = x.slice(0, values.length);
@@ -272,17 +271,17 @@ export function detail(app, id, targetName) {
     const due = `${format.count(scores.count)} forecasts`;
     error.set(format.number(scores.error), scores.count ? unit : "", scores.count ? due : "none has come due yet");
     const against = scores.naive ? scores.beside_naive / scores.naive : null;
-    ratio.set(against === null ? "–" : against.toFixed(2), "", scores.naive === null ? "none has come due yet" : `${shortly}: ${format.number(scores.naive)} ${unit}`,
+    ratio.set(against === null ? "–" : against.toFixed(2), "", scores.naive === null ? "none has come due yet" : `${baseline.short}: ${format.number(scores.naive)} ${unit}`,
       against === null ? "" : against < 1 ? "good" : "bad");
     const [first, second] = scores.coverage;
     coverage.set(first === undefined ? "–" : format.percent(first), first === undefined ? "" : "%",
       first === undefined ? "" : second === undefined ? `of ${narrow} %` : `of ${narrow} %; ${format.percent(second)} % of ${wide} %`);
-    told?.set(now.periods, unit);
-    bias.set(scores.bias > 0 ? `+${format.number(scores.bias)}` : format.number(scores.bias), scores.count ? unit : "", "forecast less reading");
+    told?.set(now.periods, now.drift, unit);
+    bias.set(format.signed(scores.bias), scores.count ? unit : "", "reading less forecast");
   }
 
   function heard(message) {
-    app.pulse(message.pulse);
+    if (!app.pulse(message.pulse)) return;
     waiting.hidden = true;
     content.hidden = false;
     merge(message);
@@ -302,7 +301,7 @@ export function detail(app, id, targetName) {
       feed.open(`/api/streams/series?${query}`, {
         series: heard,
         missing(message) {
-          app.pulse(message.pulse);
+          if (!app.pulse(message.pulse)) return;
           // After a restart it comes again by itself: what was there is of the run before.
           store = null;
           waiting.hidden = false;

@@ -40,7 +40,7 @@ export function tile(name, hint) {
   const value = el("b", {}, "–");
   const unit = el("span", { class: "unit" });
   const note = el("small", {}, "\u00a0");
-  const element = el("div", { class: "tile", title: hint }, el("h3", {}, name), el("p", {}, value, unit), note);
+  const element = el("div", { class: "tile", title: hint, role: "group", "aria-label": name, "aria-description": hint }, el("h3", {}, name), el("p", {}, value, unit), note);
   const set = (text, unitText = "", noteText = "\u00a0", tone = "") => {
     setText(value, text);
     setText(unit, unitText ? `\u202f${unitText}` : "");
@@ -48,6 +48,11 @@ export function tile(name, hint) {
     element.dataset.tone = tone;
   };
   return { element, set };
+}
+
+/** A table that may be wider than the page: it is scrolled by keyboard, too. */
+export function wide(label, table) {
+  return el("div", { class: "wide", role: "region", "aria-label": label, tabindex: "0" }, table);
 }
 
 /** What is shown where there is nothing to show. */

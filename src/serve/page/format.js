@@ -76,6 +76,17 @@ export function steps(n, everyMs) {
   return all >= 1 ? `${all} s` : `${all * 1000} ms`;
 }
 
+/** What a forecast says that repeats what was so many steps before, or without a season the last value. */
+export function naive(season, everyMs) {
+  return season ? `the value ${steps(season, everyMs)} before` : "the last value";
+}
+
+/** What forecasts are held against on this page: the naive forecast, where its season is not longer than what is kept. */
+export function baseline(facts) {
+  const says = naive(facts.kept_season, facts.every_ms);
+  return { name: facts.kept_season === facts.season ? "naive" : "last value", says, short: says.replace(/^the (value )?/, "") };
+}
+
 const two = (n) => String(n).padStart(2, "0");
 
 /** "2023-06-01 08:00", with seconds where the grid is that fine. */
@@ -86,6 +97,18 @@ export function time(ms, everyMs = 60000) {
   if (everyMs >= 86400000) return day;
   const clock = `${two(at.getUTCHours())}:${two(at.getUTCMinutes())}`;
   return everyMs >= 60000 ? `${day} ${clock}` : `${day} ${clock}:${two(at.getUTCSeconds())}`;
+}
+
+/** From one time to another; the day is said twice only where there are two. */
+export function span(from, until, everyMs) {
+  const [first, last] = [from, until].map((ms) => time(ms, everyMs));
+  const isOneDay = everyMs < 86400000 && first.slice(0, 10) === last.slice(0, 10);
+  return `${first} to ${isOneDay ? last.slice(11) : last}`;
+}
+
+/** With its sign, whichever it is. */
+export function signed(value) {
+  return value > 0 ? `+${number(value)}` : number(value);
 }
 
 /** The time of this place, of things that happened in the process. */

@@ -2,7 +2,7 @@
 
 import { choice, el, empty, setClass, setText, tile } from "./dom.js";
 import * as format from "./format.js";
-import { spark } from "./sparkline.js";
+import { sparks } from "./sparkline.js";
 
 /** Rows asked for beyond those in view, on either side, so that a scroll finds them there. */
 const MARGIN = 40;
@@ -13,8 +13,8 @@ const COLUMNS = [
   [null, "Last steps", "The last 48 steps, and the next 24 as they are forecast"],
   ["value", "Reading", "The latest reading"],
   ["next", "Next step", "The forecast of the next step, and its narrowest interval"],
-  ["error", "Error", "Mean absolute error over the last 168 steps, in the unit of the series"],
-  ["ratio", "vs naive", "The error in units of the baseline's: below 1 is better"],
+  ["error", "Error", "Mean absolute error over the last 168 steps, or as many as are kept, in the unit of the series"],
+  ["ratio", null, "The error in units of the baseline's: below 1 is better"],
   ["coverage", "Coverage", "Share of readings within the narrowest interval"],
   ["state", "State", "How the series is"],
 ];
@@ -25,7 +25,7 @@ const kept = { search: "", sort: "name", descending: false, state: null, ahead: 
 export function overview(app) {
   const { facts, feed, main } = app;
   const rowHeight = () => (NARROW.matches ? 76 : 46);
-  const baseline = facts.season ? `the value ${format.steps(facts.season, facts.every_ms)} before` : "the last value";
+  const baseline = format.baseline(facts);
   let found = 0;
   let series = 0;
   let order = [];
@@ -40,7 +40,7 @@ export function overview(app) {
   const now = tile("Event time", "The time that one in ten series has reached (UTC)");
   now.element.classList.add("long");
   const rate = tile("Readings", "Readings taken in the last second");
-  const ratio = tile("Error against naive", `Mean over series; the baseline says ${baseline}`);
+  const ratio = tile(`Error against ${baseline.name}`, `Mean over series; the baseline says ${baseline.says}`);
   const coverage = tile("Coverage", "Share of readings within their intervals, mean over series");
   const filters = el("div", { class: "filters", role: "group", "aria-label": "States" });
   const chips = new Map();
@@ -87,7 +87,7 @@ export function overview(app) {
 
   // The table.
   const heads = COLUMNS.map(([sort, label, hint]) => {
-    const head = el("div", { role: "columnheader", class: `cell ${sort ?? "spark"}`, title: hint });
+    const head = el("div", { role: "columnheader", class: `cell ${sort ?? "spark"}`, title: hint, "aria-description": hint });
     head.append(sort
       ? el("button", {
           type: "button",
@@ -96,7 +96,7 @@ export function overview(app) {
             kept.sort = sort;
             restart();
           },
-        }, label)
+        }, label ?? `vs ${baseline.name}`)
       : document.createTextNode(label));
     return head;
   });
@@ -121,7 +121,7 @@ export function overview(app) {
       next: el("span"),
       interval: el("small"),
       error: el("span"),
-      ratio: el("span"),
+      ratio: el("span", { "data-of": baseline.name }),
       bar: el("i", { class: "bar", "aria-hidden": "true" }),
       coverage: el("span"),
       state: el("span", { class: "state-text" }),
@@ -185,10 +185,11 @@ export function overview(app) {
   /** Puts the rows in view where they belong, and asks for them where they are not there. */
   function place() {
     const height = rowHeight();
-    body.style.height = `${found * height}px`;
     const top = main.scrollTop - body.offsetTop;
+    const inView = main.clientHeight;
+    body.style.height = `${found * height}px`;
     const first = Math.max(0, Math.floor(top / height));
-    const last = Math.min(found, Math.ceil((top + main.clientHeight) / height) + 1);
+    const last = Math.min(found, Math.ceil((top + inView) / height) + 1);
     for (const [index, view] of shown) {
       if (index < first || index >= last) {
         if (view.element.contains(document.activeElement)) main.focus({ preventScroll: true });
@@ -220,11 +221,10 @@ export function overview(app) {
         view.place = place_;
         fill(view, row);
       }
-      if (view.row && !view.drawn) {
-        spark(view.parts.canvas, view.row);
-        view.drawn = true;
-      }
     }
+    const undrawn = [...shown.values()].filter((view) => view.row && !view.drawn);
+    sparks(undrawn.map((view) => [view.parts.canvas, view.row]));
+    undrawn.forEach((view) => (view.drawn = true));
     table.setAttribute("aria-rowcount", found + 1);
     ask(first, last);
   }
@@ -287,7 +287,7 @@ export function overview(app) {
   }
 
   function heard(message) {
-    app.pulse(message.pulse);
+    if (!app.pulse(message.pulse)) return;
     for (const row of message.rows) rows.set(row.place, row);
     order = message.order;
     from = message.from;
@@ -330,7 +330,7 @@ export function overview(app) {
     now.set(format.time(message.now_ms, facts.every_ms), message.now_ms ? "UTC" : "", `in steps of ${facts.every}`);
     rate.set(format.count(Math.round(pulse.last?.readings ?? 0)), "/s", `${format.count(Math.round(pulse.last?.forecasts ?? 0))} forecasts/s`);
     ratio.set(overall.ratio === null ? "–" : overall.ratio.toFixed(2), "",
-      overall.ratio === null ? "no forecast has come due yet" : `beside ${baseline}`,
+      overall.ratio === null ? "no forecast has come due yet" : `beside ${baseline.says}`,
       overall.ratio === null ? "" : overall.ratio < 1 ? "good" : "bad");
     const [narrow, wide] = overall.coverage;
     const [level, level2] = facts.levels.map((level) => format.percent(level));

@@ -1,7 +1,7 @@
 // Where the line stands: how fast, how far behind, what was refused and why, what happened.
 
 import { WHOLE, chart, colour, line } from "./charts.js";
-import { el, setText, tile } from "./dom.js";
+import { el, setText, tile, wide } from "./dom.js";
 import * as format from "./format.js";
 import { overall } from "./scores.js";
 
@@ -66,7 +66,7 @@ export function pipeline(app) {
   const fill = (list, entries) => list.replaceChildren(...entries.filter(([, text]) => text !== null && text !== undefined)
     .map(([name, text]) => el("div", {}, el("dt", {}, name), el("dd", {}, String(text)))));
   fill(facts_, [
-    ["pipeline", facts.name], ["reads", facts.topic], ["writes", facts.forecasts], ["rejects to", facts.rejects], ["scores to", facts.scored?.topic], ["brokers", facts.brokers],
+    ["pipeline", facts.name], ["reads", facts.topic], ["writes", facts.forecasts], ["rejects to", facts.rejects], ["scores to", facts.scored ? facts.scored.to ?? "nowhere" : null], ["brokers", facts.brokers],
     ["group", facts.group], ["instance", facts.instance], ["state in", facts.state ?? "nowhere"], ["step", facts.every], ["horizon", `${facts.horizon} steps`],
     ["started", `${new Date(facts.started_ms).toLocaleDateString()} ${format.wall(facts.started_ms)}`], ["version", facts.version],
   ]);
@@ -78,7 +78,7 @@ export function pipeline(app) {
     el("h1", {}, "Pipeline"),
     el("div", { class: "tiles six" }, rate.element, lag.element, latency.element, commits.element, snapshots.element, memory.element),
     el("div", { class: "pair" }, ...charts.map((one) => one.element)),
-    panel("Partitions", el("div", { class: "wide" }, el("table", { class: "plain" },
+    panel("Partitions", wide("Partitions", el("table", { class: "plain" },
       el("thead", {}, el("tr", {}, ...["Partition", "State", "Read up to", "Durable up to", "End", "Lag", "Ours for"].map((name, i) => el("th", { scope: "col", class: i > 1 ? "number" : null }, name)))),
       partitions))),
     scored?.element,
@@ -128,7 +128,7 @@ export function pipeline(app) {
 
   let events = "";
   function heard(message) {
-    app.pulse(message.pulse);
+    if (!app.pulse(message.pulse)) return;
     const newest = samples.at(-1)?.at_ms ?? 0;
     samples.push(...message.samples.filter((sample) => sample.at_ms > newest));
     samples = samples.slice(-SAMPLES);

@@ -15,10 +15,14 @@ function palette() {
   return colours;
 }
 
-/** Draws `row` on a canvas; its size is that of its box. */
-export function spark(canvas, row) {
-  const width = canvas.clientWidth;
-  const height = canvas.clientHeight;
+/** Draws rows, `[canvas, row]` each, in the size of their boxes. All of these are asked for before any is drawn: a question behind
+ *  a change has the browser lay out the page, once for each row. */
+export function sparks(all) {
+  const sizes = all.map(([canvas]) => [canvas.clientWidth, canvas.clientHeight]);
+  all.forEach(([canvas, row], i) => spark(canvas, row, sizes[i]));
+}
+
+function spark(canvas, row, [width, height]) {
   if (!width || !height) return;
   const scale = Math.min(devicePixelRatio || 1, 3);
   if (canvas.width !== Math.round(width * scale) || canvas.height !== Math.round(height * scale)) {

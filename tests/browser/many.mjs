@@ -1,0 +1,116 @@
+// Looks at the dashboard of many series in a real browser while they stream, and says for how long the page was busy at a time.
+//
+//   node many.mjs URL CHROMIUM SERIES
+
+import assert from "node:assert/strict";
+import { createRequire } from "node:module";
+import path from "node:path";
+
+const [url, browserPath, series] = process.argv.slice(2);
+const require = createRequire(path.resolve(process.env.TIDECAST_NODE_MODULES ?? import.meta.dirname, "here.js"));
+const { chromium } = require("playwright-core");
+
+/** Longer than anything here takes on a slow machine; nothing waits for it that comes earlier. */
+const PATIENCE = 240_000;
+/** An answer within so many milliseconds seems to come at once. */
+const AT_ONCE = 100;
+
+const browser = await chromium.launch({ executablePath: browserPath, args: ["--no-sandbox", "--disable-dev-shm-usage"] });
+try {
+  const context = await browser.newContext({ viewport: { width: 1440, height: 900 } });
+  context.setDefaultTimeout(PATIENCE);
+  await context.addInitScript(() => {
+    globalThis.busy = [];
+    globalThis.frames = [];
+    // What a browser calls long: 50 ms and more in which it can answer nobody.
+    new PerformanceObserver((list) => globalThis.busy.push(...list.getEntries().map(({ startTime, duration }) => [startTime, duration])))
+      .observe({ type: "longtask", buffered: true });
+    let last = performance.now();
+    const frame = (now) => {
+      globalThis.frames.push([now, now - last]);
+      last = now;
+      requestAnimationFrame(frame);
+    };
+    requestAnimationFrame(frame);
+  });
+  const page = await context.newPage();
+  page.on("pageerror", (error) => assert.fail(String(error)));
+  const until = (of, argument) => page.waitForFunction(of, argument, { timeout: PATIENCE, polling: 20 });
+  const rest = (ms) => page.evaluate((ms) => new Promise((done) => setTimeout(done, ms)), ms);
+  const slow = [];
+
+  /** Does something, and says how busy the page was meanwhile. */
+  async function watch(what, doing) {
+    const since = await page.evaluate(() => performance.now());
+    const said = await doing();
+    await rest(500);
+    const { busy, frames } = await page.evaluate((since) => ({
+      busy: globalThis.busy.filter(([at]) => at >= since).map(([, length]) => length),
+      frames: globalThis.frames.filter(([at]) => at >= since).map(([, gap]) => gap).sort((a, b) => a - b),
+    }), since);
+    const longest = Math.max(0, ...busy);
+    const frame = (share) => frames[Math.min(frames.length - 1, Math.floor(share * frames.length))]?.toFixed(0);
+    console.log(`${what}: ${busy.length} tasks of 50 ms and more, the longest ${longest.toFixed(0)} ms; `
+      + `from frame to frame ${frame(0.5)} ms, ${frame(0.99)} at the 99th percentile, ${frame(1)} at most${said ? `; ${said}` : ""}`);
+    if (longest > AT_ONCE) slow.push(`${what}: ${longest.toFixed(0)} ms`);
+  }
+
+  await page.goto(url);
+  await until((series) => document.querySelector(".chip[data-state=all] .count")?.textContent.replaceAll(",", "") === series, series);
+  await until(() => [...document.querySelectorAll(".rows .row .cell.ratio span")].filter((cell) => /\d/.test(cell.textContent)).length > 10);
+  console.log(`${series} series stream, ${await page.locator(".tile").nth(1).locator("p").textContent()}`);
+
+  const names = () => [...document.querySelectorAll(".rows .row a.name")].map((name) => name.textContent).filter(Boolean);
+  const found = (word) => page.waitForFunction(`(${names})().length > 0 && (${names})().every((name) => name.includes(${JSON.stringify(word)}))`,
+    undefined, { timeout: PATIENCE, polling: 20 });
+
+  await watch("streams for 10 s", () => rest(10_000));
+  await watch("types in the search", async () => {
+    await page.keyboard.press("/");
+    await page.keyboard.type("plant-42/", { delay: 60 });
+    const typed = Date.now();
+    await found("plant-42/");
+    return `found ${Date.now() - typed} ms after the last key`;
+  });
+  await watch("clears it", async () => {
+    await page.keyboard.press("Escape");
+    await until(() => document.querySelectorAll(".rows .row").length > 10);
+  });
+  await watch("sorts by every column, both ways", async () => {
+    const heads = page.locator(".row.head button");
+    let longest = 0;
+    for (let head = 0; head < await heads.count(); head++) {
+      for (const _way of [0, 1]) {
+        const clicked = Date.now();
+        await heads.nth(head).click();
+        await until(() => document.querySelectorAll(".rows .row .cell.value span:not(:empty)").length > 10);
+        longest = Math.max(longest, Date.now() - clicked);
+      }
+    }
+    await heads.first().click();
+    return `there after ${longest} ms at most`;
+  });
+  await watch("scrolls", async () => {
+    await page.mouse.move(700, 600);
+    for (let turn = 0; turn < 60; turn++) {
+      await page.mouse.wheel(0, 900);
+      await rest(16);
+    }
+  });
+  await watch("jumps to the end and back", async () => {
+    for (const to of [1e9, 0, 1e9]) {
+      await page.evaluate((to) => (document.getElementById("main").scrollTop = to), to);
+      await until(() => document.querySelectorAll(".rows .row .cell.value span:not(:empty)").length > 10);
+    }
+  });
+  await watch("opens a series and comes back", async () => {
+    await page.locator(".rows .row a.name").last().click();
+    await until(() => document.querySelectorAll(".detail canvas").length === 3);
+    await page.keyboard.press("Escape");
+    await until(() => document.querySelectorAll(".rows .row").length > 10);
+  });
+  assert.deepEqual(slow, [], `nothing takes the page longer than ${AT_ONCE} ms`);
+  console.log("done");
+} finally {
+  await browser.close();
+}
