@@ -122,7 +122,7 @@ async fn the_candidate_of_a_series_that_gave_way_is_rejected_with_its_message() 
     assert_eq!(progress.unwrap().tally.evictions, 1);
     let output = kept.outputs.iter().find(|output| !output.rejects.is_empty()).expect("a reject");
     assert_eq!((output.rejects[0].offset, output.rejects[0].reason), (0, Refusal::TooManySeries));
-    assert_eq!(output.origins.at(0).expect("its message").payload, Some(vec![0]));
+    assert_eq!(output.origins.at(0).expect("its message").payload.as_deref(), Some(&[0][..]));
 }
 
 #[tokio::test]

@@ -12,7 +12,6 @@ use super::predictor::{OriginView, Predictor};
 use super::{Beside, BesideMut, Closing, Entry, Remembered, Setup, Written};
 use crate::intervals::{Bounds, restlessness};
 use crate::series::{Reading, Scale, WindowView};
-use crate::simd::{Isa, Kernel, Simd};
 
 /// Forecasts run at once: kernels are at full speed from here on, and what they read is still near.
 const WIDTH: usize = 64;
@@ -309,33 +308,12 @@ impl Jobs {
             }
             // Without intervals there is nothing to correct.
             None => {
-                Isa::widest().run(Readings { jobs: &self.jobs, horizon, numbers: &mut self.outputs });
+                Scale::invert_all(self.jobs.iter().map(|job| job.scale), horizon, &mut self.outputs);
                 let all = self.jobs.iter().zip(self.outputs.chunks_exact(horizon));
                 all.filter(|(job, _)| !job.silent).for_each(|(_, values)| forecasts.say([values]));
             }
         }
         self.jobs.clear();
-    }
-}
-
-/// Scaled forecasts, `[job][horizon]`, turned into readings.
-struct Readings<'a> {
-    jobs: &'a [Job],
-    horizon: usize,
-    numbers: &'a mut [f32],
-}
-
-impl Kernel for Readings<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, simd: S) {
-        for (job, numbers) in self.jobs.iter().zip(self.numbers.chunks_exact_mut(self.horizon)) {
-            for some in numbers.chunks_mut(S::LANES) {
-                let readings = simd.affine(simd.load_part(some), job.scale.center, job.scale.spread);
-                simd.store_part(readings, some);
-            }
-        }
     }
 }
 

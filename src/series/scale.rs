@@ -117,8 +117,34 @@ impl Scale {
         }
     }
 
+    /// Turns scaled numbers, so many of each scale, into readings as they are written: the nearest f32, beyond its range its end.
+    pub fn invert_all(scales: impl Iterator<Item = Self>, length: usize, numbers: &mut [f32]) {
+        Isa::widest().run(InvertAll { scales, length, numbers });
+    }
+
     pub fn invert(&self, scaled: f32) -> f64 {
         self.center + self.spread * f64::from(scaled)
+    }
+}
+
+/// Scaled numbers, `[scale][number]`, that are turned into readings.
+struct InvertAll<'a, I> {
+    scales: I,
+    length: usize,
+    numbers: &'a mut [f32],
+}
+
+impl<I: Iterator<Item = Scale>> Kernel for InvertAll<'_, I> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        for (Scale { center, spread }, numbers) in self.scales.zip(self.numbers.chunks_exact_mut(self.length))
+        {
+            for some in numbers.chunks_mut(S::LANES) {
+                simd.store_part(simd.affine(simd.load_part(some), center, spread), some);
+            }
+        }
     }
 }
 
@@ -214,5 +240,8 @@ mod tests {
     fn scaling_inverts() {
         let scale = Scale::new(10.0, 4.0);
         assert_eq!((scale.apply(12.0), scale.invert(0.5)), (0.5, 12.0));
+        let mut all = [0.5, 0.0, 0.5, f32::MAX];
+        Scale::invert_all([scale, Scale::new(1.0, 2.0)].into_iter(), 2, &mut all);
+        assert_eq!(all, [12.0, 10.0, 2.0, f32::MAX]);
     }
 }
