@@ -56,9 +56,9 @@ pub struct Live {
     /// Of each column the period that it is in, as soon as it is known.
     periods: Vec<Option<i64>>,
     waiting: Vec<Waiting>,
-    /// What the naive forecast says beside each forecast that waits, `[forecast][followed]`, and how far back from the origin it
-    /// looks for that, `[followed]`: s ⌈h / s⌉ - h, or 0 where no season is known.
+    /// What the naive forecast says beside each forecast that waits, `[forecast][followed]`.
     naive: Vec<f32>,
+    /// How far back from the origin it looks for that, `[followed]`: s ⌈h / s⌉ - h, or 0 where no season is known.
     backs: Vec<usize>,
     /// Mean sizes of errors that the model knows, `[followed]`: of each of its series and of all others.
     own_means: Vec<Option<Vec<f32>>>,

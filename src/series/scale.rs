@@ -117,7 +117,7 @@ impl Scale {
         }
     }
 
-    /// Turns scaled numbers, so many of each scale, into readings as they are written: the nearest f32, beyond its range its end.
+    /// Turns scaled numbers, `[scale][length]`, into readings as they are written: the nearest f32, beyond its range its end.
     pub fn invert_all(scales: impl Iterator<Item = Self>, length: usize, numbers: &mut [f32]) {
         Isa::widest().run(InvertAll { scales, length, numbers });
     }
@@ -148,6 +148,7 @@ impl<I: Iterator<Item = Scale>> Kernel for InvertAll<'_, I> {
     }
 }
 
+/// Numbers without a center that are scaled.
 struct ApplySpread<'a> {
     values: &'a [f32],
     by: f32,

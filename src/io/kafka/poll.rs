@@ -346,8 +346,10 @@ impl Poller {
     }
 }
 
-/// Bytes of messages that lie in one stretch of memory: some hundreds of usual ones.
-const STRETCH: usize = 64 << 10;
+/// Bytes of messages that lie in one stretch of memory: the first of a batch has room for a few, since many a batch is of one
+/// message and waits with it; each further one for twice as many, up to some hundreds of usual ones.
+const STRETCH_FIRST: usize = 512;
+const STRETCH_MOST: usize = 64 << 10;
 
 /// Messages of one partition that are on their way into a batch.
 #[derive(Default)]
@@ -355,6 +357,8 @@ struct Gathered {
     records: Vec<Record>,
     /// Where their keys and payloads lie, one behind the other, until the last of them is dropped.
     stretch: BytesMut,
+    /// Room of the latest stretch when it was made.
+    room: usize,
 }
 
 impl Gathered {
@@ -373,7 +377,8 @@ impl Gathered {
 
     fn keep(&mut self, bytes: &[u8]) -> Bytes {
         if self.stretch.capacity() < bytes.len() {
-            self.stretch = BytesMut::with_capacity(bytes.len().max(STRETCH));
+            self.room = (2 * self.room).clamp(STRETCH_FIRST, STRETCH_MOST);
+            self.stretch = BytesMut::with_capacity(bytes.len().max(self.room));
         }
         self.stretch.extend_from_slice(bytes);
         self.stretch.split().freeze()
