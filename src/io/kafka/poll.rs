@@ -384,3 +384,20 @@ impl Gathered {
         self.stretch.split().freeze()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_messages_keep_little_and_many_are_kept_as_they_came() {
+        let mut gathered = Gathered::default();
+        let first = gathered.keep(b"one");
+        assert!(gathered.stretch.capacity() <= STRETCH_FIRST);
+        let messages: Vec<Vec<u8>> = (0..3000).map(|i| vec![i as u8; i % 200]).collect();
+        let kept: Vec<Bytes> = messages.iter().map(|message| gathered.keep(message)).collect();
+        assert_eq!((&first[..], gathered.room), (&b"one"[..], STRETCH_MOST));
+        assert!(kept.iter().zip(&messages).all(|(kept, message)| kept == message));
+        assert_eq!(gathered.keep(&[7; 2 * STRETCH_MOST]).len(), 2 * STRETCH_MOST, "whatever its size");
+    }
+}
