@@ -157,17 +157,17 @@ fn a_state_of_the_format_before_begins_with_the_model() {
     let mut before = case.forecaster();
     before.push(&case.batch(0, &rows));
     let snapshot = before.snapshot();
-    // There it lay in another order, under another name.
+    // There were other numbers, under another name.
     let former = RecordBatch::try_from_iter(
         snapshot
             .schema()
             .fields()
             .iter()
             .zip(snapshot.columns())
-            .map(|(field, column)| (field.name().replace("followed", "online"), column.clone())),
+            .map(|(field, column)| (field.name().replace("live", "followed"), column.clone())),
     );
     let former = former.unwrap();
-    assert!(former.column_by_name("online_values").is_some());
+    assert!(former.column_by_name("followed_values").is_some());
     let mut after = case.forecaster();
     after.restore(&former).unwrap();
     let pushed = after.push(&case.batch(100, &[row("s", 1000, 20.0), row("s", 1010, 21.0)]));
@@ -184,7 +184,7 @@ fn numbers_that_could_never_be_are_no_state() {
     let snapshot = forecaster.snapshot();
     let plain = Case { scoring: None, ..case };
     let error = plain.forecaster().restore(&snapshot).unwrap_err();
-    assert!(matches!(error, RestoreError::Row { part: "followed", .. }), "{error}");
+    assert!(matches!(error, RestoreError::Row { part: "live", .. }), "{error}");
 }
 
 #[test]
@@ -194,7 +194,7 @@ fn nothing_is_kept_where_nothing_is_asked_for() {
     let pushed = forecaster.push(&plain.batch(0, &walk(100)));
     assert_eq!((pushed.scores.num_rows(), pushed.tally.forecasts > 0), (0, true));
     let snapshot = forecaster.snapshot();
-    let online = snapshot.column_by_name("followed_values").unwrap().as_list::<i64>();
+    let online = snapshot.column_by_name("live_values").unwrap().as_list::<i64>();
     assert_eq!(online.values().len(), 0);
     assert!(forecaster.scores(0).is_empty());
 }

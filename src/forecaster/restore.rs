@@ -4,7 +4,7 @@ use arrow::array::{Array, ArrayRef, AsArray, LargeListArray, RecordBatch};
 use arrow::datatypes::{ArrowPrimitiveType, DataType, Float64Type, Int64Type};
 use smallvec::SmallVec;
 
-use super::snapshot::{FOLLOWED, PARTS, values_of};
+use super::snapshot::{LIVE, PARTS, values_of};
 use super::sound::{self, STEP_MAX};
 use super::{BesideMut, Histories, History, Target};
 use crate::intervals::Online;
@@ -45,7 +45,7 @@ pub fn into(
     let (positions, newest, frontiers) = (whole("position")?, whole("newest")?, whole("frontier")?);
     let mut parts = Vec::new();
     // A series of which nothing was kept here begins as the model knows it.
-    let known = |name: &&str| *name != FOLLOWED || snapshot.column_by_name(name).is_some();
+    let known = |name: &&str| *name != LIVE || snapshot.column_by_name(name).is_some();
     for name in PARTS.into_iter().filter(known) {
         let (values, name) = (values_of(name), name.to_owned());
         parts.push((

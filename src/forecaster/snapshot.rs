@@ -11,7 +11,7 @@
 //! | `tracks`, `tracks_values` | each covariate: last step, length; a value a step |
 //! | `memory`, `memory_values` | each target: count of its numbers, last step; last value, the numbers; a count of 0 alone before the first reading |
 //! | `carried`, `carried_values` | nothing; each target: the cells' state, if the model carries one |
-//! | `followed`, `followed_values` | each target, where intervals are corrected or forecasts scored: whether it was observed, and at which step last; its trackers, tallies and waiting forecasts |
+//! | `live`, `live_values` | each target, where intervals are corrected or forecasts scored: whether it was observed, and at which step last; its trackers, tallies and waiting forecasts |
 //!
 //! Rows stand in the order in which their ids first came; one that came for another that gave way has its place. A state is first brought into a compact form, an id at a time,
 //! since a capture may have to put it aside.
@@ -30,10 +30,10 @@ use crate::series::Keep;
 
 /// The parts of a state that are lists of numbers.
 pub(super) const PARTS: [&str; 8] =
-    ["accepted", "candidate", "open", "windows", "tracks", "memory", "carried", FOLLOWED];
+    ["accepted", "candidate", "open", "windows", "tracks", "memory", "carried", LIVE];
 
-/// The part that snapshots before format 5 have in another order, under another name.
-pub(super) const FOLLOWED: &str = "followed";
+/// The part that snapshots before format 6 have with other numbers, under another name.
+pub(super) const LIVE: &str = "live";
 
 /// The name of the column of a part's floating point numbers.
 pub(super) fn values_of(part: &str) -> String {
@@ -62,7 +62,7 @@ impl IdState {
         (self.frontier, self.cold) = (steps.frontier, steps.cold);
         self.whole.clear();
         self.real.clear();
-        let [accepted, candidate, open, windows, tracks, memory, cells, followed] = [0, 1, 2, 3, 4, 5, 6, 7];
+        let [accepted, candidate, open, windows, tracks, memory, cells, live] = [0, 1, 2, 3, 4, 5, 6, 7];
         self.whole.extend(steps.accepted.iter());
         self.end(accepted);
         if let Some(held) = steps.candidate() {
@@ -116,7 +116,7 @@ impl IdState {
             self.whole.extend(last);
             self.real.extend(all.numbers(column).iter().copied().map(f64::from));
         }
-        self.end(followed);
+        self.end(live);
     }
 
     fn end(&mut self, part: usize) {

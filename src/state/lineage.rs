@@ -4,11 +4,11 @@
 use super::file::{digest, hex};
 
 /// Version of the file.
-pub const FORMAT: u32 = 5;
+pub const FORMAT: u32 = 6;
 
-/// The version before, which is read too. What it knows of forecasts that were issued lies in another order: such a series
-/// goes on with the intervals of the model, and the promise of equal bits starts anew there.
-pub const FORMER: u32 = 4;
+/// The versions before, which are read too. What they know of forecasts that were issued are other numbers: such a series goes
+/// on with the intervals of the model, and the promise of equal bits starts anew there.
+pub const FORMERS: [u32; 2] = [4, 5];
 
 const FORMAT_KEY: &str = "snapshot format";
 
@@ -17,8 +17,8 @@ const FORMAT_KEY: &str = "snapshot format";
 pub struct Lineage {
     keys: Vec<(String, String)>,
     hash: String,
-    /// That of the same pipeline in the version before.
-    former: String,
+    /// Those of the same pipeline in the versions before.
+    formers: [String; FORMERS.len()],
 }
 
 impl Lineage {
@@ -30,12 +30,12 @@ impl Lineage {
             of.iter().cloned().chain([format]).collect::<Vec<_>>()
         };
         let keys = of_format(FORMAT);
-        Self { hash: hash(&keys), former: hash(&of_format(FORMER)), keys }
+        Self { hash: hash(&keys), formers: FORMERS.map(|format| hash(&of_format(format))), keys }
     }
 
-    /// Whether a state of the lineage with this hash is one to go on from: its own, or that of the version before.
+    /// Whether a state of the lineage with this hash is one to go on from: its own, or that of a version before.
     pub fn continues(&self, hash: &str) -> bool {
-        self.hash == hash || self.former == hash
+        self.hash == hash || self.formers.iter().any(|former| former == hash)
     }
 
     /// Names and values.
@@ -48,9 +48,9 @@ impl Lineage {
         &self.hash
     }
 
-    /// That of the version before.
-    pub fn former(&self) -> &str {
-        &self.former
+    /// Those of the versions before, as [`FORMERS`].
+    pub fn formers(&self) -> &[String] {
+        &self.formers
     }
 
     /// The keys in which `other` differs, as text.

@@ -303,16 +303,22 @@ mod tests {
         vec![("grid.every".to_owned(), "1h".to_owned())]
     }
 
-    /// A snapshot as the version before wrote it.
-    async fn former(store: &Arc<dyn ObjectStore>, partition: &Partition, position: i64, lineage: &Lineage) {
+    /// A snapshot as a version before wrote it.
+    async fn former(
+        store: &Arc<dyn ObjectStore>,
+        partition: &Partition,
+        position: i64,
+        (lineage, version): (&Lineage, usize),
+    ) {
         let column: ArrayRef = Arc::new(Int64Array::from(vec![position]));
         let batch = RecordBatch::try_from_iter([("position", column)]).unwrap();
         let (start, position) = (Position(3), Position(position));
-        let head = Head { format: lineage::FORMER, ..Head::new(partition, start, position, lineage.keys()) };
+        let format = lineage::FORMERS[version];
+        let head = Head { format, ..Head::new(partition, start, position, lineage.keys()) };
         let (mut encoder, mut bytes) = Encoder::new(&head, &batch.schema()).unwrap();
         bytes.extend(encoder.batch(&batch).unwrap());
         bytes.extend(encoder.finish().unwrap());
-        let name = Name { position, lineage: lineage.former().to_owned(), start: Some(start) };
+        let name = Name { position, lineage: lineage.formers()[version].clone(), start: Some(start) };
         store.put(&Path::from(name.of(partition)), bytes.into()).await.unwrap();
     }
 
@@ -321,8 +327,8 @@ mod tests {
         let partition = Partition { topic: "t".into(), number: 1 };
         let objects: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
         let before = Lineage::new(keys(), "m");
-        for position in [10, 20, 30] {
-            former(&objects, &partition, position, &before).await;
+        for (position, version) in [(10, 0), (20, 0), (30, 1)] {
+            former(&objects, &partition, position, (&before, version)).await;
         }
         let store = Store::within(objects.clone(), Lineage::new(keys(), "m"));
         let add = |all: &mut Vec<RecordBatch>, batch: &RecordBatch| {
@@ -334,7 +340,9 @@ mod tests {
             panic!("there is one")
         };
         assert_eq!((position, start, state.len()), (Position(20), Position(3), 1));
-        assert!(store.continues(before.former()) && !store.continues("0123456789ab"));
+        assert!(
+            before.formers().iter().all(|hash| store.continues(hash)) && !store.continues("0123456789ab")
+        );
         // They go like those of its own.
         store.prune(&partition, Position(3), Position(40)).await.unwrap();
         let left: Vec<i64> =

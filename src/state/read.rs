@@ -7,7 +7,7 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 
 use super::file::{self, Decoder, Footer, Head};
-use super::lineage::{FORMAT, FORMER};
+use super::lineage::{FORMAT, FORMERS};
 
 /// Bytes at the end of a file that are read at first: the footer of a million series fits.
 const FOOTER_GUESS: u64 = 256 << 10;
@@ -20,7 +20,7 @@ const FOOTER_MAX: u64 = 64 << 20;
 pub enum Unread {
     #[error(transparent)]
     Store(#[from] object_store::Error),
-    #[error("it is of snapshot format {format}, and this program reads {FORMER} and {FORMAT}")]
+    #[error("it is of snapshot format {format}, and this program reads {} to {FORMAT}", FORMERS[0])]
     Format { format: String, lineage: Vec<(String, String)> },
     #[error("{0}")]
     Damaged(String),
@@ -71,7 +71,7 @@ impl Snapshot {
         let (length, check) = frames.next().ok_or_else(|| Unread::Damaged("it is empty".to_owned()))?;
         let first = store.get_range(path, 0..length).await?;
         let (decoder, head) = Decoder::new(&first, &check).map_err(damaged)?;
-        if ![FORMER, FORMAT].contains(&head.format) {
+        if head.format != FORMAT && !FORMERS.contains(&head.format) {
             return Err(Unread::Format { format: head.format.to_string(), lineage: head.lineage });
         }
         let (store, path) = (store.clone(), path.clone());

@@ -1,7 +1,7 @@
 //! From what the model says of a forecast to the bounds that are issued around it.
 
 use super::gains::{BLOCK, Dues, Rates};
-use super::plan::{Plan, Run};
+use super::plan::Plan;
 use super::tracker::Read;
 use crate::intervals::Bounds;
 use crate::intervals::bounds::sort;
@@ -79,27 +79,22 @@ impl Kernel for Around<'_> {
             }
             moved = Some((scales, moves.as_flattened()));
         }
-        let one = simd.splat(1.0);
-        let mut first = 0;
-        for (Run { from, to, .. }, parts) in plan.runs().iter().flat_map(|run| run.pieces(S::LANES)) {
-            let steps = first..first + parts.len();
-            first = steps.end;
-            let part = simd.load_part(parts);
-            let parts = [one - part, part];
+        for first in (0..horizon).step_by(S::LANES) {
+            let steps = first..horizon.min(first + S::LANES);
+            let weights = plan.weights(steps.clone());
             let v = simd.load_part(&said.values[steps.clone()]);
             simd.store_part(simd.affine(v, said.center, said.spread), &mut values[steps.clone()]);
+            let scale = moved.map(|(scales, _)| weighed(simd, weights.clone(), |followed| scales[followed]));
             for (level, known) in said.bounds.iter().enumerate() {
                 let of = (said.values, said.quantiles);
                 let around = known.at(simd, steps.clone(), of, said.restlessness);
                 // The bounds of the narrowest level lie in the middle.
                 let places = [(levels - 1 - level, -said.widening), (levels + level, said.widening)];
                 for ((bound, outward), mut at) in places.into_iter().zip(around) {
-                    if let Some((scales, moves)) = moved {
-                        let by = outward * moves[from * stride + bound];
-                        let by_then = outward * moves[to * stride + bound];
-                        let scale = line(simd, parts, scales[*from], scales[*to]);
+                    if let (Some((_, moves)), Some(scale)) = (moved, scale) {
+                        let by = |followed: usize| outward * moves[followed * stride + bound];
                         // v ± ρ (w d + w q), where w d is the distance that the model knows
-                        at = v + scale * (at - v + line(simd, parts, by, by_then));
+                        at = v + scale * (at - v + weighed(simd, weights.clone(), by));
                     }
                     let row = bound * horizon;
                     let steps = row + steps.start..row + steps.end;
@@ -113,10 +108,16 @@ impl Kernel for Around<'_> {
     }
 }
 
-/// Straight from one followed step to the other, each of which weighs so much.
+/// Of what is known of each followed step, what lies between them.
 #[inline(always)]
-fn line<S: Simd>(simd: S, [before, after]: [S::V; 2], from: f32, to: f32) -> S::V {
-    before * simd.splat(from) + after * simd.splat(to)
+fn weighed<'a, S: Simd>(
+    simd: S,
+    weights: impl Iterator<Item = (usize, &'a [f32])>,
+    known: impl Fn(usize) -> f32,
+) -> S::V {
+    weights.fold(simd.splat(0.0), |sum, (followed, weight)| {
+        sum + simd.load_part(weight) * simd.splat(known(followed))
+    })
 }
 
 #[cfg(test)]

@@ -7,17 +7,16 @@ pub const BLOCK: usize = 4;
 /// How fast what is followed. Chosen on the parts of the samples that models are trained and validated on, and on sets that
 /// are in no bar.
 pub struct Gains {
-    /// c (of a bound that is missed as often as β₀) and h₀. What is learned comes h steps late, and errors so far ahead come
-    /// in runs of h: to follow them faster is to follow chance.
+    /// c (of a bound that is missed as often as β₀) and h₀.
     pub step: f32,
     pub slower: f32,
+    /// k, h₁ and sat.
+    pub together: f32,
+    pub together_slower: f32,
+    pub together_most: f32,
     /// W and T, in updates.
     pub memory: f32,
     pub integral: f32,
-    /// w, t and G.
-    pub window: f32,
-    pub tolerance: f32,
-    pub guard: f32,
     /// Updates that the fast and the slow scale are means of, about, and a.
     pub fast: f32,
     pub slow: f32,
@@ -28,12 +27,12 @@ pub struct Gains {
 
 pub const GAINS: Gains = Gains {
     step: 0.015,
-    slower: 16.0,
-    memory: 2000.0,
+    slower: 1.0,
+    together: 0.024,
+    together_slower: 32.0,
+    together_most: 0.2,
+    memory: 5000.0,
     integral: 2000.0,
-    window: 400.0,
-    tolerance: 0.07,
-    guard: 30.0,
     fast: 100.0,
     slow: 2000.0,
     share: 0.5,
@@ -43,14 +42,13 @@ pub const GAINS: Gains = Gains {
 /// What the gains come to `h` steps ahead: what is only multiplied for every forecast.
 #[derive(Clone, Copy, Debug)]
 pub struct Rates {
-    /// c / (1 + h/h₀), 1 / (T (1 + h/h₀)) and G / (1 + h/h₀)²
+    /// η, σ/2 and sat
     pub step: f32,
-    pub integral: f32,
-    pub guard: f32,
-    /// 1 - 1/W, 1 - 1/w and 1 / (w t)
+    pub together: f32,
+    pub together_most: f32,
+    /// η/T and 1 - 1/W
+    pub made_good: f32,
     pub owed: f32,
-    pub late: f32,
-    pub tolerated: f32,
     /// 1/τ of the fast and of the slow scale, and a.
     pub scales: [f32; 2],
     pub share: f32,
@@ -60,14 +58,14 @@ pub struct Rates {
 
 impl Rates {
     pub fn new(horizon: usize) -> Self {
-        let (gains, slowed) = (&GAINS, 1.0 + horizon as f32 / GAINS.slower);
+        let (gains, h) = (&GAINS, horizon as f32);
+        let step = gains.step / (1.0 + h / gains.slower);
         Self {
-            step: gains.step / slowed,
-            integral: 1.0 / (gains.integral * slowed),
-            guard: gains.guard / (slowed * slowed),
+            step,
+            together: gains.together / (1.0 + h / gains.together_slower) / 2.0,
+            together_most: gains.together_most,
+            made_good: step / gains.integral,
             owed: 1.0 - 1.0 / gains.memory,
-            late: 1.0 - 1.0 / gains.window,
-            tolerated: 1.0 / (gains.window * gains.tolerance),
             scales: [1.0 / gains.fast, 1.0 / gains.slow],
             share: gains.share,
             range: 1.0 - 1.0 / gains.range,
@@ -78,7 +76,7 @@ impl Rates {
 /// β₀: that of the bounds of 80 %.
 const DUE: f32 = 0.1;
 
-/// What is known of four bounds: how often each is to be missed, what its step is multiplied by for that, and which way is outward.
+/// What is known of four bounds: how often each is to be missed, what its moves are multiplied by for that, and which way is outward.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Due {
     pub due: [f32; BLOCK],
@@ -88,7 +86,11 @@ pub struct Due {
 
 /// What is known of all bounds. Where the last four are fewer, what lies outward of the others is nowhere: they are never missed.
 #[derive(Clone, Debug)]
-pub struct Dues(pub Vec<Due>);
+pub struct Dues {
+    /// How many there are.
+    pub bounds: usize,
+    pub blocks: Vec<Due>,
+}
 
 impl Dues {
     pub fn of(probabilities: &[f64]) -> Self {
@@ -102,6 +104,6 @@ impl Dues {
             }
             all
         };
-        Self(probabilities.chunks(BLOCK).map(of_some).collect())
+        Self { bounds: probabilities.len(), blocks: probabilities.chunks(BLOCK).map(of_some).collect() }
     }
 }

@@ -1,5 +1,7 @@
 //! What is followed of every series: at which steps of the horizon, for which bounds, and where its numbers lie.
 
+use std::ops::Range;
+
 use super::drift;
 use super::tally;
 use super::tracker;
@@ -23,23 +25,10 @@ pub struct Plan {
     rooms: Vec<usize>,
     places: Vec<usize>,
     numbers: usize,
-    /// They make up the horizon.
-    runs: Vec<Run>,
-}
-
-/// Steps of the horizon that lie between the same two followed ones, and how much the second of them weighs at each.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Run {
-    pub from: usize,
-    pub to: usize,
-    pub parts: Vec<f32>,
-}
-
-impl Run {
-    /// In pieces of at most so many steps.
-    pub fn pieces(&self, steps: usize) -> impl Iterator<Item = (&Self, &[f32])> {
-        self.parts.chunks(steps).map(move |parts| (self, parts))
-    }
+    /// Of each step of the horizon, the two followed ones that it lies between, and how much each followed step weighs there,
+    /// `[followed][horizon]`.
+    beside: Vec<[usize; 2]>,
+    weights: Vec<f32>,
 }
 
 impl Plan {
@@ -51,13 +40,12 @@ impl Plan {
         let rises = horizons.windows(2).all(|pair| pair[0] < pair[1]);
         let inside = horizons.first().is_some_and(|first| *first > 0) && horizons.last() <= Some(&horizon);
         assert!(rises && inside, "followed steps rise within the horizon");
-        let mut runs: Vec<Run> = Vec::new();
-        for step in 1..=horizon {
-            let (from, to, part) = beside(&horizons, step);
-            match runs.last_mut() {
-                Some(run) if (run.from, run.to) == (from, to) => run.parts.push(part),
-                _ => runs.push(Run { from, to, parts: vec![part] }),
-            }
+        let beside: Vec<[usize; 2]> = (1..=horizon).map(|step| beside(&horizons, step)).collect();
+        let mut weights = vec![0.0; horizons.len() * horizon];
+        for (step, [before, after]) in beside.iter().enumerate() {
+            let part = part(&horizons, step + 1, [*before, *after]);
+            weights[before * horizon + step] += 1.0 - part;
+            weights[after * horizon + step] += part;
         }
         let mut plan = Self {
             horizons,
@@ -67,7 +55,8 @@ impl Plan {
             rooms: Vec::new(),
             places: Vec::new(),
             numbers: 0,
-            runs,
+            beside,
+            weights,
         };
         for followed in 0..plan.horizons.len() {
             plan.rooms.push(plan.horizons[followed].div_ceil(plan.every as usize));
@@ -110,9 +99,12 @@ impl Plan {
         self.numbers
     }
 
-    /// The steps of the horizon, in order.
-    pub(super) fn runs(&self) -> &[Run] {
-        &self.runs
+    /// The followed steps that some steps of the horizon lie between, and how much each weighs at these: straight between two
+    /// followed steps, level beyond the first and the last.
+    pub(super) fn weights(&self, steps: Range<usize>) -> impl Iterator<Item = (usize, &[f32])> + Clone {
+        let followed = self.beside[steps.start][0]..self.beside[steps.end - 1][1] + 1;
+        let horizon = self.beside.len();
+        followed.map(move |followed| (followed, &self.weights[followed * horizon..][steps.clone()]))
     }
 
     /// Levels that the bounds are of.
@@ -166,18 +158,17 @@ pub(super) fn parted(number: i64, by: i64) -> (i64, i64) {
     if by == 1 { (number, 0) } else { (number.div_euclid(by), number.rem_euclid(by)) }
 }
 
-/// Straight between two followed steps, level beyond the first and the last. The first of all begins the way to the second.
-fn beside(horizons: &[usize], step: usize) -> (usize, usize, f32) {
+/// The followed steps before and after a step; one twice where it is followed itself, or where there is none on one side.
+fn beside(horizons: &[usize], step: usize) -> [usize; 2] {
+    let reached = horizons.partition_point(|followed| *followed <= step);
     let after = horizons.partition_point(|followed| *followed < step);
-    if horizons.len() > 1 && step == horizons[0] {
-        return (0, 1, 0.0);
-    }
-    if after == 0 || after == horizons.len() {
-        let nearest = after.min(horizons.len() - 1);
-        return (nearest, nearest, 0.0);
-    }
-    let (from, to) = (horizons[after - 1], horizons[after]);
-    (after - 1, after, (step - from) as f32 / (to - from) as f32)
+    [reached.saturating_sub(1), after.min(horizons.len() - 1)]
+}
+
+/// How much the second of two followed steps weighs at a step between them.
+fn part(horizons: &[usize], step: usize, [before, after]: [usize; 2]) -> f32 {
+    let (from, to) = (horizons[before], horizons[after]);
+    if from == to { 0.0 } else { (step - from) as f32 / (to - from) as f32 }
 }
 
 #[cfg(test)]
@@ -194,10 +185,9 @@ mod tests {
     #[test]
     fn a_step_between_two_is_as_near_to_each_as_it_lies() {
         let plan = Plan::new(9, vec![2, 6], &[0.8], 1, false);
-        let (known, mut all) = ([1.0, 5.0], Vec::new());
-        for Run { from, to, parts } in plan.runs() {
-            all.extend(parts.iter().map(|part| known[*from] + part * (known[*to] - known[*from])));
-        }
+        let known = [1.0, 5.0];
+        let of = |step: usize| plan.weights(step..step + 1).map(|(i, weight)| known[i] * weight[0]).sum();
+        let all: Vec<f32> = (0..9).map(of).collect();
         assert_eq!(all, [1.0, 1.0, 2.0, 3.0, 4.0, 5.0, 5.0, 5.0, 5.0]);
     }
 

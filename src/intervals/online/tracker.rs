@@ -5,16 +5,17 @@
 //! issued for probability p is
 //!
 //! ```text
-//! forecast ± ρ (d + q + η (E + G / (1 + h/h₀)² · tan(π/2 · D / (w t))))
+//! forecast ± ρ (d + q + r (η E + sat(σ (E + E') / 2)))
 //!
-//! η = c √(β₀/β) / (1 + h/h₀) · (max x - min x)    the step is a part of the trailing range of scores, a larger one where
-//!                                                 misses are few: out there scores lie far apart
-//! E ← (1 - 1/W) E + (miss - β)                    quantile tracking: every miss widens by η, every hit narrows by its share
-//! q ← q + η E / (T (1 + h/h₀))                    the integrator: what is missed too often for long is made good
-//! D ← (1 - 1/w) D + (miss - β)                    the guard: misses of late, which cost nothing while they are few and
-//!                                                 without bound as their share nears t beyond what is due
-//! ρ = a f + (1 - a) s                             how large errors are of late: of a fast and of a slow mean,
-//! f ← f (1 + (min(|e| / (m f), 5) - 1) / τ)       each of which one error can only move so far
+//! r = √(β₀/β) (max x - min x)      moves are parts of the trailing range of scores, larger ones where misses are few: out there
+//!                                  scores lie far apart
+//! η = c / (1 + h/h₀)
+//! E ← (1 - 1/W) E + (miss - β)     quantile tracking: every miss widens by η r, every hit narrows by its share
+//! σ = k / (1 + h/h₁)               what both bounds of a level are missed too often widens the level, what too seldom narrows
+//!                                  it, by ± sat at most: E' is E of the level's other bound
+//! q ← q + r η E / T                the integrator: what is missed too often for long is made good
+//! ρ = a f + (1 - a) s              how large errors are of late: of a fast and of a slow mean,
+//! f ← f (1 + (min(|e| / (m f), 5) - 1) / τ)    each of which one error can only move so far
 //! ```
 //!
 //! with β = p below the middle and 1 - p above, each bound by itself and learning h steps late (Angelopoulos, Candès and
@@ -24,9 +25,15 @@
 //! misses over a long time is β without a word about how errors are distributed. What the three name the scorecaster is here
 //! ρ, which sees how large an error was and not only that it was one.
 //!
+//! Far ahead, errors come in runs of h to one side, of which nothing is known before the first of them is over: a bound that
+//! follows them is late and swings. The misses of a level do not swing so, for while the one bound is missed the other is not.
+//! So η falls fast with h and finds out where each bound lies, and σ falls slowly and holds the level's share of misses, as the
+//! threshold of an interval does that is widened on both sides alike (Gibbs and Candès, "Adaptive conformal inference under
+//! distribution shift", 2021).
+//!
 //! Misses are those of the bound itself: two that have crossed are issued in order, but each is followed as it was.
 
-use super::gains::{BLOCK, Dues, GAINS, Rates};
+use super::gains::{BLOCK, Dues, Rates};
 use crate::simd::{Compare, Kernel, Simd, Vector};
 
 /// An error counts for no more than so many running scales in ρ, so that one reading gone mad widens nothing for long.
@@ -39,19 +46,18 @@ const SCALE_MOST: f32 = 1e4;
 const SCORES_MOST: f32 = 1e10;
 /// How far a bound is moved at most, in units: far beyond any error, and far within what f32 has.
 const MOVED_MOST: f32 = 1e20;
-/// The part of the tolerance at which the guard stays: tan(π/2 · 0.95) is 12.7.
-const SATURATION: f32 = 0.95;
-/// Misses that E counts, at most: three hundred in a row are another series.
-const OWED_MOST: f32 = 300.0;
+/// Misses that E counts, at most: a thousand in a row are another series.
+const OWED_MOST: f32 = 1000.0;
 
 const FAST: usize = 0;
 const SLOW: usize = 1;
 const LOW: usize = 2;
 const HIGH: usize = 3;
-const STEP: usize = 4;
-const BOUNDS: usize = 5;
-/// Of a bound: q, E and D. Four bounds lie together, as two levels have: all of their q, all of their E, all of their D.
-const OF_BOUND: usize = 3;
+const BOUNDS: usize = 4;
+/// Of a bound: q and E. Four bounds lie together, as two levels have: all of their q, all of their E.
+const OF_BOUND: usize = 2;
+const INTEGRAL: usize = 0;
+const OWED: usize = 1;
 
 /// Numbers of a tracker of so many bounds: whole blocks, so that the two bounds of a single level cost what four do.
 pub(super) fn numbers(bounds: usize) -> usize {
@@ -72,12 +78,10 @@ pub(super) fn is_sound(numbers: &[f32]) -> bool {
     let is_scale = |scale: &f32| (1.0 / SCALE_MOST..=SCALE_MOST).contains(scale);
     let is_range =
         (-SCORES_MOST..=0.0).contains(&numbers[LOW]) && (0.0..=SCORES_MOST).contains(&numbers[HIGH]);
-    let is_step = (0.0..=2.0 * SCORES_MOST).contains(&numbers[STEP]);
-    // As |miss - β| < 1, |D| < w.
-    let most = [MOVED_MOST, OWED_MOST, GAINS.window].into_iter().cycle();
+    let most = [MOVED_MOST, OWED_MOST].into_iter().cycle();
     let mut bounds = numbers[BOUNDS..].chunks(BLOCK).zip(most);
     let is_bound = |(numbers, most): (&[f32], f32)| numbers.iter().all(|number| number.abs() <= most);
-    numbers.iter().take(LOW).all(is_scale) && is_range && is_step && bounds.all(is_bound)
+    numbers.iter().take(LOW).all(is_scale) && is_range && bounds.all(is_bound)
 }
 
 /// ρ
@@ -85,23 +89,24 @@ fn scale(numbers: &[f32], rates: &Rates) -> f32 {
     rates.share * numbers[FAST] + (1.0 - rates.share) * numbers[SLOW]
 }
 
-/// tan(π/2 x) for 0 ≤ x ≤ [`SATURATION`], within 2e-5 of itself. By its partial fractions (DLMF 4.22.3),
-///
-/// ```text
-/// tan(π/2 x) = 4/π x (1/(1 - x²) + 1/(9 - x²) + 1/(25 - x²) + …)
-/// ```
-///
-/// of which all but the first are together the beginning of a power series in x², since they vary little. The same bits
-/// everywhere, which no library's tangent is.
+/// max x - min x
+fn range(numbers: &[f32]) -> f32 {
+    numbers[HIGH] - numbers[LOW]
+}
+
+/// E of each bound of a block, and of the other bound of its level: the first and the last are of the widest. What is no bound
+/// owes nothing.
 #[inline(always)]
-fn tan_of_right_angles<S: Simd>(simd: S, x: S::V) -> S::V {
-    /// Σ 1/k² over the odd k from 3 on, Σ 1/k⁴ and Σ 1/k⁶.
-    const REST: [f32; 3] = [0.233_700_55, 0.014_678_032, 0.001_447_076_6];
-    let one = simd.splat(1.0);
-    let square = x * x;
-    let rest = simd.splat(REST[1]) + square * simd.splat(REST[2]);
-    let rest = simd.splat(REST[0]) + square * rest;
-    simd.splat(std::f32::consts::FRAC_2_PI * 2.0) * x * (one / (one - square) + rest)
+fn owed<const N: usize>(blocks: &[[[f32; BLOCK]; N]], block: usize, bounds: usize) -> [[f32; BLOCK]; 2] {
+    let own = blocks[block][OWED];
+    if bounds == BLOCK {
+        return [own, [own[3], own[2], own[1], own[0]]];
+    }
+    let other = |bound: usize| {
+        let other = bounds.checked_sub(1 + bound)?;
+        Some(blocks[other / BLOCK][OWED][other % BLOCK])
+    };
+    [own, std::array::from_fn(|place| other(block * BLOCK + place).unwrap_or(0.0))]
 }
 
 /// Writes what a tracker moves the model's bounds by now, outward; gives ρ.
@@ -119,17 +124,16 @@ impl Kernel for Read<'_> {
     fn run<S: Simd>(self, simd: S) -> f32 {
         const { assert!(S::LANES >= BLOCK, "a block goes through at once") };
         let Self { numbers, rates, dues, moves } = self;
-        let (zero, most) = (simd.splat(0.0), simd.splat(SATURATION));
-        let (tolerated, guard) = (simd.splat(rates.tolerated), simd.splat(rates.guard));
-        let (bounds, _) = numbers[BOUNDS..].as_chunks::<BLOCK>();
-        let (blocks, _) = bounds.as_chunks::<OF_BOUND>();
-        for ((moves, [integral, owed, late]), due) in moves.iter_mut().zip(blocks).zip(&dues.0) {
-            let (integral, owed, late) =
-                (simd.load_part(integral), simd.load_part(owed), simd.load_part(late));
-            // Too few misses are no reason to hurry.
-            let part = (late * tolerated).clamp(zero, most);
-            let step = simd.load_part(&due.hurry) * simd.splat(numbers[STEP]);
-            let by = integral + step * (owed + guard * tan_of_right_angles(simd, part));
+        let (step, together) = (simd.splat(rates.step), simd.splat(rates.together));
+        let (least, most) = (simd.splat(-rates.together_most), simd.splat(rates.together_most));
+        let range = simd.splat(range(numbers));
+        let (of_bounds, _) = numbers[BOUNDS..].as_chunks::<BLOCK>();
+        let (blocks, _) = of_bounds.as_chunks::<OF_BOUND>();
+        for (block, (moves, due)) in moves.iter_mut().zip(&dues.blocks).enumerate() {
+            let [owed, other] = owed(blocks, block, dues.bounds).map(|owed| simd.load_part(&owed));
+            let level = (together * (owed + other)).clamp(least, most);
+            let integral = simd.load_part(&blocks[block][INTEGRAL]);
+            let by = integral + simd.load_part(&due.hurry) * range * (step * owed + level);
             simd.store_part(by, moves);
         }
         scale(numbers, rates)
@@ -160,15 +164,14 @@ impl Kernel for Update<'_> {
         let score = (error / scale(numbers, rates)).clamp(-most, most);
         numbers[HIGH] = score.max(numbers[HIGH] * rates.range);
         numbers[LOW] = score.min(numbers[LOW] * rates.range);
-        numbers[STEP] = rates.step * (numbers[HIGH] - numbers[LOW]);
-        let (zero, one, step) = (simd.splat(0.0), simd.splat(1.0), simd.splat(numbers[STEP]));
+        let (zero, one) = (simd.splat(0.0), simd.splat(1.0));
+        let made_good = simd.splat(rates.made_good * range(numbers));
         let (least, most) = (simd.splat(-most), simd.splat(most));
         let (owed_least, owed_most) = (simd.splat(-OWED_MOST), simd.splat(OWED_MOST));
-        let (rate_owed, rate_late) = (simd.splat(rates.owed), simd.splat(rates.late));
-        let made_good = simd.splat(rates.integral);
+        let kept = simd.splat(rates.owed);
         let (bounds, _) = numbers[BOUNDS..].as_chunks_mut::<BLOCK>();
         let (blocks, _) = bounds.as_chunks_mut::<OF_BOUND>();
-        for ((block, due), issued) in blocks.iter_mut().zip(&dues.0).zip(issued.chunks(BLOCK)) {
+        for ((block, due), issued) in blocks.iter_mut().zip(&dues.blocks).zip(issued.chunks(BLOCK)) {
             // How far above each what came lies.
             let mut above = padded(issued);
             for above in &mut above {
@@ -176,16 +179,14 @@ impl Kernel for Update<'_> {
             }
             let beyond = simd.load_part(&above) * simd.load_part(&due.outward);
             let missed = beyond.if_above(zero, one, zero) - simd.load_part(&due.due);
-            let [of_q, of_e, of_d] = block;
-            let (q, e, d) = (simd.load_part(of_q), simd.load_part(of_e), simd.load_part(of_d));
-            let owed = (rate_owed * e + missed).clamp(owed_least, owed_most);
-            let late = rate_late * d + missed;
-            let integral = simd.load_part(&due.hurry) * step * owed * made_good;
+            let [of_q, of_e] = block;
+            let (q, e) = (simd.load_part(of_q), simd.load_part(of_e));
+            let owed = (kept * e + missed).clamp(owed_least, owed_most);
+            let integral = simd.load_part(&due.hurry) * made_good * owed;
             let integral = (q + integral).clamp(least, most);
             let away = beyond.max(zero - beyond);
             simd.store_part(away.if_above(zero, integral, q), of_q);
             simd.store_part(away.if_above(zero, owed, e), of_e);
-            simd.store_part(away.if_above(zero, late, d), of_d);
         }
         if mean > 0.0 {
             for (mean_size, rate) in [FAST, SLOW].into_iter().zip(rates.scales) {
@@ -213,34 +214,6 @@ mod tests {
     use crate::simd::Isa;
 
     const P: [f64; 2] = [0.1, 0.9];
-
-    /// The tangents of some angles.
-    struct Tangents<'a>(&'a mut [f32]);
-
-    impl Kernel for Tangents<'_> {
-        type Output = ();
-
-        #[inline(always)]
-        fn run<S: Simd>(self, simd: S) {
-            for angles in self.0.chunks_mut(S::LANES) {
-                let tangents = tan_of_right_angles(simd, simd.load_part(angles));
-                simd.store_part(tangents, angles);
-            }
-        }
-    }
-
-    #[test]
-    fn the_tangent_is_that_of_right_angles() {
-        let all: Vec<f32> = (0..=95_000).map(|i| i as f32 / 1e5).collect();
-        let mut found = all.clone();
-        Isa::widest().run(Tangents(&mut found));
-        let error = |(x, found): (&f32, &f32)| {
-            let exact = (f64::from(*x) * std::f64::consts::FRAC_PI_2).tan();
-            (f64::from(*found) - exact).abs() / exact.max(1.0)
-        };
-        let worst = all.iter().zip(&found).map(error).fold(0.0, f64::max);
-        assert!(worst < 2e-5, "{worst}");
-    }
 
     /// Takes an error of a forecast of 0.
     fn update(numbers: &mut [f32], rates: &Rates, dues: &Dues, error: f32, mean: f32, issued: &[f32]) {
@@ -313,6 +286,49 @@ mod tests {
             for (missed, p) in misses(&errors, 1, probabilities).into_iter().zip(probabilities) {
                 let due = p.min(1.0 - p) as f32;
                 assert!((missed - due).abs() < 0.1 * due, "{p}: {missed}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_level_is_held_where_errors_come_in_runs() {
+        // A day is forecast at a time, and lies to one side of what comes.
+        let (days, day) = (noise(400), 24);
+        let errors: Vec<f32> = (0..days.len() * day).map(|t| days[t / day]).collect();
+        for probabilities in [[0.1, 0.9], [0.025, 0.975]] {
+            let missed: f32 = misses(&errors, day, probabilities).iter().sum();
+            let due = 2.0 * probabilities[0] as f32;
+            assert!((missed - due).abs() < 0.01, "{missed} of {due}");
+        }
+    }
+
+    #[test]
+    fn bounds_are_moved_by_what_they_are_owed_and_their_levels() {
+        let rates = Rates::new(12);
+        for levels in 1..=3 {
+            let all: Vec<f64> = (1..=levels).map(|level| 0.3 * level as f64).collect();
+            let dues = Dues::of(&crate::intervals::probabilities(&all));
+            let bounds = 2 * levels;
+            let mut tracker = vec![0.0; numbers(bounds)];
+            begin(&mut tracker);
+            (tracker[LOW], tracker[HIGH]) = (-2.0, 1.0);
+            // The widest level would be moved by more than there is.
+            let (integrals, owed): (Vec<f32>, Vec<f32>) =
+                (0..bounds).map(|bound| (0.1 * bound as f32, [200.0, 3.0, -4.0][bound % 3])).unzip();
+            for bound in 0..bounds {
+                let block = BOUNDS + bound / BLOCK * BLOCK * OF_BOUND + bound % BLOCK;
+                (tracker[block], tracker[block + BLOCK]) = (integrals[bound], owed[bound]);
+            }
+            for isa in Isa::all() {
+                let mut moves = vec![[0.0; BLOCK]; bounds.div_ceil(BLOCK)];
+                isa.run(Read { numbers: &tracker, rates: &rates, dues: &dues, moves: &mut moves });
+                for (bound, by) in moves.as_flattened()[..bounds].iter().enumerate() {
+                    let hurry = dues.blocks[bound / BLOCK].hurry[bound % BLOCK];
+                    let level = rates.together * (owed[bound] + owed[bounds - 1 - bound]);
+                    let level = level.clamp(-rates.together_most, rates.together_most);
+                    let expected = integrals[bound] + 3.0 * hurry * (rates.step * owed[bound] + level);
+                    assert!((by - expected).abs() < 1e-4, "{levels} {bound}: {by} {expected}");
+                }
             }
         }
     }
