@@ -1,6 +1,7 @@
 //! The values of one column, taken from the tape of parsed messages. A value that does not fit becomes a null and a
 //! note against its row: the whole batch is decoded at once, and still every bad row is known by its own number.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
@@ -87,7 +88,13 @@ impl ArrayDecoder for Column {
             }
             Part::Numbers => {
                 let mut lists = ListBuilder::new(Float64Builder::new());
-                self.each(positions, |at| numbers(tape, at), |list| lists.append_option(list.flatten()));
+                let room = Cell::default();
+                let read = |at| numbers(tape, at, &room);
+                self.each(positions, read, |list| {
+                    let list = list.flatten();
+                    lists.append_option(list.as_ref().map(|list| list.iter().copied()));
+                    list.into_iter().for_each(|list| room.set(list));
+                });
                 Arc::new(lists.finish())
             }
         })
@@ -147,13 +154,19 @@ fn number(tape: &Tape<'_>, at: u32) -> Result<Option<f64>, String> {
     }
 }
 
-fn numbers(tape: &Tape<'_>, at: u32) -> Result<Option<Vec<Option<f64>>>, String> {
+/// `room` is what an earlier list had: one is enough for all rows.
+fn numbers(
+    tape: &Tape<'_>,
+    at: u32,
+    room: &Cell<Vec<Option<f64>>>,
+) -> Result<Option<Vec<Option<f64>>>, String> {
     let end = match tape.get(at) {
         TapeElement::Null => return Ok(None),
         TapeElement::StartList(end) => end,
         _ => return Err(unfit(tape, at, "a list of numbers")),
     };
-    let mut values = Vec::new();
+    let mut values = room.take();
+    values.clear();
     let mut item = at + 1;
     while item < end {
         values.push(number(tape, item).map_err(|wrong| format!("item {}: {wrong}", values.len()))?);
