@@ -35,12 +35,24 @@ export function choice(label, choices, chosen, onchange) {
   return el("div", { class: "choice", role: "group", "aria-label": label }, ...buttons);
 }
 
+let hints = 0;
+
+/** A name that says what it means when it is pressed: a finger or a key cannot hover. */
+function explained(name, hint) {
+  const id = `hint-${(hints += 1)}`;
+  return [
+    el("button", { type: "button", class: "hint", popovertarget: id, title: hint }, name),
+    el("div", { id, popover: "auto", class: "hint" }, el("strong", {}, name), hint),
+  ];
+}
+
 /** A number with its name above it; returns the element and what to call with `(text, unit, note)`. */
 export function tile(name, hint) {
+  const heading = hint ? explained(name, hint) : [name];
   const value = el("b", {}, "–");
   const unit = el("span", { class: "unit" });
   const note = el("small", {}, "\u00a0");
-  const element = el("div", { class: "tile", title: hint, role: "group", "aria-label": name, "aria-description": hint }, el("h3", {}, name), el("p", {}, value, unit), note);
+  const element = el("div", { class: "tile", role: "group", "aria-label": name }, el("h3", {}, heading[0]), el("p", {}, value, unit), note, ...heading.slice(1));
   const set = (text, unitText = "", noteText = "\u00a0", tone = "") => {
     setText(value, text);
     setText(unit, unitText ? `\u202f${unitText}` : "");
