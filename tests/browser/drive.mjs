@@ -198,7 +198,7 @@ try {
   await until(phone, () => document.querySelectorAll(".cell.ratio .good").length > 2);
   const width = () => phone.evaluate(() => document.scrollingElement.scrollWidth);
   assert.equal(await width(), 360, "nothing sticks out on a phone");
-  await phone.getByRole("button", { name: "Coverage", exact: true }).click();
+  await phone.locator(".tile").getByRole("button", { name: "Coverage" }).click();
   await phone.getByText("Share of readings within their intervals, mean over series").waitFor();
   await phone.keyboard.press("Escape");
   await until(phone, () => document.querySelector("div.hint:popover-open") === null);

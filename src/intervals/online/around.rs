@@ -1,7 +1,7 @@
 //! From what the model says of a forecast to the bounds that are issued around it.
 
 use super::gains::{BLOCK, Dues, Rates};
-use super::plan::Plan;
+use super::plan::{HORIZONS_MAX, Plan};
 use super::tracker::Read;
 use crate::intervals::Bounds;
 use crate::intervals::bounds::sort;
@@ -81,10 +81,15 @@ impl Kernel for Around<'_> {
         }
         for first in (0..horizon).step_by(S::LANES) {
             let steps = first..horizon.min(first + S::LANES);
-            let weights = plan.weights(steps.clone());
+            let followed = plan.around(&steps);
+            let mut weights = [simd.splat(0.0); HORIZONS_MAX];
+            for (weights, followed) in weights.iter_mut().zip(followed.clone()) {
+                *weights = simd.load_part(plan.weights(followed, &steps));
+            }
+            let weights = &weights[..followed.len()];
             let v = simd.load_part(&said.values[steps.clone()]);
             simd.store_part(simd.affine(v, said.center, said.spread), &mut values[steps.clone()]);
-            let scale = moved.map(|(scales, _)| weighed(simd, weights.clone(), |followed| scales[followed]));
+            let scale = moved.map(|(scales, _)| weighed(simd, weights, |i| scales[followed.start + i]));
             for (level, known) in said.bounds.iter().enumerate() {
                 let of = (said.values, said.quantiles);
                 let around = known.at(simd, steps.clone(), of, said.restlessness);
@@ -92,9 +97,9 @@ impl Kernel for Around<'_> {
                 let places = [(levels - 1 - level, -said.widening), (levels + level, said.widening)];
                 for ((bound, outward), mut at) in places.into_iter().zip(around) {
                     if let (Some((_, moves)), Some(scale)) = (moved, scale) {
-                        let by = |followed: usize| outward * moves[followed * stride + bound];
+                        let by = |i: usize| outward * moves[(followed.start + i) * stride + bound];
                         // v ± ρ (w d + w q), where w d is the distance that the model knows
-                        at = v + scale * (at - v + weighed(simd, weights.clone(), by));
+                        at = v + scale * (at - v + weighed(simd, weights, by));
                     }
                     let row = bound * horizon;
                     let steps = row + steps.start..row + steps.end;
@@ -108,16 +113,11 @@ impl Kernel for Around<'_> {
     }
 }
 
-/// Of what is known of each followed step, what lies between them.
+/// What is known of each followed step, by how much each weighs.
 #[inline(always)]
-fn weighed<'a, S: Simd>(
-    simd: S,
-    weights: impl Iterator<Item = (usize, &'a [f32])>,
-    known: impl Fn(usize) -> f32,
-) -> S::V {
-    weights.fold(simd.splat(0.0), |sum, (followed, weight)| {
-        sum + simd.load_part(weight) * simd.splat(known(followed))
-    })
+fn weighed<S: Simd>(simd: S, weights: &[S::V], known: impl Fn(usize) -> f32) -> S::V {
+    let of_each = weights.iter().enumerate().map(|(i, weight)| *weight * simd.splat(known(i)));
+    of_each.reduce(|sum, of_each| sum + of_each).unwrap_or(simd.splat(0.0))
 }
 
 #[cfg(test)]

@@ -32,7 +32,7 @@ pub const GAINS: Gains = Gains {
     together_slower: 32.0,
     together_most: 0.2,
     memory: 5000.0,
-    integral: 2000.0,
+    integral: 1000.0,
     fast: 100.0,
     slow: 2000.0,
     share: 0.5,

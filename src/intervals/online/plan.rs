@@ -35,11 +35,12 @@ impl Plan {
     /// Follows `horizons`, ascending steps of a horizon of so many, of forecasts with bounds of `levels`.
     ///
     /// # Panics
-    /// If they do not rise from 1 to at most the horizon: who chooses them has checked.
+    /// If they do not rise from 1 to at most the horizon, or are more than [`HORIZONS_MAX`]: who chooses them has checked.
     pub fn new(horizon: usize, horizons: Vec<usize>, levels: &[f64], every: u32, scored: bool) -> Self {
         let rises = horizons.windows(2).all(|pair| pair[0] < pair[1]);
         let inside = horizons.first().is_some_and(|first| *first > 0) && horizons.last() <= Some(&horizon);
-        assert!(rises && inside, "followed steps rise within the horizon");
+        let few = horizons.len() <= HORIZONS_MAX;
+        assert!(rises && inside && few, "a few followed steps rise within the horizon");
         let beside: Vec<[usize; 2]> = (1..=horizon).map(|step| beside(&horizons, step)).collect();
         let mut weights = vec![0.0; horizons.len() * horizon];
         for (step, [before, after]) in beside.iter().enumerate() {
@@ -99,12 +100,14 @@ impl Plan {
         self.numbers
     }
 
-    /// The followed steps that some steps of the horizon lie between, and how much each weighs at these: straight between two
-    /// followed steps, level beyond the first and the last.
-    pub(super) fn weights(&self, steps: Range<usize>) -> impl Iterator<Item = (usize, &[f32])> + Clone {
-        let followed = self.beside[steps.start][0]..self.beside[steps.end - 1][1] + 1;
-        let horizon = self.beside.len();
-        followed.map(move |followed| (followed, &self.weights[followed * horizon..][steps.clone()]))
+    /// The followed steps that some steps of the horizon lie between.
+    pub(super) fn around(&self, steps: &Range<usize>) -> Range<usize> {
+        self.beside[steps.start][0]..self.beside[steps.end - 1][1] + 1
+    }
+
+    /// How much a followed step weighs at some steps: straight between two followed ones, level beyond the first and the last.
+    pub(super) fn weights(&self, followed: usize, steps: &Range<usize>) -> &[f32] {
+        &self.weights[followed * self.beside.len()..][steps.clone()]
     }
 
     /// Levels that the bounds are of.
@@ -186,7 +189,10 @@ mod tests {
     fn a_step_between_two_is_as_near_to_each_as_it_lies() {
         let plan = Plan::new(9, vec![2, 6], &[0.8], 1, false);
         let known = [1.0, 5.0];
-        let of = |step: usize| plan.weights(step..step + 1).map(|(i, weight)| known[i] * weight[0]).sum();
+        let of = |step: usize| -> f32 {
+            let steps = step..step + 1;
+            plan.around(&steps).map(|followed| known[followed] * plan.weights(followed, &steps)[0]).sum()
+        };
         let all: Vec<f32> = (0..9).map(of).collect();
         assert_eq!(all, [1.0, 1.0, 2.0, 3.0, 4.0, 5.0, 5.0, 5.0, 5.0]);
     }
