@@ -152,28 +152,25 @@ fn intervals_hold_what_they_say_whatever_the_network_says() {
 }
 
 #[test]
-fn a_state_of_the_format_before_begins_with_the_model() {
+fn a_state_of_a_format_before_begins_with_the_model() {
     let (case, rows) = (case(), walk(100));
     let mut before = case.forecaster();
     before.push(&case.batch(0, &rows));
     let snapshot = before.snapshot();
     // There were other numbers, under another name.
-    let former = RecordBatch::try_from_iter(
-        snapshot
-            .schema()
-            .fields()
-            .iter()
-            .zip(snapshot.columns())
-            .map(|(field, column)| (field.name().replace("live", "followed"), column.clone())),
-    );
-    let former = former.unwrap();
-    assert!(former.column_by_name("followed_values").is_some());
-    let mut after = case.forecaster();
-    after.restore(&former).unwrap();
-    let pushed = after.push(&case.batch(100, &[row("s", 1000, 20.0), row("s", 1010, 21.0)]));
-    assert_eq!(pushed.tally.forecasts, 2);
-    let known: f32 = after.scores(0)[0].horizons.iter().map(|scores| scores.forecasts).sum();
-    assert_eq!(known, 1.0, "of what was forecast before, nothing is known any more");
+    for name in ["online", "followed"] {
+        let schema = snapshot.schema();
+        let columns = schema.fields().iter().zip(snapshot.columns());
+        let former = columns.map(|(field, column)| (field.name().replace("live", name), column.clone()));
+        let former = RecordBatch::try_from_iter(former).unwrap();
+        assert!(former.column_by_name(&format!("{name}_values")).is_some());
+        let mut after = case.forecaster();
+        after.restore(&former).unwrap();
+        let pushed = after.push(&case.batch(100, &[row("s", 1000, 20.0), row("s", 1010, 21.0)]));
+        assert_eq!(pushed.tally.forecasts, 2);
+        let known: f32 = after.scores(0)[0].horizons.iter().map(|scores| scores.forecasts).sum();
+        assert_eq!(known, 1.0, "of what was forecast before, nothing is known any more");
+    }
 }
 
 #[test]
@@ -194,7 +191,7 @@ fn nothing_is_kept_where_nothing_is_asked_for() {
     let pushed = forecaster.push(&plain.batch(0, &walk(100)));
     assert_eq!((pushed.scores.num_rows(), pushed.tally.forecasts > 0), (0, true));
     let snapshot = forecaster.snapshot();
-    let online = snapshot.column_by_name("live_values").unwrap().as_list::<i64>();
-    assert_eq!(online.values().len(), 0);
+    let live = snapshot.column_by_name("live_values").unwrap().as_list::<i64>();
+    assert_eq!(live.values().len(), 0);
     assert!(forecaster.scores(0).is_empty());
 }

@@ -340,6 +340,8 @@ mod tests {
             panic!("there is one")
         };
         assert_eq!((position, start, state.len()), (Position(20), Position(3), 1));
+        let Found::Snapshot { position, .. } = newest(35).await.unwrap() else { panic!("there is one") };
+        assert_eq!(position, Position(30));
         assert!(
             before.formers().iter().all(|hash| store.continues(hash)) && !store.continues("0123456789ab")
         );

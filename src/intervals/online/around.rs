@@ -89,14 +89,17 @@ impl Kernel for Around<'_> {
             let weights = &weights[..followed.len()];
             let v = simd.load_part(&said.values[steps.clone()]);
             simd.store_part(simd.affine(v, said.center, said.spread), &mut values[steps.clone()]);
-            let scale = moved.map(|(scales, _)| weighed(simd, weights, |i| scales[followed.start + i]));
+            let scale = match moved {
+                Some((scales, _)) => weighed(simd, weights, |i| scales[followed.start + i]),
+                None => simd.splat(1.0),
+            };
             for (level, known) in said.bounds.iter().enumerate() {
                 let of = (said.values, said.quantiles);
                 let around = known.at(simd, steps.clone(), of, said.restlessness);
                 // The bounds of the narrowest level lie in the middle.
                 let places = [(levels - 1 - level, -said.widening), (levels + level, said.widening)];
                 for ((bound, outward), mut at) in places.into_iter().zip(around) {
-                    if let (Some((_, moves)), Some(scale)) = (moved, scale) {
+                    if let Some((_, moves)) = moved {
                         let by = |i: usize| outward * moves[(followed.start + i) * stride + bound];
                         // v ± ρ (w d + w q), where w d is the distance that the model knows
                         at = v + scale * (at - v + weighed(simd, weights, by));
@@ -116,8 +119,11 @@ impl Kernel for Around<'_> {
 /// What is known of each followed step, by how much each weighs.
 #[inline(always)]
 fn weighed<S: Simd>(simd: S, weights: &[S::V], known: impl Fn(usize) -> f32) -> S::V {
-    let of_each = weights.iter().enumerate().map(|(i, weight)| *weight * simd.splat(known(i)));
-    of_each.reduce(|sum, of_each| sum + of_each).unwrap_or(simd.splat(0.0))
+    let mut sum = simd.splat(0.0);
+    for (i, weight) in weights.iter().enumerate() {
+        sum = sum + *weight * simd.splat(known(i));
+    }
+    sum
 }
 
 #[cfg(test)]

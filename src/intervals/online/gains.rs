@@ -10,7 +10,7 @@ pub struct Gains {
     /// c (of a bound that is missed as often as β₀) and h₀.
     pub step: f32,
     pub slower: f32,
-    /// k, h₁ and sat.
+    /// k, h₁ and sat (before it is multiplied by r).
     pub together: f32,
     pub together_slower: f32,
     pub together_most: f32,
@@ -21,7 +21,7 @@ pub struct Gains {
     pub fast: f32,
     pub slow: f32,
     pub share: f32,
-    /// Updates after which a score has left the trailing range by about two thirds.
+    /// Updates after which a score has left the trailing range by about two thirds, at least.
     pub range: f32,
 }
 
@@ -68,7 +68,8 @@ impl Rates {
             owed: 1.0 - 1.0 / gains.memory,
             scales: [1.0 / gains.fast, 1.0 / gains.slow],
             share: gains.share,
-            range: 1.0 - 1.0 / gains.range,
+            // Several runs of errors.
+            range: 1.0 - 1.0 / gains.range.max(4.0 * h),
         }
     }
 }

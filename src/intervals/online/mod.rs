@@ -42,7 +42,7 @@ pub struct Online {
     numbers: Vec<f32>,
     /// Of each series, the last step that it was told of.
     last: Vec<i64>,
-    /// What all trackers of one series say of its bounds: ρ, `[followed]`, and what each bound is moved by, in fours,
+    /// What all trackers of one series say of its bounds: ρ, `[followed]`, and what each bound is moved by, in blocks,
     /// `[followed][bound]`.
     scales: Vec<f32>,
     moves: Vec<[f32; BLOCK]>,

@@ -41,8 +41,8 @@ let hints = 0;
 function explained(name, hint) {
   const id = `hint-${(hints += 1)}`;
   return [
-    el("button", { type: "button", class: "hint", popovertarget: id, title: hint }, name),
-    el("div", { id, popover: "auto", class: "hint" }, el("strong", {}, name), hint),
+    el("button", { type: "button", class: "hint", popovertarget: id }, name),
+    el("div", { id, popover: "auto", class: "hint", role: "note" }, el("strong", {}, name), hint),
   ];
 }
 
@@ -52,7 +52,7 @@ export function tile(name, hint) {
   const value = el("b", {}, "–");
   const unit = el("span", { class: "unit" });
   const note = el("small", {}, "\u00a0");
-  const element = el("div", { class: "tile", role: "group", "aria-label": name }, el("h3", {}, heading[0]), el("p", {}, value, unit), note, ...heading.slice(1));
+  const element = el("div", { class: "tile", title: hint, role: "group", "aria-label": name }, el("h3", {}, heading[0]), el("p", {}, value, unit), note, ...heading.slice(1));
   const set = (text, unitText = "", noteText = "\u00a0", tone = "") => {
     setText(value, text);
     setText(unit, unitText ? `\u202f${unitText}` : "");
