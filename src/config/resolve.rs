@@ -219,7 +219,9 @@ impl Checks<'_> {
             if !(*level > 0.0 && *level < 1.0) {
                 self.problems
                     .value(&path, format!("must be between 0 and 1, not {level}: 0.8 is the 80 % interval"));
-            } else if (thousandths - thousandths.round()).abs() > 1e-6 {
+            } else if (thousandths - thousandths.round()).abs() > 1e-6
+                || !(1.0..=999.0).contains(&thousandths.round())
+            {
                 // Columns are named by tenths of a percent: `lower_97.5`.
                 self.problems.value(&path, format!("must have at most three decimals, not {level}"));
             } else if levels.iter().any(|other| percent(*other) == percent(*level)) {
