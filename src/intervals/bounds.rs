@@ -156,10 +156,18 @@ impl Kernel for Rearrange<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         let Self { quantiles, horizon } = self;
-        for first in (0..horizon).step_by(S::LANES) {
-            sort(simd, quantiles, horizon, first..horizon.min(first + S::LANES));
+        for steps in vectors(horizon, S::LANES) {
+            sort(simd, quantiles, horizon, steps);
         }
     }
+}
+
+/// The steps of a horizon, as many at once as there are lanes: the last of them may begin among those before, whose numbers come
+/// out the same once more. Where the horizon has fewer, they go through together.
+#[inline(always)]
+pub(super) fn vectors(horizon: usize, lanes: usize) -> impl Iterator<Item = Range<usize>> {
+    let last = horizon.saturating_sub(lanes);
+    (0..horizon).step_by(lanes).map(move |first| first.min(last)..horizon.min(first + lanes))
 }
 
 /// Puts the numbers of some steps into ascending order, as many steps as there are lanes or fewer.
@@ -206,6 +214,24 @@ mod tests {
         let mut quantiles = [3.0, 1.0, 2.0, 2.0, 1.0, 9.0];
         rearrange(&mut quantiles, 2);
         assert_eq!(quantiles, [1.0, 1.0, 2.0, 2.0, 3.0, 9.0]);
+    }
+
+    #[test]
+    fn steps_are_put_in_order_each_by_itself_by_every_instruction_set() {
+        for (horizon, count) in [(1, 4), (5, 3), (8, 2), (12, 5), (17, 4), (40, 3)] {
+            let numbers: Vec<f32> = (0..count * horizon).map(|i| ((i * 37) % 41) as f32).collect();
+            let mut expected = numbers.clone();
+            for step in 0..horizon {
+                let mut of_step: Vec<f32> = numbers[step..].iter().step_by(horizon).copied().collect();
+                of_step.sort_unstable_by(f32::total_cmp);
+                expected[step..].iter_mut().step_by(horizon).zip(of_step).for_each(|(to, from)| *to = from);
+            }
+            for isa in Isa::all() {
+                let mut found = numbers.clone();
+                isa.run(Rearrange { quantiles: &mut found, horizon });
+                assert_eq!(found, expected, "{isa:?}");
+            }
+        }
     }
 
     #[test]

@@ -42,8 +42,8 @@ pub struct Online {
     numbers: Vec<f32>,
     /// Of each series, the last step that it was told of.
     last: Vec<i64>,
-    /// What all trackers of one series say of its bounds: ρ, `[followed]`, and what each bound is moved by, in blocks,
-    /// `[followed][bound]`.
+    /// What all trackers of one series say of the bounds of its forecast at hand: ρ, `[followed]`, and by how many spreads each
+    /// bound is moved up, in blocks, `[followed][bound]`.
     scales: Vec<f32>,
     moves: Vec<[f32; BLOCK]>,
     /// The bounds of one forecast in order, and what its outcome adds to a tally.
@@ -160,6 +160,7 @@ impl Online {
 
     /// Asks for the numbers of a series, if there are any.
     pub fn bring(&self, series: usize) {
+        self.last.get(series).into_iter().for_each(near::bring_one);
         let size = self.plan.numbers();
         self.numbers.get(series * size..(series + 1) * size).into_iter().for_each(near::bring);
     }
@@ -191,9 +192,8 @@ impl Online {
             let entry = &mut numbers[slot..][..plan.entry()];
             entry[0] = values[step];
             entry[1] = issued.unit;
-            for (bound, entry) in entry[2..].iter_mut().take(bounds).enumerate() {
-                *entry = own[bound * horizon + step];
-            }
+            let of_step = own.iter().skip(step).step_by(horizon);
+            entry[2..2 + bounds].iter_mut().zip(of_step).for_each(|(entry, own)| *entry = *own);
             if plan.is_scored() {
                 entry[2 + bounds] = issued.naive[followed];
             }
@@ -236,7 +236,7 @@ impl Online {
     fn advance(&mut self, series: usize, step: i64) {
         self.widen(series);
         let last = std::mem::replace(&mut self.last[series], step);
-        if last == step || last == NEVER {
+        if last == step || last == NEVER || last + 1 == step {
             return;
         }
         let Self { plan, numbers, .. } = self;
