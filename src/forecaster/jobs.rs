@@ -104,12 +104,11 @@ impl Jobs {
         BesideMut { remembered: remembered.as_mut(), carried: carried.as_mut(), online }
     }
 
-    /// Asks for what is kept beside the id of this number, of which rows come soon.
+    /// Asks for what a row of the id of this number reads at once, one of which comes soon.
     pub fn bring(&self, index: usize) {
         let targets = self.setup.columns.targets.len();
         for column in index * targets..(index + 1) * targets {
             self.remembered.iter().for_each(|all| all.bring(column));
-            self.live.iter().for_each(|live| live.online().bring(column));
         }
     }
 
@@ -132,17 +131,17 @@ impl Jobs {
         let needed = !silent || self.live.is_some();
         for target in 0..closing.targets.len() {
             if closing.entries[target] != Entry::Missing {
+                let own = own_of(&mut self.own, &self.setup, closing, target);
                 if let Some(live) = &mut self.live {
-                    let own = own_of(&mut self.own, &self.setup, closing, target);
                     live.came(closing, target, own, silent);
                 }
                 if let Some(remembered) = &mut self.remembered {
                     let (entry, window) = (closing.entries[target], &closing.targets[target].window);
                     remembered.follow(column(closing, target), entry, window, closing.step);
                 }
-                let scale = self.follow(closing, target, out);
+                let scale = self.follow(closing, target, own, out);
                 if due && needed {
-                    self.add_target(closing, target, scale, silent, out);
+                    self.add_target(closing, (target, own), scale, silent, out);
                 }
             }
             if self.jobs.len() >= self.width || self.live.as_ref().is_some_and(Live::is_full) {
@@ -179,7 +178,13 @@ impl Jobs {
 
     /// What is carried takes the steps that the window has just taken, the last of which may wait. Returns the scale that they
     /// were read in.
-    fn follow(&mut self, closing: &Closing<'_>, target: usize, out: &mut Written) -> Option<Scale> {
+    fn follow(
+        &mut self,
+        closing: &Closing<'_>,
+        target: usize,
+        own: Option<usize>,
+        out: &mut Written,
+    ) -> Option<Scale> {
         self.carried.as_ref()?;
         let column = column(closing, target);
         let new = match closing.entries[target] {
@@ -187,7 +192,6 @@ impl Jobs {
             Entry::Started => 1,
             Entry::Grew(steps) => steps as usize,
         };
-        let own = own_of(&mut self.own, &self.setup, closing, target);
         let history = &closing.targets[target];
         let description = &self.setup.model.description;
         // What fills a gap is read as it is when it becomes known: with the scale of the step that ended it.
@@ -214,11 +218,12 @@ impl Jobs {
         Some(scale)
     }
 
-    /// Issues a forecast of a target; `carried` is the scale of what is carried, if something is.
+    /// Issues a forecast of a target, whose number among the series of the description is `own`; `carried` is the scale of what is
+    /// carried, if something is.
     fn add_target(
         &mut self,
         closing: &Closing<'_>,
-        target: usize,
+        (target, own): (usize, Option<usize>),
         carried: Option<Scale>,
         silent: bool,
         out: &mut Written,
@@ -236,7 +241,6 @@ impl Jobs {
         });
         let window =
             WindowView { values, observed, covariates: closing.covariates, origin: closing.step, scale };
-        let own = own_of(&mut self.own, &self.setup, closing, target);
         let past = history.window.tail(history.window.len().min(self.past));
         let (past, _) = past.expect("no more than there are");
         let memory = self.remembered.as_ref().map_or(&[][..], |all| all.numbers(column(closing, target)));
@@ -297,11 +301,12 @@ impl Jobs {
         let Written { forecasts, scores } = out;
         match &mut self.live {
             Some(live) => {
+                let levels = self.setup.levels.len();
                 let next = || said.next().expect("a forecast that was issued waited");
                 let write = |values: &[f32], bounds: &[f32]| {
                     let job = jobs.next().expect("a forecast that was issued waited");
                     if !job.silent {
-                        forecasts.say(lay_out(values, bounds));
+                        forecasts.say((0..1 + 2 * levels).map(|list| list_of(list, levels, values, bounds)));
                     }
                 };
                 live.run(&self.setup, next, write, scores);
@@ -328,6 +333,7 @@ fn bounds_of(setup: &Setup, own: Option<usize>) -> Vec<Bounds> {
 }
 
 /// The number of a target of an id among the series of the description, looked up once an id.
+#[inline]
 fn own_of(
     known: &mut Vec<Vec<Option<usize>>>,
     setup: &Setup,
@@ -353,12 +359,11 @@ fn own_of(
     own[target]
 }
 
-/// A forecast and its bounds, `[probability][horizon]`, as they are written: the forecast, then lower and upper of each level
-/// from the narrowest on.
-fn lay_out<'a>(values: &'a [f32], bounds: &'a [f32]) -> impl Iterator<Item = &'a [f32]> {
-    let horizon = values.len();
-    let levels = bounds.len() / horizon / 2;
-    let of = move |number: usize| &bounds[number * horizon..][..horizon];
-    let outwards = (0..levels).flat_map(move |level| [of(levels - 1 - level), of(levels + level)]);
-    std::iter::once(values).chain(outwards)
+/// A forecast and its bounds, `[probability][horizon]`, in the order in which they are written: the forecast, then lower and
+/// upper of each level from the narrowest on.
+fn list_of<'a>(list: usize, levels: usize, values: &'a [f32], bounds: &'a [f32]) -> &'a [f32] {
+    let Some(bound) = list.checked_sub(1) else { return values };
+    let level = bound / 2;
+    let place = if bound % 2 == 0 { levels - 1 - level } else { levels + level };
+    &bounds[place * values.len()..][..values.len()]
 }

@@ -12,6 +12,9 @@ use crate::table::ScoreBuilder;
 
 /// Happenings that may wait: several for each forecast that does, where not every step issues one.
 const WAITING_MOST: usize = 2048;
+/// So many of them before one is done, what it reads is asked for: it was last at hand a round of all series ago. Mostly two are
+/// of one series.
+const AHEAD: usize = 8;
 
 /// What waits in line.
 enum Waiting {
@@ -199,9 +202,15 @@ impl Live {
         scores: &mut ScoreBuilder,
     ) {
         let mut waiting = std::mem::take(&mut self.waiting);
+        let bring = |online: &Online, happening: Option<&Waiting>| match happening {
+            Some(Waiting::Came { column, .. }) => online.bring(*column),
+            Some(Waiting::Issued | Waiting::Told(_)) | None => {}
+        };
+        waiting.iter().take(AHEAD).for_each(|happening| bring(&self.online, Some(happening)));
         let mut forecasts = 0;
-        for happening in waiting.drain(..) {
-            match happening {
+        for (place, happening) in waiting.iter().enumerate() {
+            bring(&self.online, waiting.get(place + AHEAD));
+            match *happening {
                 Waiting::Came { column, own, step, actual } => {
                     let means = own.and_then(|own| self.own_means.get_mut(own).map(|means| (own, means)));
                     let means = match means {
@@ -217,18 +226,19 @@ impl Live {
                     issue(&self.forecast.values, &self.forecast.bounds);
                     forecasts += 1;
                 }
-                Waiting::Told(told) => {
-                    let Told { column, position, id, target, period, silent } = *told;
+                Waiting::Told(ref told) => {
+                    let Told { column, position, ref id, target, period, silent } = **told;
                     let told = self.online.take_period(column);
                     if !silent {
                         let grid = setup.rules.grid;
                         let (from, until) = (period * self.period, (period + 1) * self.period);
                         let span = [from, until].map(|step| grid.start_of(step));
-                        scores.push(position, &id, &setup.columns.targets[target], span, &told);
+                        scores.push(position, id, &setup.columns.targets[target], span, &told);
                     }
                 }
             }
         }
+        waiting.clear();
         self.waiting = waiting;
         self.naive.clear();
     }
