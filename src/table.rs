@@ -9,7 +9,7 @@ use arrow::array::{
     Array, ArrayRef, Float32Array, Float64Array, Int64Array, ListArray, RecordBatch, StringArray,
     StringBuilder, TimestampMicrosecondArray,
 };
-use arrow::buffer::OffsetBuffer;
+use arrow::buffer::{OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 
 pub use scores::{ScoreBuilder, ScoreRows, score_schema};
@@ -169,8 +169,8 @@ pub struct ForecastBuilder {
     origins: Vec<i64>,
     /// Values of a list.
     horizon: usize,
-    /// The forecast, then lower and upper of each level: their values, one list behind the other.
-    lists: Vec<Vec<f32>>,
+    /// The forecast, then lower and upper of each level.
+    lists: Vec<Lists>,
 }
 
 impl ForecastBuilder {
@@ -185,7 +185,7 @@ impl ForecastBuilder {
             targets: Vec::new(),
             origins: Vec::new(),
             horizon: 0,
-            lists: vec![Vec::new(); 1 + 2 * levels.len()],
+            lists: (0..1 + 2 * levels.len()).map(|_| Lists::default()).collect(),
         }
     }
 
@@ -217,7 +217,7 @@ impl ForecastBuilder {
     pub fn say<'a>(&mut self, lists: impl IntoIterator<Item = &'a [f32]>) {
         let mut all = self.lists.iter_mut();
         for values in lists {
-            let all = all.next().expect("one list for the forecast and two for each level");
+            let all = &mut all.next().expect("one list for the forecast and two for each level").values;
             if all.is_empty() {
                 self.horizon = values.len();
             }
@@ -238,7 +238,9 @@ impl ForecastBuilder {
     /// The rows so far; the builder is empty again.
     pub fn finish(&mut self) -> RecordBatch {
         let rows = self.len();
-        let (positions, origins) = (std::mem::take(&mut self.positions), std::mem::take(&mut self.origins));
+        // The next batch will be about as large.
+        let numbers = |of: &mut Vec<i64>| std::mem::replace(of, Vec::with_capacity(rows));
+        let (positions, origins) = (numbers(&mut self.positions), numbers(&mut self.origins));
         let mut columns: Vec<ArrayRef> = vec![
             Arc::new(Int64Array::from(positions)),
             Arc::new(self.series.finish()),
@@ -254,15 +256,43 @@ impl ForecastBuilder {
         }
         let offsets = self.offsets.slice(0, rows);
         let item = Arc::new(Field::new("item", DataType::Float32, true));
-        for values in &mut self.lists {
-            // The next batch will be about as large.
-            let room = Vec::with_capacity(values.len());
-            let values = Arc::new(Float32Array::from(std::mem::replace(values, room)));
+        for lists in &mut self.lists {
+            let values = Arc::new(lists.finish());
             assert_eq!(values.len(), rows * self.horizon, "all that was issued has been said");
             columns.push(Arc::new(ListArray::new(item.clone(), offsets.clone(), values, None)));
         }
         columns.push(Arc::new(self.model.of(rows)));
         RecordBatch::try_new(self.schema.clone(), columns).expect("every builder has one value a row")
+    }
+}
+
+/// The values of one list of each forecast, one list behind the other.
+#[derive(Default)]
+struct Lists {
+    values: Vec<f32>,
+    /// Those of the batch before. Where it has been read when the next one is there, its room is used again, so that the system
+    /// need not be asked for new memory.
+    before: Option<ScalarBuffer<f32>>,
+}
+
+/// Values of a list beyond which nothing is held on to: a mebibyte. There is a builder for each partition, and most rest.
+const KEPT_MOST: usize = 1 << 18;
+
+impl Lists {
+    /// The values so far; there are none again, and room for as many.
+    fn finish(&mut self) -> Float32Array {
+        let count = self.values.len();
+        if count == 0 {
+            return Float32Array::from(Vec::<f32>::new());
+        }
+        let values = ScalarBuffer::from(std::mem::take(&mut self.values));
+        let keep = (count <= KEPT_MOST).then(|| values.clone());
+        let before = std::mem::replace(&mut self.before, keep);
+        let read = before.and_then(|before| before.into_inner().into_vec().ok());
+        let fits = |room: &Vec<f32>| (count..=2 * count).contains(&room.capacity());
+        self.values = read.filter(fits).unwrap_or_else(|| Vec::with_capacity(count));
+        self.values.clear();
+        Float32Array::new(values, None)
     }
 }
 
@@ -341,5 +371,46 @@ impl<'a> Forecasts<'a> {
 
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::AsArray;
+    use arrow::datatypes::Float32Type;
+
+    use super::*;
+
+    #[test]
+    fn what_somebody_still_reads_is_not_written_over() {
+        let stamp = ForecastStamp { every: "1h".to_owned(), model: "m".to_owned() };
+        let mut builder = ForecastBuilder::new(&[0.8], stamp);
+        let mut batch = |rows: i64, value: f32| {
+            (0..rows).for_each(|i| builder.push(i, "a", "v", i, [&[value; 4][..]; 3]));
+            builder.finish()
+        };
+        let values = |batch: &RecordBatch| -> Vec<f32> {
+            let list = batch["forecast"].as_list::<i32>();
+            list.values().as_primitive::<Float32Type>().values().to_vec()
+        };
+        let place = |batch: &RecordBatch| {
+            batch["forecast"].as_list::<i32>().values().as_primitive::<Float32Type>().values().as_ptr()
+        };
+        let mut held: Vec<RecordBatch> = Vec::new();
+        for i in 0..5 {
+            let batch = batch(3, i as f32);
+            // A row of it is enough.
+            held.push(if i == 2 { batch.slice(1, 1) } else { batch });
+        }
+        held.push(batch(0, 0.0));
+        for (i, batch) in held.iter().take(5).enumerate() {
+            assert!(values(batch).iter().all(|value| *value == i as f32), "{batch:?}");
+        }
+        // The room of the last that had some is used again by the one after the next, which would have asked for less.
+        let free = place(&held[4]);
+        held.truncate(4);
+        let next = [batch(2, 7.0), batch(2, 8.0)];
+        assert_eq!(place(&next[1]), free);
+        assert_eq!((values(&next[0]), values(&next[1])), (vec![7.0; 8], vec![8.0; 8]));
     }
 }
