@@ -66,7 +66,7 @@ async function open(options = {}) {
   const page = await context.newPage();
   page.on("console", (message) => {
     // What a browser says of a server that is gone is not the page's doing; all else is.
-    const isGone = /ERR_CONNECTION_REFUSED|ERR_EMPTY_RESPONSE|ERR_CONNECTION_RESET|ERR_INCOMPLETE_CHUNKED/.test(message.text());
+    const isGone = /ERR_CONNECTION_REFUSED|ERR_EMPTY_RESPONSE|ERR_CONNECTION_RESET|ERR_SOCKET_NOT_CONNECTED|ERR_INCOMPLETE_CHUNKED/.test(message.text());
     if (["error", "warning"].includes(message.type()) && !isGone) wrong.push(message.text());
   });
   page.on("pageerror", (error) => wrong.push(String(error)));
