@@ -256,8 +256,9 @@ impl ForecastBuilder {
         }
         let offsets = self.offsets.slice(0, rows);
         let item = Arc::new(Field::new("item", DataType::Float32, true));
+        let kept = KEPT_MOST / self.lists.len();
         for lists in &mut self.lists {
-            let values = Arc::new(lists.finish());
+            let values = Arc::new(lists.finish(kept));
             assert_eq!(values.len(), rows * self.horizon, "all that was issued has been said");
             columns.push(Arc::new(ListArray::new(item.clone(), offsets.clone(), values, None)));
         }
@@ -275,18 +276,20 @@ struct Lists {
     before: Option<ScalarBuffer<f32>>,
 }
 
-/// Values of a list beyond which nothing is held on to: a mebibyte. There is a builder for each partition, and most rest.
-const KEPT_MOST: usize = 1 << 18;
+/// Room of all lists of a batch, in values, beyond which none of it is held on to: four mebibytes. There is a builder for each
+/// partition, and most rest.
+const KEPT_MOST: usize = 1 << 20;
 
 impl Lists {
-    /// The values so far; there are none again, and room for as many.
-    fn finish(&mut self) -> Float32Array {
+    /// The values so far; there are none again, and room for as many. Of no more room than `kept` something may still be held.
+    fn finish(&mut self, kept: usize) -> Float32Array {
         let count = self.values.len();
         if count == 0 {
             return Float32Array::from(Vec::<f32>::new());
         }
+        let is_small = self.values.capacity() <= kept;
         let values = ScalarBuffer::from(std::mem::take(&mut self.values));
-        let keep = (count <= KEPT_MOST).then(|| values.clone());
+        let keep = is_small.then(|| values.clone());
         let before = std::mem::replace(&mut self.before, keep);
         let read = before.and_then(|before| before.into_inner().into_vec().ok());
         let fits = |room: &Vec<f32>| (count..=2 * count).contains(&room.capacity());
@@ -412,5 +415,21 @@ mod tests {
         let next = [batch(2, 7.0), batch(2, 8.0)];
         assert_eq!(place(&next[1]), free);
         assert_eq!((values(&next[0]), values(&next[1])), (vec![7.0; 8], vec![8.0; 8]));
+    }
+
+    #[test]
+    fn a_batch_that_was_large_leaves_no_room_behind() {
+        let mut lists = Lists::default();
+        let mut batch = |count: usize| {
+            lists.values.resize(count, 1.0);
+            let batch = lists.finish(100);
+            let held = lists.before.as_ref().map_or(0, |before| before.inner().capacity() / 4);
+            (batch.len(), held, lists.values.capacity())
+        };
+        assert_eq!(batch(100), (100, 100, 100));
+        assert_eq!(batch(101), (101, 0, 101));
+        // It lies in the room for one as large as the one before.
+        assert_eq!(batch(1), (1, 0, 1));
+        assert_eq!(batch(1), (1, 1, 1));
     }
 }

@@ -241,15 +241,15 @@ fn a_column_is_used_once() {
 #[test]
 fn levels_are_between_0_and_1_and_have_columns_of_their_own() {
     refused_addition(
-        "levels = [0.8, 1.0, 80, 0.80, 0.9999, nan, 1e-9, 0.9999999]\nevery = 0",
+        "levels = [0.8, 1.0, 80, 0.80, 0.9999, nan, 1e-10, 0.9999999999]\nevery = 0",
         &[
             "8: \"levels[1]\" in [forecast] must be between 0 and 1, not 1: 0.8 is the 80 % interval",
             "8: \"levels[2]\" in [forecast] must be between 0 and 1, not 80: 0.8 is the 80 % interval",
             "8: \"levels[3]\" in [forecast] is 0.8, which is there already",
             "8: \"levels[4]\" in [forecast] must have at most three decimals, not 0.9999",
             "8: \"levels[5]\" in [forecast] must be between 0 and 1, not NaN: 0.8 is the 80 % interval",
-            "8: \"levels[6]\" in [forecast] must have at most three decimals, not 0.000000001",
-            "8: \"levels[7]\" in [forecast] must have at most three decimals, not 0.9999999",
+            "8: \"levels[6]\" in [forecast] must have at most three decimals, not 0.0000000001",
+            "8: \"levels[7]\" in [forecast] must have at most three decimals, not 0.9999999999",
             "9: \"every\" in [forecast] must be in 1..=4294967295, not 0: it counts steps from one forecast to the next",
         ],
     );

@@ -196,11 +196,9 @@ mod tests {
     }
 
     /// The same of a forecast of so many steps and levels by every instruction set, with trackers and without.
-    fn check(horizon: usize, levels: usize) {
-        let mut followed = vec![1, horizon.div_ceil(3), horizon];
-        followed.dedup();
+    fn check(horizon: usize, followed: &[usize], levels: usize) {
         let all: Vec<f64> = (1..=levels).map(|level| 0.3 * level as f64).collect();
-        let plan = Plan::new(horizon, followed.clone(), &all, 1, false);
+        let plan = Plan::new(horizon, followed.to_vec(), &all, 1, false);
         // As far out as it comes: some cross.
         let bound = |level: usize, way: f32| {
             let offsets = (0..horizon).map(|i| way * (3.0 + 5.0 * number(7 * i + 11 * level))).collect();
@@ -222,12 +220,13 @@ mod tests {
                 let mut scales = vec![1.0; followed.len()];
                 let mut outward = vec![[0.0; BLOCK]; followed.len() * blocks];
                 let mut moves = outward.clone();
-                for (i, moves) in outward.chunks_mut(blocks).enumerate().take(if is_moved { 3 } else { 0 }) {
+                let trackers = if is_moved { followed.len() } else { 0 };
+                for (i, moves) in outward.chunks_mut(blocks).enumerate().take(trackers) {
                     let numbers = &numbers[plan.place(i)..][..plan.tracker()];
                     scales[i] = isa.run(Read { numbers, rates: &rates[i], dues: &dues, moves });
                     assert!(moves.as_flattened()[..2 * levels].iter().all(|by| *by > 0.1), "{moves:?}");
                 }
-                let expected = expected(&said, &followed, &scales, outward.as_flattened());
+                let expected = expected(&said, followed, &scales, outward.as_flattened());
                 let (numbers, rates, dues) = (&numbers[..], &rates[..], &dues);
                 let trackers = Trackers { numbers, rates, dues, scales: &mut scales, moves: &mut moves };
                 let trackers = is_moved.then_some(trackers);
@@ -254,7 +253,14 @@ mod tests {
     fn bounds_are_moved_as_their_trackers_say() {
         // Fewer steps than lanes, as many, a vector and a bit, several.
         for horizon in [1, 3, 4, 7, 8, 9, 15, 16, 17, 19, 33] {
-            (1..=3).for_each(|levels| check(horizon, levels));
+            let mut followed = vec![1, horizon.div_ceil(3), horizon];
+            followed.dedup();
+            (1..=3).for_each(|levels| check(horizon, &followed, levels));
+        }
+        // Steps before the first that is followed, and after the last.
+        for (horizon, followed) in [(19, &[2, 7, 18][..]), (17, &[5]), (33, &[12]), (3, &[2]), (48, &[6, 24])]
+        {
+            (1..=3).for_each(|levels| check(horizon, followed, levels));
         }
     }
 }
