@@ -309,7 +309,7 @@ impl<S: Sink + Send + 'static> Line<S> {
         let Self { lanes, writer, pace, .. } = self;
         match event {
             Event::Assigned(assigned) => lanes.assign(assigned),
-            Event::Reading(partition) => {
+            Event::Reading { partition, .. } => {
                 if lanes.reading(partition) {
                     pace.at_once(Instant::now());
                 }
@@ -334,6 +334,7 @@ impl<S: Sink + Send + 'static> Line<S> {
                 // The source may have given up waiting; then the partitions are gone either way.
                 let _ = done.send(());
                 lanes.drop(&partitions);
+                report(&lanes.progress());
             }
             Event::End => return Ok(true),
         }

@@ -19,6 +19,7 @@ mod evaluate;
 mod files;
 mod init;
 mod json;
+mod lag;
 mod learning;
 mod look;
 mod members;

@@ -100,7 +100,7 @@ impl Reader {
                 let position = committed.map_or(fallback, |committed| committed.position);
                 start.send(From { position, resume: position, note: "a note".into() }).unwrap();
             }
-            Event::Reading(_) => {}
+            Event::Reading { .. } => {}
             Event::Rows(batch) => {
                 let columns = columns();
                 let rows = Observations::new(&batch.rows, &columns);

@@ -5,7 +5,7 @@ use std::fmt;
 
 /// Properties that the promises of the stream stand on: a pipeline may not set them. Beside each, what it may do
 /// instead, or why.
-pub const RESERVED: [(&str, &str); 15] = [
+pub const RESERVED: [(&str, &str); 16] = [
     ("bootstrap.servers", "use the key \"brokers\""),
     ("metadata.broker.list", "use the key \"brokers\""),
     ("group.id", "use the key \"group\""),
@@ -18,6 +18,7 @@ pub const RESERVED: [(&str, &str); 15] = [
     ("partition.assignment.strategy", "partitions are handed over one by one"),
     ("partitioner", "all records of a series have to go to one partition"),
     ("group.instance.id", "use the keys \"instance\" and \"static_member\""),
+    ("statistics.interval.ms", "the dashboard hears by it how far behind it is"),
     ("transactional.id", "use the key \"instance\""),
     ("enable.idempotence", "a retry must not write a second time"),
     ("enable.sasl.oauthbearer.unsecure.jwt", "tokens come from \"sasl.oauthbearer.config\""),

@@ -176,7 +176,10 @@ pub enum Event {
     /// A partition is ours from now on. Nothing of it is read until `start` is answered with where to read from.
     Assigned(Assigned),
     /// A partition is read from where was said; from now on its positions can be committed.
-    Reading(Partition),
+    Reading {
+        partition: Partition,
+        from: Position,
+    },
     Rows(Batch),
     /// These partitions are no longer ours once `done` is answered: commit what is in flight for them before.
     Revoked {

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::config::{Brokers, KafkaSource, Pipeline, Serve, Units, duration_text};
 use crate::forecaster::{Scoring, Setup};
-use crate::series::{Aggregate, Grid};
+use crate::series::{Aggregate, Grid, Refusal};
 use crate::table::Columns;
 
 /// Steps that a season may have for the board to hold forecasts against it: of longer ones a series keeps too little.
@@ -36,6 +36,8 @@ pub struct Facts {
     /// Observed steps before the first forecast.
     pub warm: u64,
     pub ready_lag: u64,
+    /// Reasons whose messages go to the rejects.
+    pub rejected: Vec<Refusal>,
     pub units: Units,
     pub page: Page,
 }
@@ -93,9 +95,11 @@ pub enum Writes {
 }
 
 /// Names of what is written to.
+#[derive(Default)]
 struct Ends {
     forecasts: Option<String>,
     rejects: Option<String>,
+    rejected: Vec<Refusal>,
     scores: Option<String>,
 }
 
@@ -108,17 +112,19 @@ impl Writes {
                 Ends {
                     forecasts: sink.map(|sink| sink.topic.clone()),
                     rejects: sink.and_then(|sink| sink.rejects.clone()),
+                    rejected: sink
+                        .filter(|sink| sink.rejects.is_some())
+                        .map_or(vec![], |sink| sink.rejected.clone()),
                     scores: sink.and_then(|sink| sink.scores.clone()),
                 }
             }
             Self::Files => Ends {
                 forecasts: pipeline.parquet_sink.as_ref().map(|sink| path(&sink.path)),
                 rejects: None,
+                rejected: vec![],
                 scores: pipeline.score_sink.as_ref().and_then(|sink| sink.path.as_ref()).map(path),
             },
-            Self::Lines => {
-                Ends { forecasts: Some("standard output".to_owned()), rejects: None, scores: None }
-            }
+            Self::Lines => Ends { forecasts: Some("standard output".to_owned()), ..Ends::default() },
         }
     }
 }
@@ -205,6 +211,7 @@ impl Facts {
             season,
             warm,
             ready_lag: config.ready_lag,
+            rejected: ends.rejected,
             units: config.units.clone(),
             page,
         }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use crate::drive::Progress;
+use crate::io::kafka::Reach;
 use crate::io::{Output, Partition, Positions, Record};
 use crate::series::{Refusal, Tally};
 
@@ -74,7 +75,7 @@ impl Line {
         let stand = Stand {
             since: SystemTime::now(),
             is_reading: false,
-            position: committed,
+            position: None,
             resumed: committed,
             committed,
         };
@@ -83,9 +84,9 @@ impl Line {
         self.happen("assigned", partition, from);
     }
 
-    pub fn reading(&mut self, partition: &Partition) {
+    pub fn reading(&mut self, partition: &Partition, from: i64) {
         if let Some(stand) = self.partitions.get_mut(partition) {
-            stand.is_reading = true;
+            (stand.is_reading, stand.position) = (true, Some(from));
             let seconds = stand.since.elapsed().unwrap_or_default().as_secs_f64();
             self.happen("reading", partition, format!("its state was there after {seconds:.1} s"));
         }
@@ -110,7 +111,8 @@ impl Line {
         self.happened.push_back(Happened { at_ms: now_ms(), what, topic, partition, detail });
     }
 
-    pub fn rows(&mut self, partition: &Partition, next: i64) {
+    /// Rows up to a position are about to be pushed; returns whether there are new ones among them.
+    pub fn rows(&mut self, partition: &Partition, next: i64) -> bool {
         self.last_rows = Some(Instant::now());
         // An input that is not assigned comes with its first rows.
         let stand = self.partitions.entry(partition.clone()).or_insert_with(|| Stand {
@@ -121,6 +123,7 @@ impl Line {
             committed: None,
         });
         stand.position = Some(next);
+        stand.resumed.is_none_or(|resumed| next > resumed)
     }
 
     pub fn progress(&mut self, progress: &Progress) {
@@ -136,10 +139,13 @@ impl Line {
         }
     }
 
-    pub fn output(&mut self, output: &Output) {
+    /// What was refused, of which those with some reasons go to the rejects.
+    pub fn output(&mut self, output: &Output, rejected: &[Refusal]) {
         let mut taken = BTreeMap::<Refusal, usize>::new();
         for reject in &output.rejects {
-            *self.rejects.entry(reject.reason).or_default() += 1;
+            if rejected.contains(&reject.reason) {
+                *self.rejects.entry(reject.reason).or_default() += 1;
+            }
             let taken = taken.entry(reject.reason).or_default();
             *taken += 1;
             if *taken > SAMPLES_OF_BATCH {
@@ -156,16 +162,15 @@ impl Line {
     }
 
     /// Rows that are there and not read, by the ends of the partitions; `None` where those are not known.
-    pub fn lag(&self, ends: &BTreeMap<i32, i64>) -> Option<u64> {
+    pub fn lag(&self, ends: &BTreeMap<i32, Reach>) -> Option<u64> {
         let lags = self.partitions.iter().map(|(partition, stand)| stand.lag(ends.get(&partition.number)));
         lags.sum()
     }
 }
 
 impl Stand {
-    pub fn lag(&self, end: Option<&i64>) -> Option<u64> {
-        let position = self.position.unwrap_or(0);
-        end.map(|end| u64::try_from(end - position).unwrap_or(0))
+    pub fn lag(&self, reach: Option<&Reach>) -> Option<u64> {
+        Some(reach?.lag(self.position?))
     }
 }
 

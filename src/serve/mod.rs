@@ -5,6 +5,8 @@
 //! - `line`      where each partition stands, what happened, samples of what was refused
 //! - `histogram` durations and sizes, counted
 //! - `scored`    what the stream scored of its own forecasts, counted
+//! - `stamps`    when what is written and not durable was stamped
+//! - `door`      who may come in, and how many at a time
 //! - `pulse`     a sample each second: rates, lag, latency, memory
 //! - `board`     every series: its last steps, what was forecast for them, how far off that was
 //! - `facts`     what does not change: names, grid, model
@@ -16,6 +18,7 @@
 //! text only.
 
 mod board;
+mod door;
 mod facts;
 mod files;
 mod histogram;
@@ -25,6 +28,7 @@ mod observer;
 mod pulse;
 mod routes;
 mod scored;
+mod stamps;
 mod streams;
 mod watched;
 
@@ -34,6 +38,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use tokio::net::TcpListener;
 
+use door::Door;
 pub use facts::{Facts, Writes};
 pub use observer::Observer;
 pub use watched::Watched;
@@ -66,7 +71,7 @@ pub async fn start(config: &Serve, facts: Facts) -> Result<(Observer, std::net::
     });
     let app = routes::routes(observer.shared(), address.ip().is_loopback());
     tokio::spawn(async move {
-        if let Err(error) = axum::serve(listener, app).await {
+        if let Err(error) = axum::serve(Door::new(listener), app).await {
             tracing::warn!("the dashboard has ended: {error}");
         }
     });

@@ -16,27 +16,42 @@ use super::histogram::{Histogram, ROWS, SECONDS};
 use super::line::{self, Line};
 use super::pulse::Pulse;
 use super::scored::Scored;
+use super::stamps::Done;
 use crate::drive::Progress;
-use crate::io::kafka::Ends;
-use crate::io::{Assigned, Batch, Output, Partition, Positions, Record};
+use crate::io::kafka::{Ends, Reach};
+use crate::io::{Assigned, Batch, Output, Partition, Position, Positions, Record};
 use crate::state::Store;
 
-/// Rows on their way to the board: a second at fifty thousand a second. More would only be memory for what is old.
-const WAITING: usize = 50_000;
+/// Bytes on their way to the board: a second of fifty thousand forecasts of a day of hours. More would only be memory for what is
+/// old.
+const WAITING: usize = 32 << 20;
 /// Pages that may be open at once: each costs a message of some kilobytes four times a second.
 const VIEWERS: usize = 64;
 
-/// A batch that the board is to see.
+/// What the board is to see.
 pub enum Seen {
-    Rows(RecordBatch),
+    Rows(Partition, RecordBatch),
     Forecasts(RecordBatch),
     Scores(RecordBatch),
+    /// These have left.
+    Gone(Vec<Partition>),
 }
 
 impl Seen {
-    fn rows(&self) -> usize {
+    /// About so many bytes: what its rows hold, not what they share with the rest of their batch.
+    fn bytes(&self, facts: &Facts) -> usize {
+        // An id, times, positions.
+        let rows = |rows: &RecordBatch, numbers: usize| rows.num_rows() * (64 + numbers);
+        let columns = &facts.columns;
+        let inputs =
+            columns.targets.len() + columns.covariates.len() + columns.known_ahead.len() * facts.horizon;
         match self {
-            Self::Rows(rows) | Self::Forecasts(rows) | Self::Scores(rows) => rows.num_rows(),
+            Self::Rows(_, observed) => rows(observed, inputs * size_of::<f64>()),
+            Self::Forecasts(said) => {
+                rows(said, facts.horizon * (1 + 2 * facts.levels.len()) * size_of::<f32>())
+            }
+            Self::Scores(scores) => rows(scores, (8 + facts.levels.len()) * size_of::<f64>()),
+            Self::Gone(_) => 0,
         }
     }
 }
@@ -64,7 +79,7 @@ pub struct Counts {
     pub snapshots: Histogram,
     pub snapshots_failed: AtomicU64,
     pub scored: Scored,
-    /// Rows on their way to the board.
+    /// Bytes on their way to the board.
     waiting: AtomicUsize,
     /// Batches that the board did not see.
     pub unseen: AtomicU64,
@@ -127,24 +142,27 @@ impl Observer {
         self.shared.line().assigned(&assigned.partition, committed);
     }
 
-    pub(super) fn reading(&self, partition: &Partition) {
-        self.shared.line().reading(partition);
+    pub(super) fn reading(&self, partition: &Partition, from: Position) {
+        self.shared.line().reading(partition, from.0);
     }
 
     pub(super) fn revoked(&self, partitions: &[Partition]) {
         self.shared.line().revoked(partitions);
+        self.feed(Seen::Gone(partitions.to_vec()));
     }
 
     pub(super) fn rows(&self, batch: &Batch) {
         let rows = batch.rows.num_rows() + batch.malformed.len();
-        self.shared.counts.batch_rows.observe(rows as f64);
-        self.shared.line().rows(&batch.partition, batch.next.0);
-        self.feed(Seen::Rows(batch.rows.clone()));
+        // What is read again only makes up a state.
+        if self.shared.line().rows(&batch.partition, batch.next.0) {
+            self.shared.counts.batch_rows.observe(rows as f64);
+        }
+        self.feed(Seen::Rows(batch.partition.clone(), batch.rows.clone()));
     }
 
     pub(super) fn output(&self, output: &Output) {
         if !output.rejects.is_empty() {
-            self.shared.line().output(output);
+            self.shared.line().output(output, &self.shared.facts.rejected);
         }
         if output.forecasts.num_rows() > 0 {
             self.feed(Seen::Forecasts(output.forecasts.clone()));
@@ -156,12 +174,13 @@ impl Observer {
     }
 
     fn feed(&self, seen: Seen) {
-        let (counts, rows) = (&self.shared.counts, seen.rows());
-        if counts.waiting.load(Relaxed) >= WAITING {
+        let (counts, bytes) = (&self.shared.counts, seen.bytes(&self.shared.facts));
+        // That a partition has left is always said.
+        if bytes > 0 && counts.waiting.load(Relaxed) >= WAITING {
             counts.unseen.fetch_add(1, Relaxed);
             return;
         }
-        counts.waiting.fetch_add(rows, Relaxed);
+        counts.waiting.fetch_add(bytes, Relaxed);
         // Where the board has ended, the program is about to.
         let _ = self.feed.send(seen);
     }
@@ -173,7 +192,7 @@ impl Observer {
         &records[from.map_or(0, |from| records.partition_point(|record| record.offset < from))..]
     }
 
-    pub(super) fn committed(&self, positions: &Positions, took: Duration, done: &Stamps) {
+    pub(super) fn committed(&self, positions: &Positions, took: Duration, done: &Done) {
         let counts = &self.shared.counts;
         counts.commits.observe(took.as_secs_f64());
         counts.commit_rows.observe(done.rows as f64);
@@ -182,25 +201,6 @@ impl Observer {
             counts.latency.observe_all((now - stamp).max(0) as f64 / 1e3, *rows);
         }
         self.shared.line().committed(positions);
-    }
-}
-
-/// When the records of a commit were stamped: runs of equal milliseconds, which are short to keep where rows are many.
-#[derive(Debug, Default)]
-pub struct Stamps {
-    pub stamps: Vec<(i64, u64)>,
-    pub rows: usize,
-}
-
-impl Stamps {
-    pub fn add(&mut self, records: &[Record]) {
-        self.rows += records.len();
-        for stamp in records.iter().filter_map(|record| record.timestamp) {
-            match self.stamps.last_mut() {
-                Some((last, rows)) if *last == stamp => *rows += 1,
-                _ => self.stamps.push((stamp, 1)),
-            }
-        }
     }
 }
 
@@ -217,24 +217,29 @@ impl Shared {
     /// Shows the board what has come.
     pub fn show(&self, seen: &Seen) {
         match seen {
-            Seen::Rows(rows) => self.board().rows(rows),
+            Seen::Rows(partition, rows) => self.board().rows(partition.number, rows),
             Seen::Forecasts(rows) => self.board().forecasts(rows),
             Seen::Scores(rows) => self.board().scores(rows),
+            Seen::Gone(partitions) => {
+                let numbers: Vec<i32> = partitions.iter().map(|partition| partition.number).collect();
+                self.board().gone(&numbers);
+            }
         }
-        self.counts.waiting.fetch_sub(seen.rows(), Relaxed);
+        self.counts.waiting.fetch_sub(seen.bytes(&self.facts), Relaxed);
     }
 
     pub fn pulse(&self) -> MutexGuard<'_, Pulse> {
         self.pulse.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn ends(&self) -> BTreeMap<i32, i64> {
+    pub fn ends(&self) -> BTreeMap<i32, Reach> {
         self.ends.get().map(Ends::all).unwrap_or_default()
     }
 
     /// Once a second.
     pub fn tick(&self) {
-        self.board().tick();
+        let series = self.line().series;
+        self.board().tick(series);
         for kept in self.store.get().map(|store| store.keeping().take()).unwrap_or_default() {
             self.counts.snapshots.observe(kept.took.as_secs_f64());
             if !kept.safe {

@@ -77,7 +77,8 @@ struct Overview {
     from: usize,
     rows: usize,
     places: Vec<usize>,
-    ordered: Option<(Instant, usize)>,
+    /// When, of how many series, and after how many moves.
+    ordered: Option<(Instant, usize, u64)>,
     /// Versions of the rows that the page has.
     sent: HashMap<usize, u64>,
 }
@@ -86,10 +87,14 @@ impl Overview {
     fn message(&mut self) -> Value {
         let pulse = pulse(&self.shared);
         let board = self.shared.board();
-        let count = board.tracks.len();
-        if self.ordered.is_none_or(|(at, of)| at.elapsed() >= ORDER_EVERY || of != count) {
+        let (count, moves) = (board.tracks.len(), board.moves);
+        if self.ordered.is_some_and(|(_, _, before)| before != moves) {
+            self.sent.clear();
+            self.ordered = None;
+        }
+        if self.ordered.is_none_or(|(at, of, _)| at.elapsed() >= ORDER_EVERY || of != count) {
             self.places = board.ordered(&self.order);
-            self.ordered = Some((Instant::now(), count));
+            self.ordered = Some((Instant::now(), count, moves));
         }
         let from = self.from.min(self.places.len());
         let window = &self.places[from..self.places.len().min(from + self.rows)];
@@ -102,7 +107,7 @@ impl Overview {
             "from": from,
             "found": self.places.len(),
             "series": count,
-            "left_out": board.left_out > 0,
+            "left_out": board.left_out,
             "states": board.states,
             "overall": board.overall[self.order.ahead],
             "now_ms": board.now.map(|now| now as f64 / 1e3),
@@ -131,7 +136,8 @@ pub async fn series(State(shared): State<Arc<Shared>>, Query(query): Query<Serie
         let board = own.board();
         let Some(track) = board.find(&id, target) else {
             sent = None;
-            return Some(("missing", json!({ "pulse": pulse, "series": board.tracks.len() })));
+            let (series, left_out) = (board.tracks.len(), board.left_out);
+            return Some(("missing", json!({ "pulse": pulse, "series": series, "left_out": left_out })));
         };
         let (now_ms, detail) = (board.now.map(|now| now as f64 / 1e3), board::detail(&board, track));
         let from = match sent {
@@ -179,7 +185,7 @@ fn line(shared: &Shared) -> Value {
                 "seconds": since,
                 "position": stand.position,
                 "committed": stand.committed,
-                "end": ends.get(&partition.number),
+                "end": ends.get(&partition.number).map(|reach| reach.end),
                 "lag": stand.lag(ends.get(&partition.number)),
             })
         })

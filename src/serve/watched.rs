@@ -4,13 +4,14 @@ use std::time::Instant;
 
 use anyhow::Result;
 
-use super::observer::{Observer, Stamps};
+use super::observer::Observer;
+use super::stamps::Stamps;
 use crate::io::{Event, Output, Partition, Positions, Sink, Source};
 
 pub struct Watched<T> {
     pub inner: T,
     observer: Option<Observer>,
-    /// Of what is written and not committed.
+    /// Of what is written and not durable.
     stamps: Stamps,
 }
 
@@ -26,10 +27,10 @@ impl<S: Source + Send> Source for Watched<S> {
         if let Some(observer) = &self.observer {
             match &event {
                 Event::Assigned(assigned) => observer.assigned(assigned),
-                Event::Reading(partition) => observer.reading(partition),
+                Event::Reading { partition, from } => observer.reading(partition, *from),
                 Event::Rows(batch) => observer.rows(batch),
-                Event::Revoked { partitions, .. } => observer.revoked(partitions),
-                Event::End => {}
+                // It is ours until all of it is committed: see `forget`.
+                Event::Revoked { .. } | Event::End => {}
             }
         }
         Ok(event)
@@ -44,7 +45,7 @@ impl<S: Sink + Send> Sink for Watched<S> {
     async fn write(&mut self, output: Output) -> Result<()> {
         if let Some(observer) = &self.observer {
             observer.output(&output);
-            self.stamps.add(observer.fresh(&output));
+            self.stamps.add(&output.partition, observer.fresh(&output));
         }
         self.inner.write(output).await
     }
@@ -53,11 +54,15 @@ impl<S: Sink + Send> Sink for Watched<S> {
         let Some(observer) = &self.observer else { return self.inner.commit(reached).await };
         let began = Instant::now();
         let durable = self.inner.commit(reached).await?;
-        observer.committed(&durable, began.elapsed(), &std::mem::take(&mut self.stamps));
+        observer.committed(&durable, began.elapsed(), &self.stamps.take(&durable));
         Ok(durable)
     }
 
     async fn forget(&mut self, partitions: &[Partition]) -> Result<()> {
+        if let Some(observer) = &self.observer {
+            observer.revoked(partitions);
+            self.stamps.forget(partitions);
+        }
         self.inner.forget(partitions).await
     }
 

@@ -150,6 +150,25 @@ pub fn produce_at<'a>(
     producer.flush(Duration::from_secs(30)).expect("messages arrive");
 }
 
+/// Writes messages of one key to a real broker, each in a transaction of its own that is committed or aborted.
+pub fn produce_in_transactions(topic: &str, key: &str, messages: impl IntoIterator<Item = (String, bool)>) {
+    let mut config = client(&any());
+    config.set("transactional.id", unique("writer"));
+    let producer: BaseProducer = config.create().expect("a producer");
+    let wait = Duration::from_secs(20);
+    producer.init_transactions(wait).expect("a coordinator");
+    for (message, is_committed) in messages {
+        producer.begin_transaction().unwrap();
+        producer.send(BaseRecord::to(topic).key(key).payload(&message)).map_err(|(error, _)| error).unwrap();
+        producer.flush(wait).unwrap();
+        let ended = match is_committed {
+            true => producer.commit_transaction(wait),
+            false => producer.abort_transaction(wait),
+        };
+        ended.unwrap();
+    }
+}
+
 /// A message as it lies in a topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stored {

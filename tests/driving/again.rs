@@ -43,7 +43,7 @@ impl Source for Resumed {
             let from = start.await?;
             assert_eq!(from.position, Position(0), "no snapshot is there to go on from");
             self.start = None;
-            return Ok(Event::Reading(partition()));
+            return Ok(Event::Reading { partition: partition(), from: from.position });
         }
         Ok(self.batches.pop_front().map_or(Event::End, Event::Rows))
     }

@@ -50,7 +50,7 @@ mod transactions;
 pub use admin::ensure_topic;
 pub use client::{Cluster, Report, check};
 pub use embedded::Embedded;
-pub use ends::Ends;
+pub use ends::{Ends, Reach};
 pub use founding::Founding;
 pub use group::Group;
 pub use partitioner::partition_of;

@@ -2,7 +2,7 @@
 //! is there, decode it by partition, hand it over. It never waits for the driver: a full queue first makes it rest, then
 //! makes it pause the partitions and poll on, because a member that does not poll is taken for dead.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -16,6 +16,7 @@ use rdkafka::{Message, Offset};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::commits::Commit;
+use super::ends::Ends as PartitionEnds;
 use super::group::Group;
 use super::passing::{is_passing, persist};
 use super::rebalance::{Arrival, Leaving, Member};
@@ -37,6 +38,9 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long the brokers may take to say which positions there are.
 const ANSWER: Duration = Duration::from_secs(10);
+/// From one time that is asked how far paused partitions reach to the next, and how long that may hold up all else.
+const ASK_EVERY: Duration = Duration::from_secs(2);
+const ASK_MOST: Duration = Duration::from_millis(200);
 
 /// A partition that we read.
 pub(super) struct Owned {
@@ -88,6 +92,10 @@ pub(super) struct Poller {
     pub leaving: Option<Leaving>,
     pub commits: VecDeque<Commit>,
     pub ends: Ends,
+    /// How far the partitions reach, for those who watch.
+    pub reach: PartitionEnds,
+    /// When paused partitions were last asked for, and the last of these; `None` where nobody watches.
+    asked: Option<(Instant, i32)>,
     /// Since when the queue has been full.
     full_since: Option<Instant>,
     /// Whether there was an assignment, if only of nothing.
@@ -104,6 +112,7 @@ impl Poller {
         known: i32,
         (codec, until): (Codec, Until),
         ends: Ends,
+        reach: PartitionEnds,
     ) -> Self {
         Self {
             consumer,
@@ -119,6 +128,8 @@ impl Poller {
             leaving: None,
             commits: VecDeque::new(),
             ends,
+            reach,
+            asked: config.ends.then(|| (Instant::now(), -1)),
             full_since: None,
             has_joined: false,
             has_ended: false,
@@ -157,6 +168,7 @@ impl Poller {
                 return Ok(false);
             }
             self.shift(Phase::Reading, Phase::Held)?;
+            self.ask();
         } else if load.is_half_empty(self.queue_rows) {
             self.full_since = None;
             self.shift(Phase::Held, Phase::Reading)?;
@@ -164,6 +176,24 @@ impl Poller {
             self.full_since = None;
         }
         Ok(true)
+    }
+
+    /// What is paused is not fetched, so that no answer says how far it reaches: asks for it, as much as there is time for.
+    fn ask(&mut self) {
+        let Some((_, last)) = self.asked.filter(|(at, _)| at.elapsed() >= ASK_EVERY) else { return };
+        let now = Instant::now();
+        let held = |(number, owned): (&i32, &Owned)| (owned.phase == Phase::Held).then_some(*number);
+        let behind = self.owned.range(last + 1..).chain(self.owned.range(..=last));
+        let mut asked = last;
+        for number in behind.filter_map(held) {
+            let Some(time) = ASK_MOST.checked_sub(now.elapsed()) else { break };
+            asked = number;
+            // Whoever does not answer leaves what was known.
+            if let Ok((_, high)) = self.consumer.fetch_watermarks(&self.group.topic, number, time) {
+                self.reach.reaches(number, high);
+            }
+        }
+        self.asked = Some((Instant::now(), asked));
     }
 
     /// Waits a little, for a command if there is one.
@@ -182,11 +212,20 @@ impl Poller {
         let consumer = self.consumer.clone();
         let mut batches: BTreeMap<i32, Gathered> = BTreeMap::new();
         let mut taken = Load::default();
+        let mut through = BTreeSet::new();
         let mut timeout = IDLE;
         while taken.messages < ROUND_MESSAGES && !taken.is_full(self.queue_rows) {
             let message = match consumer.poll(timeout) {
                 None => break,
                 Some(Ok(message)) => message,
+                Some(Err(KafkaError::PartitionEOF(number))) => {
+                    through.insert(number);
+                    // What is left below the end are marks of transactions and records that were never committed.
+                    if let Some(owned) = self.owned.get_mut(&number) {
+                        owned.next = owned.next.max(owned.end);
+                    }
+                    continue;
+                }
                 Some(Err(error)) => {
                     self.heed(error)?;
                     continue;
@@ -194,6 +233,7 @@ impl Poller {
             };
             timeout = Duration::ZERO;
             let number = message.partition();
+            through.remove(&number);
             if !self.wants(number, message.offset()) {
                 continue;
             }
@@ -211,6 +251,7 @@ impl Poller {
                 self.hand_over(number, records);
             }
         }
+        through.into_iter().for_each(|number| self.reach.through(number));
         self.stop_at_ends()
     }
 
@@ -229,6 +270,7 @@ impl Poller {
         let partition = self.partition(number);
         self.ends.queue.add(Load::of(&records));
         let batch = self.codec.batch(partition, records);
+        self.reach.handed(number, batch.next.0);
         self.tell(Event::Rows(batch));
     }
 
@@ -260,13 +302,6 @@ impl Poller {
     /// Decides what an error of the consumer means.
     fn heed(&mut self, error: KafkaError) -> Result<()> {
         use RDKafkaErrorCode::*;
-        if let KafkaError::PartitionEOF(number) = error {
-            // What is left below the end are marks of transactions and records that were never committed.
-            if let Some(owned) = self.owned.get_mut(&number) {
-                owned.next = owned.next.max(owned.end);
-            }
-            return Ok(());
-        }
         let is_fatal = matches!(error, KafkaError::MessageConsumptionFatal(_));
         // The client mends these by itself, however long it takes; the log says what they are.
         if is_passing(&error) && !is_fatal {
@@ -329,7 +364,10 @@ impl Poller {
         let was_paused = owned.phase.is_paused();
         owned.phase = phase;
         match (was_paused, phase.is_paused()) {
-            (false, true) => Ok(self.consumer.pause(&list)?),
+            (false, true) => {
+                self.reach.paused(number);
+                Ok(self.consumer.pause(&list)?)
+            }
             (true, false) => Ok(self.consumer.resume(&list)?),
             _ => Ok(()),
         }

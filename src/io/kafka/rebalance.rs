@@ -280,7 +280,8 @@ impl Poller {
         self.consumer.incremental_assign(&list).context("taking partitions over")?;
         self.owned.insert(number, Owned { next, end: standing.high, phase: Phase::Reading });
         self.group.owned.insert(number, resume, note);
-        self.tell(Event::Reading(self.partition(number)));
+        self.reach.begin(number, next, standing.high);
+        self.tell(Event::Reading { partition: self.partition(number), from: Position(next) });
         Ok(())
     }
 

@@ -86,7 +86,7 @@ impl KafkaSource {
         let (left_sender, left) = oneshot::channel();
         let queue = Arc::new(Queue::default());
         let ends = PartitionEnds::default();
-        let member = Member::new(&config.topic, ends.clone());
+        let (member, reach) = (Member::new(&config.topic, ends.clone()), ends.clone());
         let consumer: Arc<BaseConsumer<Member>> =
             Arc::new(cluster.client(&settings(cluster, config), member)?);
         let group = Group {
@@ -98,7 +98,8 @@ impl KafkaSource {
             rewind: config.rewind,
         };
         let channels = Ends { events: event_sender, commands: command_receiver, queue: queue.clone() };
-        let poller = Poller::new(consumer, group.clone(), config, partitions, (codec, until), channels);
+        let poller =
+            Poller::new(consumer, group.clone(), config, partitions, (codec, until), channels, reach);
         std::thread::Builder::new().name("kafka-source".into()).spawn(move || {
             poller.run();
             // Nobody waits any more where the source was dropped.

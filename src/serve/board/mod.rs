@@ -63,14 +63,16 @@ pub struct States {
 pub struct Board {
     pub facts: Arc<Facts>,
     pub tracks: Vec<Track>,
-    /// The first of an id's series, one for each target.
-    ids: HashMap<Arc<str>, usize>,
+    ids: HashMap<Arc<str>, Place>,
+    /// How often series have left: places are others' since then.
+    pub moves: u64,
     /// Series that there can be, those that there is room for as it is shared out now, and what each of these has.
     most: usize,
     planned: usize,
     room: Room,
-    /// Series that there is no room for.
+    /// Series that there is no room for, as of the last look; whether one of them has come since.
     pub left_out: usize,
+    is_short: bool,
     /// The time that one in ten series has reached: one wrong clock does not move it.
     pub now: Option<i64>,
     pub states: States,
@@ -79,6 +81,15 @@ pub struct Board {
     pub overall: [Overall; 2],
     /// Places by name.
     by_name: Vec<usize>,
+}
+
+/// Where the series of an id are.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    /// The first of them, one for each target.
+    first: usize,
+    /// The partition that its latest row came from.
+    partition: i32,
 }
 
 /// What a series may keep.
@@ -127,7 +138,9 @@ impl Board {
             facts,
             tracks: Vec::new(),
             ids: HashMap::new(),
+            moves: 0,
             left_out: 0,
+            is_short: false,
             now: None,
             states: States::default(),
             overall: Default::default(),
@@ -135,7 +148,7 @@ impl Board {
         }
     }
 
-    pub fn rows(&mut self, rows: &RecordBatch) {
+    pub fn rows(&mut self, partition: i32, rows: &RecordBatch) {
         let facts = self.facts.clone();
         let observations = Observations::new(rows, &facts.columns);
         for i in 0..observations.len() {
@@ -144,17 +157,17 @@ impl Board {
                 Some(_) => continue,
                 None => &facts.columns.only_series,
             };
-            let Some(first) = self.place(id) else { continue };
+            if !observations.times.is_valid(i) {
+                continue;
+            }
+            let time = observations.times.value(i);
             for (target, values) in observations.targets.iter().enumerate() {
-                let value = if values.is_valid(i) { values.value(i) } else { f64::NAN };
-                if value.is_finite() && observations.times.is_valid(i) {
-                    self.tracks[first + target].observe(
-                        &facts,
-                        observations.times.value(i),
-                        value,
-                        self.room,
-                    );
+                // One that never says anything takes no place.
+                if !values.is_valid(i) || !values.value(i).is_finite() {
+                    continue;
                 }
+                let Some(first) = self.place(id, partition) else { break };
+                self.tracks[first + target].observe(&facts, time, values.value(i), self.room);
             }
         }
     }
@@ -170,7 +183,8 @@ impl Board {
         for i in 0..forecasts.len() {
             let name = forecasts.targets.value(i);
             let target = facts.columns.targets.iter().position(|target| target == name);
-            let place = self.place(forecasts.series.value(i));
+            // It comes behind the rows that it is of.
+            let place = self.ids.get(forecasts.series.value(i)).map(|place| place.first);
             let Some((first, target)) = place.zip(target) else { continue };
             let lists: Vec<_> = lists.iter().map(|&list| forecasts.lists[list].value(i)).collect();
             let lists: Vec<&[f32]> =
@@ -187,38 +201,73 @@ impl Board {
         for row in 0..scores.len() {
             let name = scores.targets.value(row);
             let target = facts.columns.targets.iter().position(|target| target == name);
-            let first = self.ids.get(scores.series.value(row));
+            let first = self.ids.get(scores.series.value(row)).map(|place| place.first);
             if let Some((first, target)) = first.zip(target) {
                 self.tracks[first + target].periods.told(scoring, &scores, row);
             }
         }
     }
 
-    /// Where the series of an id begin; `None` where there is no room.
-    fn place(&mut self, id: &str) -> Option<usize> {
-        if let Some(place) = self.ids.get(id) {
-            return Some(*place);
+    /// Where the series of an id begin, of which a partition has a row; `None` where there is no room.
+    fn place(&mut self, id: &str, partition: i32) -> Option<usize> {
+        if let Some(place) = self.ids.get_mut(id) {
+            place.partition = partition;
+            return Some(place.first);
         }
         let series = self.tracks.len() + self.facts.columns.targets.len();
         if series > self.most {
-            self.left_out += 1;
+            self.is_short = true;
             return None;
         }
         self.plan(series);
         let targets = &self.facts.columns.targets;
         let id: Arc<str> = id.into();
-        let place = self.tracks.len();
+        let first = self.tracks.len();
         for (target, name) in targets.iter().enumerate() {
             let unit = self.facts.units.of(&id, name).map(Arc::from);
             self.tracks.push(Track::new(id.clone(), target, unit));
         }
-        self.ids.insert(id, place);
-        Some(place)
+        self.ids.insert(id, Place { first, partition });
+        Some(first)
+    }
+
+    /// Partitions have left: others see their series now.
+    pub fn gone(&mut self, partitions: &[i32]) {
+        self.retain(|_, place| !partitions.contains(&place.partition));
+    }
+
+    /// Lets ids go, and puts the others together.
+    fn retain(&mut self, stays: impl Fn(&[Track], &Place) -> bool) {
+        let mut leaving = vec![false; self.tracks.len()];
+        let targets = self.facts.columns.targets.len();
+        self.ids.retain(|_, place| {
+            let of = place.first..place.first + targets;
+            let stays = stays(&self.tracks[of.clone()], place);
+            leaving[of].fill(!stays);
+            stays
+        });
+        if !leaving.contains(&true) {
+            return;
+        }
+        // Where each of those that stay is then.
+        let mut moved: Vec<usize> = Vec::with_capacity(leaving.len());
+        let mut stayed = 0;
+        for leaves in &leaving {
+            moved.push(stayed);
+            stayed += usize::from(!leaves);
+        }
+        self.by_name.retain(|place| !leaving[*place]);
+        self.by_name.iter_mut().for_each(|place| *place = moved[*place]);
+        self.ids.values_mut().for_each(|place| place.first = moved[place.first]);
+        let mut leaving = leaving.into_iter();
+        self.tracks.retain(|_| !leaving.next().unwrap_or_default());
+        self.tracks.shrink_to_fit();
+        self.moves += 1;
     }
 
     /// The series of an id and target.
     pub fn find(&self, id: &str, target: usize) -> Option<&Track> {
-        let first = self.ids.get(id)?;
+        let first = self.ids.get(id)?.first;
         self.tracks.get(first + target).filter(|_| target < self.facts.columns.targets.len())
     }
 
@@ -239,13 +288,20 @@ impl Board {
         }
     }
 
-    /// Once a second: where time stands, how every series is, and all of them together.
-    pub fn tick(&mut self) {
+    /// Once a second: where time stands, how every series is, and all of them together, of so many ids that the line knows.
+    pub fn tick(&mut self, known: usize) {
         let mut times: Vec<i64> = self.tracks.iter().filter_map(Track::known_time).collect();
         if !times.is_empty() {
             // Counted from the latest: with fewer than ten series it is the latest itself.
             let rank = times.len() - 1 - times.len() / 10;
             self.now = Some(*times.select_nth_unstable(rank).1);
+        }
+        let targets = self.facts.columns.targets.len();
+        let is_full = self.tracks.len() + targets > self.most;
+        self.left_out = if is_full { known.saturating_sub(self.ids.len()) * targets } else { 0 };
+        // Who says nothing any more gives way to those who do.
+        if std::mem::take(&mut self.is_short) {
+            self.retain(|tracks, _| tracks.iter().any(|track| track.state != State::Silent));
         }
         let mut states = States::default();
         for track in &mut self.tracks {

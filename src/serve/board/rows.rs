@@ -102,14 +102,13 @@ impl Board {
         let track = &self.tracks[place];
         let targets = &self.facts.columns.targets;
         let fan = track.fan.as_ref();
-        let list = |list: usize, from: usize| -> &[f32] {
+        let list = |list: usize| -> &[f32] {
             let list = fan.and_then(|fan| fan.lists.get(list)).map_or(&[][..], Vec::as_slice);
-            &list[from.min(list.len())..list.len().min(from + SPARK_AHEAD)]
+            &list[..list.len().min(SPARK_AHEAD)]
         };
         let last = track.last.map_or(0, |last| last.step);
         let past = (last - SPARK + 1..=last).map(|step| track.value(step).unwrap_or(f32::NAN));
         let past = if track.last.is_some() { past.collect() } else { vec![] };
-        let first = |list: &[f32]| list.first().copied().filter(|value| value.is_finite());
         let row = Row {
             place,
             id: &track.name,
@@ -119,32 +118,38 @@ impl Board {
             observed: track.observed.min(self.facts.warm),
             time_ms: track.last.map(|last| last.time as f64 / 1e3),
             value: track.last.map(|last| last.value),
-            next: first(list(0, 0)),
-            lower: first(list(1, 0)),
-            upper: first(list(2, 0)),
+            next: track.next(0),
+            lower: track.next(1),
+            upper: track.next(2),
             scores: &track.scores[ahead],
             past,
             origin: fan.map_or(0, |fan| fan.origin - last),
-            ahead: list(0, 0).to_vec(),
-            low: list(1, 0),
-            high: list(2, 0),
+            ahead: list(0).to_vec(),
+            low: list(1),
+            high: list(2),
         };
         serde_json::to_value(row).unwrap_or_default()
     }
 }
 
 impl Track {
+    /// What a list of the forecast of now says of the step behind the latest reading, which may be some behind its origin.
+    pub fn next(&self, list: usize) -> Option<f32> {
+        let (fan, last) = (self.fan.as_ref()?, self.last?);
+        let ahead = usize::try_from(last.step - fan.origin).unwrap_or(0);
+        fan.lists.get(list)?.get(ahead).copied().filter(|value| value.is_finite())
+    }
+
     fn key(&self, sort: Sort, ahead: usize) -> Option<f64> {
         let scores = &self.scores[ahead];
         match sort {
             Sort::Name | Sort::State => None,
             Sort::Time => self.last.map(|last| last.time as f64),
             Sort::Value => self.last.map(|last| last.value),
-            Sort::Next => {
-                self.fan.as_ref().and_then(|fan| fan.lists[0].first()).map(|value| f64::from(*value))
-            }
+            Sort::Next => self.next(0).map(f64::from),
             Sort::Error => scores.error,
-            Sort::Ratio => scores.ratio(),
+            // Of a constant there is none: no forecast can be better than the last value.
+            Sort::Ratio => scores.ratio().filter(|ratio| ratio.is_finite()),
             Sort::Coverage => scores.coverage.first().copied(),
         }
     }
@@ -188,6 +193,7 @@ pub fn natural(a: &str, b: &str) -> Ordering {
 /// What is the same at every message of a series.
 pub fn detail(board: &Board, track: &Track) -> serde_json::Value {
     let facts = &board.facts;
+    let next = [0, 1, 2].map(|list| track.next(list));
     let fan = track.fan.as_ref().map(|fan| serde_json::json!({ "origin": fan.origin, "lists": fan.lists }));
     serde_json::json!({
         "state": track.state,
@@ -200,6 +206,7 @@ pub fn detail(board: &Board, track: &Track) -> serde_json::Value {
         "scores": track.scores,
         "periods": track.periods.all(),
         "drift": track.periods.drift(),
+        "next": next,
         "fan": fan,
     })
 }

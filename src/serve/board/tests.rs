@@ -37,6 +37,7 @@ fn facts() -> Facts {
         season: Some(3),
         warm: 5,
         ready_lag: 0,
+        rejected: vec![],
         units: Units::default(),
         page: Page::default(),
     }
@@ -186,11 +187,11 @@ fn names_are_in_the_order_of_their_numbers() {
 fn ten_thousand_series_are_looked_over_in_a_moment() {
     let mut board = Board::new(Arc::new(facts()));
     for number in 0..10_000 {
-        let place = board.place(&format!("plant-{number}/flow")).unwrap();
+        let place = board.place(&format!("plant-{number}/flow"), 0).unwrap();
         feed(&mut board.tracks[place], 0..40, 0.5, 1.0);
     }
     let began = Instant::now();
-    board.tick();
+    board.tick(10_000);
     let order = Order { search: "flow".into(), sort: Sort::Ratio, ..Order::default() };
     let ordered = board.ordered(&order);
     let rows: Vec<_> = ordered.iter().take(60).map(|place| board.row(*place, 0)).collect();
@@ -204,10 +205,10 @@ fn ten_thousand_series_are_looked_over_in_a_moment() {
 fn rows_are_found_by_words_and_sorted_with_what_has_no_value_last() {
     let mut board = Board::new(Arc::new(facts()));
     for (id, count) in [("b/wind", 9), ("a/wind", 30), ("a/rain", 2), ("c/wind", 0)] {
-        let place = board.place(id).unwrap();
+        let place = board.place(id, 0).unwrap();
         feed(&mut board.tracks[place], 0..count, 0.0, 1.0);
     }
-    board.tick();
+    board.tick(4);
     let names = |order: Order| -> Vec<String> {
         board.ordered(&order).iter().map(|place| board.tracks[*place].name.to_string()).collect()
     };
@@ -218,6 +219,45 @@ fn rows_are_found_by_words_and_sorted_with_what_has_no_value_last() {
     assert_eq!(by(false), ["a/rain", "b/wind", "a/wind", "c/wind"]);
     assert_eq!(by(true), ["a/wind", "b/wind", "a/rain", "c/wind"]);
     assert_eq!(names(Order { state: Some(State::Cold), ..order() }), ["c/wind"]);
+    // What comes next comes behind the latest reading: the last forecast is of the hour before.
+    let wind = board.place("b/wind", 0).unwrap();
+    board.tracks[wind].observe(&facts(), 9 * HOUR, value(9), ROOM);
+    assert_eq!((board.tracks[wind].next(0), board.tracks[wind].next(2)), (Some(10.0), Some(11.0)));
+}
+
+#[test]
+fn series_leave_with_their_partition_and_the_silent_give_way() {
+    let mut board = Board::new(Arc::new(facts()));
+    let show = |board: &mut Board, id: &str, partition: i32, hours: std::ops::Range<i64>| {
+        let place = board.place(id, partition);
+        place.into_iter().for_each(|place| feed(&mut board.tracks[place], hours.clone(), 0.0, 1.0));
+        place.is_some()
+    };
+    for (id, partition, end) in [("a", 0, 11), ("d", 1, 12), ("c", 0, 13), ("b", 1, 14)] {
+        assert!(show(&mut board, id, partition, 0..end));
+    }
+    board.tick(4);
+    board.gone(&[0, 7]);
+    let names = |board: &Board| -> Vec<String> {
+        let ordered = board.ordered(&Order::default());
+        ordered.iter().map(|place| board.tracks[*place].name.to_string()).collect()
+    };
+    assert_eq!((names(&board), board.moves), (vec!["b".into(), "d".into()], 1));
+    let last = |id: &str| board.find(id, 0).map(|track| track.last.unwrap().step);
+    assert_eq!((last("a"), last("b"), last("d")), (None, Some(13), Some(11)));
+
+    board.most = 3;
+    assert!(show(&mut board, "e", 2, 0..60) && !show(&mut board, "f", 2, 0..60));
+    board.tick(4);
+    assert_eq!((names(&board).len(), board.left_out), (3, 1), "nobody is known to be silent yet");
+    show(&mut board, "b", 1, 14..60);
+    (0..3).for_each(|_| board.tick(4));
+    assert_eq!(board.find("d", 0).unwrap().state, State::Silent);
+    assert!(!show(&mut board, "f", 2, 0..60), "there is no room yet");
+    board.tick(4);
+    assert!(show(&mut board, "f", 2, 0..60));
+    board.tick(3);
+    assert_eq!((names(&board), board.left_out), (["b", "e", "f"].map(String::from).to_vec(), 0));
 }
 
 /// What was scored of a series in a day, one and four steps ahead.
@@ -242,7 +282,7 @@ fn told(series: &str, target: &str, day: i64, mae: f32) -> RecordBatch {
 fn of_each_step_ahead_the_period_that_was_told_last_is_kept() {
     let scoring = Some(Scoring { horizons: vec![1, 4], every: 24 });
     let mut board = Board::new(Arc::new(Facts { scoring, ..facts() }));
-    let place = board.place("a").unwrap();
+    let place = board.place("a", 0).unwrap();
     board.scores(&told("a", "value", 0, 0.5));
     board.scores(&told("a", "value", 1, 1.0));
     // Of a series that is not held, and of a target that is none.
@@ -277,7 +317,7 @@ fn filled(facts: Facts, early: usize) -> (Board, usize) {
         }
     };
     for number in 0..=SERIES_MOST {
-        board.place(&number.to_string());
+        board.place(&number.to_string(), 0);
         if number + 1 == early {
             fill(&mut board, 0);
         }
@@ -288,6 +328,7 @@ fn filled(facts: Facts, early: usize) -> (Board, usize) {
     let after: usize = board.tracks.iter().map(Track::bytes).sum();
     assert!(before > 0 && before < after, "{before} {after}");
     let bytes = after + board.tracks.len() * periods;
+    board.tick(SERIES_MOST + 1);
     (board, bytes)
 }
 

@@ -1,0 +1,61 @@
+//! How far behind a pipeline says that it is.
+
+use super::serving::{RUN, SERVE, served, until};
+use super::*;
+
+/// Asks until it is ready.
+fn until_ready(address: &str) {
+    until(address, "/readyz", |answer| answer.status() == "200");
+}
+
+#[test]
+fn who_is_behind_is_not_ready_and_says_by_how_much_though_it_reads_no_more() {
+    let topics = Topics::new(1);
+    topics.send(&readings(&["a", "b"], 0..3000));
+    let limits = "[limits]\nqueue_rows = 1000\n";
+    let place = Place::new(&format!("{}{limits}{SERVE}ready_lag = 10\n", between(&topics)));
+    // Nobody takes its lines: it stands still once the pipe is full.
+    let mut run = place.start(RUN);
+    let address = served(&mut run);
+    let answer = until(&address, "/readyz", |answer| answer.body.contains("rows behind"));
+    assert_eq!(answer.status(), "503");
+    // What is paused is not fetched, and yet known.
+    let before = until(&address, "/metrics", |answer| answer.sum("tidecast_lag_rows") > 0.0);
+    topics.send(&readings(&["a", "b"], 3000..6000));
+    let after = before.sum("tidecast_lag_rows") + before.sum("tidecast_position") + 6000.0;
+    until(&address, "/metrics", |answer| {
+        answer.sum("tidecast_lag_rows") + answer.sum("tidecast_position") == after
+    });
+    let expected = expected(&Case::default(), &readings(&["a", "b"], 0..6000), false);
+    run.read_lines(expected.values().map(Vec::len).sum());
+    until_ready(&address);
+    run.signal("TERM");
+    run.finish().succeeds();
+}
+
+#[test]
+fn what_is_there_and_not_to_be_read_is_no_lag() {
+    let Some(_) = broker::real() else { return };
+    let (topics, row) = (Topics::new(2), |value: f64| message(&super::row("a", 10, value)));
+    // One that was never committed ends the topic, behind the mark of one that was.
+    broker::produce_in_transactions(&topics.readings, "a", [(row(1.0), true), (row(2.0), false)]);
+    let place = Place::new(&format!("{}{SERVE}ready_lag = 0\n", between(&topics)));
+    let mut run = place.start(RUN);
+    let address = served(&mut run);
+    until_ready(&address);
+    until(&address, "/metrics", |answer| answer.sum("tidecast_position") == 1.0);
+    until_ready(&address);
+    run.signal("TERM");
+    run.finish().succeeds();
+
+    // Of what was before its time nothing is read.
+    let topics = Topics::new(2);
+    topics.send(&readings(&["a", "b"], 0..30));
+    let latest = between(&topics).replace("group =", "start = \"latest\"\ngroup =");
+    let place = Place::new(&format!("{latest}{SERVE}ready_lag = 0\n"));
+    let mut run = place.start(RUN);
+    let address = served(&mut run);
+    until_ready(&address);
+    run.signal("TERM");
+    run.finish().succeeds();
+}
