@@ -252,7 +252,7 @@ mod tests {
     #[test]
     fn bounds_are_moved_as_their_trackers_say() {
         // Fewer steps than lanes, as many, a vector and a bit, several.
-        for horizon in [1, 3, 4, 7, 8, 9, 15, 16, 17, 19, 33] {
+        for horizon in [1_usize, 3, 4, 7, 8, 9, 15, 16, 17, 19, 33] {
             let mut followed = vec![1, horizon.div_ceil(3), horizon];
             followed.dedup();
             (1..=3).for_each(|levels| check(horizon, &followed, levels));
