@@ -111,8 +111,8 @@ impl Line {
         self.happened.push_back(Happened { at_ms: now_ms(), what, topic, partition, detail });
     }
 
-    /// Rows up to a position are about to be pushed; returns whether there are new ones among them.
-    pub fn rows(&mut self, partition: &Partition, next: i64) -> bool {
+    /// Rows up to a position are about to be pushed; returns up to where they had been committed before it came to us.
+    pub fn rows(&mut self, partition: &Partition, next: i64) -> Option<i64> {
         self.last_rows = Some(Instant::now());
         // An input that is not assigned comes with its first rows.
         let stand = self.partitions.entry(partition.clone()).or_insert_with(|| Stand {
@@ -123,7 +123,7 @@ impl Line {
             committed: None,
         });
         stand.position = Some(next);
-        stand.resumed.is_none_or(|resumed| next > resumed)
+        stand.resumed
     }
 
     pub fn progress(&mut self, progress: &Progress) {

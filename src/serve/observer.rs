@@ -10,7 +10,7 @@ use arrow::array::RecordBatch;
 use parking_lot::{FairMutex, FairMutexGuard};
 use tokio::sync::{Semaphore, mpsc};
 
-use super::board::Board;
+use super::board::{Board, Origin};
 use super::facts::Facts;
 use super::histogram::{Histogram, ROWS, SECONDS};
 use super::line::{self, Line};
@@ -30,7 +30,7 @@ const VIEWERS: usize = 64;
 
 /// What the board is to see.
 pub enum Seen {
-    Rows(Partition, RecordBatch),
+    Rows(Origin, RecordBatch),
     Forecasts(RecordBatch),
     Scores(RecordBatch),
     /// These have left.
@@ -153,11 +153,13 @@ impl Observer {
 
     pub(super) fn rows(&self, batch: &Batch) {
         let rows = batch.rows.num_rows() + batch.malformed.len();
+        let resumed = self.shared.line().rows(&batch.partition, batch.next.0);
         // What is read again only makes up a state.
-        if self.shared.line().rows(&batch.partition, batch.next.0) {
+        if resumed.is_none_or(|resumed| batch.next.0 > resumed) {
             self.shared.counts.batch_rows.observe(rows as f64);
         }
-        self.feed(Seen::Rows(batch.partition.clone(), batch.rows.clone()));
+        let origin = Origin { partition: batch.partition.number, goes_on: resumed.is_some() };
+        self.feed(Seen::Rows(origin, batch.rows.clone()));
     }
 
     pub(super) fn output(&self, output: &Output) {
@@ -217,7 +219,7 @@ impl Shared {
     /// Shows the board what has come.
     pub fn show(&self, seen: &Seen) {
         match seen {
-            Seen::Rows(partition, rows) => self.board().rows(partition.number, rows),
+            Seen::Rows(origin, rows) => self.board().rows(*origin, rows),
             Seen::Forecasts(rows) => self.board().forecasts(rows),
             Seen::Scores(rows) => self.board().scores(rows),
             Seen::Gone(partitions) => {

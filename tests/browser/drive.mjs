@@ -110,6 +110,51 @@ const fits = (page) => page.evaluate(async () => {
   main.replaceChildren(...before);
   return { said, cut, width: document.scrollingElement.scrollWidth - innerWidth };
 });
+/** Ratios of contrast on the overview that are too low for text (4.5) or for the edge of a control (3), in every state a row can have. */
+const faint = (page) => page.evaluate(() => {
+  const rgb = (colour) => colour.match(/[\d.]+/g).map(Number);
+  const light = ([r, g, b]) => [r, g, b].map((part) => part / 255)
+    .map((part) => (part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4)).reduce((sum, part, i) => sum + part * [0.2126, 0.7152, 0.0722][i], 0);
+  const ratio = (...colours) => {
+    const [low, high] = colours.map((colour) => light(rgb(colour)) + 0.05).sort((a, b) => a - b);
+    return high / low;
+  };
+  const behind = (node) => {
+    const { backgroundColor } = getComputedStyle(node);
+    return node.parentElement && rgb(backgroundColor)[3] === 0 ? behind(node.parentElement) : backgroundColor;
+  };
+  const found = [];
+  const check = (name, least, ...colours) => ratio(...colours) < least && found.push(`${name}: ${ratio(...colours).toFixed(2)}`);
+  const text = (name, node) => check(name, 4.5, getComputedStyle(node).color, behind(node));
+  const page = document.querySelector(".page");
+  const focused = document.activeElement.closest(".row");
+  const rows = { row: [...document.querySelectorAll(".rows .row")].find((row) => row !== focused), focused };
+  if (behind(rows.focused) === behind(rows.row)) found.push("no row looks focused");
+  for (const [name, row] of Object.entries(rows)) {
+    const { state } = row.dataset;
+    for (const other of ["ok", "late", "silent", "cold", "drifting"]) {
+      row.dataset.state = other;
+      text(`${other} in a ${name}`, row.querySelector(".state-text"));
+    }
+    row.dataset.state = state;
+    for (const kind of ["good", "bad"]) {
+      const word = row.querySelector(".cell.ratio").appendChild(Object.assign(document.createElement("span"), { className: kind }));
+      text(`${kind} in a ${name}`, word);
+      word.remove();
+    }
+    text(`unit in a ${name}`, row.querySelector(".unit"));
+  }
+  const small = page.appendChild(document.createElement("small"));
+  text("a note on the page", small);
+  small.remove();
+  for (const chosen of ["nav [aria-current]", ".choice [aria-pressed=true]", ".row.head [aria-sort] button"]) text(chosen, document.querySelector(chosen));
+  for (const control of ["input[type=search]", ".chip", ".choice"].map((name) => document.querySelector(name))) {
+    for (const side of [control, page]) check(`the edge of ${control.className || "the search"}`, 3, getComputedStyle(control).borderTopColor, behind(side));
+  }
+  return found;
+});
+/** What has focus, in words. */
+const focused = (page) => page.evaluate(() => `${document.activeElement.tagName.toLowerCase()} ${document.activeElement.textContent.slice(0, 80)}`);
 const FITS = { said: "2004-02-28 23:55:00 to 2004-02-29 00:00:00", cut: [], width: 0 };
 const step = (text) => console.log(`${((Date.now() - began) / 1000).toFixed(1)} s  ${text}`);
 
@@ -118,6 +163,7 @@ try {
   await page.goto(url);
   await until(page, () => document.querySelectorAll(".rows .row .cell.value span").length > 10
     && [...document.querySelectorAll(".rows .row .cell.value span")].every((cell) => cell.textContent !== ""));
+  assert.equal(await page.evaluate(() => document.activeElement === document.body), true, "what is loaded first takes no focus");
   step("loads, and shows readings");
 
   const reading = () => page.locator(".rows .row").first().locator(".cell.value span").textContent();
@@ -131,6 +177,14 @@ try {
   await page.keyboard.type("miami wind");
   await until(page, () => document.querySelectorAll(".rows .row").length === 1);
   assert.equal(await page.locator(".rows .row .name .name").textContent(), "miami/wind-speed");
+  // A hint that is open is closed first, and nothing else.
+  const names = page.locator(".tile");
+  const note = page.getByText("Share of readings within their intervals, mean over series");
+  await names.getByRole("button", { name: "Coverage" }).press("Enter");
+  await note.waitFor();
+  await page.keyboard.press("Escape");
+  await note.waitFor({ state: "hidden" });
+  assert.equal(await page.locator("input[type=search]").inputValue(), "miami wind");
   await page.keyboard.press("Escape");
   await until(page, () => document.querySelectorAll(".rows .row").length > 10);
   step("searches");
@@ -152,9 +206,22 @@ try {
 
   await page.keyboard.press("ArrowDown");
   await page.keyboard.press("ArrowDown");
+  assert.deepEqual(await faint(page), [], "all can be read in the light");
   await page.keyboard.press("Enter");
   await until(page, () => document.querySelectorAll(".detail canvas").length === 3);
   const id = await page.locator(".detail h1").textContent();
+  assert.equal(await focused(page), `h1 ${id}`);
+  await page.keyboard.press("Escape");
+  await until(page, (id) => document.activeElement.matches(".rows a.name") && document.activeElement.textContent === id, id);
+  await page.keyboard.press("Enter");
+  await until(page, () => document.querySelectorAll(".detail canvas").length === 3);
+  await page.locator("#skip").press("Enter");
+  assert.equal(await page.evaluate(() => document.activeElement.id), "main");
+  await page.locator(".tile").getByRole("button", { name: "Bias" }).press("Enter");
+  await page.getByText("Mean of reading less forecast:").waitFor();
+  await page.keyboard.press("Escape");
+  await page.getByText("Mean of reading less forecast:").waitFor({ state: "hidden" });
+  assert.equal(await page.locator(".detail h1").textContent(), id);
   await until(page, () => /\d/.test(document.querySelector(".detail .tile:nth-child(4) b").textContent));
   await until(page, () => document.querySelectorAll(".readout b").length >= 7);
   step(`opens ${id} by keyboard`);
@@ -180,14 +247,72 @@ try {
   await until(page, () => /^\d+\.\d of 80 %$/.test(document.querySelector(".scored td:nth-child(3)").textContent));
   await still(page, "the pipeline", await moment(page));
   assert.deepEqual(await fits(page), FITS);
+  const levels = await page.evaluate(async () => [0.8, 0.975, 0.995, 0.9999].map((await import("/assets/format.js")).level));
+  assert.deepEqual(levels, ["80", "97.5", "99.5", "99.99"]);
   step("shows the pipeline");
   await picture(page, "pipeline-light");
+
+  // Keys of one character can be done without.
+  await page.locator("#help").click();
+  await picture(page, "keys-light");
+  await page.locator("#single").uncheck();
+  await page.locator("#keys").getByRole("button", { name: "Close" }).click();
+  await page.keyboard.press("s");
+  assert.match(page.url(), /#\/pipeline$/);
+  await page.locator("#help").click();
+  await page.locator("#single").check();
+  await page.keyboard.press("Escape");
+  await page.keyboard.press("s");
+  await until(page, () => document.querySelectorAll(".rows .row .cell.value span:not(:empty)").length > 10);
+  assert.equal(await focused(page), "h1 Series");
+  step("has its keys turned off and on");
+
+  // A tab that nobody looks at takes no connection, and says nothing of one that is lost.
+  const hide = (isHidden) => page.evaluate((isHidden) => {
+    Object.defineProperty(document, "hidden", { value: isHidden, configurable: true });
+    document.dispatchEvent(new Event("visibilitychange"));
+  }, isHidden);
+  await hide(true);
+  const unseen = await reading();
+  await page.evaluate(() => new Promise((done) => setTimeout(done, 8000)));
+  assert.equal(await reading(), unseen, "nothing comes while nobody looks");
+  const back = await moment(page);
+  await hide(false);
+  assert.equal(await page.locator("#status").getAttribute("data-state"), "live");
+  await until(page, (before) => document.querySelector(".rows .row .cell.value span").textContent !== before, unseen);
+  await still(page, "what was hidden", back);
+  step("lets go of its stream while it is hidden");
+
+  // What seldom is: more series than the dashboard has room for, and a source that is quiet.
+  const crowded = await open();
+  await crowded.addInitScript(() => {
+    const parse = JSON.parse;
+    JSON.parse = (text) => {
+      const message = parse(text);
+      if (message.pulse) Object.assign(message, { left_out: 312 }).pulse.quiet = 75;
+      return message;
+    };
+  });
+  await crowded.goto(url);
+  await crowded.getByText("25 series are shown, and there are 312 others that the dashboard has no room for.").waitFor();
+  await until(crowded, () => document.getElementById("status").innerText === "Quiet for 75 s");
+  assert.equal(await crowded.getByRole("status").textContent(), "Quiet", "what changes every second is not read aloud");
+  await picture(crowded, "crowded-light");
+  await crowded.keyboard.press("/");
+  await crowded.keyboard.type("no such series");
+  await crowded.getByText("The dashboard has no room for 312 others.").waitFor();
+  await crowded.goto(`${url}/#/series/none`);
+  await crowded.getByText("or it is among the 312 others that the dashboard has no room for.").waitFor();
+  await crowded.context().close();
+  step("says what it has no room for");
 
   // The other looks.
   const dark = await open({ colorScheme: "dark" });
   await dark.goto(url);
   await until(dark, () => document.querySelectorAll(".cell.ratio .good").length > 5);
   await picture(dark, "overview-dark");
+  await dark.keyboard.press("ArrowDown");
+  assert.deepEqual(await faint(dark), [], "all can be read in the dark");
   await dark.goto(`${url}/#/series/${encodeURIComponent("miami/temperature")}`);
   await until(dark, () => document.querySelectorAll(".readout b").length >= 7);
   await picture(dark, "series-dark");
@@ -215,6 +340,22 @@ try {
   await phone.keyboard.press("Escape");
   await hint.waitFor({ state: "hidden" });
   await picture(phone, "overview-phone");
+  // A state that is not as it should be is a word, not a colour only.
+  const widths = await phone.evaluate(() => {
+    const row = document.querySelector(".rows .row");
+    const { state } = row.dataset;
+    const widths = ["ok", "silent"].map((one) => ((row.dataset.state = one), row.querySelector(".cell.state").getBoundingClientRect().width));
+    row.dataset.state = state;
+    return widths;
+  });
+  assert.ok(widths[0] <= 1 && widths[1] > 10, `${widths}`);
+  const firstName = () => phone.locator(".rows .row .name .name").first().textContent();
+  const firstOfAll = await firstName();
+  await phone.getByLabel("Sort by").selectOption("Series, Z to A");
+  await until(phone, (before) => !["", before].includes(document.querySelector(".rows .row .name .name").textContent), firstOfAll);
+  await phone.getByLabel("Sort by").selectOption("Series, A to Z");
+  await until(phone, (before) => document.querySelector(".rows .row .name .name").textContent === before, firstOfAll);
+  assert.equal(await width(), 360, "nothing sticks out on a phone");
   for (let tries = 0; tries < 5 && !phone.url().includes("#/series/"); tries++) {
     await phone.locator(".rows .row").first().tap();
     await phone.waitForURL(/#\/series\//, { timeout: PATIENCE / 10 }).catch(() => {});

@@ -92,6 +92,14 @@ struct Place {
     partition: i32,
 }
 
+/// Where rows come from.
+#[derive(Clone, Copy, Debug)]
+pub struct Origin {
+    pub partition: i32,
+    /// From a state that others left, or an earlier run: nobody here saw what its series know.
+    pub goes_on: bool,
+}
+
 /// What a series may keep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Room {
@@ -148,7 +156,7 @@ impl Board {
         }
     }
 
-    pub fn rows(&mut self, partition: i32, rows: &RecordBatch) {
+    pub fn rows(&mut self, origin: Origin, rows: &RecordBatch) {
         let facts = self.facts.clone();
         let observations = Observations::new(rows, &facts.columns);
         for i in 0..observations.len() {
@@ -166,7 +174,7 @@ impl Board {
                 if !values.is_valid(i) || !values.value(i).is_finite() {
                     continue;
                 }
-                let Some(first) = self.place(id, partition) else { break };
+                let Some(first) = self.place(id, origin) else { break };
                 self.tracks[first + target].observe(&facts, time, values.value(i), self.room);
             }
         }
@@ -209,9 +217,9 @@ impl Board {
     }
 
     /// Where the series of an id begin, of which a partition has a row; `None` where there is no room.
-    fn place(&mut self, id: &str, partition: i32) -> Option<usize> {
+    fn place(&mut self, id: &str, origin: Origin) -> Option<usize> {
         if let Some(place) = self.ids.get_mut(id) {
-            place.partition = partition;
+            place.partition = origin.partition;
             return Some(place.first);
         }
         let series = self.tracks.len() + self.facts.columns.targets.len();
@@ -225,9 +233,11 @@ impl Board {
         let first = self.tracks.len();
         for (target, name) in targets.iter().enumerate() {
             let unit = self.facts.units.of(&id, name).map(Arc::from);
-            self.tracks.push(Track::new(id.clone(), target, unit));
+            let mut track = Track::new(id.clone(), target, unit);
+            track.observed = (!origin.goes_on).then_some(0);
+            self.tracks.push(track);
         }
-        self.ids.insert(id, Place { first, partition });
+        self.ids.insert(id, Place { first, partition: origin.partition });
         Some(first)
     }
 

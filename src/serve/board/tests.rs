@@ -47,6 +47,8 @@ fn track() -> Track {
     Track::new("a".into(), 0, None)
 }
 
+const FRESH: Origin = Origin { partition: 0, goes_on: false };
+
 const ROOM: Room = Room { steps: 104, fan: 4 };
 
 /// Hour after hour a reading, and a forecast that is off by so much and bounded by so much on either side.
@@ -108,7 +110,7 @@ fn one_reading_far_ahead_is_not_believed_and_two_are() {
     assert_eq!(track.last.unwrap().step, 20);
     track.observe(&facts, 40 * HOUR, 1.0, ROOM);
     track.observe(&facts, 41 * HOUR, 2.0, ROOM);
-    assert_eq!((track.last.unwrap().step, track.observed), (41, 2), "it begins anew");
+    assert_eq!((track.last.unwrap().step, track.observed), (41, Some(2)), "it begins anew");
     assert_eq!((track.value(20), track.value(30), track.value(40)), (Some(20.0), None, Some(1.0)));
     track.judge(&facts, None);
     assert_eq!(track.state, State::Cold);
@@ -187,7 +189,7 @@ fn names_are_in_the_order_of_their_numbers() {
 fn ten_thousand_series_are_looked_over_in_a_moment() {
     let mut board = Board::new(Arc::new(facts()));
     for number in 0..10_000 {
-        let place = board.place(&format!("plant-{number}/flow"), 0).unwrap();
+        let place = board.place(&format!("plant-{number}/flow"), FRESH).unwrap();
         feed(&mut board.tracks[place], 0..40, 0.5, 1.0);
     }
     let began = Instant::now();
@@ -205,7 +207,7 @@ fn ten_thousand_series_are_looked_over_in_a_moment() {
 fn rows_are_found_by_words_and_sorted_with_what_has_no_value_last() {
     let mut board = Board::new(Arc::new(facts()));
     for (id, count) in [("b/wind", 9), ("a/wind", 30), ("a/rain", 2), ("c/wind", 0)] {
-        let place = board.place(id, 0).unwrap();
+        let place = board.place(id, FRESH).unwrap();
         feed(&mut board.tracks[place], 0..count, 0.0, 1.0);
     }
     board.tick(4);
@@ -220,7 +222,7 @@ fn rows_are_found_by_words_and_sorted_with_what_has_no_value_last() {
     assert_eq!(by(true), ["a/wind", "b/wind", "a/rain", "c/wind"]);
     assert_eq!(names(Order { state: Some(State::Cold), ..order() }), ["c/wind"]);
     // What comes next comes behind the latest reading: the last forecast is of the hour before.
-    let wind = board.place("b/wind", 0).unwrap();
+    let wind = board.place("b/wind", FRESH).unwrap();
     board.tracks[wind].observe(&facts(), 9 * HOUR, value(9), ROOM);
     assert_eq!((board.tracks[wind].next(0), board.tracks[wind].next(2)), (Some(10.0), Some(11.0)));
 }
@@ -229,7 +231,7 @@ fn rows_are_found_by_words_and_sorted_with_what_has_no_value_last() {
 fn series_leave_with_their_partition_and_the_silent_give_way() {
     let mut board = Board::new(Arc::new(facts()));
     let show = |board: &mut Board, id: &str, partition: i32, hours: std::ops::Range<i64>| {
-        let place = board.place(id, partition);
+        let place = board.place(id, Origin { partition, ..FRESH });
         place.into_iter().for_each(|place| feed(&mut board.tracks[place], hours.clone(), 0.0, 1.0));
         place.is_some()
     };
@@ -245,6 +247,10 @@ fn series_leave_with_their_partition_and_the_silent_give_way() {
     assert_eq!((names(&board), board.moves), (vec!["b".into(), "d".into()], 1));
     let last = |id: &str| board.find(id, 0).map(|track| track.last.unwrap().step);
     assert_eq!((last("a"), last("b"), last("d")), (None, Some(13), Some(11)));
+    let place = board.place("g", Origin { partition: 4, goes_on: true }).unwrap();
+    feed(&mut board.tracks[place], 0..2, 0.0, 1.0);
+    assert_eq!(board.tracks[place].observed, None, "what it knows from before is not to be seen here");
+    board.gone(&[4]);
 
     board.most = 3;
     assert!(show(&mut board, "e", 2, 0..60) && !show(&mut board, "f", 2, 0..60));
@@ -282,7 +288,7 @@ fn told(series: &str, target: &str, day: i64, mae: f32) -> RecordBatch {
 fn of_each_step_ahead_the_period_that_was_told_last_is_kept() {
     let scoring = Some(Scoring { horizons: vec![1, 4], every: 24 });
     let mut board = Board::new(Arc::new(Facts { scoring, ..facts() }));
-    let place = board.place("a", 0).unwrap();
+    let place = board.place("a", FRESH).unwrap();
     board.scores(&told("a", "value", 0, 0.5));
     board.scores(&told("a", "value", 1, 1.0));
     // Of a series that is not held, and of a target that is none.
@@ -317,7 +323,7 @@ fn filled(facts: Facts, early: usize) -> (Board, usize) {
         }
     };
     for number in 0..=SERIES_MOST {
-        board.place(&number.to_string(), 0);
+        board.place(&number.to_string(), FRESH);
         if number + 1 == early {
             fill(&mut board, 0);
         }

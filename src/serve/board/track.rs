@@ -64,8 +64,8 @@ pub struct Track {
     far: Option<Reading>,
     /// Steps up to this one have closed.
     pub closed: Option<i64>,
-    /// Steps with a value, since the start or the last gap.
-    pub observed: u64,
+    /// Steps with a value, since the start or the last gap; `None` where it goes on from a state, until a gap.
+    pub observed: Option<u64>,
     pub fan: Option<Fan>,
     /// At each horizon, as of the last look.
     pub scores: [Scores; 2],
@@ -96,7 +96,7 @@ impl Track {
             last: None,
             far: None,
             closed: None,
-            observed: 0,
+            observed: Some(0),
             fan: None,
             scores: Default::default(),
             scored: None,
@@ -135,7 +135,7 @@ impl Track {
 
     /// After a gap, what is forecast next comes of what follows. What was before stays to be seen, unless time went back.
     fn restart(&mut self, keep: bool) {
-        self.observed = 0;
+        self.observed = Some(0);
         self.fan = None;
         if !keep {
             self.steps.clear();
@@ -165,7 +165,7 @@ impl Track {
             Aggregate::Min => step.value.min(value),
             Aggregate::Max => step.value.max(value),
         };
-        self.observed += u64::from(is_new);
+        self.observed.iter_mut().for_each(|steps| *steps += u64::from(is_new));
         if self.last.is_none_or(|last| reading.time > last.time) {
             self.last = Some(reading);
         }

@@ -11,13 +11,16 @@ import { forgetColours } from "./sparkline.js";
 const main = document.getElementById("main");
 const status = document.getElementById("status");
 const statusText = document.getElementById("status-text");
+const statusSince = document.getElementById("status-since");
 const notice = document.getElementById("notice");
 const themeButton = document.getElementById("theme");
 const keys = document.getElementById("keys");
+const single = document.getElementById("single");
 
-const app = { main, facts: null, feed: null, pulse };
+const app = { main, facts: null, feed: null, leftOut: false, pulse };
 let page = null;
 let lostAt = null;
+let heardAt = null;
 let last = null;
 let quiet = null;
 
@@ -40,7 +43,7 @@ function connection(state) {
       if (lostAt === null || Date.now() - lostAt < 1000) return;
       document.body.classList.add("stale");
       notice.replaceChildren(el("b", {}, "The pipeline cannot be reached."),
-        ` What is shown is of ${format.wall(lostAt)}. Trying again… `,
+        ` What is shown is of ${format.wall(heardAt ?? lostAt)}. Trying again… `,
         el("button", { type: "button", class: "button", onclick: () => app.feed.again() }, "Now"));
       notice.hidden = false;
     }, 1100);
@@ -54,6 +57,7 @@ function pulse(message) {
     restarted();
     return false;
   }
+  heardAt = Date.now();
   last = message;
   quiet = message.quiet;
   lamp();
@@ -77,14 +81,16 @@ async function restarted() {
 
 function lamp() {
   const state = app.feed?.state ?? "connecting";
-  const [name, text] = state !== "live"
+  const [name, text, since = ""] = state !== "live"
     ? state === "lost" ? ["lost", "Reconnecting"] : state === "full" ? ["lost", "No room"] : ["connecting", "Connecting"]
     : last?.unready ? ["starting", last.unready.includes("behind") ? "Catching up" : "Starting"]
-      : quiet !== null && quiet > 10 ? ["quiet", `Quiet for ${format.length(quiet)}`]
+      : quiet !== null && quiet > 10 ? ["quiet", "Quiet", ` for ${format.length(quiet)}`]
         : ["live", "Live"];
   status.dataset.state = name;
   status.title = state === "live" && last?.unready ? last.unready : "";
   setText(statusText, text);
+  // Outside of what is read aloud when it changes: it does so every second.
+  setText(statusSince, since);
 }
 
 async function learn() {
@@ -101,7 +107,9 @@ async function learn() {
 
 /* Which page is open. */
 
-function route() {
+function route(event) {
+  // What is loaded first begins at the top by itself.
+  const isMove = Boolean(event) || main.contains(document.activeElement);
   const [, name, ...rest] = location.hash.split("/");
   let words;
   try {
@@ -119,6 +127,39 @@ function route() {
     else link.removeAttribute("aria-current");
   }
   page.show();
+  if (isMove) begin(event ? new URL(event.oldURL).hash : "");
+}
+
+/** Where focus was is gone with the page before: it goes on at the top of this one, or where one came `from`. */
+function begin(from) {
+  const title = main.querySelector("h1");
+  title.tabIndex = -1;
+  title.focus({ preventScroll: true });
+  page.cameFrom?.(from);
+}
+
+// Not by its address, which would be that of a page.
+document.getElementById("skip").addEventListener("click", (event) => {
+  event.preventDefault();
+  main.focus();
+});
+
+/* What this browser keeps. */
+
+function stored(name) {
+  try {
+    return localStorage.getItem(`tidecast-${name}`);
+  } catch {
+    return null;
+  }
+}
+
+function store(name, value) {
+  try {
+    localStorage.setItem(`tidecast-${name}`, value);
+  } catch {
+    // A browser that keeps nothing forgets the choice.
+  }
 }
 
 /* Colours. */
@@ -129,15 +170,7 @@ const THEMES = {
   dark: ["☾", "Colours: dark"],
 };
 
-function stored() {
-  try {
-    return localStorage.getItem("tidecast-theme");
-  } catch {
-    return null;
-  }
-}
-
-let theme = THEMES[stored()] ? stored() : "auto";
+let theme = THEMES[stored("theme")] ? stored("theme") : "auto";
 
 function paint() {
   if (theme === "auto") delete document.documentElement.dataset.theme;
@@ -153,11 +186,7 @@ function paint() {
 function nextTheme() {
   const names = Object.keys(THEMES);
   theme = names[(names.indexOf(theme) + 1) % names.length];
-  try {
-    localStorage.setItem("tidecast-theme", theme);
-  } catch {
-    // A browser that keeps nothing forgets the choice.
-  }
+  store("theme", theme);
   paint();
 }
 
@@ -166,9 +195,17 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", paint);
 
 /* Keys. */
 
+// Who speaks to the machine, or hits keys unwillingly, can do without those of one character.
+single.checked = stored("single") !== "off";
+single.addEventListener("change", () => store("single", single.checked ? "on" : "off"));
+document.getElementById("help").addEventListener("click", () => keys.showModal());
+
 addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || keys.open || !page) return;
-  const typing = event.target.matches?.("input, textarea, select");
+  // A list has keys of its own, and what is open over the page is closed first.
+  if (event.target.matches?.("select") || (event.key === "Escape" && document.querySelector(":popover-open"))) return;
+  const typing = event.target.matches?.("input");
+  if (!typing && event.key.length === 1 && !single.checked) return;
   if (page.key(event)) return event.preventDefault();
   if (typing) return;
   const does = {

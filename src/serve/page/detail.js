@@ -18,7 +18,7 @@ export function detail(app, id, targetName) {
   const every = facts.every_ms / 1000;
   const offset = facts.offset_ms / 1000;
   const target = targetName || facts.targets[0];
-  const levels = facts.levels.map((level) => format.percent(level));
+  const levels = facts.levels.map(format.level);
   const narrow = levels[0];
   const wide = levels[1];
   const baseline = format.baseline(facts);
@@ -138,8 +138,8 @@ export function detail(app, id, targetName) {
   });
 
   const told = periods(facts);
-  const waiting = empty("Waiting for this series", "No reading of it has come since the pipeline started. It is shown as soon as one does.",
-    el("p", {}, el("a", { href: "#/" }, "All series")));
+  const absence = el("p");
+  const waiting = empty("Waiting for this series", absence, el("p", {}, el("a", { href: "#/" }, "All series")));
   waiting.hidden = true;
   const content = el("div", { class: "detail-content" },
     el("div", { class: "tiles six" }, value.element, next.element, error.element, ratio.element, coverage.element, bias.element),
@@ -264,10 +264,10 @@ export function detail(app, id, targetName) {
     const [label, why] = format.STATES[now.state];
     lamp.dataset.state = now.state;
     setText(state, label);
-    setText(reason, now.state === "ok" ? "" : now.state === "cold" && now.observed < facts.warm ? `${now.observed} of ${facts.warm} readings that the model needs` : why);
+    setText(reason, now.state === "ok" ? "" : now.state === "cold" && now.observed !== null && now.observed < facts.warm ? `${now.observed} of ${facts.warm} readings that the model needs` : why);
     value.set(format.number(now.value), unit, `${format.time(now.time_ms, facts.every_ms)} UTC`);
-    const fan = now.fan?.lists;
-    next.set(format.number(fan?.[0][0]), fan ? unit : "", fan?.[1] ? `${narrow} %: ${format.number(fan[1][0])} to ${format.number(fan[2][0])}` : "");
+    const [said, lower, upper] = now.next;
+    next.set(format.number(said), said === null ? "" : unit, lower === null ? "" : `${narrow} %: ${format.number(lower)} to ${format.number(upper)}`);
     const due = `${format.count(scores.count)} forecasts`;
     error.set(format.number(scores.error), scores.count ? unit : "", scores.count ? due : "none has come due yet");
     const against = scores.naive ? scores.beside_naive / scores.naive : null;
@@ -304,6 +304,10 @@ export function detail(app, id, targetName) {
           if (!app.pulse(message.pulse)) return;
           // After a restart it comes again by itself: what was there is of the run before.
           store = null;
+          const leftOut = message.left_out ?? app.leftOut;
+          setText(absence, leftOut
+            ? `No reading of it has come since the pipeline started, or it is among the ${format.others(leftOut)} that the dashboard has no room for.`
+            : "No reading of it has come since the pipeline started. It is shown as soon as one does.");
           waiting.hidden = false;
           content.hidden = true;
         },

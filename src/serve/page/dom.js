@@ -67,7 +67,7 @@ export function wide(label, table) {
   return el("div", { class: "wide", role: "region", "aria-label": label, tabindex: "0" }, table);
 }
 
-/** What is shown where there is nothing to show. */
+/** What is shown where there is nothing to show; `text` may be a paragraph that is filled later. */
 export function empty(title, text, ...more) {
-  return el("div", { class: "empty" }, el("h2", {}, title), el("p", {}, text), ...more);
+  return el("div", { class: "empty" }, el("h2", {}, title), typeof text === "string" ? el("p", {}, text) : text, ...more);
 }

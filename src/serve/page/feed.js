@@ -1,4 +1,4 @@
-// A stream from the server, for as long as a page is open: found silent or broken, it is opened again.
+// A stream from the server, for as long as a page is open and seen: found silent or broken, it is opened again.
 
 const FIRST_WAIT = 500;
 const LONGEST_WAIT = 5000;
@@ -17,9 +17,8 @@ export class Feed {
     this.state = "";
     // A laptop that wakes up, or a network that is back, need not wait.
     addEventListener("online", () => this.again());
-    document.addEventListener("visibilitychange", () => {
-      if (!document.hidden && this.state === "lost") this.again();
-    });
+    // A browser has six connections to a server for all its tabs: one that is not looked at takes none.
+    document.addEventListener("visibilitychange", () => (document.hidden ? this.close() : this.again()));
   }
 
   /** Opens a stream instead of the one before; `heard` has a function for each kind of event. */
@@ -42,6 +41,7 @@ export class Feed {
 
   connect() {
     this.close();
+    if (document.hidden) return;
     if (this.state !== "live") this.tell(this.state || "connecting");
     const source = new EventSource(this.url);
     this.source = source;
@@ -69,8 +69,8 @@ export class Feed {
     this.close();
     const url = this.url;
     const full = await refused(url);
-    // Something else was opened meanwhile.
-    if (this.source || url !== this.url) return;
+    // Something else was opened meanwhile, or nobody looks any more.
+    if (this.source || url !== this.url || document.hidden) return;
     this.tell(full ? "full" : "lost");
     this.timers[1] = setTimeout(() => this.connect(), this.wait);
     this.wait = Math.min(this.wait * 1.6, LONGEST_WAIT);

@@ -27,6 +27,11 @@ export function count(value) {
   return value === null || value === undefined ? "–" : fixed(0).format(value);
 }
 
+/** Series that the dashboard has no room for: so many, or `true` where it is only known that there are some. */
+export function others(leftOut) {
+  return leftOut === true ? "others" : `${count(leftOut)} other${leftOut === 1 ? "" : "s"}`;
+}
+
 /** Counts that grow large: 12 345, 1.2 M. */
 export function large(value) {
   if (value === null || value === undefined) return "–";
@@ -39,9 +44,9 @@ export function percent(share, digits = 0) {
   return share === null || share === undefined || !Number.isFinite(share) ? "–" : fixed(digits).format(share * 100);
 }
 
-/** The level of an interval in percent, with the decimal that it may have. */
+/** The level of an interval in percent, with the decimals that it has: one below 100 % never reads as 100. */
 export function level(share) {
-  return String(Math.round(share * 1000) / 10);
+  return String(Number((share * 100).toPrecision(10)));
 }
 
 export function bytes(value) {
@@ -113,7 +118,7 @@ export function signed(value) {
 
 /** The time of this place, of things that happened in the process. */
 export function wall(ms) {
-  return new Date(ms).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
+  return new Date(ms).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
 }
 
 export const STATES = {

@@ -19,19 +19,24 @@ const COLUMNS = [
   ["state", "State", "How the series is"],
 ];
 
+/** Columns of which the largest are looked for first. */
+const LARGEST_FIRST = ["ratio", "error"];
+
 /** What a page remembers while others are open. */
-const kept = { search: "", sort: "name", descending: false, state: null, ahead: 1, top: 0, at: 0 };
+const kept = { search: "", sort: "name", descending: false, state: null, ahead: 1, top: 0, at: 0, found: 0 };
 
 export function overview(app) {
   const { facts, feed, main } = app;
   const rowHeight = () => (NARROW.matches ? 76 : 46);
   const baseline = format.baseline(facts);
-  let found = 0;
+  // As many as there were: the page is as high again, and scrolled to where it was.
+  let found = kept.found;
   let series = 0;
   let order = [];
   let from = 0;
   let asked = "";
   let at = kept.at;
+  let back = "";
   const rows = new Map();
   const shown = new Map();
   const pool = [];
@@ -51,7 +56,7 @@ export function overview(app) {
       class: "chip",
       "data-state": state ?? "all",
       "aria-pressed": String(kept.state === state),
-      title: state ? format.STATES[state][1] : "Every series",
+      title: state ? format.STATES[state][1] : "Every series that is shown",
       onclick: () => {
         kept.state = state;
         chips.forEach(({ chip: other }, of) => other.setAttribute("aria-pressed", String(of === state)));
@@ -63,7 +68,7 @@ export function overview(app) {
   }
   const search = el("input", {
     type: "search",
-    placeholder: "Search series",
+    placeholder: "Search",
     "aria-label": "Search series",
     "aria-keyshortcuts": "/",
     autocomplete: "off",
@@ -86,17 +91,16 @@ export function overview(app) {
   );
 
   // The table.
+  const ratioName = `vs ${baseline.name}`;
   const heads = COLUMNS.map(([sort, label, hint]) => {
     const head = el("div", { role: "columnheader", class: `cell ${sort ?? "spark"}`, title: hint, "aria-description": hint });
     head.append(sort
       ? el("button", {
           type: "button",
           onclick: () => {
-            kept.descending = kept.sort === sort ? !kept.descending : sort === "ratio" || sort === "error";
-            kept.sort = sort;
-            restart();
+            sortBy(sort, kept.sort === sort ? !kept.descending : LARGEST_FIRST.includes(sort));
           },
-        }, label ?? `vs ${baseline.name}`)
+        }, label ?? ratioName)
       : document.createTextNode(label));
     return head;
   });
@@ -104,11 +108,25 @@ export function overview(app) {
   const nothing = el("div", { class: "nothing", hidden: true });
   const table = el("div", { class: "table", role: "table", "aria-label": "Series" },
     el("div", { class: "row head", role: "row" }, ...heads), body);
-  const toolbar = el("div", { class: "toolbar" }, search, filters, horizons);
+  // On a phone there is no room for the heads that sort.
+  const ways = COLUMNS.filter(([sort]) => sort).flatMap(([sort, label]) => {
+    const words = { name: ["A to Z", "Z to A"], state: ["worst first", "best first"] }[sort] ?? ["lowest first", "highest first"];
+    const both = ["ascending", "descending"].map((way, i) => el("option", { value: `${sort} ${way}` }, `${label ?? ratioName}, ${words[i]}`));
+    return LARGEST_FIRST.includes(sort) ? both.reverse() : both;
+  });
+  const sorts = el("select", {
+    onchange: () => {
+      const [sort, way] = sorts.value.split(" ");
+      sortBy(sort, way === "descending");
+    },
+  }, ...ways);
+  const sorting = el("label", { class: "sorting" }, el("span", { class: "unseen" }, "Sort by"), sorts);
+  const beyond = el("p", { class: "beyond", hidden: true });
+  const toolbar = el("div", { class: "toolbar" }, search, sorting, filters, horizons);
   const page = el("section", { class: "page overview" },
     el("h1", { class: "unseen" }, "Series"),
     el("div", { class: "tiles" }, now.element, rate.element, ratio.element, coverage.element),
-    toolbar, table, nothing);
+    toolbar, beyond, table, nothing);
 
   function makeRow() {
     const parts = {
@@ -165,7 +183,7 @@ export function overview(app) {
     const share = scores.coverage[0];
     setText(parts.coverage, share === undefined ? "–" : `${format.percent(share)} %`);
     setText(parts.state, state[0]);
-    setText(parts.detail, row.state === "cold" && row.observed < facts.warm
+    setText(parts.detail, row.state === "cold" && row.observed !== null && row.observed < facts.warm
       ? `${row.observed} of ${facts.warm}`
       : row.state === "late" || row.state === "silent" ? `since ${format.time(row.time_ms, facts.every_ms).slice(5)}` : "");
     view.drawn = false;
@@ -207,11 +225,12 @@ export function overview(app) {
         view.element.dataset.index = index;
         view.element.setAttribute("aria-rowindex", index + 2);
         view.element.style.transform = `translateY(${index * height}px)`;
-        view.parts.name.tabIndex = index === at ? 0 : -1;
         // In the order of the table, so that Tab and readers find them so.
         const after = [...body.children].find((other) => Number(other.dataset.index) > index);
         body.insertBefore(view.element, after ?? null);
       }
+      // One row in view can be reached by Tab, whichever was the last to have focus.
+      view.parts.name.tabIndex = index === Math.max(first, Math.min(last - 1, at)) ? 0 : -1;
       const place_ = order[index - from];
       const row = place_ === undefined ? undefined : rows.get(place_);
       if (row === undefined) {
@@ -226,7 +245,15 @@ export function overview(app) {
     sparks(undrawn.map((view) => [view.parts.canvas, view.row]));
     undrawn.forEach((view) => (view.drawn = true));
     table.setAttribute("aria-rowcount", found + 1);
+    if (back && rows.size) goBack();
     ask(first, last);
+  }
+
+  /** Focus goes to the row of the series that was open, if it is in view and nothing else was given focus meanwhile. */
+  function goBack() {
+    const view = [...shown.values()].find(({ row, parts }) => row && parts.name.getAttribute("href") === back);
+    back = "";
+    if (view && page.querySelector("h1") === document.activeElement) view.parts.name.focus({ preventScroll: true });
   }
 
   let due = 0;
@@ -278,7 +305,13 @@ export function overview(app) {
     place();
   }
 
+  function sortBy(sort, descending) {
+    Object.assign(kept, { sort, descending });
+    restart();
+  }
+
   function sortHeads() {
+    sorts.value = `${kept.sort} ${kept.descending ? "descending" : "ascending"}`;
     COLUMNS.forEach(([sort], i) => {
       const is = sort !== null && sort === kept.sort;
       if (is) heads[i].setAttribute("aria-sort", kept.descending ? "descending" : "ascending");
@@ -293,6 +326,7 @@ export function overview(app) {
     from = message.from;
     found = message.found;
     series = message.series;
+    app.leftOut = message.left_out;
     // Rows that have left the window are not kept up to date: they come anew.
     if (rows.size > 2 * order.length + 50) {
       const wanted = new Set(order);
@@ -307,11 +341,13 @@ export function overview(app) {
   }
 
   function explain(message) {
-    const reason = series > 0 ? "search" : message.pulse.unready ?? "rows";
+    const leftOut = app.leftOut;
+    const reason = series > 0 ? `search ${leftOut}` : message.pulse.unready ?? "rows";
     if (nothing.dataset.reason === reason) return;
     nothing.dataset.reason = reason;
     nothing.replaceChildren(series > 0
-      ? empty("No series like that", "Nothing matches what is searched for and filtered.",
+      ? empty(leftOut ? "No series like that among those shown" : "No series like that",
+          `Nothing matches what is searched for and filtered.${leftOut ? ` The dashboard has no room for ${format.others(leftOut)}.` : ""}`,
           el("button", { type: "button", class: "button", onclick: clear }, "Show all series"))
       : empty("Waiting for readings",
           message.pulse.unready ? `Not ready yet: ${message.pulse.unready}.` : `Nothing has come from ${facts.topic ?? "the source"} yet.`,
@@ -333,12 +369,13 @@ export function overview(app) {
       overall.ratio === null ? "no forecast has come due yet" : `beside ${baseline.says}`,
       overall.ratio === null ? "" : overall.ratio < 1 ? "good" : "bad");
     const [narrow, wide] = overall.coverage;
-    const [level, level2] = facts.levels.map((level) => format.percent(level));
+    const [level, level2] = facts.levels.map(format.level);
     coverage.set(narrow === undefined ? "–" : format.percent(narrow, 1), narrow === undefined ? "" : "%",
       narrow === undefined ? (facts.levels.length ? "no interval has come due yet" : "the pipeline has no levels")
         : wide === undefined ? `of ${level} % intervals` : `of ${level} %; ${format.percent(wide, 1)} % of ${level2} %`);
-    const all = series;
-    setText(chips.get(null).number, format.count(all));
+    setText(chips.get(null).number, format.count(series));
+    beyond.hidden = !app.leftOut;
+    if (app.leftOut) setText(beyond, `${format.count(series)} series are shown, and there are ${format.others(app.leftOut)} that the dashboard has no room for.`);
     for (const state of Object.keys(format.STATES)) {
       const { chip, number } = chips.get(state);
       setText(number, format.count(states[state]));
@@ -355,7 +392,6 @@ export function overview(app) {
     if (top < main.scrollTop + headHeight) main.scrollTop = top - headHeight;
     if (top + height > main.scrollTop + main.clientHeight) main.scrollTop = top + height - main.clientHeight;
     place();
-    for (const [index, view] of shown) view.parts.name.tabIndex = index === at ? 0 : -1;
     shown.get(at)?.parts.name.focus({ preventScroll: true });
   }
 
@@ -391,8 +427,12 @@ export function overview(app) {
       main.replaceChildren(page);
       sizes.observe(main);
       sortHeads();
+      body.style.height = `${found * rowHeight()}px`;
       main.scrollTop = kept.top;
       place();
+    },
+    cameFrom(address) {
+      back = address;
     },
     key,
     recolour: redraw,
@@ -404,6 +444,7 @@ export function overview(app) {
     leave() {
       kept.top = main.scrollTop;
       kept.at = at;
+      kept.found = found;
       clearTimeout(askTimer);
       clearTimeout(search.timer);
       cancelAnimationFrame(due);
