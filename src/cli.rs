@@ -99,8 +99,9 @@ pub struct Demo {
 
 /// Forecast a stream: from the pipeline's Kafka topic to its sink
 ///
-/// Runs until it is stopped; what is committed is never forecast twice and never lost. Several processes of one pipeline
-/// share the partitions of its topic.
+/// Runs until it is stopped. Into Kafka or Parquet nothing is lost and nothing said twice; to standard output, and with
+/// `delivery = "at_least_once"`, what a crash leaves uncommitted is said again. Several processes of one pipeline share the
+/// partitions of its topic.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:\n  tidecast run pipelines/sensors.toml\n  \
                         tidecast run pipelines/sensors.toml --until-end --to -")]

@@ -26,7 +26,7 @@ pub struct Check {
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:\n  tidecast inspect pipelines/sensors/model.safetensors\n  \
                         tidecast inspect pipelines/sensors/model.safetensors --json | jq .scores\n  \
-                        tidecast inspect 'state/sensors/sensor-readings@0@00000000000000120000-0123456789ab-\
+                        tidecast inspect 'pipelines/state/sensors/sensor-readings@0@00000000000000120000-0123456789ab-\
                         00000000000000000000.arrow'")]
 pub struct Inspect {
     /// Model file, or snapshot of a state folder

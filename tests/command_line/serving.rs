@@ -89,7 +89,7 @@ pub fn until(address: &str, path: &str, is_so: impl Fn(&Answer) -> bool) -> Answ
     }
 }
 
-/// The names of our metrics in the queries of the dashboard for Grafana.
+/// The names of our metrics in the queries of the dashboard for Grafana and in the rules for Prometheus.
 fn asked_by_grafana() -> BTreeSet<String> {
     fn collect(value: &Value, queries: &mut Vec<String>) {
         match value {
@@ -105,6 +105,8 @@ fn asked_by_grafana() -> BTreeSet<String> {
     let mut queries = Vec::new();
     collect(&serde_json::from_str(text).unwrap(), &mut queries);
     let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    // And what is to be told of, all of whose lines may name some.
+    queries.extend(include_str!("../../deploy/alerts.yml").lines().map(str::to_owned));
     let words = queries.iter().flat_map(|query| query.split(|c| !is_part(c)));
     let names: BTreeSet<String> =
         words.filter(|word| word.starts_with("tidecast_")).map(str::to_owned).collect();

@@ -120,7 +120,7 @@ fn forged(bytes: &[u8], flips: &[(prop::sample::Index, u8)]) -> Vec<u8> {
 }
 
 fn rounds() -> u32 {
-    std::env::var("TIDECAST_FUZZ").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(256)
+    std::env::var("TIDECAST_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(200)
 }
 
 /// A file, its state and the case it is of.
