@@ -8,6 +8,7 @@
 //! - `write`, `read`   the file to and from the store, a batch at a time
 //! - `saver`   writing in the background, paced
 //! - `kept`    what came of it, for those who watch
+//! - `written` which of them are this process's own to remove
 //!
 //! A snapshot of a partition at a position is a function of its lineage, its start and the rows from there to the position.
 //! So two processes that write the same one write the same bytes, and nobody has to be fenced. It may lie above the
@@ -22,6 +23,7 @@ mod read;
 mod sane;
 mod saver;
 mod write;
+mod written;
 
 use std::sync::Arc;
 
@@ -41,6 +43,7 @@ use crate::config::Place;
 use crate::io::{Partition, Position};
 use name::Name;
 use place::Opened;
+use written::Written;
 
 /// Opens a snapshot by its file.
 ///
@@ -54,6 +57,10 @@ pub async fn open_file(file: &std::path::Path) -> Result<Snapshot, Unread> {
 
 /// Snapshots kept of a partition at or below its committed position: the newest, and one in case that it is damaged.
 const KEPT: usize = 2;
+
+/// Snapshots of others kept above it, beside the oldest. Whoever has a partition needs no more than a handful of them there;
+/// those of processes that died one after the other before the next commit are more, and must not fill the store.
+const KEPT_OF_OTHERS: usize = 16;
 
 /// What there is to start a partition from.
 #[derive(Debug)]
@@ -75,6 +82,7 @@ pub struct Store {
     opened: Opened,
     lineage: Lineage,
     keeping: Keeping,
+    written: Arc<Written>,
 }
 
 impl Store {
@@ -82,7 +90,7 @@ impl Store {
     /// If a local folder cannot be made, or what a cloud needs is not in the environment.
     pub fn open(place: &Place, lineage: Lineage) -> Result<Self> {
         let opened = place::open(place).with_context(|| format!("cannot open the state store {place}"))?;
-        Ok(Self { opened, lineage, keeping: Keeping::default() })
+        Ok(Self { opened, lineage, keeping: Keeping::default(), written: Arc::default() })
     }
 
     /// Snapshots in any object store.
@@ -91,6 +99,7 @@ impl Store {
             opened: Opened { store, folder: Path::default(), text: "memory:".to_owned(), local: None },
             lineage,
             keeping: Keeping::default(),
+            written: Arc::default(),
         }
     }
 
@@ -112,10 +121,9 @@ impl Store {
     /// A snapshot in the making. Nothing is there under its name before it is finished.
     pub fn writer(&self, partition: &Partition, start: Position, position: Position) -> Writer {
         let name = Name { position, lineage: self.lineage.hash().to_owned(), start: Some(start) };
-        let name = name.of(partition);
         let head = Head::new(partition, start, position, self.lineage.keys());
-        let place = self.opened.say(&name);
-        Writer::new(self.opened.store.clone(), self.opened.folder.clone().join(name), place, head)
+        let (path, place) = (self.path(partition, &name), self.opened.say(&name.of(partition)));
+        Writer::new(self.opened.store.clone(), path, place, head, self.written.clone())
     }
 
     /// Writes the state of `partition` at `position`. Nothing is removed: see [`Store::prune`].
@@ -220,15 +228,23 @@ impl Store {
         }
     }
 
-    /// Removes the oldest states of `partition` of the life that began at `start`. The two newest at or below the committed
-    /// position stay, and the two newest above it.
+    /// Removes states of `partition` of the life that began at `start` that no restart needs. The two newest at or below the
+    /// committed position stay. Of those above it that this process wrote, the oldest and the newest stay: wherever the next
+    /// commit lands above the oldest, a restart reads no more again than lies between the two commits.
+    ///
+    /// Those that others wrote above it stay, but for the oldest of very many: `committed` may be of a time when the partition
+    /// was still ours, and its owner by now has come further.
     pub async fn prune(&self, partition: &Partition, start: Position, committed: Position) -> Result<()> {
         let names = self.list(partition).await?;
         let own = names.iter().filter(|name| self.continues(&name.lineage));
         let life = own.filter(|name| name.start == Some(start));
         let (below, above): (Vec<_>, Vec<_>) = life.partition(|name| name.position <= committed);
-        // Of those above, older ones would only make a restart shorter.
-        for name in below.iter().rev().skip(KEPT).chain(above.iter().rev().skip(KEPT)) {
+        below.iter().for_each(|name| self.written.forget(&self.path(partition, name)));
+        let of_others = |name: &&&Name| !self.written.has(&self.path(partition, name));
+        let (others, own): (Vec<_>, Vec<_>) = above.iter().partition(of_others);
+        let past_oldest = others.iter().skip(1).rev().skip(KEPT_OF_OTHERS);
+        let between = own.iter().skip(1).rev().skip(1);
+        for name in below.iter().rev().skip(KEPT).chain(past_oldest.copied()).chain(between.copied()) {
             self.remove(partition, name).await?;
         }
         place::sweep(&self.opened, |name| {
@@ -276,9 +292,13 @@ impl Store {
     }
 
     async fn remove(&self, partition: &Partition, name: &Name) -> Result<()> {
-        match self.opened.store.delete(&self.path(partition, name)).await {
+        let path = self.path(partition, name);
+        match self.opened.store.delete(&path).await {
             // Another instance was faster.
-            Ok(()) | Err(Error::NotFound { .. }) => Ok(()),
+            Ok(()) | Err(Error::NotFound { .. }) => {
+                self.written.forget(&path);
+                Ok(())
+            }
             Err(error) => {
                 let place = self.opened.say(&name.of(partition));
                 Err(error).with_context(|| format!("cannot remove the snapshot {place}"))

@@ -10,6 +10,7 @@ use object_store::path::Path;
 use tokio::io::AsyncWriteExt;
 
 use super::file::{Encoder, Head};
+use super::written::Written;
 
 /// Bytes of a part of an upload: clouds take no smaller ones than 5 MiB, and ten thousand of them, which is 80 GiB.
 const PART: usize = 8 << 20;
@@ -19,15 +20,23 @@ const PARTS_AT_ONCE: usize = 2;
 /// A snapshot in the making. Dropped or aborted, it leaves nothing.
 pub struct Writer {
     upload: BufWriter,
+    path: Path,
     place: String,
     head: Head,
     encoder: Option<Encoder>,
+    written: Arc<Written>,
 }
 
 impl Writer {
-    pub(super) fn new(store: Arc<dyn ObjectStore>, path: Path, place: String, head: Head) -> Self {
-        let upload = BufWriter::with_capacity(store, path, PART).with_max_concurrency(PARTS_AT_ONCE);
-        Self { upload, place, head, encoder: None }
+    pub(super) fn new(
+        store: Arc<dyn ObjectStore>,
+        path: Path,
+        place: String,
+        head: Head,
+        written: Arc<Written>,
+    ) -> Self {
+        let upload = BufWriter::with_capacity(store, path.clone(), PART).with_max_concurrency(PARTS_AT_ONCE);
+        Self { upload, path, place, head, encoder: None, written }
     }
 
     /// Adds a batch; returns its bytes.
@@ -58,7 +67,9 @@ impl Writer {
             self.upload.put(encoder.finish()?.into()).await?;
             anyhow::Ok(self.upload.shutdown().await?)
         };
-        end.await.with_context(|| format!("cannot write the snapshot {}", self.place))
+        end.await.with_context(|| format!("cannot write the snapshot {}", self.place))?;
+        self.written.add(self.path);
+        Ok(())
     }
 
     /// Takes back what was uploaded.

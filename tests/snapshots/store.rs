@@ -48,6 +48,55 @@ async fn what_the_commit_needs_and_what_is_above_it_stays() {
     assert!(folder.path().join("notes.txt").exists());
 }
 
+/// The positions of what a store has.
+async fn kept(store: &Store) -> Vec<i64> {
+    store.positions(&partition()).await.unwrap().iter().map(|(at, _)| at.0).collect()
+}
+
+#[tokio::test]
+async fn above_the_commit_the_oldest_and_the_newest_of_ones_own_stay() {
+    let (folder, case) = (tempfile::tempdir().unwrap(), Case::default());
+    let (store, mut state) = (store(folder.path()), filled(&case, 1, 1));
+    for at in (1..=7).map(|i| 10 * i) {
+        save(&store, 0, at, &mut state).await;
+        store.prune(&partition(), Position(0), Position(15)).await.unwrap();
+    }
+    assert_eq!(kept(&store).await, [10, 20, 70]);
+    // The next commit lies before the newest, and finds the oldest.
+    store.prune(&partition(), Position(0), Position(65)).await.unwrap();
+    assert_eq!(kept(&store).await, [10, 20, 70]);
+    assert_eq!(position(&found(&store, &case, Some(0), 65).await.unwrap()), Some(20));
+}
+
+#[tokio::test]
+async fn who_has_lost_a_partition_removes_nothing_that_its_owner_needs() {
+    let (folder, case) = (tempfile::tempdir().unwrap(), Case::default());
+    let (before, after) = (store(folder.path()), store(folder.path()));
+    let mut state = filled(&case, 1, 1);
+    for (of, positions) in [(&before, vec![10, 20, 30]), (&after, vec![40, 50, 60, 70])] {
+        for at in positions {
+            save(of, 0, at, &mut state).await;
+        }
+    }
+    after.prune(&partition(), Position(0), Position(55)).await.unwrap();
+    before.prune(&partition(), Position(0), Position(5)).await.unwrap();
+    assert_eq!(kept(&after).await, [40, 50, 60, 70]);
+    assert_eq!(position(&found(&after, &case, Some(0), 55).await.unwrap()), Some(50));
+}
+
+#[tokio::test]
+async fn processes_that_die_before_the_next_commit_do_not_fill_the_store() {
+    let (folder, case) = (tempfile::tempdir().unwrap(), Case::default());
+    let mut state = filled(&case, 1, 1);
+    for at in 10..50 {
+        let store = store(folder.path());
+        save(&store, 0, at, &mut state).await;
+        store.prune(&partition(), Position(0), Position(5)).await.unwrap();
+    }
+    let left = kept(&store(folder.path())).await;
+    assert_eq!((left.len(), left.first(), left.last()), (18, Some(&10), Some(&49)));
+}
+
 #[tokio::test]
 async fn another_lineage_names_what_differs() {
     let (folder, case) = (tempfile::tempdir().unwrap(), Case::default());
