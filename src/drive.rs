@@ -3,6 +3,7 @@
 //! The sink works beside it: while one commit is under way, the rows of the next are pulled and pushed already. State is
 //! never rewound: what is not known to be durable is kept by the sink and said again.
 
+mod age;
 mod budget;
 mod held;
 mod keep;
@@ -59,7 +60,7 @@ pub struct State {
     /// From one snapshot of a partition to the next.
     pub every: Duration,
     pub bytes_per_second: u64,
-    /// After so long without a good snapshot of a partition the pipeline stops.
+    /// After so long past the newest good snapshot of a partition the pipeline stops.
     pub age_most: Duration,
     pub on_change: OnChange,
 }
@@ -198,7 +199,7 @@ impl<S: Sink + Send + 'static> Line<S> {
             }
             self.begin_commit();
             self.lanes.keep().await?;
-            let (has_room, deadline, keep_at) = (self.has_room(), self.pace.due(), self.lanes.keep_at());
+            let (has_room, deadline, keep) = (self.has_room(), self.pace.due(), self.lanes.keep_turn());
             tokio::select! {
                 biased;
                 () = &mut stop => break true,
@@ -225,7 +226,7 @@ impl<S: Sink + Send + 'static> Line<S> {
                         break false;
                     }
                 }
-                () = sleep_until(keep_at) => {}
+                () = keep => {}
             }
         };
         if !stopped && self.options.finish {

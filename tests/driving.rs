@@ -1,6 +1,7 @@
 //! The order of things in the loop: what is written is made durable before the position it came from is remembered.
 
 mod again;
+mod keeping;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -22,7 +22,7 @@ pub struct Limits {
     pub id_bytes: usize,
     /// Rows read and not yet pushed, and output not yet committed; at it the intake pauses.
     pub queue_rows: usize,
-    /// A partition whose newest good snapshot is older stops the pipeline.
+    /// A partition that has gone on for longer past its newest good snapshot stops the pipeline.
     pub snapshot_age: Duration,
     /// More rejects than this stop the pipeline; `None` is as many as come.
     pub rejects: Option<Share>,

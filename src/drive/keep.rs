@@ -8,6 +8,7 @@ use anyhow::{Result, bail};
 use tokio::time::Instant;
 
 use super::State;
+use super::age::Clock;
 use super::held::{self, Messages};
 use super::lane::Lane;
 use crate::forecaster::{ASIDE_BYTES, Captured};
@@ -22,17 +23,16 @@ const WAIT: Duration = Duration::from_millis(20);
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a stop waits for the states to be kept: a gigabyte at the pace of a slow network.
 const KEEP_TIMEOUT: Duration = Duration::from_secs(60);
-const CHECK_EVERY: Duration = Duration::from_secs(1);
 
 pub struct Keeper {
     store: Arc<Store>,
     saver: Saver,
-    /// After so long without a good snapshot of a partition the pipeline stops.
-    most: Duration,
     /// Messages of the candidates of the capture under way, as they were when it began.
     held: Messages,
-    /// When the ages were last looked at.
-    checked: Instant,
+    /// When to look how old the newest good snapshots are.
+    clock: Clock,
+    /// Some partition is past its own, or may be.
+    is_past: bool,
 }
 
 type Lanes = BTreeMap<Partition, Lane>;
@@ -44,9 +44,9 @@ impl Keeper {
         Self {
             store: state.store.clone(),
             saver,
-            most: state.age_most,
             held: Messages::new(),
-            checked: Instant::now(),
+            clock: Clock::new(state.age_most, Instant::now()),
+            is_past: false,
         }
     }
 
@@ -60,13 +60,26 @@ impl Keeper {
         self.saver.remove(partition);
     }
 
-    /// When it next has something to do.
-    pub fn due(&self) -> Option<Instant> {
-        if self.saver.saving().is_some() {
-            let now = Instant::now();
-            return Some(if self.saver.has_room() { now } else { now + WAIT });
+    /// Until it next has something to do. Cancel-safe.
+    pub fn turn(&self) -> impl Future<Output = ()> + use<> {
+        let (due, freed) = (self.due(), self.saver.freed());
+        async move {
+            tokio::select! {
+                () = super::sleep_until(due) => {}
+                () = freed => {}
+            }
         }
-        self.saver.next().map(|(_, at)| at)
+    }
+
+    fn due(&self) -> Option<Instant> {
+        let keep = if self.saver.saving().is_some() {
+            let now = Instant::now();
+            Some(if self.saver.has_room() { now } else { now + WAIT })
+        } else {
+            self.saver.next().map(|(_, at)| at)
+        };
+        let look = self.is_past.then(|| self.clock.due());
+        keep.into_iter().chain(look).min()
     }
 
     /// Takes what is under way a little further, or begins the next that is due.
@@ -74,9 +87,9 @@ impl Keeper {
     /// # Errors
     /// When the newest good snapshot of a partition is too old: a restart would read too much again.
     pub async fn go_on(&mut self, lanes: &mut Lanes) -> Result<()> {
-        if self.checked.elapsed() >= CHECK_EVERY {
-            self.checked = Instant::now();
-            lanes.keys().try_for_each(|partition| self.check_age(partition))?;
+        if let Some(passed) = self.clock.look(Instant::now()) {
+            self.is_past = false;
+            lanes.iter_mut().try_for_each(|(partition, lane)| self.check_age(partition, lane, passed))?;
         }
         match self.saver.saving().cloned() {
             Some(partition) => {
@@ -98,10 +111,14 @@ impl Keeper {
         Ok(())
     }
 
-    fn check_age(&self, partition: &Partition) -> Result<()> {
-        if let Some(age) = self.saver.age(partition)
-            && age > self.most
-        {
+    fn check_age(&mut self, partition: &Partition, lane: &mut Lane, passed: Duration) -> Result<()> {
+        if lane.next < lane.silent_until || !self.saver.keeps(partition) {
+            return Ok(());
+        }
+        let saved = self.saver.saved(partition).unwrap_or(lane.start);
+        let Some(age) = lane.age.look(passed, lane.next, saved) else { return Ok(()) };
+        self.is_past = true;
+        if self.clock.is_over(age) {
             bail!(
                 "{partition}: no snapshot of its state could be kept for {} s, more than limits.snapshot_age allows: a restart \
                  would have to read all that again; see to the state store",
@@ -114,15 +131,17 @@ impl Keeper {
     async fn begin(&mut self, partition: &Partition, lane: &mut Lane) {
         if lane.next < lane.silent_until || self.saver.saved(partition) == Some(lane.next) {
             // It is behind what is kept, or has not moved since.
-            return self.saver.renew(partition);
+            return self.saver.put_off(partition);
         }
         lane.forecaster.begin_capture(ASIDE_BYTES);
         self.held.clone_from(&lane.held);
+        lane.age.begin(lane.next);
         self.saver.begin(partition, lane.start, lane.next).await;
     }
 
     /// Before rows are pushed: makes room where too much is put aside.
     pub async fn make_room(&mut self, lane: &mut Lane) -> Result<()> {
+        self.is_past = true;
         let begun = Instant::now();
         while lane.forecaster.must_capture() && !self.saver.is_broken() {
             let capture = tokio::time::timeout(PATIENCE, self.capture(lane, true));

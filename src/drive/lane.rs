@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 
+use super::age::Age;
 use crate::forecaster::{Forecaster, Held, Pushed, Refused, Setup};
 use crate::io::{Batch, Malformed, Origins, Output, Partition, Position, Record, Reject};
 use crate::series::{Refusal, Tally};
@@ -24,6 +25,8 @@ pub struct Lane {
     pub committed: Option<Position>,
     /// Of the snapshot that it came from.
     pub saved: Option<Position>,
+    /// How long ago it was where a restart would put it.
+    pub age: Age,
     /// Messages of rows that are held as candidates, by offset: at most one an id.
     pub held: BTreeMap<i64, Record>,
 }
@@ -54,6 +57,7 @@ impl Lane {
             warm: false,
             committed: None,
             saved: None,
+            age: Age::default(),
             held: BTreeMap::new(),
         }
     }

@@ -226,9 +226,15 @@ impl Lanes {
         }
     }
 
-    /// When there is next something to keep.
-    pub fn keep_at(&self) -> Option<Instant> {
-        self.keeper.as_ref().and_then(Keeper::due)
+    /// Until there is something to keep. Cancel-safe.
+    pub fn keep_turn(&self) -> impl Future<Output = ()> + use<> {
+        let turn = self.keeper.as_ref().map(Keeper::turn);
+        async move {
+            match turn {
+                Some(turn) => turn.await,
+                None => std::future::pending().await,
+            }
+        }
     }
 
     /// Keeps states, as far as it is time.

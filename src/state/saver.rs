@@ -2,8 +2,7 @@
 //! brings them to the store at a bounded pace. One partition at a time, the partitions spread over `every`, so that neither
 //! the disk nor the stream sees them all at once.
 //!
-//! A store that fails is warned about and tried again at the partition's next turn; it never stops the stream. How old the
-//! newest good snapshot is, [`Saver::age`] says.
+//! A store that fails is warned about and tried again at the partition's next turn; it never stops the stream.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -29,19 +28,14 @@ pub struct Pace {
     pub bytes_per_second: u64,
 }
 
-/// A snapshot that is safe.
-#[derive(Clone, Copy, Debug)]
-struct Good {
-    position: Option<Position>,
-    /// When its state was that of the stream.
-    at: Instant,
-}
-
 #[derive(Debug, Default)]
 struct Shared {
-    good: Mutex<BTreeMap<Partition, Good>>,
+    /// The newest snapshot of each partition that is safe.
+    good: Mutex<BTreeMap<Partition, Option<Position>>>,
     /// A snapshot is under way, until the store has it.
     busy: AtomicBool,
+    /// It is no more: on a quiet stream nothing else says that the next one can begin.
+    freed: Notify,
     /// The store failed under the one that is under way.
     broken: AtomicBool,
     /// What is under way is not wanted any more.
@@ -52,7 +46,7 @@ struct Shared {
 }
 
 impl Shared {
-    fn good<T>(&self, see: impl FnOnce(&mut BTreeMap<Partition, Good>) -> T) -> T {
+    fn good<T>(&self, see: impl FnOnce(&mut BTreeMap<Partition, Option<Position>>) -> T) -> T {
         // What is in there is whole after every statement.
         see(&mut self.good.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -60,6 +54,11 @@ impl Shared {
     fn hurry(&self, hurry: bool) {
         self.hurry.store(hurry, Ordering::Release);
         self.hurried.notify_one();
+    }
+
+    fn free(&self) {
+        self.busy.store(false, Ordering::Release);
+        self.freed.notify_one();
     }
 }
 
@@ -94,9 +93,8 @@ impl Saver {
 
     /// A partition is ours from now on; its state is safe at `saved`, if there is a snapshot.
     pub fn add(&mut self, partition: &Partition, saved: Option<Position>) {
-        let now = Instant::now();
-        self.due.insert(partition.clone(), now + self.pace.every);
-        self.shared.good(|good| good.insert(partition.clone(), Good { position: saved, at: now }));
+        self.put_off(partition);
+        self.shared.good(|good| good.insert(partition.clone(), saved));
     }
 
     /// A partition is ours no more: what is under way of it is dropped.
@@ -109,7 +107,7 @@ impl Saver {
     }
 
     /// The next snapshot to begin, and when: the longest overdue one first, spread over `every`. `None` while one is under
-    /// way.
+    /// way: [`Saver::freed`] says when it is not.
     pub fn next(&self) -> Option<(&Partition, Instant)> {
         if self.saving.is_some() || self.shared.busy.load(Ordering::Acquire) {
             return None;
@@ -117,6 +115,12 @@ impl Saver {
         let (partition, due) = self.due.iter().min_by_key(|(_, due)| **due)?;
         let apart = self.pace.every / u32::try_from(self.due.len()).unwrap_or(u32::MAX);
         Some((partition, self.begun.map_or(*due, |begun| (*due).max(begun + apart))))
+    }
+
+    /// Waits until what was under way is not any more, for good or not. Cancel-safe.
+    pub fn freed(&self) -> impl Future<Output = ()> + use<> {
+        let shared = self.shared.clone();
+        async move { shared.freed.notified().await }
     }
 
     /// The partition whose capture should begin now.
@@ -173,26 +177,19 @@ impl Saver {
         }
     }
 
-    /// A partition has not moved since its newest snapshot: that is as good as one of this moment.
-    pub fn renew(&mut self, partition: &Partition) {
-        let now = Instant::now();
-        self.due.insert(partition.clone(), now + self.pace.every);
-        self.shared.good(|good| {
-            if let Some(good) = good.get_mut(partition) {
-                good.at = now;
-            }
-        });
+    /// A partition needs no snapshot now: it has its turn again after `every`.
+    pub fn put_off(&mut self, partition: &Partition) {
+        self.due.insert(partition.clone(), Instant::now() + self.pace.every);
     }
 
-    /// Since when what was read of a partition would have to be read again: since the moment of its newest good snapshot
-    /// or, without one, since it came to us.
-    pub fn age(&self, partition: &Partition) -> Option<Duration> {
-        self.shared.good(|good| good.get(partition).map(|good| good.at.elapsed()))
+    /// Whether it is to keep this partition's state.
+    pub fn keeps(&self, partition: &Partition) -> bool {
+        self.due.contains_key(partition)
     }
 
     /// The position of the newest good snapshot.
     pub fn saved(&self, partition: &Partition) -> Option<Position> {
-        self.shared.good(|good| good.get(partition).and_then(|good| good.position))
+        self.shared.good(|good| good.get(partition).copied().flatten())
     }
 
     /// Waits for the end of what is under way; a snapshot without its end is dropped.
@@ -229,7 +226,7 @@ async fn run(store: Arc<Store>, mut queue: mpsc::Receiver<Work>, shared: Arc<Sha
             // What waits is of the same snapshot: the next is not begun while this one is busy.
             while queue.try_recv().is_ok() {}
             drop_unfinished(current.take()).await;
-            shared.busy.store(false, Ordering::Release);
+            shared.free();
             continue;
         }
         match work {
@@ -261,11 +258,11 @@ async fn run(store: Arc<Store>, mut queue: mpsc::Receiver<Work>, shared: Arc<Sha
                 if let Some(current) = current.take() {
                     end(&store, current, committed, &shared).await;
                 }
-                shared.busy.store(false, Ordering::Release);
+                shared.free();
             }
             Work::Abandon => {
                 drop_unfinished(current.take()).await;
-                shared.busy.store(false, Ordering::Release);
+                shared.free();
             }
         }
     }
@@ -303,7 +300,7 @@ async fn end(store: &Store, current: Current, committed: Option<Position>, share
     tracing::debug!(topic = %partition.topic, partition = partition.number, position = position.0, "the state is safe");
     shared.good(|good| {
         // It may have been given up meanwhile.
-        good.entry(partition.clone()).and_modify(|good| *good = Good { position: Some(position), at: began });
+        good.entry(partition.clone()).and_modify(|good| *good = Some(position));
     });
     if let Some(committed) = committed
         && let Err(error) = store.prune(&partition, start, committed).await
