@@ -82,7 +82,7 @@ async fn through(cluster: &Cluster, rows: &[Row]) -> (Tally, String, String) {
         client: BTreeMap::new(),
     };
     let sink = KafkaSink::open(cluster, &sink, 3).await.expect("a producer");
-    let sink = AtLeastOnce { sink, group: Some(source.group()) };
+    let sink = AtLeastOnce::new(sink, Some(source.group()));
     let options = options(case.setup(), config.commit, false);
     let driven = drive(&mut source, sink, options, std::future::pending(), |_| ()).await;
     let Ok((progress, _)) = driven else { panic!("the run ends") };

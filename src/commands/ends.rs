@@ -87,7 +87,7 @@ pub fn lines(pipeline: &Pipeline, group: Option<Group>) -> AnySink {
     if pipeline.score_sink.is_some() {
         tracing::info!("scores are not written: standard output has forecasts alone");
     }
-    AnySink::Lines(AtLeastOnce { sink: NdjsonSink::new(BufWriter::new(stdout())), group })
+    AnySink::Lines(AtLeastOnce::new(NdjsonSink::new(BufWriter::new(stdout())), group))
 }
 
 /// The pipeline's Kafka sink; topics that are missing are made with `partitions` partitions. What comes of a `group` goes
@@ -108,7 +108,7 @@ pub async fn kafka(
         let sink = KafkaTransactions::open(&cluster, config, partitions, group.clone(), instance);
         return Ok(AnySink::Transactions(sink.await.context("sink.kafka")?));
     }
-    Ok(AnySink::Kafka(AtLeastOnce { sink: KafkaSink::open(&cluster, config, partitions).await?, group }))
+    Ok(AnySink::Kafka(AtLeastOnce::new(KafkaSink::open(&cluster, config, partitions).await?, group)))
 }
 
 /// One Parquet file that is there once the input has ended, and one of its scores where the pipeline has a place for some.
@@ -144,7 +144,7 @@ pub fn parts(pipeline: &Pipeline, group: Group) -> Result<AnySink> {
     let forecasts = ParquetParts::create(config, levels, every, pipeline.delivery, instance)?;
     let scores =
         score_path(pipeline).map(|path| ParquetParts::create_scores(path, &forecasts)).transpose()?;
-    Ok(AnySink::Parts(AtLeastOnce { sink: WithScores { forecasts, scores }, group: Some(group) }))
+    Ok(AnySink::Parts(AtLeastOnce::new(WithScores { forecasts, scores }, Some(group))))
 }
 
 /// Where scores go when forecasts go to Parquet.

@@ -5,6 +5,7 @@
 //! - `parquet/`  reading and writing files (with `dataset`, the only places that know polars)
 //! - `codec/`    messages to rows and forecasts to messages
 //! - `ndjson`    forecasts as lines on standard output
+//! - `once`      what is written at least once, or not at all by one whose partition has left
 //! - `beside`    scores beside forecasts
 //! - `memory`    a source and a sink for tests
 //!
@@ -21,6 +22,7 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 pub use beside::WithScores;
+pub use once::AtLeastOnce;
 
 use crate::series::Refusal;
 use crate::table::positions;
@@ -30,6 +32,7 @@ pub mod codec;
 pub mod kafka;
 pub mod memory;
 pub mod ndjson;
+mod once;
 pub mod parquet;
 
 /// A partition of a topic; a Parquet input is one partition, number 0 of its path.
@@ -252,39 +255,4 @@ pub trait Sink {
 
     /// The input is over and all is committed: a file that waited for this gets its final name.
     fn finish(&mut self) -> impl Future<Output = Result<()>> + Send;
-}
-
-/// A sink that commits nothing itself: once its output is durable, the group it reads from is told. What is written
-/// between the two by a process that dies there is written again.
-pub struct AtLeastOnce<S> {
-    pub sink: S,
-    /// `None` for inputs that are read from their start each time.
-    pub group: Option<kafka::Group>,
-}
-
-impl<S: Sink + Send> Sink for AtLeastOnce<S> {
-    async fn write(&mut self, output: Output) -> Result<()> {
-        self.sink.write(output).await
-    }
-
-    async fn commit(&mut self, reached: &Positions) -> Result<Positions> {
-        let Some(group) = &self.group else { return self.sink.commit(reached).await };
-        // What is not ours any more is its next owner's to write: he may have done so already.
-        let ours = group.owned(reached);
-        let others: Vec<_> =
-            reached.keys().filter(|partition| !ours.contains_key(*partition)).cloned().collect();
-        if !others.is_empty() {
-            self.sink.forget(&others).await?;
-        }
-        let durable = self.sink.commit(&ours).await?;
-        if durable.is_empty() { Ok(durable) } else { group.commit(&durable).await }
-    }
-
-    async fn forget(&mut self, partitions: &[Partition]) -> Result<()> {
-        self.sink.forget(partitions).await
-    }
-
-    async fn finish(&mut self) -> Result<()> {
-        self.sink.finish().await
-    }
 }

@@ -153,3 +153,27 @@ impl Group {
         Ok(found)
     }
 }
+
+/// For tests of those who commit: a group without brokers, whose coordinator takes every position.
+#[cfg(test)]
+impl Group {
+    pub fn without_brokers(topic: &str) -> Self {
+        let (commands, asked) = std::sync::mpsc::channel();
+        let answer = |command| match command {
+            // Nobody listens where the test has failed.
+            Command::Commit { reached, done } => drop(done.send(Ok(reached))),
+            Command::Join | Command::Close => {}
+        };
+        std::thread::spawn(move || asked.into_iter().for_each(answer));
+        let (consumer, owned) = (Weak::new(), Arc::default());
+        Self { name: "group".into(), topic: topic.into(), consumer, owned, commands, rewind: None }
+    }
+
+    pub fn take(&self, number: i32) {
+        self.owned.insert(number, Position(0), String::new());
+    }
+
+    pub fn lose(&self, number: i32) {
+        self.owned.remove(number);
+    }
+}
