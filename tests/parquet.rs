@@ -8,8 +8,8 @@ use std::sync::Arc;
 use arrow::array::*;
 use arrow::datatypes::{Field, Float32Type, Float64Type, Schema};
 use tempfile::TempDir;
-use tidecast::config::{Layout, Limits, Order, TimeUnit};
-use tidecast::io::parquet::{ParquetInput, ParquetOutput, Range, TableWriter, describe};
+use tidecast::config::{Delivery, Layout, Limits, Order, ParquetSink, TimeUnit};
+use tidecast::io::parquet::{ParquetInput, ParquetOutput, ParquetParts, Range, TableWriter, describe};
 use tidecast::io::{Batch, Event, Output, Partition, Position, Positions, Sink, Source, WithScores};
 use tidecast::table::{Columns, ForecastBuilder, ForecastStamp, Observations, ScoreBuilder, forecast_schema};
 

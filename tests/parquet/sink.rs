@@ -208,6 +208,53 @@ async fn an_unfinished_file_never_has_its_name() {
 }
 
 #[tokio::test]
+async fn a_second_writer_of_a_file_is_told_so_and_does_it_no_harm() {
+    let (folder, alone) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let path = folder.path().join("out.parquet");
+    let mut first = ParquetOutput::create(&path, Layout::Lists, &LEVELS, HOUR).unwrap();
+    first.write(forecasts(0, 17_000)).await.unwrap();
+    let second = ParquetOutput::create(&path, Layout::Lists, &LEVELS, HOUR).err().unwrap();
+    says(&format!("{second:#}"), &["out.parquet is being written by another process", "name another path"]);
+    first.finish().await.unwrap();
+    let whole = written(&alone.path().join("out.parquet"), Layout::Lists, &[17_000]).await;
+    assert!(fs::read(&path).unwrap() == whole);
+    // Its name is free again.
+    ParquetOutput::create(&path, Layout::Lists, &LEVELS, HOUR).unwrap();
+}
+
+#[tokio::test]
+async fn parts_of_one_name_are_written_side_by_side_and_swept_once_nobody_writes_them() {
+    let folder = TempDir::new().unwrap();
+    let parts = |instance: &str| {
+        let config = ParquetSink { path: folder.path().into(), layout: Layout::Lists, positions: 100 };
+        ParquetParts::create(&config, &LEVELS, HOUR, Delivery::ExactlyOnce, instance).unwrap()
+    };
+    let names = || {
+        let entries = fs::read_dir(folder.path()).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect::<BTreeSet<_>>()
+    };
+    let (part, file) =
+        ("in-0-00000000000000000000.parquet", folder.path().join("in-0-00000000000000000000.parquet"));
+    // Of a killed process, of the same in the build before, and of another instance.
+    for left in [".a.3.partial", ".a.partial", ".b.0.partial"] {
+        fs::write(folder.path().join(format!("{part}{left}")), "half").unwrap();
+    }
+    let mut taken_for_dead = parts("a");
+    taken_for_dead.write(forecasts(0, 5)).await.unwrap();
+    let mut next = parts("a");
+    next.write(forecasts(0, 10)).await.unwrap();
+    let open = [".a.0.partial", ".a.1.partial", ".b.0.partial"].map(|end| format!("{part}{end}"));
+    assert_eq!(names(), open.into());
+    // Each finishes its own, and they are the same.
+    next.commit(&[(forecasts(0, 0).partition, Position(100))].into()).await.unwrap();
+    let whole = fs::read(&file).unwrap();
+    taken_for_dead.write(forecasts(5, 6)).await.unwrap();
+    assert!(fs::read(&file).unwrap() == whole);
+    drop((taken_for_dead, next));
+    assert_eq!(names(), [part.to_owned(), format!("{part}.b.0.partial")].into());
+}
+
+#[tokio::test]
 async fn what_cannot_be_written_is_said() {
     let folder = TempDir::new().unwrap();
     fs::write(folder.path().join("file"), "").unwrap();

@@ -6,6 +6,7 @@
 //! - `scan`    all files in order, as batches
 //! - `sort`    the same rows in the order of their times, in bounded memory
 //! - `source`  [`ParquetInput`], the [`Source`](super::Source) over these
+//! - `partial` the unfinished file beside the final name, which one process has to itself
 //! - `table`   [`TableWriter`], a file that appears whole or not at all
 //! - `sink`    [`ParquetOutput`], the [`Sink`](super::Sink) of forecasts on it
 //! - `parts`   [`ParquetParts`], a folder that grows by a file with every commit
@@ -20,6 +21,7 @@ mod cast;
 mod decode;
 mod describe;
 mod files;
+mod partial;
 mod parts;
 mod scan;
 mod sink;

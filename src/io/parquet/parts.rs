@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use super::ParquetOutput;
-use super::table::PARTIAL;
+use super::partial::Partial;
 use crate::config::{self, Delivery, Layout};
 use crate::io::{Output, Partition, Position, Positions, Sink};
 use crate::table::positions;
@@ -72,7 +72,8 @@ impl ParquetParts {
         Ok(Self { folder, instance, layout: None, levels, every: *every, cut: *cut, open })
     }
 
-    /// A file for what is triggered from `first` on.
+    /// A file for what is triggered from `first` on. Not every row triggers something, so that the first may lie anywhere in
+    /// its file: that nothing before it is missing is for those to see to who write here.
     fn start(&self, partition: &Partition, first: i64) -> Result<Open> {
         let (start, end) = match self.cut {
             None => (first, i64::MAX),
@@ -81,7 +82,8 @@ impl ParquetParts {
         let topic = partition.topic.replace(['/', '\\'], "_");
         let writer = if self.cut.is_none() { format!("-{}", self.instance) } else { String::new() };
         let path = self.folder.join(format!("{topic}-{}-{start:020}{writer}.parquet", partition.number));
-        let file = ParquetOutput::create_by(&path, &self.instance, self.layout, &self.levels, self.every)?;
+        let file =
+            ParquetOutput::create_by(&path, Some(&self.instance), self.layout, &self.levels, self.every)?;
         Ok(Open { end, file })
     }
 
@@ -96,19 +98,7 @@ impl ParquetParts {
 /// Makes a folder, or clears the one that is there of what was left unfinished.
 fn make(path: &Path, instance: &str) -> Result<()> {
     std::fs::create_dir_all(path).with_context(|| format!("cannot create {}", path.display()))?;
-    sweep(path, instance)
-}
-
-/// Removes what a process of this instance left unfinished when it was killed.
-fn sweep(folder: &Path, instance: &str) -> Result<()> {
-    let unfinished = format!(".parquet.{instance}{PARTIAL}");
-    for entry in std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
-        let path = entry?.path();
-        if path.file_name().is_some_and(|name| name.to_string_lossy().ends_with(&unfinished)) {
-            std::fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
-        }
-    }
-    Ok(())
+    Partial::sweep(path, instance)
 }
 
 impl Sink for ParquetParts {

@@ -58,23 +58,23 @@ impl ParquetOutput {
     /// The steps of a forecast are `every` microseconds apart, and `levels` are those of its intervals.
     ///
     /// # Errors
-    /// If the folder or the file cannot be created.
+    /// If the folder or the file cannot be created, or another process is writing the file.
     pub fn create(path: &Path, layout: Layout, levels: &[f64], every: i64) -> Result<Self> {
-        Self::create_by(path, "", Some(layout), levels, every)
+        Self::create_by(path, None, Some(layout), levels, every)
     }
 
     /// The same for scores, as `scores.parquet` where a folder is given.
     ///
     /// # Errors
-    /// If the folder or the file cannot be created.
+    /// If the folder or the file cannot be created, or another process is writing the file.
     pub fn create_scores(path: &Path, levels: &[f64]) -> Result<Self> {
-        Self::create_by(path, "", None, levels, 0)
+        Self::create_by(path, None, None, levels, 0)
     }
 
-    /// The same where several may write the same file, each as a `writer` of its own name; without a layout it is of scores.
+    /// The same where several may write the same file, each as a `writer` of a name; without a layout it is of scores.
     pub(super) fn create_by(
         path: &Path,
-        writer: &str,
+        writer: Option<&str>,
         layout: Option<Layout>,
         levels: &[f64],
         every: i64,

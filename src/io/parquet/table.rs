@@ -1,6 +1,6 @@
 //! A Parquet file that appears under its name whole or not at all.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,14 +17,15 @@ use polars_parquet::write::{
 };
 
 use super::bridge::{array_to_polars, field_to_polars};
+use super::partial::Partial;
 
 /// Writes a table, row group by row group, to `NAME.partial` beside its final name. [`TableWriter::finish`] makes it
 /// durable and gives it the name, in one step; a writer dropped before that removes the partial file, and a killed
-/// process leaves it under its partial name. The bytes depend on the rows and on where row groups are cut, on nothing
+/// process leaves it under its partial name. Nobody else writes the partial file meanwhile. The bytes depend on the rows and on where row groups are cut, on nothing
 /// else.
 pub struct TableWriter {
     path: PathBuf,
-    partial: PathBuf,
+    partial: Partial,
     /// `None` once the file has its name.
     writer: Option<FileWriter<BufWriter<File>>>,
     fields: Vec<Field>,
@@ -33,24 +34,15 @@ pub struct TableWriter {
     options: WriteOptions,
 }
 
-/// How the name of an unfinished file ends.
-pub(super) const PARTIAL: &str = ".partial";
-
 impl TableWriter {
     /// # Errors
-    /// If the file cannot be created, or the schema has a type that Parquet has not.
+    /// If the file cannot be created, another process is writing it, or the schema has a type that Parquet has not.
     pub fn create(path: &Path, schema: &Schema) -> Result<Self> {
-        Self::create_by(path, "", schema)
+        Self::create_by(path, None, schema)
     }
 
-    /// The same where several may write the same file: each has its own `NAME.WRITER.partial`.
-    pub fn create_by(path: &Path, writer: &str, schema: &Schema) -> Result<Self> {
-        let mut partial = path.as_os_str().to_os_string();
-        if !writer.is_empty() {
-            partial.push(format!(".{writer}"));
-        }
-        partial.push(PARTIAL);
-        let partial = PathBuf::from(partial);
+    /// The same; with a `writer`, several may write the same file, each beside it on its own.
+    pub(super) fn create_by(path: &Path, writer: Option<&str>, schema: &Schema) -> Result<Self> {
         let fields: Vec<Field> = schema.fields().iter().map(|field| written(field)).collect();
         let polars = fields.iter().map(field_to_polars).collect::<Result<Vec<_>>>()?;
         let schema: ArrowSchema = polars.into_iter().map(|field| (field.name.clone(), field)).collect();
@@ -60,9 +52,12 @@ impl TableWriter {
             compression: CompressionOptions::Zstd(None),
             data_page_size: None,
         };
-        let file = File::create(&partial).with_context(|| format!("cannot create {}", partial.display()))?;
+        let partial = match writer {
+            Some(writer) => Partial::of(path, writer)?,
+            None => Partial::only(path)?,
+        };
         let encodings = schema.iter_values().map(|field| get_dtype_encoding(&field.dtype)).collect();
-        let writer = FileWriter::try_new(BufWriter::new(file), schema.clone(), options)?;
+        let writer = FileWriter::try_new(BufWriter::new(partial.file()?), schema.clone(), options)?;
         let (path, schema) = (path.to_path_buf(), Arc::new(schema));
         Ok(Self { path, partial, writer: Some(writer), fields, schema, encodings, options })
     }
@@ -88,7 +83,7 @@ impl TableWriter {
         let types = writer.parquet_schema().fields().to_vec();
         let group = row_group_iter(group, self.encodings.clone().into(), types, self.options);
         let written = writer.write(rows.num_rows() as u64, group);
-        written.with_context(|| format!("cannot write {}", self.partial.display()))
+        written.with_context(|| format!("cannot write {}", self.partial.path().display()))
     }
 
     /// Makes the file durable and gives it its name; a file that had it is replaced.
@@ -97,35 +92,27 @@ impl TableWriter {
     /// If the disk is full or fails; the partial file is removed then.
     pub fn finish(mut self) -> Result<()> {
         let mut writer = self.writer.take().expect("a table is finished once");
-        let place = || format!("cannot write {}", self.partial.display());
+        let place = || format!("cannot write {}", self.partial.path().display());
         let result = (|| -> Result<()> {
             // Without the Arrow schema, which only readers of Arrow know: the Parquet types say it all.
             writer.end(Some(Vec::new())).with_context(place)?;
             let mut buffer = writer.into_inner();
             buffer.flush().with_context(place)?;
             buffer.get_ref().sync_all().with_context(place)?;
-            fs::rename(&self.partial, &self.path).with_context(|| {
-                format!("cannot rename {} to {}", self.partial.display(), self.path.display())
-            })?;
+            self.partial.rename(&self.path)?;
             sync_folder(&self.path)
         })();
         if result.is_err() {
-            self.remove_partial();
+            self.partial.remove();
         }
         result
-    }
-
-    fn remove_partial(&self) {
-        if let Err(error) = fs::remove_file(&self.partial) {
-            tracing::warn!("cannot remove {}: {error}", self.partial.display());
-        }
     }
 }
 
 impl Drop for TableWriter {
     fn drop(&mut self) {
         if self.writer.take().is_some() {
-            self.remove_partial();
+            self.partial.remove();
         }
     }
 }
