@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use tidecast::config::{Commit, Share};
-use tidecast::drive::{Allowance, Budget, Counted, Options, Progress, drive};
+use tidecast::config::{Commit, Limits, Order, Share, TimeUnit};
+use tidecast::drive::{Allowance, Budget, Counted, History, Options, Progress, drive};
 use tidecast::io::memory::{Kept, MemorySink, MemorySource, Step};
 use tidecast::io::{Batch, Malformed, Origins, Partition, Position, Record};
 use tidecast::series::{Full, Refusal};
 
-use crate::harness::{self, Case, Row, SECOND, row};
+use crate::harness::{self, Came, Case, Row, SECOND, row};
 
 fn evicting(limit: usize) -> Case {
     Case { limit, full: Full::Evict, ..Case::default() }
@@ -63,6 +63,40 @@ fn a_step_too_many_closes_the_oldest() {
     assert_eq!((came.tally.early, came.origins("a")), (2, vec![20, 30]));
     let roomy = Case { open_steps: 6, ..case };
     assert_eq!(roomy.run(&[0, 10, 20, 30, 5, 15].map(|t| row("a", t, t as f64)), &[]).tally.early, 0);
+}
+
+#[test]
+fn after_a_history_by_time_a_restart_changes_nobodys_turn() {
+    let (case, folder) = (evicting(3), tempfile::tempdir().unwrap());
+    // In the file the latest rows stand first; the limit strikes before they are through.
+    let mut past: Vec<Row> =
+        (0..).zip(["a", "b", "c", "d"]).flat_map(|(i, id)| steps(&[id], 2 * i, 2)).collect();
+    past.reverse();
+    let path = folder.path().join("past.parquet");
+    harness::write_parquet(&path, &case.batch(0, &past));
+    let history = History {
+        path,
+        unit: TimeUnit::default(),
+        order: Order::Time,
+        limits: Limits::default(),
+        until: Some(75 * SECOND),
+    };
+    let next = Position(1000);
+    let mut states = history.push(&case.setup(), 1, &[(0, next)].into(), |_, _| ()).unwrap();
+    let mut live = states.remove(&0).unwrap();
+    let mut restored = case.forecaster();
+    restored.restore(&live.snapshot()).unwrap();
+    // Each sends somebody away.
+    let rows = ["e", "f", "g"].map(|id| row(id, 80, 4.0));
+    for (i, row) in (next.0..).zip(&rows) {
+        let batch = case.batch(i, std::slice::from_ref(row));
+        let pushed = [&mut live, &mut restored].map(|forecaster| {
+            let mut came = Came::default();
+            came.add(forecaster.push(&batch));
+            (came.forecasts, came.refused, came.tally, forecaster.snapshot())
+        });
+        assert!(pushed[0] == pushed[1], "another gave way for {}", row.series);
+    }
 }
 
 /// One in a hundred of the last `over` rows.

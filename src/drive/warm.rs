@@ -14,7 +14,7 @@ use crate::forecaster::{Forecaster, Setup};
 use crate::io::Position;
 use crate::io::kafka::partition_of;
 use crate::io::parquet::{ParquetInput, Range};
-use crate::table::{Columns, Observations, positions};
+use crate::table::{Columns, Observations};
 
 /// A history, and how its rows are read.
 #[derive(Clone, Debug)]
@@ -29,7 +29,9 @@ pub struct History {
 
 impl History {
     /// The state of `wanted` partitions of so many after the history, where their rows go on at the positions given. A row
-    /// of the history lies below all of them. `report` hears how many rows of how many are done.
+    /// of the history lies below all of them, at a position that is its number in the order in which it comes: nobody reads it
+    /// there, but who has been silent longest is told by positions, and sorted by time those of the files would say it
+    /// otherwise after a restart than before. `report` hears how many rows of how many are done.
     ///
     /// # Errors
     /// If the files cannot be read.
@@ -49,13 +51,14 @@ impl History {
         let (mut places, mut done) = (Places::new(partitions), 0);
         for batch in input.batches() {
             let rows = batch?.rows;
-            done += rows.num_rows() as u64;
+            let first = done - total;
+            done += rows.num_rows() as i64;
             for (number, own) in places.part(&rows, &setup.columns) {
                 if let (Some(state), Some(next)) = (states.get_mut(&number), wanted.get(&number)) {
-                    state.absorb(&chosen(&rows, &own, next.0 - total)?);
+                    state.absorb(&chosen(&rows, &own, next.0 + first)?);
                 }
             }
-            report(done, total as u64);
+            report(done as u64, total as u64);
         }
         Ok(states)
     }
@@ -88,16 +91,15 @@ impl Places {
     }
 }
 
-/// Some rows, their positions moved by so much.
-fn chosen(rows: &RecordBatch, own: &[u64], by: i64) -> Result<RecordBatch> {
+/// Some rows, at positions by their places behind the first of all.
+fn chosen(rows: &RecordBatch, own: &[u64], first: i64) -> Result<RecordBatch> {
     let own = UInt64Array::from(own.to_vec());
     let mut columns: Vec<ArrayRef> = rows
         .columns()
         .iter()
         .map(|column| take(column, &own, None))
         .collect::<std::result::Result<_, _>>()?;
-    let moved = positions(rows);
-    let moved = own.values().iter().map(|row| moved[*row as usize] + by);
-    columns[0] = Arc::new(Int64Array::from_iter_values(moved));
+    let places = own.values().iter().map(|row| first + *row as i64);
+    columns[0] = Arc::new(Int64Array::from_iter_values(places));
     Ok(RecordBatch::try_new(rows.schema(), columns)?)
 }
