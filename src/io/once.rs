@@ -70,7 +70,7 @@ impl<S: Sink + Send> Sink for AtLeastOnce<S> {
 mod tests {
     use std::fs;
     use std::ops::Range;
-    use std::path::Path;
+    use std::path::{Path, PathBuf};
 
     use tempfile::tempdir;
 
@@ -113,8 +113,12 @@ mod tests {
         member.commit(&reached).await.unwrap().get(&partition()).map(|position| position.0)
     }
 
+    fn path(folder: &Path, start: i64) -> PathBuf {
+        folder.join(format!("in-3-{start:020}-{:020}.parquet", start + 100))
+    }
+
     fn file(folder: &Path, start: i64) -> Vec<u8> {
-        fs::read(folder.join(format!("in-3-{start:020}.parquet"))).unwrap()
+        fs::read(path(folder, start)).unwrap()
     }
 
     #[tokio::test]
@@ -155,7 +159,7 @@ mod tests {
         commit(&mut next, 150).await;
         let whole = file(folder.path(), 0);
         group.lose(3);
-        fs::remove_file(folder.path().join(format!("in-3-{:020}.parquet", 0))).unwrap();
+        fs::remove_file(path(folder.path(), 0)).unwrap();
         write(&mut late, 50..120).await;
         assert!(file(folder.path(), 0) == whole);
     }

@@ -156,8 +156,9 @@ fn files_of_a_run_are_cut_at_multiples_of_positions_whoever_writes_them() {
         place.run("run p.toml --until-end --to parquet").succeeds();
     }
     // 120 messages; the last 20 are not enough for a file.
-    let names: Vec<String> =
-        (0..4).map(|i| format!("{}-0-{:020}.parquet", topics.readings, 25 * i)).collect();
+    let names: Vec<String> = (0..4)
+        .map(|i| format!("{}-0-{:020}-{:020}.parquet", topics.readings, 25 * i, 25 * (i + 1)))
+        .collect();
     assert_eq!(place.files("out"), names);
     let in_parts: Vec<Vec<u8>> =
         names.iter().map(|name| fs::read(place.path("out").join(name)).unwrap()).collect();
@@ -172,6 +173,13 @@ fn files_of_a_run_are_cut_at_multiples_of_positions_whoever_writes_them() {
     }
     let written: usize = names.iter().map(|name| stored(&place.path("out").join(name)).len()).sum();
     assert_eq!(written, 100 - 2 * 3, "every forecast of the first hundred messages");
+
+    // Other cuts begin where the group is, and take the place of nothing.
+    place.change("positions = 25", "positions = 40");
+    place.run("run p.toml --until-end --to parquet").succeeds();
+    let last = format!("{}-0-{:020}-{:020}.parquet", topics.readings, 80, 120);
+    assert_eq!(place.files("again"), [&names[..], std::slice::from_ref(&last)].concat());
+    assert_eq!(stored(&place.path("again").join(last)).len(), 20, "those of the last twenty messages");
 }
 
 #[test]

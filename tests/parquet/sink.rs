@@ -233,8 +233,8 @@ async fn parts_of_one_name_are_written_side_by_side_and_swept_once_nobody_writes
         let entries = fs::read_dir(folder.path()).unwrap();
         entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect::<BTreeSet<_>>()
     };
-    let (part, file) =
-        ("in-0-00000000000000000000.parquet", folder.path().join("in-0-00000000000000000000.parquet"));
+    let part = format!("in-0-{:020}-{:020}.parquet", 0, 100);
+    let file = folder.path().join(&part);
     // Of a killed process, of the same in the build before, and of another instance.
     for left in [".a.3.partial", ".a.partial", ".b.0.partial"] {
         fs::write(folder.path().join(format!("{part}{left}")), "half").unwrap();
@@ -251,7 +251,7 @@ async fn parts_of_one_name_are_written_side_by_side_and_swept_once_nobody_writes
     taken_for_dead.write(forecasts(5, 6)).await.unwrap();
     assert!(fs::read(&file).unwrap() == whole);
     drop((taken_for_dead, next));
-    assert_eq!(names(), [part.to_owned(), format!("{part}.b.0.partial")].into());
+    assert_eq!(names(), [part.clone(), format!("{part}.b.0.partial")].into());
 }
 
 #[tokio::test]

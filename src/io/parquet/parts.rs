@@ -12,11 +12,13 @@ use crate::config::{self, Delivery, Layout};
 use crate::io::{Output, Partition, Position, Positions, Sink};
 use crate::table::positions;
 
-/// A folder with files `TOPIC-PARTITION-POSITION.parquet`, each with the forecasts, or the scores, that the messages from that
+/// A folder with files `TOPIC-PARTITION-POSITION-…`, each with the forecasts, or the scores, that the messages from that
 /// position on have triggered. A file is written aside and renamed when it is whole; only then are its positions committed.
 ///
 /// Exactly once: files are cut at fixed multiples of positions and nowhere else, so that one name has one content,
-/// whoever writes it, however often. A file that has not come to its end is written anew after a stop.
+/// whoever writes it, however often. A file that has not come to its end is written anew after a stop. Where the number of
+/// positions is changed, the first new file begins in the midst of its own range: names hold the end as well, so that it does
+/// not take the place of one that has been committed.
 ///
 /// At least once: every commit closes the files, whatever is in them. A crash between the two leaves forecasts that the
 /// next run writes again. Names hold the writer's `instance`, so that nobody replaces what another has written.
@@ -80,8 +82,8 @@ impl ParquetParts {
             Some(cut) => (first - first.rem_euclid(cut), first - first.rem_euclid(cut) + cut),
         };
         let topic = partition.topic.replace(['/', '\\'], "_");
-        let writer = if self.cut.is_none() { format!("-{}", self.instance) } else { String::new() };
-        let path = self.folder.join(format!("{topic}-{}-{start:020}{writer}.parquet", partition.number));
+        let until = self.cut.map_or_else(|| self.instance.clone(), |_| format!("{end:020}"));
+        let path = self.folder.join(format!("{topic}-{}-{start:020}-{until}.parquet", partition.number));
         let file =
             ParquetOutput::create_by(&path, Some(&self.instance), self.layout, &self.levels, self.every)?;
         Ok(Open { end, file })
