@@ -94,14 +94,18 @@ impl Work {
             let is_last = some.is_empty();
             let messages = map::corrected(arguments.map.as_deref(), some, &mut counts)?;
             match &mut replayer {
-                Some(replayer) => replayer.send(&mut rejects, &messages)?,
+                Some(replayer) => {
+                    let passed_over = replayer.send(&mut rejects, &messages)?;
+                    counts.too_large += passed_over;
+                    counts.sent += messages.len() - passed_over;
+                }
                 None => {
+                    counts.sent += messages.len();
                     for (rejected, value) in &messages {
                         super::print(&format!("{}\n", line(rejected, Some(value), usize::MAX)))?;
                     }
                 }
             }
-            counts.sent += messages.len();
             bar.set_position(read(&rejects, &bar));
             if is_last {
                 break;
@@ -123,7 +127,12 @@ impl Work {
 
     fn open(&self, cluster: &Cluster, all: bool) -> Result<Rejects> {
         let Self { source, topic, reasons, .. } = self;
-        Rejects::open(cluster, [topic, &source.topic, &source.group], reasons, all)
+        // A broker inside the process of a run cannot be asked by another.
+        let origin = match &source.brokers {
+            Brokers::Embedded => None,
+            brokers => Some(Cluster::new(brokers, None, &source.client)?),
+        };
+        Rejects::open(cluster, origin, [topic, &source.topic, &source.group], reasons, all)
             .context("sink.kafka.rejects")
     }
 
@@ -214,6 +223,7 @@ struct Counts {
     left_out: usize,
     given_up: usize,
     gone: usize,
+    too_large: usize,
 }
 
 impl Counts {
@@ -222,6 +232,7 @@ impl Counts {
             (self.left_out, "left out by the program"),
             (self.given_up, "given up, refused again and again"),
             (self.gone, "without bytes"),
+            (self.too_large, "too large to be sent"),
         ];
         parts
             .iter()

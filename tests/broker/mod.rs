@@ -141,6 +141,8 @@ pub fn produce_at<'a>(
 ) {
     let mut config = client(address);
     config.set("partitioner", "murmur2_random").set("linger.ms", "1");
+    // As much as producers in Java send by themselves.
+    config.set("message.max.bytes", "1048576");
     let producer: BaseProducer = config.create().expect("a producer");
     for (key, value) in messages {
         let mut record = BaseRecord::to(topic).key(key).payload(value);

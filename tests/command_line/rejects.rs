@@ -155,6 +155,74 @@ fn a_pipeline_without_a_rejects_topic_has_none() {
     place.run("rejects p.toml --replay").fails(&["on another cluster", "copy the topic to b"]);
 }
 
+#[test]
+fn a_message_too_large_for_the_rejects_lies_there_without_its_bytes() {
+    if broker::real().is_none() {
+        return;
+    }
+    let (topics, rows) = (Topics::new(1), readings(&["a"], 0..10));
+    let mut messages: Vec<String> = rows.iter().map(message).collect();
+    messages.insert(5, "#".repeat(1_040_000));
+    broker::produce(&topics.readings, None, messages.iter().map(|value| ("key", value.as_str())));
+    let place = Place::new(&between(&topics));
+    place.run(RUN).succeeds().says(&["malformed: 1"]);
+    assert_eq!(forecasts(&topics), expected(&Case::default(), &rows, false));
+    let stored = broker::read_all(&topics.rejects);
+    let [reject] = &stored[..] else { panic!("{} rejects", stored.len()) };
+    assert_eq!((reject.key.as_deref(), reject.value.as_deref()), (Some("key"), None));
+    for (name, value) in [("reason", "malformed"), ("offset", "5"), ("left_out", "payload of 1040000 bytes")]
+    {
+        assert!(reject.headers.contains(&(name.to_string(), value.to_string())), "{:?}", reject.headers);
+    }
+    let listed = place.run("rejects p.toml").succeeds().stdout;
+    assert!(listed.contains("offset 5: not one JSON object"), "{listed}");
+    assert!(listed.contains(&format!("    {}...\n", "#".repeat(120))), "{listed}");
+    // It is sent through again as it was read.
+    place.run("rejects p.toml --replay").succeeds().says(&["1 sent"]);
+    assert_eq!(broker::read_all(&topics.readings).pop().unwrap().value.as_ref(), Some(&messages[5]));
+    place.run(RUN).succeeds().says(&["malformed: 1"]);
+}
+
+/// A program that makes more of one message than any topic takes.
+const BLOATING: &str = "#!/bin/sh
+while read -r line; do
+  case \"$line\" in
+    *'bad 1'*) head -c 2000000 /dev/urandom | base64 -w 0; echo ;;
+    *) echo corrected ;;
+  esac
+done
+";
+
+#[test]
+fn what_is_too_large_to_be_sent_again_is_passed_over_and_holds_nothing_up() {
+    if broker::real().is_none() {
+        return;
+    }
+    let topics = Topics::new(1);
+    let large = "#".repeat(400_000);
+    broker::produce(&topics.readings, None, ["bad 0", "bad 1", "bad 2"].map(|value| ("key", value)));
+    let place = Place::new(&between(&topics));
+    place.run(RUN).succeeds().says(&["malformed: 3"]);
+    program(&place, "bloat", BLOATING);
+    // By the broker.
+    place.run("rejects p.toml --replay --map ./bloat").succeeds().says(&[
+        &format!("{}/0/1: too large to be sent again", topics.readings),
+        "2 sent",
+        ", 1 too large to be sent\n",
+    ]);
+    let values = |topics: &Topics| -> Vec<_> {
+        broker::read_all(&topics.readings).into_iter().filter_map(|stored| stored.value).collect()
+    };
+    assert_eq!(values(&topics)[3..], ["corrected", "corrected"]);
+    // And by the client.
+    broker::produce(&topics.readings, None, [("key", large.as_str())]);
+    place.change("rejects =", "client = { \"message.max.bytes\" = \"300000\" }\nrejects =");
+    place.run(RUN).succeeds().says(&["malformed: 3"]);
+    place.run("rejects p.toml --replay").succeeds().says(&["2 sent", ", 1 too large to be sent\n"]);
+    place.run("rejects p.toml --replay").succeeds().says(&["0 sent"]);
+    assert_eq!(values(&topics).len(), 3 + 2 + 1 + 2);
+}
+
 /// A program that corrects nothing, and at its second start waits for a file.
 const WAITING: &str = "#!/bin/sh
 echo started >> starts

@@ -128,6 +128,37 @@ async fn chosen_refusals_go_to_the_rejects_as_they_came() {
 }
 
 #[tokio::test]
+async fn a_reject_is_as_large_as_client_and_topic_let_it_be() {
+    let Some(_) = broker::real() else { return };
+    let rejects = broker::topic_with("rejects", 1, &[("max.message.bytes", "50000")]).await;
+    for (most, rejects) in [(100_000, broker::unique("rejects")), (50_000, rejects)] {
+        let client = client([("message.max.bytes", "100000"), ("compression.type", "none")]);
+        let config = SinkConfig { rejects: Some(rejects.clone()), client, ..writing() };
+        let mut output = output(&["a", "b", "c"], 1);
+        let (bytes, records) = (|count: usize| Some(vec![b'#'; count].into()), &mut output.origins.records);
+        (records[0].payload, records[1].payload) = (bytes(most - 2_000), bytes(most));
+        (records[2].key, records[2].payload) = (bytes(most), bytes(7));
+        let reject = |offset| Reject { offset, reason: Refusal::Malformed, detail: "why".into() };
+        output.rejects = (10..13).map(reject).collect();
+        let cluster = Cluster::new(&config.brokers, None, &config.client).unwrap();
+        let mut sink = KafkaSink::open(&cluster, &config, 1).await.unwrap();
+        sink.write(output).await.unwrap();
+        within_a_minute(sink.commit(&Positions::new())).await.unwrap();
+        let left_out = |message: &broker::Stored| {
+            let header = message.headers.iter().find(|header| header.0 == "left_out");
+            header.map(|header| header.1.clone())
+        };
+        let stored = broker::read_all(&rejects);
+        let [whole, keyed, bare] = &stored[..] else { panic!("{} rejects", stored.len()) };
+        assert_eq!((whole.value.as_ref().map(String::len), left_out(whole)), (Some(most - 2_000), None));
+        assert_eq!((keyed.key.as_deref(), keyed.value.as_deref()), (Some("raw key"), None));
+        assert_eq!(left_out(keyed), Some(format!("payload of {most} bytes")));
+        assert_eq!((bare.key.as_deref(), bare.value.as_deref()), (None, None));
+        assert_eq!(left_out(bare), Some(format!("key and payload of {} bytes", most + 7)));
+    }
+}
+
+#[tokio::test]
 async fn a_message_that_is_refused_names_topic_and_series() {
     let Some(_) = broker::real() else { return };
     // Refused by the client before it is sent.

@@ -68,8 +68,19 @@ async fn appeared(
     }
 }
 
-/// Whether the topic is compacted, as far as the brokers tell: they may not tell everybody.
+/// Whether the topic is compacted, as far as the brokers tell.
 pub(super) async fn is_compacted(cluster: &Cluster, topic: &str) -> Option<bool> {
+    let policy = setting(cluster, topic, "cleanup.policy").await?;
+    Some(policy.split(',').any(|policy| policy.trim() == "compact"))
+}
+
+/// Bytes that the topic takes in one message at most, as far as the brokers tell.
+pub(super) async fn message_bytes(cluster: &Cluster, topic: &str) -> Option<usize> {
+    setting(cluster, topic, "max.message.bytes").await?.parse().ok()
+}
+
+/// A setting of a topic. The brokers may not tell everybody.
+async fn setting(cluster: &Cluster, topic: &str, name: &str) -> Option<String> {
     if cluster.embedded().is_some() {
         return None;
     }
@@ -83,8 +94,7 @@ pub(super) async fn is_compacted(cluster: &Cluster, topic: &str) -> Option<bool>
             return None;
         }
     };
-    let policy = config.entry_map().get("cleanup.policy").and_then(|entry| entry.value.clone())?;
-    Some(policy.split(',').any(|policy| policy.trim() == "compact"))
+    config.entry_map().get(name).and_then(|entry| entry.value.clone())
 }
 
 async fn partition_count(cluster: &Cluster, topic: &str) -> Result<Option<i32>> {

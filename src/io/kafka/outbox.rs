@@ -22,7 +22,8 @@ use crate::table::{positions, series};
 ///
 /// A refused message goes to the rejects, where there is such a topic and its reason is among those chosen: its bytes
 /// as they were, and headers `reason`, `detail`, `topic`, `partition`, `offset`, and `replays` where it was sent through
-/// again before. The bytes are missing where a candidate came from a history and not from a message.
+/// again before. The bytes are missing where a candidate was held without them, and where they are too many for one message:
+/// then a header `left_out` says so. Who reads the rejects finds them in the source.
 #[derive(Debug)]
 pub(super) struct Topics {
     pub forecasts: Arc<str>,
@@ -35,14 +36,25 @@ pub(super) struct Rejects {
     pub topic: Arc<str>,
     pub partitions: i32,
     pub reasons: Vec<Refusal>,
+    /// Bytes that a message may have.
+    pub most: usize,
 }
 
+/// Bytes that the client sends in one message unless `client` says otherwise, which a broker takes unless told otherwise.
+const MESSAGE_BYTES: usize = 1_000_000;
+/// Bytes of a reject beside its key, its payload and its detail: what frames a message and a batch of one, and the other
+/// headers, of which the name of a topic is the longest (249).
+const AROUND: usize = 1_000;
+
 impl Topics {
-    pub fn new(config: &config::KafkaSink, reject_partitions: i32) -> Self {
+    /// `reject_bytes` is what the topic of the rejects takes at most, where that is known.
+    pub fn new(config: &config::KafkaSink, reject_partitions: i32, reject_bytes: Option<usize>) -> Self {
+        let client_bytes = config.client.get("message.max.bytes").and_then(|bytes| bytes.parse().ok());
         let rejects = config.rejects.as_deref().map(|topic| Rejects {
             topic: topic.into(),
             partitions: reject_partitions,
             reasons: config.rejected.clone(),
+            most: client_bytes.unwrap_or(MESSAGE_BYTES).min(reject_bytes.unwrap_or(usize::MAX)),
         });
         let scores = config.scores.as_deref().map(Arc::from);
         Self { forecasts: config.topic.as_str().into(), scores, rejects }
@@ -62,8 +74,8 @@ struct Message {
     payload: Option<Bytes>,
     timestamp: Option<i64>,
     offset: i64,
-    /// Of a reject.
-    reject: Option<Why>,
+    /// Of a reject: few are.
+    reject: Option<Box<Why>>,
 }
 
 #[derive(Clone, Debug)]
@@ -73,6 +85,8 @@ struct Why {
     detail: String,
     /// How often it was sent through again before.
     replays: u8,
+    /// What of the message is not in it, and how many bytes that was.
+    left_out: Option<(&'static str, usize)>,
 }
 
 /// Messages in the order of their outputs.
@@ -133,8 +147,18 @@ impl Outbox {
 
     fn add_reject(&mut self, output: &Output, reject: &Reject, rejects: &Rejects) {
         let record = output.origins.at(reject.offset);
-        let key = record.and_then(|record| record.key.as_deref()).map(|key| self.keep(key));
-        let payload = record.and_then(|record| record.payload.as_deref()).map(|payload| self.keep(payload));
+        let key = record.and_then(|record| record.key.as_deref());
+        let payload = record.and_then(|record| record.payload.as_deref());
+        let bytes = |part: Option<&[u8]>| part.map_or(0, <[u8]>::len);
+        let room = rejects.most.saturating_sub(AROUND + reject.detail.len());
+        // One that is too large is refused however often it is sent, and the stream would end with it.
+        let (key, payload, left_out) = match bytes(key) + bytes(payload) {
+            all if all <= room => (key, payload, None),
+            _ if bytes(key) <= room => (key, None, Some(("payload", bytes(payload)))),
+            all => (None, None, Some(("key and payload", all))),
+        };
+        let key = key.map(|key| self.keep(key));
+        let payload = payload.map(|payload| self.keep(payload));
         self.messages.push(Message {
             from: output.partition.clone(),
             topic: rejects.topic.clone(),
@@ -144,11 +168,12 @@ impl Outbox {
             payload,
             timestamp: record.and_then(|record| record.timestamp),
             offset: reject.offset,
-            reject: Some(Why {
+            reject: Some(Box::new(Why {
                 reason: reject.reason,
                 detail: reject.detail.clone(),
                 replays: record.map_or(0, |record| record.replays),
-            }),
+                left_out,
+            })),
         });
     }
 
@@ -174,18 +199,22 @@ impl Outbox {
 }
 
 fn headers(Message { from, offset, reject, .. }: &Message) -> OwnedHeaders {
-    let mut all = match reject {
-        None => vec![("source", format!("{from}/{offset}"))],
-        Some(Why { reason, detail, .. }) => vec![
-            ("reason", reason.name().to_owned()),
-            ("detail", detail.clone()),
-            ("topic", from.topic.to_string()),
-            ("partition", from.number.to_string()),
-            ("offset", offset.to_string()),
-        ],
+    let Some(Why { reason, detail, replays, left_out }) = reject.as_deref() else {
+        let source = format!("{from}/{offset}");
+        return OwnedHeaders::new_with_capacity(1).insert(Header { key: "source", value: Some(&source) });
     };
-    if let Some(Why { replays: replays @ 1.., .. }) = reject {
+    let mut all = vec![
+        ("reason", reason.name().to_owned()),
+        ("detail", detail.clone()),
+        ("topic", from.topic.to_string()),
+        ("partition", from.number.to_string()),
+        ("offset", offset.to_string()),
+    ];
+    if *replays > 0 {
         all.push(("replays", replays.to_string()));
+    }
+    if let Some((what, bytes)) = left_out {
+        all.push(("left_out", format!("{what} of {bytes} bytes")));
     }
     let headers = OwnedHeaders::new_with_capacity(all.len());
     all.iter().fold(headers, |headers, (key, value)| headers.insert(Header { key, value: Some(value) }))

@@ -1,26 +1,27 @@
-//! The rejects topic from the other side: read once, and sent through again.
+//! The rejects topic from the other side: read once, and sent through again (`replayer`).
 //!
 //! A replay is exactly once. What is sent and how far the rejects are done (`marks`, in a group of its own, `GROUP-rejects`)
 //! are one transaction, and the producer's transactional id is the group: a second replay at the same time fences
 //! the first, and one that went on from a position that another has moved cannot commit. All of it blocks.
 
+mod replayer;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
-use rdkafka::client::OAuthToken;
-use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{BorrowedMessage, Header, Headers, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
-use rdkafka::{ClientContext, Message, Offset, TopicPartitionList};
+use rdkafka::message::{BorrowedMessage, Headers};
+use rdkafka::{Message, Offset, TopicPartitionList};
 
 use super::Cluster;
 use super::client::Logged;
 use super::marks::Marks;
 use crate::io::Partition;
 use crate::series::Refusal;
+
+pub use replayer::Replayer;
 
 /// How often a message may be refused and sent through again. What is refused a fourth time will be for ever.
 pub const REPLAYS_MOST: u8 = 3;
@@ -50,7 +51,8 @@ pub struct Rejected {
 
 /// The rejects of one pipeline.
 pub struct Rejects {
-    cluster: Cluster,
+    /// Where the topic of the source is, if it can be read from here.
+    origin: Option<Cluster>,
     consumer: BaseConsumer<Logged>,
     topic: String,
     /// Those of other topics are somebody else's.
@@ -65,12 +67,14 @@ pub struct Rejects {
 }
 
 impl Rejects {
-    /// Reads `topic` for the readers of topic `source` in `group`: what waits of `reasons`, or all that is there.
+    /// Reads `topic` for the readers of topic `source` in `group`: what waits of `reasons`, or all that is there. `origin` is
+    /// where the source is.
     ///
     /// # Errors
     /// When no broker answers, or there is no such topic.
     pub fn open(
         cluster: &Cluster,
+        origin: Option<Cluster>,
         [topic, source, group]: [&str; 3],
         reasons: &[Refusal],
         all: bool,
@@ -106,17 +110,7 @@ impl Rejects {
         }
         consumer.assign(&assigned)?;
         let (topic, source) = (topic.to_string(), source.to_string());
-        Ok(Self {
-            cluster: cluster.clone(),
-            consumer,
-            topic,
-            source,
-            group,
-            marks,
-            unread,
-            reached,
-            originals: None,
-        })
+        Ok(Self { origin, consumer, topic, source, group, marks, unread, reached, originals: None })
     }
 
     /// Whether a reject has been sent through, or left out, by an earlier replay.
@@ -186,14 +180,15 @@ impl Rejects {
     }
 
     /// Puts the message's own bytes back where the rejects are without them, as they are where a row was held since before a
-    /// restart. Leaves it as it is where the source has deleted it.
+    /// restart, or where it was too large for them. Leaves it as it is where the source has deleted it.
     pub fn complete(&mut self, rejected: &mut Rejected) -> Result<()> {
         if rejected.value.is_some() {
             return Ok(());
         }
+        let Some(origin) = &self.origin else { return Ok(()) };
         let consumer = match &mut self.originals {
             Some(consumer) => consumer,
-            none => none.insert(reader(&self.cluster, &self.group)?),
+            none => none.insert(reader(origin, &self.group)?),
         };
         let Partition { topic, number } = &rejected.source;
         let (low, high) = consumer.fetch_watermarks(topic, *number, ANSWER)?;
@@ -271,128 +266,4 @@ fn header<'a>(message: &'a BorrowedMessage<'_>, key: &str) -> Option<&'a str> {
 /// How often a message was sent through again, by its own account.
 pub(super) fn replays(message: &BorrowedMessage<'_>) -> u8 {
     header(message, REPLAYS).and_then(|count| count.parse().ok()).unwrap_or(0)
-}
-
-/// Sends rejects through again.
-pub struct Replayer {
-    producer: BaseProducer<Quiet>,
-    group: String,
-    reasons: Vec<Refusal>,
-}
-
-impl Replayer {
-    /// Ends whatever an earlier one left unfinished; open the [`Rejects`] only then.
-    pub fn open(cluster: &Cluster, group: &str, reasons: &[Refusal]) -> Result<Self> {
-        let group = format!("{group}-rejects");
-        let settings = [
-            ("transactional.id", group.as_str()),
-            ("partitioner", "murmur2_random"),
-            ("compression.type", "zstd"),
-            // What a replay that died left open holds up the readers of the topic for so long.
-            ("transaction.timeout.ms", "30000"),
-        ];
-        let producer: BaseProducer<Quiet> = cluster.client(&settings, Quiet::default())?;
-        producer.init_transactions(ANSWER).context("taking over from an earlier replay")?;
-        Ok(Self { producer, group, reasons: reasons.to_vec() })
-    }
-
-    /// Sends messages, each a reject and the value to send in its place, and notes that all that was read of the rejects is
-    /// done: both, or neither.
-    ///
-    /// # Errors
-    /// Whatever the broker says. Then nothing of this call was sent, or all of it; a new replay finds out.
-    pub fn send(&mut self, rejects: &mut Rejects, messages: &[(Rejected, Vec<u8>)]) -> Result<()> {
-        for (number, next) in &rejects.reached {
-            if let Some(marks) = rejects.marks.get_mut(number) {
-                marks.raise(&self.reasons, *next);
-            }
-        }
-        let sent = self.transact(rejects, messages);
-        if sent.is_err() {
-            // Else the topic's readers wait for its end. That this fails, too, is no news.
-            let _ = self.producer.abort_transaction(ANSWER);
-        }
-        sent.with_context(|| {
-            format!(
-                "group {}: a part of the replay was broken off; start it again, it goes on where it was",
-                self.group
-            )
-        })
-    }
-
-    fn transact(&self, rejects: &Rejects, messages: &[(Rejected, Vec<u8>)]) -> Result<()> {
-        self.producer.begin_transaction()?;
-        for (rejected, value) in messages {
-            self.produce(rejects, rejected, value)?;
-        }
-        let mut list = TopicPartitionList::new();
-        for (number, marks) in &rejects.marks {
-            let mut element = list.add_partition(&rejects.topic, *number);
-            element.set_offset(Offset::Offset(marks.offset()))?;
-            element.set_metadata(marks.metadata());
-        }
-        let group = rejects.consumer.group_metadata().context("the client knows no group")?;
-        self.producer.send_offsets_to_transaction(&list, &group, ANSWER)?;
-        match self.producer.commit_transaction(ANSWER) {
-            // The client asks for the call again; once is enough, for it has waited long.
-            Err(KafkaError::Transaction(error)) if error.is_retriable() => {
-                Ok(self.producer.commit_transaction(ANSWER)?)
-            }
-            result => Ok(result?),
-        }
-    }
-
-    fn produce(&self, rejects: &Rejects, rejected: &Rejected, value: &[u8]) -> Result<()> {
-        let place = format!("{}/{}/{}", rejects.topic, rejected.partition, rejected.offset);
-        let count = rejected.replays.saturating_add(1).to_string();
-        let headers = OwnedHeaders::new_with_capacity(2)
-            .insert(Header { key: "rejected", value: Some(&place) })
-            .insert(Header { key: REPLAYS, value: Some(&count) });
-        let mut record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(&rejects.source);
-        record.key = rejected.key.as_deref();
-        // Without a key the client would choose at random.
-        record.partition = rejected.key.is_none().then_some(rejected.source.number);
-        record.payload = Some(value);
-        record.headers = Some(headers);
-        loop {
-            match self.producer.send(record) {
-                Ok(()) => return Ok(()),
-                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
-                    record = back;
-                    self.producer.poll(Duration::from_millis(100));
-                }
-                Err((error, _)) => {
-                    return Err(
-                        anyhow!(error).context(format!("sending {place} to topic `{}`", rejects.source))
-                    );
-                }
-            }
-        }
-    }
-}
-
-/// A message that does not arrive fails its transaction: there is nothing more to do about it here.
-#[derive(Default)]
-struct Quiet(Logged);
-
-impl ClientContext for Quiet {
-    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
-
-    fn generate_oauth_token(&self, config: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
-        self.0.generate_oauth_token(config)
-    }
-
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
-        self.0.log(level, facility, line);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        self.0.error(error, reason);
-    }
-}
-
-impl ProducerContext for Quiet {
-    type DeliveryOpaque = ();
-
-    fn delivery(&self, _: &DeliveryResult<'_>, (): ()) {}
 }

@@ -3,6 +3,7 @@
 
 use anyhow::{Context, Result};
 
+use super::admin::message_bytes;
 use super::outbox::{Outbox, Topics};
 use super::producer::Producer;
 use super::{Cluster, ensure_topic};
@@ -38,11 +39,14 @@ pub(super) async fn ensure_topics(
     if let Some(topic) = &config.scores {
         ensure_topic(cluster, topic, partitions).await.context("sink.scores.topic")?;
     }
-    let rejects = match &config.rejects {
-        Some(topic) => ensure_topic(cluster, topic, partitions).await.context("sink.kafka.rejects")?,
-        None => partitions,
+    let (rejects, reject_bytes) = match &config.rejects {
+        Some(topic) => {
+            let partitions = ensure_topic(cluster, topic, partitions).await.context("sink.kafka.rejects")?;
+            (partitions, message_bytes(cluster, topic).await)
+        }
+        None => (partitions, None),
     };
-    Ok(Topics::new(config, rejects))
+    Ok(Topics::new(config, rejects, reject_bytes))
 }
 
 impl Sink for KafkaSink {
