@@ -12,6 +12,7 @@ mod lanes;
 mod pace;
 mod start;
 mod warm;
+mod weight;
 mod writer;
 
 use std::future::Future;
@@ -33,6 +34,7 @@ use lanes::Lanes;
 use pace::Pace;
 pub use start::Life;
 pub use warm::History;
+use weight::BYTES_MOST;
 use writer::Writer;
 
 /// How a pipeline is driven.
@@ -251,8 +253,10 @@ impl<S: Sink + Send + 'static> Line<S> {
     /// older when it is done.
     fn has_room_beside(&self, rows: usize) -> bool {
         let Options { commit, queue_rows, .. } = &*self.options;
-        let most = commit.rows.saturating_mul(2);
-        self.writer.backlog().rows() + rows < *queue_rows && self.writer.kept() + rows < most
+        let (backlog, kept) = (self.writer.backlog(), self.writer.kept());
+        let has_rows =
+            backlog.rows() + rows < *queue_rows && kept.rows + rows < commit.rows.saturating_mul(2);
+        has_rows && backlog.bytes() < BYTES_MOST && kept.bytes < 2 * BYTES_MOST
     }
 
     /// The batches of other partitions that are there already and go beside an event's own, one for each core. What comes first
@@ -291,11 +295,12 @@ impl<S: Sink + Send + 'static> Line<S> {
 
     /// Begins a commit, if it is time and none is under way.
     fn begin_commit(&mut self) {
-        let is_full = self.writer.uncommitted() >= self.options.commit.rows;
+        let uncommitted = self.writer.uncommitted();
+        let is_full = uncommitted.rows >= self.options.commit.rows || uncommitted.bytes >= BYTES_MOST;
         let now = Instant::now();
         let is_due = self.pace.due().is_some_and(|due| due <= now);
         if (is_full || is_due) && !self.writer.is_committing() {
-            self.pace.begun(now, self.writer.uncommitted());
+            self.pace.begun(now, uncommitted.rows);
             self.writer.begin_commit(self.lanes.take_uncommitted());
         }
     }
@@ -327,7 +332,7 @@ impl<S: Sink + Send + 'static> Line<S> {
                 report(&lanes.progress());
             }
             Event::Revoked { partitions, done } => {
-                pace.begun(Instant::now(), writer.uncommitted());
+                pace.begun(Instant::now(), writer.uncommitted().rows);
                 let durable = writer.flush(lanes.take_uncommitted()).await?;
                 pace.ended(Instant::now());
                 lanes.committed(durable);

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
+use bytes::Bytes;
 use tidecast::config::Commit;
 use tidecast::drive::{Options, Progress, drive};
 use tidecast::io::memory::{Kept, MemorySink, MemorySource, Step};
@@ -252,4 +253,33 @@ async fn a_sink_that_takes_nothing_holds_the_intake_up() {
     let (driven, ()) = tokio::join!(driven, watched);
     assert_eq!(driven.expect("it ends").0.tally.rows, 5000);
     assert_eq!(sink.kept().committed[&partition()], Position(5000));
+}
+
+#[tokio::test]
+async fn messages_that_wait_for_the_sink_hold_the_intake_up_by_their_bytes() {
+    let case = Case::default();
+    // All the same bytes: what waits is counted, not what it takes up here.
+    let payload = Bytes::from(vec![0; 10 << 20]);
+    let batch = |i: i64| {
+        let record = Record { offset: i, payload: Some(payload.clone()), ..Record::default() };
+        let (rows, malformed) = (case.batch(i, &[row("a", 10 * i, i as f64)]), vec![]);
+        let origins = Origins { records: vec![record] };
+        Step::Rows(Batch { partition: partition(), rows, malformed, origins, next: Position(i + 1) })
+    };
+    let mut source = MemorySource::new((0..40).map(batch).chain([Step::End]));
+    let (sink, gate) = (MemorySink::default(), Arc::new(Semaphore::new(0)));
+    let (slow, read) = (Slow(sink.clone(), gate.clone()), std::cell::Cell::new(0));
+    let report = |progress: &Progress| read.set(progress.tally.rows);
+    let driven = drive(&mut source, slow, options(&case, 1000, true), std::future::pending(), report);
+    let watched = async {
+        for _ in 0..10_000 {
+            yield_now().await;
+        }
+        // The first message waits twice: it goes with the row that agrees with it, too.
+        assert_eq!(read.get(), 12, "so many are 130 MiB, and no more may wait");
+        gate.add_permits(1_000_000);
+    };
+    let (driven, ()) = tokio::join!(driven, watched);
+    assert_eq!(driven.expect("it ends").0.tally.rows, 40);
+    assert_eq!(sink.kept().committed[&partition()], Position(40));
 }

@@ -14,6 +14,7 @@ use super::budget::Budgets;
 use super::keep::Keeper;
 use super::lane::{Done, Lane};
 use super::start::{self, Facts, Life};
+use super::weight::BYTES_MOST;
 use super::writer::Writer;
 use super::{Options, Progress};
 use crate::io::{Assigned, Batch, From, Partition, Positions, Sink};
@@ -146,6 +147,7 @@ impl Lanes {
             if pieces.is_empty() {
                 return Ok(());
             }
+            writer.room().await?;
             self.push_pieces(pieces, writer).await?;
         }
     }
@@ -197,7 +199,8 @@ impl Lanes {
                 self.progress.tally.add(&tally);
                 let rows = output.forecasts.num_rows().max(1);
                 writer.write(output, rows);
-                if writer.kept() >= self.options.queue_rows {
+                let kept = writer.kept();
+                if kept.rows >= self.options.queue_rows || kept.bytes >= BYTES_MOST {
                     let durable = writer.flush(std::mem::take(&mut self.uncommitted)).await?;
                     self.progress.committed.extend(durable);
                 }

@@ -1,5 +1,5 @@
 //! The sink at work beside the driver: outputs and commits go to it in order, so that rows are pulled and pushed while
-//! what came of earlier ones is encoded, sent and made durable. What it holds is counted in rows and bounded.
+//! what came of earlier ones is encoded, sent and made durable. What it holds is weighed, in rows and in bytes, and bounded.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -10,13 +10,14 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tracing::Instrument;
 
+use super::weight::{BYTES_MOST, Weight};
 use crate::io::{Output, Partition, Positions, Sink};
 
 /// After a failure, nobody waits longer for its consequences to be tidied up.
 const ABANDON_TIMEOUT: Duration = Duration::from_secs(5);
 
 enum Order {
-    Write(Output, usize),
+    Write(Output, Weight),
     Commit(Positions),
     Forget(Vec<Partition>, oneshot::Sender<()>),
     Finish,
@@ -27,16 +28,17 @@ pub struct Writer<S> {
     commits: mpsc::UnboundedReceiver<Positions>,
     task: Option<JoinHandle<Result<S>>>,
     backlog: Arc<Backlog>,
-    /// Rows whose output is not known to be durable.
-    kept: usize,
-    /// Rows of the commit under way, if there is one.
-    committing: Option<usize>,
+    /// Outputs that are not known to be durable.
+    kept: Weight,
+    /// Those of the commit under way, if there is one.
+    committing: Option<Weight>,
 }
 
-/// Rows whose output the sink has not taken yet.
+/// Outputs that the sink has not taken yet.
 #[derive(Default)]
 pub struct Backlog {
     rows: AtomicUsize,
+    bytes: AtomicUsize,
     shrunk: Notify,
     /// What is left of it is not to be taken any more.
     abandoned: AtomicBool,
@@ -45,6 +47,21 @@ pub struct Backlog {
 impl Backlog {
     pub fn rows(&self) -> usize {
         self.rows.load(Ordering::Relaxed)
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    fn grow(&self, by: Weight) {
+        self.rows.fetch_add(by.rows, Ordering::Relaxed);
+        self.bytes.fetch_add(by.bytes, Ordering::Relaxed);
+    }
+
+    fn shrink(&self, by: Weight) {
+        self.rows.fetch_sub(by.rows, Ordering::Relaxed);
+        self.bytes.fetch_sub(by.bytes, Ordering::Relaxed);
+        self.shrunk.notify_one();
     }
 
     /// Waits until it has shrunk since this was last awaited. Cancel-safe.
@@ -59,20 +76,20 @@ impl<S: Sink + Send + 'static> Writer<S> {
         let (committed, commits) = mpsc::unbounded_channel();
         let backlog = Arc::<Backlog>::default();
         let task = tokio::spawn(work(sink, incoming, committed, backlog.clone()));
-        Self { orders, commits, task: Some(task), backlog, kept: 0, committing: None }
+        Self { orders, commits, task: Some(task), backlog, kept: Weight::default(), committing: None }
     }
 
-    /// Rows since the last commit began.
-    pub fn uncommitted(&self) -> usize {
-        self.kept - self.committing.unwrap_or(0)
+    /// Outputs since the last commit began.
+    pub fn uncommitted(&self) -> Weight {
+        self.kept - self.committing.unwrap_or_default()
     }
 
-    /// Rows whose output is not known to be durable: it may still be in memory.
-    pub fn kept(&self) -> usize {
+    /// Outputs that are not known to be durable: they may still be in memory.
+    pub fn kept(&self) -> Weight {
         self.kept
     }
 
-    /// Rows whose output the sink has not taken yet.
+    /// Outputs that the sink has not taken yet.
     pub fn backlog(&self) -> Arc<Backlog> {
         self.backlog.clone()
     }
@@ -83,9 +100,24 @@ impl<S: Sink + Send + 'static> Writer<S> {
 
     /// Hands over what came of `rows` rows.
     pub fn write(&mut self, output: Output, rows: usize) {
-        self.kept += rows;
-        self.backlog.rows.fetch_add(rows, Ordering::Relaxed);
-        self.order(Order::Write(output, rows));
+        let weight = Weight::of(&output, rows);
+        self.kept += weight;
+        self.backlog.grow(weight);
+        self.order(Order::Write(output, weight));
+    }
+
+    /// Waits until what the sink has not taken yet leaves room for more bytes.
+    ///
+    /// # Errors
+    /// The sink's; it is of no further use then.
+    pub async fn room(&mut self) -> Result<()> {
+        while self.backlog.bytes() >= BYTES_MOST {
+            tokio::select! {
+                () = self.backlog.shrunk() => {}
+                () = self.orders.closed() => return Err(self.failure().await),
+            }
+        }
+        Ok(())
     }
 
     /// Commits all that was handed over, after the commit under way if there is one. Returns the positions that were taken.
@@ -94,7 +126,7 @@ impl<S: Sink + Send + 'static> Writer<S> {
         if self.is_committing() {
             durable = self.committed().await?;
         }
-        if self.kept > 0 || !reached.is_empty() {
+        if self.kept.rows > 0 || !reached.is_empty() {
             self.begin_commit(reached);
             durable.extend(self.committed().await?);
         }
@@ -116,7 +148,7 @@ impl<S: Sink + Send + 'static> Writer<S> {
     pub async fn committed(&mut self) -> Result<Positions> {
         match self.commits.recv().await {
             Some(positions) => {
-                self.kept -= self.committing.take().unwrap_or(0);
+                self.kept -= self.committing.take().unwrap_or_default();
                 Ok(positions)
             }
             None => Err(self.failure().await),
@@ -189,10 +221,9 @@ async fn work<S: Sink>(
             continue;
         }
         match order {
-            Order::Write(output, rows) => {
+            Order::Write(output, weight) => {
                 sink.write(output).await?;
-                backlog.rows.fetch_sub(rows, Ordering::Relaxed);
-                backlog.shrunk.notify_one();
+                backlog.shrink(weight);
             }
             Order::Commit(reached) => {
                 let span = tracing::trace_span!(target: "spans", "commit", partitions = reached.len());
@@ -208,4 +239,66 @@ async fn work<S: Sink>(
         }
     }
     Ok(sink)
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Error;
+    use tokio::sync::Semaphore;
+
+    use super::*;
+    use crate::io::{Origins, Record};
+    use crate::table::{ForecastBuilder, ForecastStamp, ScoreBuilder};
+
+    /// Takes an output for each permit, until there are none to come.
+    struct Gated(Arc<Semaphore>);
+
+    impl Sink for Gated {
+        async fn write(&mut self, _: Output) -> Result<()> {
+            self.0.acquire().await.map(|permit| permit.forget()).map_err(Error::from)
+        }
+
+        async fn commit(&mut self, reached: &Positions) -> Result<Positions> {
+            Ok(reached.clone())
+        }
+
+        async fn forget(&mut self, _: &[Partition]) -> Result<()> {
+            Ok(())
+        }
+
+        async fn finish(&mut self) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    /// One that came of a message of so many bytes.
+    fn output(bytes: usize) -> Output {
+        let stamp = ForecastStamp { every: String::new(), model: String::new() };
+        let record = Record { payload: Some(vec![0; bytes].into()), ..Record::default() };
+        Output {
+            partition: Partition { topic: "memory".into(), number: 0 },
+            forecasts: ForecastBuilder::new(&[], stamp.clone()).finish(),
+            scores: ScoreBuilder::new(&[], stamp).finish(),
+            rejects: vec![],
+            origins: Origins { records: vec![record] },
+        }
+    }
+
+    #[tokio::test]
+    async fn room_is_waited_for_until_the_sink_takes_something_or_fails() {
+        let gate = Arc::new(Semaphore::new(0));
+        let mut writer = Writer::start(Gated(gate.clone()));
+        writer.write(output(BYTES_MOST / 2), 1);
+        writer.room().await.expect("there is some");
+        writer.write(output(BYTES_MOST / 2), 1);
+        tokio::select! {
+            biased;
+            _ = writer.room() => panic!("there is none"),
+            () = tokio::task::yield_now() => gate.add_permits(1),
+        }
+        writer.room().await.expect("one is taken");
+        writer.write(output(BYTES_MOST / 2), 1);
+        gate.close();
+        writer.room().await.expect_err("the sink has failed");
+    }
 }

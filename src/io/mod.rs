@@ -85,6 +85,17 @@ impl Record {
         let own = |bytes: &Bytes| Bytes::copy_from_slice(bytes);
         Self { key: self.key.as_ref().map(own), payload: self.payload.as_ref().map(own), ..*self }
     }
+
+    /// The same without its bytes, which lie in the source for as long as it keeps them.
+    pub fn bare(&self) -> Self {
+        Self { key: None, payload: None, ..*self }
+    }
+
+    /// Bytes of its key and its payload.
+    pub fn bytes(&self) -> usize {
+        let bytes = |part: &Option<Bytes>| part.as_ref().map_or(0, Bytes::len);
+        bytes(&self.key) + bytes(&self.payload)
+    }
 }
 
 /// The messages that a batch, or what came of it, was made from, ascending by offset. Empty for inputs that are not messages.
@@ -130,6 +141,15 @@ impl Origins {
         let index = self.records.binary_search_by_key(&offset, |record| record.offset).ok()?;
         Some(&self.records[index])
     }
+
+    /// Those at `position` and beyond.
+    pub fn from(mut self, position: Position) -> Self {
+        match self.records.partition_point(|record| record.offset < position.0) {
+            0 => self,
+            // What is left takes no more room than it needs.
+            before => Self { records: self.records.split_off(before) },
+        }
+    }
 }
 
 /// Rows of one partition, and the position its input reaches once they are done.
@@ -152,7 +172,7 @@ pub struct Malformed {
 }
 
 /// A refused row on its way to the rejects. Its message is among the output's origins, unless it was held as a candidate
-/// that came from a history.
+/// that came from a history; without its bytes where a candidate was held so.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reject {
     pub offset: i64,
