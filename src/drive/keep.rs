@@ -44,7 +44,7 @@ impl Keeper {
         Self {
             store: state.store.clone(),
             saver,
-            held: Messages::new(),
+            held: Messages::default(),
             clock: Clock::new(state.age_most, Instant::now()),
             is_past: false,
         }

@@ -1,11 +1,11 @@
 //! A partition that is ours: its forecaster, where it stands, and what is still owed for it.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 
 use super::age::Age;
+use super::held::Messages;
 use crate::forecaster::{Forecaster, Held, Pushed, Refused, Setup};
 use crate::io::{Batch, Malformed, Origins, Output, Partition, Position, Record, Reject};
 use crate::series::{Refusal, Tally};
@@ -27,8 +27,8 @@ pub struct Lane {
     pub saved: Option<Position>,
     /// How long ago it was where a restart would put it.
     pub age: Age,
-    /// Messages of rows that are held as candidates, by offset: at most one an id.
-    pub held: BTreeMap<i64, Record>,
+    /// Messages of rows that are held as candidates.
+    pub held: Messages,
 }
 
 /// What came of a batch.
@@ -58,7 +58,7 @@ impl Lane {
             committed: None,
             saved: None,
             age: Age::default(),
-            held: BTreeMap::new(),
+            held: Messages::default(),
         }
     }
 
@@ -84,8 +84,10 @@ impl Lane {
             let held = self.forecaster.absorb(&silent);
             resolve(&mut self.held, &held, &origins);
         }
+        // Nothing is written of what was written before: what it came from need not wait for the sink.
+        let origins = origins.from(self.silent_until);
         let Pushed { forecasts, scores, refused, held, mut tally } = self.forecaster.push(&live);
-        let earlier = resolve(&mut self.held, &held, &origins);
+        let decided = resolve(&mut self.held, &held, &origins);
         let malformed = malformed.into_iter().filter(|message| message.offset >= self.silent_until.0);
         let mut rejects: Vec<Reject> = malformed
             .map(|Malformed { offset, detail }| Reject { offset, reason: Refusal::Malformed, detail })
@@ -110,7 +112,7 @@ impl Lane {
         rejects.extend(refused.iter().map(reject));
         rejects.sort_by_key(|reject| reject.offset);
         self.next = next;
-        let output = Output { partition, forecasts, scores, rejects, origins: merged(earlier, origins) };
+        let output = Output { partition, forecasts, scores, rejects, origins: merged(decided, origins) };
         Done { output, tally, rows: live, refused, next, reread: again - self.again() }
     }
 
@@ -140,27 +142,35 @@ impl Lane {
     }
 }
 
-/// Follows the candidates through a push: `messages` are those that are held. Returns the messages of candidates from
-/// earlier batches that were decided on in this one.
-fn resolve(messages: &mut BTreeMap<i64, Record>, held: &[Held], origins: &Origins) -> Vec<Record> {
+/// Follows the candidates through a push: `messages` are those that are held. Returns those of candidates that were decided
+/// on in this one, as they were held.
+fn resolve(messages: &mut Messages, held: &[Held], origins: &Origins) -> Vec<Record> {
     let mut records = Vec::new();
     for Held { before, after } in held {
-        let decided = before.and_then(|offset| messages.remove(&offset));
-        records.extend(decided.filter(|record| origins.at(record.offset).is_none()));
+        records.extend(before.and_then(|offset| messages.release(offset)));
         if let Some(record) = after.and_then(|offset| origins.at(offset)) {
-            messages.insert(record.offset, record.detached());
+            messages.hold(record);
         }
     }
     records
 }
 
-fn merged(mut records: Vec<Record>, origins: Origins) -> Origins {
-    if records.is_empty() {
-        return origins;
+/// Candidates beside the messages of a batch, and in place of those that came with it: what is written of one is the same
+/// wherever the batches are cut.
+fn merged(decided: Vec<Record>, mut origins: Origins) -> Origins {
+    let mut earlier = Vec::new();
+    for record in decided {
+        match origins.records.binary_search_by_key(&record.offset, |record| record.offset) {
+            Ok(place) => origins.records[place] = record,
+            Err(_) => earlier.push(record),
+        }
     }
-    records.extend(origins.records);
-    records.sort_by_key(|record| record.offset);
-    Origins { records }
+    if !earlier.is_empty() {
+        earlier.extend(origins.records);
+        earlier.sort_by_key(|record| record.offset);
+        origins.records = earlier;
+    }
+    origins
 }
 
 fn reject(refused: &Refused) -> Reject {

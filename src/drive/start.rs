@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use arrow::array::RecordBatch;
 use tokio::task::spawn_blocking;
 
-use super::held::{self, Messages};
+use super::held::Messages;
 use super::lane::Lane;
 use super::{OnChange, Options, State};
 use crate::config::{Deleted, Start};
@@ -84,9 +84,9 @@ pub async fn lane(options: Arc<Options>, facts: Facts) -> Result<Lane> {
     let is_own = life.as_ref().is_none_or(|life| store.continues(&life.lineage));
     let is_warm = life.as_ref().is_some_and(|life| life.warm);
     let start = life.as_ref().filter(|_| is_own).map(|life| life.start);
-    let fresh = || (Forecaster::new(options.setup.clone()), Messages::new());
+    let fresh = || (Forecaster::new(options.setup.clone()), Messages::default());
     let add = |(forecaster, held): &mut (Forecaster, Messages), batch: &RecordBatch| {
-        held.extend(held::messages(batch));
+        held.restore(batch);
         Ok(forecaster.restore_more(batch)?)
     };
     match store.newest(&partition, start, committed, fresh, add).await? {
