@@ -41,6 +41,8 @@ pub(super) fn is_passing(error: &KafkaError) -> bool {
                 | UnknownMemberId
                 | AssignmentLost
                 | UnstableOffsetCommit
+                | StaleMemberEpoch
+                | FencedMemberEpoch
                 // The coordinator moves.
                 | NotCoordinator
                 | CoordinatorLoadInProgress

@@ -3,6 +3,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
 use rdkafka::client::OAuthToken;
@@ -31,6 +32,13 @@ const SETTINGS: [(&str, &str); 9] = [
     ("queue.buffering.max.messages", "100000"),
     ("queue.buffering.max.kbytes", "65536"),
 ];
+
+/// The client's name for its connection to who ends transactions.
+const COORDINATOR: &str = "TxnCoordinator";
+/// The client waits at least so long before it connects again (`reconnect.backoff.ms` is 100, a quarter less by chance).
+const RECONNECT: Duration = Duration::from_millis(60);
+/// For so long it does not say again that a connection breaks (30 s), and a little.
+const UNSAID: Duration = Duration::from_secs(31);
 
 /// A message to be sent.
 #[derive(Clone, Copy, Debug)]
@@ -74,6 +82,13 @@ impl Producer {
     /// Forgets what has failed so far: it is sent again.
     pub fn forgive(&self) {
         *self.deliveries().failed.lock().expect("no holder panics") = None;
+    }
+
+    /// Whether a request that took so long may have been sent a second time, over a new connection: the first may still lie with
+    /// the broker, and be done later.
+    pub fn may_have_repeated(&self, took: Duration) -> bool {
+        let broke = *self.deliveries().broke.lock().expect("no holder panics");
+        took >= RECONNECT && broke.is_some_and(|at| at.elapsed() < took + UNSAID)
     }
 
     /// What the client last complained about.
@@ -142,6 +157,8 @@ pub(super) struct Deliveries {
     failed: Mutex<Option<Failure>>,
     /// Wakes the one who waits: there is one writer.
     changed: Notify,
+    /// When the connection to who ends transactions was last said to have broken, or a request there to have had no answer.
+    broke: Mutex<Option<Instant>>,
 }
 
 impl Deliveries {
@@ -161,6 +178,10 @@ impl ClientContext for Deliveries {
     }
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        // Said at once, before anybody is asked again.
+        if matches!(facility, "FAIL" | "REQTMOUT") && line.contains(COORDINATOR) {
+            *self.broke.lock().expect("no holder panics") = Some(Instant::now());
+        }
         self.log.log(level, facility, line);
     }
 

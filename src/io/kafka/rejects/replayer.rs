@@ -126,8 +126,8 @@ impl Replayer {
         let mut record: BaseRecord<'_, [u8], [u8], usize> =
             BaseRecord::with_opaque_to(&rejects.source, number);
         record.key = rejected.key.as_deref();
-        // Without a key the client would choose at random.
-        record.partition = rejected.key.is_none().then_some(rejected.source.number);
+        // Where its series lives: the producer that it came from may place keys another way than we do.
+        record.partition = Some(rejected.source.number);
         record.payload = Some(value);
         record.headers = Some(headers);
         loop {
