@@ -132,18 +132,20 @@ pub fn parts(pipeline: &Pipeline, group: Group) -> Result<AnySink> {
     let Some(config) = &pipeline.parquet_sink else {
         bail!("{}: there is no [sink.parquet] to write to; add one, or say --to -", pipeline.file.display());
     };
-    if config.path.extension().is_some_and(|ending| ending == "parquet") {
-        bail!(
-            "{}: sink.parquet.path is {}: a run writes file after file, name a folder",
-            pipeline.file.display(),
-            config.path.display()
-        );
+    let scores = score_path(pipeline);
+    for (key, path) in [("sink.parquet.path", Some(config.path.as_path())), ("sink.scores.path", scores)] {
+        if let Some(path) = path.filter(|path| path.extension().is_some_and(|ending| ending == "parquet")) {
+            bail!(
+                "{}: {key} is {}: a run writes file after file, name a folder",
+                pipeline.file.display(),
+                path.display()
+            );
+        }
     }
     let (levels, every) = (&pipeline.forecast.levels, pipeline.rules.grid.every);
     let instance = &kafka_source(pipeline)?.instance;
     let forecasts = ParquetParts::create(config, levels, every, pipeline.delivery, instance)?;
-    let scores =
-        score_path(pipeline).map(|path| ParquetParts::create_scores(path, &forecasts)).transpose()?;
+    let scores = scores.map(|path| ParquetParts::create_scores(path, &forecasts)).transpose()?;
     Ok(AnySink::Parts(AtLeastOnce::new(WithScores { forecasts, scores }, Some(group))))
 }
 

@@ -90,7 +90,8 @@ impl Checks<'_> {
             self.problems
                 .value("sink.kafka.rejects", format!("is `{topic}`, as the topic of the forecasts is"));
         }
-        if let Some(source) = source.filter(|source| source.brokers == brokers && !source.topic.is_empty()) {
+        if let Some(source) = source.filter(|source| source.brokers.are(&brokers) && !source.topic.is_empty())
+        {
             for (path, name) in [("sink.kafka.topic", Some(&topic)), ("sink.kafka.rejects", rejects.as_ref())]
             {
                 if name == Some(&source.topic) {

@@ -1,6 +1,6 @@
 //! A pipeline ready for use: every value checked, every default filled in, nothing left to parse.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -151,6 +151,17 @@ pub enum Brokers {
     At(String),
     /// A broker inside this process.
     Embedded,
+}
+
+impl Brokers {
+    /// Whether these are the same, in whichever order they are named.
+    pub fn are(&self, others: &Self) -> bool {
+        let sorted = |brokers: &Self| match brokers {
+            Self::At(list) => list.split(',').map(str::to_owned).collect::<BTreeSet<_>>(),
+            Self::Embedded => BTreeSet::new(),
+        };
+        sorted(self) == sorted(others)
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

@@ -33,8 +33,9 @@ pub(super) fn resolve(file: &Path, spec: Spec, problems: Problems) -> Result<Pip
     let parquet_source = spec.source.parquet.map(|spec| checks.parquet_source(spec));
     let mut kafka_sink = spec.sink.kafka.map(|spec| checks.kafka_sink(kafka_source.as_ref(), spec));
     let parquet_sink = spec.sink.parquet.map(|spec| checks.parquet_sink(parquet_source.as_ref(), spec));
-    let score_sink =
-        spec.sink.scores.map(|spec| checks.score_sink(spec, kafka_sink.as_ref(), kafka_source.as_ref()));
+    let topics = (kafka_source.as_ref(), kafka_sink.as_ref());
+    let files = (parquet_source.as_ref(), parquet_sink.as_ref());
+    let score_sink = spec.sink.scores.map(|spec| checks.score_sink(spec, topics, files));
     if let (Some(sink), Some(ScoreSink { topic, .. })) = (&mut kafka_sink, &score_sink) {
         sink.scores.clone_from(topic);
     }
@@ -58,7 +59,7 @@ pub(super) fn resolve(file: &Path, spec: Spec, problems: Problems) -> Result<Pip
     let serve = spec.serve.map(|spec| checks.serve(spec));
     if delivery == Delivery::ExactlyOnce
         && let (Some(source), Some(sink)) = (&kafka_source, &kafka_sink)
-        && source.brokers != sink.brokers
+        && !source.brokers.are(&sink.brokers)
     {
         checks.problems.value(
             "sink.kafka.brokers",

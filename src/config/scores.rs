@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::checks::Checks;
 use super::spec;
-use super::{KafkaSink, KafkaSource};
+use super::{KafkaSink, KafkaSource, ParquetSink, ParquetSource};
 use crate::intervals::HORIZONS_MAX;
 use crate::network::HORIZON_MAX;
 
@@ -66,8 +66,8 @@ impl Checks<'_> {
     pub(super) fn score_sink(
         &mut self,
         spec: spec::ScoreSink,
-        kafka: Option<&KafkaSink>,
-        source: Option<&KafkaSource>,
+        (source, kafka): (Option<&KafkaSource>, Option<&KafkaSink>),
+        (read, written): (Option<&ParquetSource>, Option<&ParquetSink>),
     ) -> ScoreSink {
         if spec.topic.is_none() && spec.path.is_none() {
             let why = "the topic for the scores; or `path`, the file or folder for them";
@@ -79,7 +79,7 @@ impl Checks<'_> {
             if *topic == sink.topic || Some(topic) == sink.rejects.as_ref() {
                 self.problems.value(path, format!("is `{topic}`, which is a topic of [sink.kafka] already"));
             }
-            if source.is_some_and(|source| source.brokers == sink.brokers && source.topic == *topic) {
+            if source.is_some_and(|source| source.brokers.are(&sink.brokers) && source.topic == *topic) {
                 let text =
                     format!("is `{topic}`, the topic of the source: the pipeline would read its own output");
                 self.problems.value(path, text);
@@ -89,6 +89,14 @@ impl Checks<'_> {
             self.problems.value(path, "is of no use without [sink.kafka], beside whose topic it is written");
         }
         let path = spec.path.map(|path| self.local("sink.scores.path", &path));
+        if path.is_some() && path.as_ref() == read.map(|source| &source.path) {
+            self.problems
+                .value("sink.scores.path", "is the path of the source: the readings would be overwritten");
+        }
+        if path.is_some() && path.as_ref() == written.map(|sink| &sink.path) {
+            let text = "is the path of [sink.parquet]: scores and forecasts would take each other's place";
+            self.problems.value("sink.scores.path", text);
+        }
         ScoreSink { topic, path }
     }
 }

@@ -33,6 +33,17 @@ fn paths_are_relative_to_the_file_and_of_this_machine() {
             "13: \"path\" in [sink.parquet] is the path of the source: the readings would be overwritten",
         ],
     );
+    let files = "[source.parquet]\npath = \"a\"\n[sink.parquet]\npath = \"b\"\n[sink.scores]\npath =";
+    refused_addition(
+        &format!("{files} \"file:a\""),
+        &["14: \"path\" in [sink.scores] is the path of the source: the readings would be overwritten"],
+    );
+    refused_addition(
+        &format!("{files} \"b\""),
+        &[
+            "14: \"path\" in [sink.scores] is the path of [sink.parquet]: scores and forecasts would take each other's place",
+        ],
+    );
     refused_addition(
         "[state]\nstore = \"file://host/x\"",
         &["9: \"store\" in [state] names a host: `file://host/x`; write `file:FOLDER` or `file:///FOLDER`"],
@@ -307,6 +318,12 @@ fn scores_are_asked_for_by_their_table_or_by_their_sink() {
     let asked = loaded("[scores]\nhorizons = [24, 1]\nevery = 12");
     assert_eq!(asked.scores, Some(Scores { horizons: Some(vec![1, 24]), every: Some(12) }));
     let kafka = "[source.kafka]\nbrokers = \"b\"\ntopic = \"in\"\n[sink.kafka]\ntopic = \"out\"\n";
+    let again =
+        "[source.kafka]\nbrokers = \"a:1, b:1\"\ntopic = \"in\"\n[sink.kafka]\nbrokers = \"b:1,a:1\"\n";
+    assert!(
+        loaded(&format!("{again}topic = \"out\"")).kafka_sink.is_some(),
+        "one cluster, in whichever order"
+    );
     let sunk = loaded(&format!("{kafka}[sink.scores]\ntopic = \"scores\"\npath = \"s\""));
     assert_eq!(sunk.scores, Some(Scores::default()));
     assert_eq!(sunk.kafka_sink.as_ref().and_then(|sink| sink.scores.as_deref()), Some("scores"));
