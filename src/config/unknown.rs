@@ -157,6 +157,23 @@ mod tests {
     }
 
     #[test]
+    fn every_key_is_documented_in_the_section_of_its_table() {
+        let text = include_str!("../../docs/pipeline.md");
+        for (path, keys) in tables() {
+            let title = if path.is_empty() { "The top".to_owned() } else { format!("`[{path}]`") };
+            let section = text.split("\n## ").find_map(|section| section.strip_prefix(&title));
+            let rows: Vec<&str> = section.unwrap_or_default().lines().collect();
+            // Tables of tables have sections, not rows.
+            let is_row = |key: &&&str| !is_table(&join(path, key));
+            for key in keys.iter().filter(is_row) {
+                let starts = [format!("| `{key}` |"), format!("| `{key}` † |")];
+                let is_there = rows.iter().any(|row| starts.iter().any(|start| row.starts_with(start)));
+                assert!(is_there, "docs/pipeline.md: `{key}` of {title}");
+            }
+        }
+    }
+
+    #[test]
     fn near_words() {
         let known = ["every", "lateness", "complete_after"];
         assert_eq!(nearest("evry", &known), Some("every"));
