@@ -36,12 +36,12 @@ fn paths_are_relative_to_the_file_and_of_this_machine() {
     let files = "[source.parquet]\npath = \"a\"\n[sink.parquet]\npath = \"b\"\n[sink.scores]\npath =";
     refused_addition(
         &format!("{files} \"file:a\""),
-        &["14: \"path\" in [sink.scores] is the path of the source: the readings would be overwritten"],
+        &["13: \"path\" in [sink.scores] is the path of the source: the readings would be overwritten"],
     );
     refused_addition(
         &format!("{files} \"b\""),
         &[
-            "14: \"path\" in [sink.scores] is the path of [sink.parquet]: scores and forecasts would take each other's place",
+            "13: \"path\" in [sink.scores] is the path of [sink.parquet]: scores and forecasts would take each other's place",
         ],
     );
     refused_addition(
