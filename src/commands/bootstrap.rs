@@ -24,6 +24,13 @@ pub async fn bootstrap(arguments: Bootstrap, quiet: bool) -> Result<()> {
     let (founding, starts) = spawn_blocking(move || {
         let founding = Founding::open(&cluster, &config)?;
         let starts = founding.starts(at)?;
+        if let Some((key, number)) = founding.astray()? {
+            tracing::warn!(
+                topic = config.topic,
+                partition = number,
+                "key `{key}` is not where murmur2 places it: what is learned of its series from files is in another partition than                  its rows, which will find it cold; have its producer go by murmur2 (`partitioner=murmur2_random` in librdkafka)"
+            );
+        }
         Ok::<_, anyhow::Error>((founding, starts))
     })
     .await

@@ -44,6 +44,21 @@ fn a_bootstrapped_pipeline_goes_on_as_if_it_had_read_it_all() {
 }
 
 #[test]
+fn a_producer_that_places_keys_another_way_is_told_of() {
+    let topics = Topics::new(3);
+    let place = Place::new(&format!("{}{STATE}", between(&topics)));
+    place.readings("past.parquet", &many(0..5));
+    topics.send(&many(5..9));
+    let bootstrap = "bootstrap p.toml --from past.parquet --at 1970-01-02";
+    assert!(!place.run(bootstrap).succeeds().stderr.contains("murmur2"));
+    place.change(&topics.group, &broker::unique("group"));
+    // `id-7` is at home in one of them.
+    let row = message(&super::row("id-7", 90, 1.0));
+    (0..3).for_each(|number| broker::produce(&topics.readings, Some(number), [("id-7", row.as_str())]));
+    place.run(bootstrap).succeeds().says(&["key `id-7` is not where murmur2 places it", "partitioner"]);
+}
+
+#[test]
 fn a_bootstrapped_pipeline_that_lost_its_snapshots_does_not_go_on_cold_in_silence() {
     let (topics, rows) = (Topics::new(1), many(0..20));
     let place = Place::new(&format!("{}{STATE}", between(&topics)));

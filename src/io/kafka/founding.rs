@@ -1,18 +1,21 @@
 //! A group before its first member: where its partitions would start, and the first positions committed for it.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
-use rdkafka::{Offset, TopicPartitionList};
+use rdkafka::error::KafkaError;
+use rdkafka::{Message, Offset, TopicPartitionList};
 
-use super::Cluster;
 use super::client::Logged;
+use super::{Cluster, partition_of};
 use crate::config::KafkaSource;
 use crate::io::{From, Position};
 
 const TIMEOUT: Duration = Duration::from_secs(20);
+/// Records of a partition that are looked at: of several series, and written lately.
+const LATEST: i64 = 20;
 
 /// Blocks with every call.
 pub struct Founding {
@@ -27,7 +30,11 @@ impl Founding {
     /// When no broker answers, the topic does not exist, or the group has committed a position already.
     pub fn open(cluster: &Cluster, config: &KafkaSource) -> Result<Self> {
         let partitions = cluster.require(&config.topic)?;
-        let settings = [("group.id", config.group.as_str()), ("enable.auto.commit", "false")];
+        let settings = [
+            ("group.id", config.group.as_str()),
+            ("enable.auto.commit", "false"),
+            ("enable.partition.eof", "true"),
+        ];
         let consumer = cluster.client(&settings, Logged::default())?;
         let founding =
             Self { consumer, topic: config.topic.clone(), group: config.group.clone(), partitions };
@@ -67,6 +74,38 @@ impl Founding {
             starts.insert(number, Position(offset));
         }
         Ok(starts)
+    }
+
+    /// A key among the latest records that lies elsewhere than [`partition_of`] places it, and where: its producer goes another
+    /// way, so that what is learned of its series would not be where its rows are.
+    ///
+    /// # Errors
+    /// When no broker answers.
+    pub fn astray(&self) -> Result<Option<(String, i32)>> {
+        let mut list = TopicPartitionList::new();
+        for number in 0..self.partitions {
+            let (low, high) = self.consumer.fetch_watermarks(&self.topic, number, TIMEOUT)?;
+            if low < high {
+                list.add_partition_offset(&self.topic, number, Offset::Offset(low.max(high - LATEST)))?;
+            }
+        }
+        let mut left = list.count();
+        self.consumer.assign(&list)?;
+        let until = Instant::now() + TIMEOUT;
+        while left > 0 && Instant::now() < until {
+            match self.consumer.poll(Duration::from_millis(100)) {
+                Some(Ok(record)) => {
+                    let (number, key) = (record.partition(), record.key().unwrap_or_default());
+                    if !key.is_empty() && partition_of(key, self.partitions) != number {
+                        return Ok(Some((String::from_utf8_lossy(key).into_owned(), number)));
+                    }
+                }
+                Some(Err(KafkaError::PartitionEOF(_))) => left -= 1,
+                // The client mends what it can; what it cannot, the calls that follow will say.
+                Some(Err(_)) | None => {}
+            }
+        }
+        Ok(None)
     }
 
     /// Commits where the group begins, all partitions at once.
