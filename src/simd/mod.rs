@@ -117,6 +117,11 @@ impl Isa {
         Self::all().next().expect("the portable one is always there")
     }
 
+    /// The widest with no more than so many lanes; the portable one, where none has so few.
+    pub fn within(lanes: usize) -> Self {
+        Self::all().find(|isa| isa.lanes() <= lanes).unwrap_or(Self::Portable(Portable))
+    }
+
     /// All that this processor has, the widest first.
     pub fn all() -> impl Iterator<Item = Self> {
         #[cfg(target_arch = "x86_64")]
@@ -154,6 +159,15 @@ impl Isa {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_asked_for_is_no_wider() {
+        for lanes in [4, 8, LANES_MAX] {
+            assert!(Isa::within(lanes).lanes() <= lanes);
+        }
+        assert_eq!(Isa::within(LANES_MAX).lanes(), Isa::widest().lanes());
+        assert_eq!(Isa::within(1).lanes(), 4, "there is nothing narrower");
+    }
 
     /// Everything that vectors can do, to each of the numbers.
     struct All<'a>(&'a mut [f32]);

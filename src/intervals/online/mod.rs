@@ -70,12 +70,16 @@ pub struct SeriesScores {
     pub drifts: bool,
 }
 
+/// Lanes at most: bounds of two levels are four numbers, and many horizons a dozen steps. Vectors of sixteen would be parts of one,
+/// each of which waits for what has just been stored in other pieces: with them, levels cost a quarter more.
+const LANES: usize = 8;
+
 impl Online {
     pub fn new(plan: Plan) -> Self {
         let (followed, fours) = (plan.horizons().len(), plan.probabilities().len().div_ceil(BLOCK));
         let rates = plan.horizons().iter().map(|horizon| Rates::new(*horizon));
         Self {
-            isa: Isa::widest(),
+            isa: Isa::within(LANES),
             rates: rates.collect(),
             dues: Dues::of(plan.probabilities()),
             numbers: Vec::new(),
