@@ -5,7 +5,7 @@ use std::fmt;
 
 /// Properties that the promises of the stream stand on: a pipeline may not set them. Beside each, what it may do
 /// instead, or why.
-pub const RESERVED: [(&str, &str); 16] = [
+pub const RESERVED: [(&str, &str); 17] = [
     ("bootstrap.servers", "use the key \"brokers\""),
     ("metadata.broker.list", "use the key \"brokers\""),
     ("group.id", "use the key \"group\""),
@@ -15,6 +15,7 @@ pub const RESERVED: [(&str, &str); 16] = [
     ("enable.auto.offset.store", "positions are committed with the output"),
     ("enable.partition.eof", "it is how `--until-end` finds the end"),
     ("isolation.level", "only committed records are read"),
+    ("log.connection.close", "that a connection broke has to be known: what was asked for is asked again"),
     ("partition.assignment.strategy", "partitions are handed over one by one"),
     ("partitioner", "all records of a series have to go to one partition"),
     ("group.instance.id", "use the keys \"instance\" and \"static_member\""),

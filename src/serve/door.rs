@@ -12,12 +12,13 @@ use axum::serve::Listener;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 
 /// Connections at a time: a browser opens six, and there are 64 pages at most.
 const MOST: usize = 400;
-/// How long one may take to ask its first question.
+/// How long one may take to ask its first question, and how long one may be still: who has left without a word keeps no place.
 const SILENT_MOST: Duration = Duration::from_secs(10);
+const STILL_MOST: Duration = Duration::from_secs(60);
 
 pub struct Door {
     listener: TcpListener,
@@ -39,7 +40,7 @@ impl Listener for Door {
         // The others wait with the system, which turns away what is too many.
         let place = self.places.clone().acquire_owned().await.expect("nobody closes it");
         let (stream, address) = Listener::accept(&mut self.listener).await;
-        let patience = Some(Box::pin(tokio::time::sleep(self.patience)));
+        let patience = Box::pin(tokio::time::sleep(self.patience));
         (Guest { stream, patience, _place: place }, address)
     }
 
@@ -51,9 +52,19 @@ impl Listener for Door {
 /// A connection.
 pub struct Guest {
     stream: TcpStream,
-    /// Until it has said something.
-    patience: Option<Pin<Box<Sleep>>>,
+    /// For so long it may be still.
+    patience: Pin<Box<Sleep>>,
     _place: OwnedSemaphorePermit,
+}
+
+impl Guest {
+    /// Begins to wait anew where something has gone one way or the other.
+    fn moved<T>(&mut self, done: Poll<Result<T>>) -> Poll<Result<T>> {
+        if done.is_ready() {
+            self.patience.as_mut().reset(Instant::now() + STILL_MOST);
+        }
+        done
+    }
 }
 
 impl AsyncRead for Guest {
@@ -65,21 +76,18 @@ impl AsyncRead for Guest {
         let guest = self.get_mut();
         let read = Pin::new(&mut guest.stream).poll_read(context, into);
         if read.is_ready() {
-            guest.patience = None;
+            return guest.moved(read);
         }
-        match &mut guest.patience {
-            Some(patience) => {
-                let is_over = patience.as_mut().poll(context);
-                is_over.map(|()| Err(Error::new(ErrorKind::TimedOut, "it asked nothing")))
-            }
-            None => read,
-        }
+        let is_over = guest.patience.as_mut().poll(context);
+        is_over.map(|()| Err(Error::new(ErrorKind::TimedOut, "it is still")))
     }
 }
 
 impl AsyncWrite for Guest {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(context, bytes)
+        let guest = self.get_mut();
+        let written = Pin::new(&mut guest.stream).poll_write(context, bytes);
+        guest.moved(written)
     }
 
     fn poll_write_vectored(
@@ -87,7 +95,9 @@ impl AsyncWrite for Guest {
         context: &mut Context<'_>,
         bytes: &[std::io::IoSlice<'_>],
     ) -> Poll<Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write_vectored(context, bytes)
+        let guest = self.get_mut();
+        let written = Pin::new(&mut guest.stream).poll_write_vectored(context, bytes);
+        guest.moved(written)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -16,8 +16,8 @@ use super::*;
 
 const EVERY: Duration = Duration::from_millis(200);
 /// So long past its snapshot a partition stops the pipeline.
-const AGE: Duration = Duration::from_millis(1500);
-const LONGER: Duration = Duration::from_millis(2000);
+const AGE: Duration = Duration::from_secs(4);
+const LONGER: Duration = Duration::from_millis(5500);
 
 /// A source that says what it is told, and ends when nobody tells it any more.
 struct Told(mpsc::UnboundedReceiver<Event>);

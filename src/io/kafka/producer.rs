@@ -1,9 +1,8 @@
 //! A producer whose every delivery is accounted for: what was handed to it has either arrived, or its failure is
 //! reported with the topic and the key. Waits for deliveries, never for a clock.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
 use rdkafka::client::OAuthToken;
@@ -35,10 +34,6 @@ const SETTINGS: [(&str, &str); 9] = [
 
 /// The client's name for its connection to who ends transactions.
 const COORDINATOR: &str = "TxnCoordinator";
-/// The client waits at least so long before it connects again (`reconnect.backoff.ms` is 100, a quarter less by chance).
-const RECONNECT: Duration = Duration::from_millis(60);
-/// For so long it does not say again that a connection breaks (30 s), and a little.
-const UNSAID: Duration = Duration::from_secs(31);
 
 /// A message to be sent.
 #[derive(Clone, Copy, Debug)]
@@ -84,11 +79,10 @@ impl Producer {
         *self.deliveries().failed.lock().expect("no holder panics") = None;
     }
 
-    /// Whether a request that took so long may have been sent a second time, over a new connection: the first may still lie with
-    /// the broker, and be done later.
-    pub fn may_have_repeated(&self, took: Duration) -> bool {
-        let broke = *self.deliveries().broke.lock().expect("no holder panics");
-        took >= RECONNECT && broke.is_some_and(|at| at.elapsed() < took + UNSAID)
+    /// Whether the connection to who ends transactions has broken: what was asked for then was asked again over a new one, and the
+    /// first request may still lie with the broker, to be done later.
+    pub fn has_broken(&self) -> bool {
+        self.deliveries().broke.load(Ordering::Acquire)
     }
 
     /// What the client last complained about.
@@ -157,8 +151,8 @@ pub(super) struct Deliveries {
     failed: Mutex<Option<Failure>>,
     /// Wakes the one who waits: there is one writer.
     changed: Notify,
-    /// When the connection to who ends transactions was last said to have broken, or a request there to have had no answer.
-    broke: Mutex<Option<Instant>>,
+    /// The connection to who ends transactions was said to have broken, or a request there to have had no answer.
+    broke: AtomicBool,
 }
 
 impl Deliveries {
@@ -180,7 +174,7 @@ impl ClientContext for Deliveries {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
         // Said at once, before anybody is asked again.
         if matches!(facility, "FAIL" | "REQTMOUT") && line.contains(COORDINATOR) {
-            *self.broke.lock().expect("no holder panics") = Some(Instant::now());
+            self.broke.store(true, Ordering::Release);
         }
         self.log.log(level, facility, line);
     }

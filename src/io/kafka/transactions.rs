@@ -115,6 +115,10 @@ impl KafkaTransactions {
             return Ok(());
         }
         if self.began.is_none() {
+            if self.producer.has_broken() {
+                tracing::info!(id = self.id, "an end may have been sent twice: a new producer goes on");
+                self.renew().await?;
+            }
             if let Err(error) = self.producer.client().begin_transaction() {
                 tracing::warn!(id = self.id, "no transaction can be begun: {error}; a new producer may");
                 self.renew().await?;
@@ -166,12 +170,7 @@ impl KafkaTransactions {
                 return self.abort().await.map(|()| None);
             }
             None => match self.end(list, membership).await? {
-                Ok(took) => {
-                    if self.producer.may_have_repeated(took) {
-                        self.renew().await?;
-                    }
-                    return Ok(Some(ours));
-                }
+                Ok(()) => return Ok(Some(ours)),
                 Err(trouble) => trouble,
             },
         };
@@ -204,13 +203,13 @@ impl KafkaTransactions {
         }
     }
 
-    /// Positions into the transaction, then its end, which takes what is returned. Waits for the messages in between: the client's own waiting, in the
+    /// Positions into the transaction, then its end. Waits for the messages in between: the client's own waiting, in the
     /// call that ends the transaction, looks only ten times a second.
     async fn end(
         &self,
         list: TopicPartitionList,
         membership: ConsumerGroupMetadata,
-    ) -> Result<Result<Duration, Trouble>> {
+    ) -> Result<Result<(), Trouble>> {
         let began = Instant::now();
         let offsets = call(self.producer.client(), move |client| {
             client.send_offsets_to_transaction(&list, &membership, CALL)
@@ -232,7 +231,7 @@ impl KafkaTransactions {
         let end = began.elapsed() - positions - messages;
         tracing::debug!(id = self.id, ?positions, ?messages, ?end, "transaction ended");
         Ok(match ended {
-            Ok(ended) => ended.map(|()| end).map_err(Trouble::Unknown),
+            Ok(ended) => ended.map_err(Trouble::Unknown),
             Err(Hanging) => Err(Trouble::Hangs),
         })
     }

@@ -311,7 +311,9 @@ impl Board {
         self.left_out = if is_full { known.saturating_sub(self.ids.len()) * targets } else { 0 };
         // Who says nothing any more gives way to those who do.
         if std::mem::take(&mut self.is_short) {
-            self.retain(|tracks, _| tracks.iter().any(|track| track.state != State::Silent));
+            self.retain(|tracks, _| {
+                tracks.iter().any(|track| track.last.is_some() && track.state != State::Silent)
+            });
         }
         let mut states = States::default();
         for track in &mut self.tracks {
