@@ -21,8 +21,8 @@ use super::partial::Partial;
 
 /// Writes a table, row group by row group, to `NAME.partial` beside its final name. [`TableWriter::finish`] makes it
 /// durable and gives it the name, in one step; a writer dropped before that removes the partial file, and a killed
-/// process leaves it under its partial name. Nobody else writes the partial file meanwhile. The bytes depend on the rows and on where row groups are cut, on nothing
-/// else.
+/// process leaves it under its partial name. Nobody else writes the partial file meanwhile. The bytes depend on the rows and on
+/// where row groups are cut, on nothing else.
 pub struct TableWriter {
     path: PathBuf,
     partial: Partial,

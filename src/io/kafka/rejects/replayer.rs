@@ -34,7 +34,6 @@ impl Replayer {
         let group = format!("{group}-rejects");
         let settings = [
             ("transactional.id", group.as_str()),
-            ("partitioner", "murmur2_random"),
             ("compression.type", "zstd"),
             // What a replay that died left open holds up the readers of the topic for so long.
             ("transaction.timeout.ms", "30000"),
