@@ -6,11 +6,11 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use serde_json::{Value, json};
 use tidecast::config::Pipeline;
-use tidecast::intervals::ErrorQuantiles;
-use tidecast::model::{CellsPart, DataSummary, Description, Errors, MemoryPart, Model, Remembering, Share};
-use tidecast::network::memory::{Memory, Own, Readout};
-use tidecast::network::{CellKind, Network, Random, Shape, StateKind};
-use tidecast::series::{InputSpec, Moments, Scaling};
+use tidecast_core::intervals::ErrorQuantiles;
+use tidecast_core::model::{CellsPart, DataSummary, Description, Errors, MemoryPart, Model, Remembering, Share};
+use tidecast_core::network::memory::{Memory, Own, Readout};
+use tidecast_core::network::{CellKind, Network, Random, Shape, StateKind};
+use tidecast_core::series::{InputSpec, Moments, Scaling};
 
 use crate::readings::{MINUTE, PIPELINE, reading};
 use crate::words::Words;

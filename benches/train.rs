@@ -8,11 +8,11 @@
 use std::time::Instant;
 
 use serde_json::json;
-use tidecast::network::{
+use tidecast_core::network::{
     Batch, CellKind, Decoder, Gradients, Lesson, Loss, Network, Optimizer, Random, Scored, Shape,
     TrainScratch,
 };
-use tidecast::train::shards;
+use tidecast_train::shards;
 
 mod words;
 

@@ -7,12 +7,12 @@ use arrow::array::{Array, Float64Array, ListArray, RecordBatch};
 use sha2::{Digest, Sha256};
 
 use crate::config::{Order, Pipeline};
-use crate::forecaster::{Histories, Unused};
-use crate::io::parquet::{ParquetInput, Range};
-use crate::model::DataSummary;
-use crate::series::{Capacity, Full, Keep, Refusal, Tally};
-use crate::table::{Columns, Observations};
-use crate::train::{History, Recorder};
+use tidecast_core::forecaster::{Histories, Unused};
+use tidecast_tables::{ParquetInput, Range};
+use tidecast_core::model::DataSummary;
+use tidecast_core::series::{Capacity, Full, Keep, Refusal, Tally};
+use tidecast_core::table::{Columns, Observations};
+use tidecast_train::{History, Recorder};
 
 /// A history and where it came from.
 pub struct Dataset {

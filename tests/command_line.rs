@@ -6,8 +6,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
-use tidecast::io::codec::RowWriter;
-use tidecast::io::parquet::TableWriter;
+use tidecast_stream::codec::RowWriter;
+use tidecast_tables::TableWriter;
 
 use crate::broker;
 use crate::harness::{Case, Row, row};

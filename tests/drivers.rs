@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use tidecast::config::Pipeline;
 use tidecast::dataset;
-use tidecast::forecaster::Setup;
-use tidecast::model::{Model, Score};
-use tidecast::table::time_text;
-use tidecast::train::train;
+use tidecast_core::forecaster::Setup;
+use tidecast_core::model::{Model, Score};
+use tidecast_core::table::time_text;
+use tidecast_train::train;
 
 use crate::harness::{Came, Case, Row, SECOND, driven, forecasts, parquet, row, write_parquet};
 

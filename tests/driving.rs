@@ -9,10 +9,10 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use bytes::Bytes;
 use tidecast::config::Commit;
-use tidecast::drive::{Options, Progress, drive};
-use tidecast::io::memory::{Kept, MemorySink, MemorySource, Step};
-use tidecast::io::{Batch, Malformed, Origins, Output, Partition, Position, Positions, Record, Sink};
-use tidecast::series::Refusal;
+use tidecast_stream::driver::{Options, Progress, drive};
+use tidecast_stream::memory::{Kept, MemorySink, MemorySource, Step};
+use tidecast_stream::{Batch, Malformed, Origins, Output, Partition, Position, Positions, Record, Sink};
+use tidecast_core::series::Refusal;
 use tokio::sync::Semaphore;
 use tokio::task::yield_now;
 
@@ -159,7 +159,7 @@ fn a_batch_in_pieces_is_the_batch() {
         for piece in &pieces {
             let own = |offset: i64| piece.origins.at(offset).is_some();
             assert!(piece.malformed.iter().all(|message| own(message.offset)), "a message lies with its row");
-            assert!(tidecast::table::positions(&piece.rows).iter().all(|offset| own(*offset)));
+            assert!(tidecast_core::table::positions(&piece.rows).iter().all(|offset| own(*offset)));
         }
         let rows: usize = pieces.iter().map(|piece| piece.rows.num_rows()).sum();
         assert_eq!(rows, batch.rows.num_rows());

@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::Float32Type;
-use tidecast::evaluate::{
+use tidecast_train::evaluate::{
     About, Along, Asked, Baselines, Evaluation, Kind, Parts, Past, Scorer, Smoothing, Task, Verdict, naive,
     results, seasonal,
 };
-use tidecast::forecaster::{Histories, Unused};
-use tidecast::model::DataSummary;
-use tidecast::series::{Grid, Keep, Tally};
-use tidecast::table::{Forecasts, time_text};
-use tidecast::train::{History, Lane, Recorder, lanes};
+use tidecast_core::forecaster::{Histories, Unused};
+use tidecast_core::model::DataSummary;
+use tidecast_core::series::{Grid, Keep, Tally};
+use tidecast_core::table::{Forecasts, time_text};
+use tidecast_train::{History, Lane, Recorder, lanes};
 
 use crate::harness::{Case, Row, SECOND, row};
 
@@ -31,7 +31,7 @@ fn history(case: &Case, rows: &[Row]) -> History {
     let mut histories =
         Histories::new(case.columns.clone(), case.rules.clone(), Keep::new(100), case.horizon, 1000);
     let (mut recorder, mut tally, mut unused) = (Recorder::default(), Tally::default(), Unused::default());
-    let add = |closing: &tidecast::forecaster::Closing<'_>| recorder.add(&case.rules, closing);
+    let add = |closing: &tidecast_core::forecaster::Closing<'_>| recorder.add(&case.rules, closing);
     histories.push(&case.batch(0, rows), &mut tally, &mut unused, add);
     histories
         .finish(&histories.by_id(), &mut tally, &mut unused, |closing| recorder.add(&case.rules, closing));

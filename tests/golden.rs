@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use tidecast::network::{CellKind, Decoder, Network, Scratch, Shape, State, Tensor, Tensors, TrainScratch};
+use tidecast_core::network::{CellKind, Decoder, Network, Scratch, Shape, State, Tensor, Tensors, TrainScratch};
 
 const OUTPUT_TOLERANCE: f32 = 1e-5;
 const GRADIENT_TOLERANCE_RELATIVE: f32 = 2e-4;

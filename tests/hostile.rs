@@ -13,14 +13,14 @@ use arrow::array::{Array, ArrayRef, AsArray, Float64Array, Int64Array, LargeList
 use arrow::compute::{concat_batches, take_record_batch};
 use arrow::datatypes::{Float64Type, Int64Type};
 use tidecast::config::{Format, Limits, Pipeline, Place, TimeUnit};
-use tidecast::forecaster::{Forecaster, Setup};
-use tidecast::io::codec::Codec;
-use tidecast::io::{Partition, Position, Record};
-use tidecast::model::{Description, Model};
-use tidecast::network::StateKind;
-use tidecast::series::Rules;
-use tidecast::state::{Found, Lineage, Store};
-use tidecast::table::Observations;
+use tidecast_core::forecaster::{Forecaster, Setup};
+use tidecast_stream::codec::Codec;
+use tidecast_stream::{Partition, Position, Record};
+use tidecast_core::model::{Description, Model};
+use tidecast_core::network::StateKind;
+use tidecast_core::series::Rules;
+use tidecast_stream::state::{Found, Lineage, Store};
+use tidecast_core::table::Observations;
 
 use crate::harness::{Case, Row, row};
 use mutate::{EDGES, REALS, Random, damaged};

@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use anyhow::Result;
 use tidecast::config::{self, Brokers, Commit, Deleted, Format, Limits, Start, TimeUnit};
-use tidecast::io::codec::Codec;
-use tidecast::io::kafka::{Cluster, KafkaSource, Until};
-use tidecast::io::{Assigned, Event, From, Partition, Position, Positions, Source};
-use tidecast::table::{Columns, Observations};
+use tidecast_stream::codec::Codec;
+use tidecast_kafka::{Cluster, KafkaSource, Until};
+use tidecast_stream::{Assigned, Event, From, Partition, Position, Positions, Source};
+use tidecast_core::table::{Columns, Observations};
 
 use crate::broker;
 

@@ -5,10 +5,10 @@ use std::time::Duration;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use tidecast::config::{Commit, Limits, Order, Share, TimeUnit};
-use tidecast::drive::{Allowance, Budget, Counted, History, Options, Progress, drive};
-use tidecast::io::memory::{Kept, MemorySink, MemorySource, Step};
-use tidecast::io::{Batch, Malformed, Origins, Partition, Position, Record};
-use tidecast::series::{Full, Refusal};
+use tidecast_stream::driver::{Allowance, Budget, Counted, History, Options, Progress, drive};
+use tidecast_stream::memory::{Kept, MemorySink, MemorySource, Step};
+use tidecast_stream::{Batch, Malformed, Origins, Partition, Position, Record};
+use tidecast_core::series::{Full, Refusal};
 
 use crate::harness::{self, Came, Case, Row, SECOND, row};
 

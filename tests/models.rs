@@ -2,9 +2,9 @@
 //! is wrong, and never a panic.
 
 use serde_json::{Value, json};
-use tidecast::intervals::Base;
-use tidecast::model::{Model, ModelError};
-use tidecast::network::tensors::{self, Tensor, Tensors};
+use tidecast_core::intervals::Base;
+use tidecast_core::model::{Model, ModelError};
+use tidecast_core::network::tensors::{self, Tensor, Tensors};
 
 use crate::harness::Case;
 

@@ -8,7 +8,7 @@ use polars::prelude::{
     cum_max, diff,
 };
 use polars::series::ops::NullBehavior;
-use tidecast::series::Refusal;
+use tidecast_core::series::Refusal;
 
 use crate::harness::{Case, SECOND, driven, parquet};
 

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tidecast::config::{self, Brokers, Commit, Deleted, Format, Limits, Start, TimeUnit};
-use tidecast::drive::drive;
-use tidecast::io::AtLeastOnce;
-use tidecast::io::codec::Codec;
-use tidecast::io::kafka::{Cluster, Embedded, KafkaSink, KafkaSource, Replay, Until};
-use tidecast::series::{Refusal, Tally};
+use tidecast_stream::driver::drive;
+use tidecast_stream::AtLeastOnce;
+use tidecast_stream::codec::Codec;
+use tidecast_kafka::{Cluster, Embedded, KafkaSink, KafkaSource, Replay, Until};
+use tidecast_core::series::{Refusal, Tally};
 
 use crate::broker::{self, Stored};
 use crate::harness::{Case, Row, driven, lines, options, parquet, row, write_parquet};

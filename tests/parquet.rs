@@ -9,9 +9,9 @@ use arrow::array::*;
 use arrow::datatypes::{Field, Float32Type, Float64Type, Schema};
 use tempfile::TempDir;
 use tidecast::config::{Delivery, Layout, Limits, Order, ParquetSink, TimeUnit};
-use tidecast::io::parquet::{ParquetInput, ParquetOutput, ParquetParts, Range, TableWriter, describe};
-use tidecast::io::{Batch, Event, Output, Partition, Position, Positions, Sink, Source, WithScores};
-use tidecast::table::{Columns, ForecastBuilder, ForecastStamp, Observations, ScoreBuilder, forecast_schema};
+use tidecast_tables::{ParquetInput, ParquetOutput, ParquetParts, Range, TableWriter, describe};
+use tidecast_stream::{Batch, Event, Output, Partition, Position, Positions, Sink, Source, WithScores};
+use tidecast_core::table::{Columns, ForecastBuilder, ForecastStamp, Observations, ScoreBuilder, forecast_schema};
 
 mod damage;
 mod files;

@@ -2,10 +2,10 @@
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use tidecast::forecaster::{Histories, OriginView, Predictor, Scoring, Unused};
-use tidecast::network::{CellKind, Decoder, StateKind};
-use tidecast::series::{Aggregate, Full, Gaps, Keep, OPEN_STEPS, Scaling, Tally};
-use tidecast::train::{Along, History, Lane, Origin, Recorder, Windows, lanes, walk};
+use tidecast_core::forecaster::{Histories, OriginView, Predictor, Scoring, Unused};
+use tidecast_core::network::{CellKind, Decoder, StateKind};
+use tidecast_core::series::{Aggregate, Full, Gaps, Keep, OPEN_STEPS, Scaling, Tally};
+use tidecast_train::{Along, History, Lane, Origin, Recorder, Windows, lanes, walk};
 
 use crate::harness::{Came, Case, Forecast, Row, SECOND};
 

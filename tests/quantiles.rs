@@ -5,11 +5,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tidecast::config::Pipeline;
-use tidecast::forecaster::{Forecaster, Histories, Setup, Unused};
-use tidecast::model::{DataSummary, Model};
-use tidecast::network::Random;
-use tidecast::series::{Keep, Tally};
-use tidecast::train::{History, Outcome, Recorder, train};
+use tidecast_core::forecaster::{Forecaster, Histories, Setup, Unused};
+use tidecast_core::model::{DataSummary, Model};
+use tidecast_core::network::Random;
+use tidecast_core::series::{Keep, Tally};
+use tidecast_train::{History, Outcome, Recorder, train};
 
 use crate::harness::{Came, Case, Row, row};
 

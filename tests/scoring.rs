@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Float32Type, Int32Type, Int64Type, TimestampMicrosecondType};
-use tidecast::forecaster::{RestoreError, Scoring};
+use tidecast_core::forecaster::{RestoreError, Scoring};
 
 use crate::harness::{Came, Case, Row, row};
 

@@ -1,9 +1,9 @@
 //! One test for each rule by which rows become steps and steps become forecasts. Steps are ten seconds long.
 
 use tidecast::config::{Format, Limits, TimeUnit};
-use tidecast::io::Record;
-use tidecast::io::codec::Codec;
-use tidecast::series::{Gaps, Grid, Refusal, Rules, Scaling};
+use tidecast_stream::Record;
+use tidecast_stream::codec::Codec;
+use tidecast_core::series::{Gaps, Grid, Refusal, Rules, Scaling};
 
 use crate::harness::{Case, SECOND, forecasts, row, wide};
 

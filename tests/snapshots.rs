@@ -12,9 +12,9 @@ use std::sync::Arc;
 use anyhow::Result;
 use arrow::array::RecordBatch;
 use tidecast::config::Place;
-use tidecast::forecaster::{Captured, Forecaster};
-use tidecast::io::{Partition, Position};
-use tidecast::state::{Found, Lineage, Store};
+use tidecast_core::forecaster::{Captured, Forecaster};
+use tidecast_stream::{Partition, Position};
+use tidecast_stream::state::{Found, Lineage, Store};
 
 use crate::harness::{Case, row};
 

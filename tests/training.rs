@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 
 use tidecast::config::Pipeline;
 use tidecast::dataset;
-use tidecast::model::{Model, Score};
-use tidecast::network::{Loss, StateKind, tensors};
-use tidecast::series::Scaling;
-use tidecast::train::{Progress, Step, resume, train};
+use tidecast_core::model::{Model, Score};
+use tidecast_core::network::{Loss, StateKind, tensors};
+use tidecast_core::series::Scaling;
+use tidecast_train::{Progress, Step, resume, train};
 
 use crate::harness::{Case, Row, SECOND, write_parquet};
 

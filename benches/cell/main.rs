@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use nalgebra::DMatrix;
 use serde_json::json;
-use tidecast::network::{Batch, CellKind, Decoder, Network, Random, Scratch, Shape, State};
+use tidecast_core::network::{Batch, CellKind, Decoder, Network, Random, Scratch, Shape, State};
 
 #[path = "../words.rs"]
 mod words;

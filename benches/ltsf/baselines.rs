@@ -2,9 +2,9 @@
 //! the last values less the last one, one for each horizon, on every window of the training part that fits.
 
 use serde_json::{Map, Value};
-use tidecast::evaluate::{Ridge, RidgeSums};
-use tidecast::model::Description;
-use tidecast::train::{History, Split, shards};
+use tidecast_train::evaluate::{Ridge, RidgeSums};
+use tidecast_core::model::Description;
+use tidecast_train::{History, Split, shards};
 
 use super::{HORIZONS, Sums};
 

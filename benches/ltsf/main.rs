@@ -21,9 +21,9 @@ use baselines::Baselines;
 use serde_json::{Value, json};
 use tidecast::config::Pipeline;
 use tidecast::dataset;
-use tidecast::forecaster::{OriginView, Predictor};
-use tidecast::model::Model;
-use tidecast::train::{History, Lane, Origin, Split, Windows, lanes, train_parts, walk};
+use tidecast_core::forecaster::{OriginView, Predictor};
+use tidecast_core::model::Model;
+use tidecast_train::{History, Lane, Origin, Split, Windows, lanes, train_parts, walk};
 use words::Words;
 
 /// Horizons of the published tables; one model of the longest says them all.
@@ -209,7 +209,7 @@ fn score(pipeline: &Pipeline, model: &Model, history: &History, split: Split, ju
         let own = model.description.series.iter().position(|own| (&own.0, &own.1) == (id, target));
         let unit = model.description.moments(lane.target).sd;
         let (mut predictor, mut waiting, mut outputs) = (Predictor::default(), Vec::new(), Vec::new());
-        let mut flush = |predictor: &mut Predictor, waiting: &mut Vec<(Origin, tidecast::series::Scale)>| {
+        let mut flush = |predictor: &mut Predictor, waiting: &mut Vec<(Origin, tidecast_core::series::Scale)>| {
             predictor.run(model, &[], &mut outputs);
             for ((origin, scale), outputs) in
                 waiting.drain(..).zip(outputs.chunks_exact(720)).filter(|_| judged)

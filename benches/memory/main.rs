@@ -16,8 +16,8 @@ use std::sync::Arc;
 use model::{Sizes, batch};
 use readings::{FILES, ids};
 use serde_json::json;
-use tidecast::forecaster::{ASIDE_BYTES, BATCH_IDS, Captured, Forecaster, Setup};
-use tidecast::network::State;
+use tidecast_core::forecaster::{ASIDE_BYTES, BATCH_IDS, Captured, Forecaster, Setup};
+use tidecast_core::network::State;
 use words::Words;
 
 const BATCH: usize = 10_000;

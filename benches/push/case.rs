@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
 use serde_json::{Value, json};
-use tidecast::forecaster::{Forecaster, Scoring, Setup};
-use tidecast::network::StateKind;
+use tidecast_core::forecaster::{Forecaster, Scoring, Setup};
+use tidecast_core::network::StateKind;
 
 use crate::model::{self, Sizes, batch};
 use crate::readings::{FILES, ids};

@@ -6,8 +6,8 @@ use super::log::say;
 use super::{inspect, prepare, report, train};
 use crate::cli::Adopt;
 use crate::config::{Pipeline, unread};
-use crate::model::Model;
-use crate::train::adopt::Adopted;
+use tidecast_core::model::Model;
+use tidecast_train::adopt::Adopted;
 
 pub fn adopt(arguments: &Adopt, quiet: bool) -> Result<()> {
     let Adopt { pipeline, weights, data, out } = arguments;

@@ -10,8 +10,8 @@ use super::log::say;
 use super::{ends, prepare, report, stop};
 use crate::cli::{Backfill, Destination};
 use crate::config::{Commit, Deleted, Order, Pipeline, Start};
-use crate::drive::{Allowance, Options, drive};
-use crate::io::parquet::{ParquetInput, ParquetOutput, Range};
+use tidecast_stream::driver::{Allowance, Options, drive};
+use tidecast_tables::{ParquetInput, ParquetOutput, Range};
 
 /// Nothing is read again after a stop, so commits only bound what a sink holds back.
 const COMMIT: Commit = Commit { every: Duration::from_secs(1), rows: 1_000_000 };

@@ -11,9 +11,9 @@ use super::log::say;
 use super::{ends, prepare, report, run};
 use crate::cli::Bootstrap;
 use crate::config::{Order, Pipeline};
-use crate::drive::{History, Life};
-use crate::io::kafka::{Cluster, Founding};
-use crate::io::{From, Partition};
+use tidecast_stream::driver::{History, Life};
+use tidecast_kafka::{Cluster, Founding};
+use tidecast_stream::{From, Partition};
 
 pub async fn bootstrap(arguments: Bootstrap, quiet: bool) -> Result<()> {
     let pipeline = Pipeline::open(&arguments.pipeline)?;

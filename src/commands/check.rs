@@ -10,11 +10,11 @@ use super::log::say;
 use super::{inspect, prepare};
 use crate::cli::Check;
 use crate::config::{Pipeline, duration_text};
-use crate::forecaster::{Histories, Unused};
-use crate::io::kafka;
-use crate::io::parquet::{self, ParquetInput, Range};
-use crate::series::{Keep, Refusal, Tally};
-use crate::table::time_text;
+use tidecast_core::forecaster::{Histories, Unused};
+use tidecast_kafka;
+use tidecast_tables::{self, ParquetInput, Range};
+use tidecast_core::series::{Keep, Refusal, Tally};
+use tidecast_core::table::time_text;
 use told::{Beginning, History, Told, Topics};
 
 /// Rows that are looked at for the cadence of the data.

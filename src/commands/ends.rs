@@ -8,10 +8,10 @@ use anyhow::{Context, Result, bail};
 use super::log::say;
 use crate::cli::Destination;
 use crate::config::{Brokers, Delivery, KafkaSource, Layout, Pipeline, ScoreSink};
-use crate::io::kafka::{Cluster, Embedded, Group, KafkaSink, KafkaTransactions};
-use crate::io::ndjson::NdjsonSink;
-use crate::io::parquet::{ParquetOutput, ParquetParts};
-use crate::io::{AtLeastOnce, Output, Partition, Positions, Sink, WithScores};
+use tidecast_kafka::{Cluster, Embedded, Group, KafkaSink, KafkaTransactions};
+use tidecast_stream::ndjson::NdjsonSink;
+use tidecast_tables::{ParquetOutput, ParquetParts};
+use tidecast_stream::{AtLeastOnce, Output, Partition, Positions, Sink, WithScores};
 
 /// Where forecasts go.
 pub enum AnySink {

@@ -16,13 +16,13 @@ use super::{prepare, report, stop, train};
 use crate::cli::Evaluate;
 use crate::config::{Commit, Deleted, Order, Pipeline, Start};
 use crate::dataset::{self, Dataset};
-use crate::drive::{Options, drive};
-use crate::evaluate::{About, Asked, Bands, Baselines, Parts, Scorer, Task, results};
-use crate::forecaster::Setup;
-use crate::intervals::Plan;
-use crate::io::parquet::{ParquetInput, Range};
-use crate::io::{Output, Partition, Positions, Sink};
-use crate::train::lanes;
+use tidecast_stream::driver::{Options, drive};
+use tidecast_train::evaluate::{About, Asked, Bands, Baselines, Parts, Scorer, Task, results};
+use tidecast_core::forecaster::Setup;
+use tidecast_core::intervals::Plan;
+use tidecast_tables::{ParquetInput, Range};
+use tidecast_stream::{Output, Partition, Positions, Sink};
+use tidecast_train::lanes;
 
 /// Nothing is written, so there is nothing to commit in between.
 const COMMIT: Commit = Commit { every: std::time::Duration::from_secs(3600), rows: usize::MAX };

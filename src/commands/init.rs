@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use super::log::say;
 use crate::cli::Init;
 use crate::config::{Pipeline, duration_text};
-use crate::io::parquet;
+use tidecast_tables;
 use cadence::Cadence;
 use columns::Found;
 

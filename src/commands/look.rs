@@ -8,9 +8,9 @@ use anyhow::Result;
 use super::log::say;
 use crate::cli::Destination;
 use crate::config::{Pipeline, Serve, duration_text};
-use crate::forecaster::Setup;
-use crate::model::{CellsPart, Model};
-use crate::network::StateKind;
+use tidecast_core::forecaster::Setup;
+use tidecast_core::model::{CellsPart, Model};
+use tidecast_core::network::StateKind;
 use crate::serve::{self, Facts, Observer, Writes};
 
 /// Serves what `[serve]` says, if it is there, of a run that writes `to`; where it serves, is said on standard error.

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use anyhow::{Context, Result, anyhow, bail};
 
 use crate::config::{Pipeline, unread};
-use crate::forecaster::{Scoring, Setup};
-use crate::intervals::{Plan, WIDEST_LEVEL};
-use crate::model::Model;
-use crate::series::Scaling;
+use tidecast_core::forecaster::{Scoring, Setup};
+use tidecast_core::intervals::{Plan, WIDEST_LEVEL};
+use tidecast_core::model::Model;
+use tidecast_core::series::Scaling;
 
 /// Bytes of a model file: its largest network, and its description, fit twice.
 const MODEL_MAX: u64 = 4 << 30;

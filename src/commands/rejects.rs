@@ -14,8 +14,8 @@ use super::log::say;
 use super::{ends, report, stop};
 use crate::cli;
 use crate::config::{Brokers, KafkaSink, KafkaSource, Pipeline};
-use crate::io::kafka::{Cluster, REPLAYS_MOST, Rejected, Rejects, Replayer};
-use crate::series::Refusal;
+use tidecast_kafka::{Cluster, REPLAYS_MOST, Rejected, Rejects, Replayer};
+use tidecast_core::series::Refusal;
 
 /// Messages of each reason that a listing shows.
 const SAMPLES: usize = 3;

@@ -11,9 +11,9 @@ use super::log::say;
 use super::{ends, report, stop};
 use crate::cli::{self, Speed};
 use crate::config::{Order, Pipeline};
-use crate::io::kafka::{Cluster, Replay};
-use crate::io::parquet::{ParquetInput, Range};
-use crate::table::{Columns, Observations};
+use tidecast_kafka::{Cluster, Replay};
+use tidecast_tables::{ParquetInput, Range};
+use tidecast_core::table::{Columns, Observations};
 
 /// Rows due within this time of each other are sent together: nobody sees the difference, and waking up costs.
 const TOGETHER: Duration = Duration::from_millis(10);

@@ -11,7 +11,7 @@ use indicatif::{
 };
 
 use super::log::say;
-use crate::drive::Progress;
+use tidecast_stream::driver::Progress;
 
 /// Between two lines of a run that nobody watches.
 const LINE_EVERY: Duration = Duration::from_secs(10);

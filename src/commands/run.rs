@@ -9,13 +9,13 @@ use anyhow::{Result, bail};
 use super::{bootstrap, ends, look, prepare, report, stop};
 use crate::cli::{Destination, Run};
 use crate::config::{self, Commit, Pipeline};
-use crate::drive::{Allowance, OnChange, Options, Progress, State, drive};
-use crate::forecaster::Setup;
-use crate::io::Source;
-use crate::io::codec::Codec;
-use crate::io::kafka::{Cluster, KafkaSource, Until};
+use tidecast_stream::driver::{Allowance, OnChange, Options, Progress, State, drive};
+use tidecast_core::forecaster::Setup;
+use tidecast_stream::Source;
+use tidecast_stream::codec::Codec;
+use tidecast_kafka::{Cluster, KafkaSource, Until};
 use crate::serve::Watched;
-use crate::state::{Lineage, Store};
+use tidecast_stream::state::{Lineage, Store};
 
 /// A Parquet file is whole only when it is closed, and a file for every tenth of a second helps nobody.
 const PARQUET_COMMIT: Commit = Commit { every: Duration::from_secs(60), rows: 1_000_000 };

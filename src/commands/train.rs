@@ -15,8 +15,8 @@ use super::{inspect, prepare, report, stop, training_page};
 use crate::cli::Train;
 use crate::config::Pipeline;
 use crate::dataset::{self, Dataset};
-use crate::model::Model;
-use crate::train::{Progress, Step, resume};
+use tidecast_core::model::Model;
+use tidecast_train::{Progress, Step, resume};
 
 pub async fn train(arguments: Train, quiet: bool) -> Result<()> {
     let mut pipeline = Pipeline::open(&arguments.pipeline)?;

@@ -1,9 +1,9 @@
 //! The page of a training: what was chosen and why, how the loss fell, the scores, and forecasts to look at.
 
 use crate::config::Pipeline;
-use crate::model::{Model, Penalty, Score};
+use tidecast_core::model::{Model, Penalty, Score};
 use crate::report::{Axis, AxisKind, Band, Chart, Line, Page};
-use crate::train::{Example, LEVEL, Outcome, Step};
+use tidecast_train::{Example, LEVEL, Outcome, Step};
 
 /// The epochs of the cells as they went.
 pub fn page(pipeline: &Pipeline, model: &Model, outcome: &Outcome, epochs: &[Step]) -> String {

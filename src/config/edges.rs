@@ -13,7 +13,7 @@ use super::token::{TOKEN_PROPERTY, TokenSource};
 use super::{
     Brokers, Commit, KafkaSink, KafkaSource, Limits, OnChange, ParquetSink, ParquetSource, StateStore,
 };
-use crate::series::Refusal;
+use tidecast_core::series::Refusal;
 
 /// What goes to the rejects topic unless the file says otherwise: what a producer should hear of. The other refusals
 /// are ordinary in a stream that delivers some rows twice or late, and are only counted.

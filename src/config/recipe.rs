@@ -3,9 +3,9 @@
 use super::Train;
 use super::checks::Checks;
 use super::spec;
-use crate::network::{Decoder, EMBEDDING_MAX, HIDDEN_MAX, HORIZON_MAX, LAYERS_MAX, Shape, StateKind};
-use crate::series::{Gaps, Rules, Scaling};
-use crate::table::Columns;
+use tidecast_core::network::{Decoder, EMBEDDING_MAX, HIDDEN_MAX, HORIZON_MAX, LAYERS_MAX, Shape, StateKind};
+use tidecast_core::series::{Gaps, Rules, Scaling};
+use tidecast_core::table::Columns;
 
 /// Each step of it is unrolled in training, and its activations kept for every window of a batch.
 const LOOKBACK_MAX: i64 = 10_000;

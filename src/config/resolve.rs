@@ -7,8 +7,8 @@ use super::duration::duration_text;
 use super::problems::Problems;
 use super::spec::{self, Spec};
 use super::{Brokers, ConfigError, Delivery, Forecast, OnChange, Pipeline, ScoreSink, StateStore};
-use crate::series::{Grid, OPEN_STEPS, Rules};
-use crate::table::{Columns, percent};
+use tidecast_core::series::{Grid, OPEN_STEPS, Rules};
+use tidecast_core::table::{Columns, percent};
 
 /// Steps that one reading may close at once. A gap is filled step by step, each a step of the network: more of them
 /// would stall the stream at a single row.

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use super::checks::Checks;
 use super::spec;
 use super::{KafkaSink, KafkaSource, ParquetSink, ParquetSource};
-use crate::intervals::HORIZONS_MAX;
-use crate::network::HORIZON_MAX;
+use tidecast_core::intervals::HORIZONS_MAX;
+use tidecast_core::network::HORIZON_MAX;
 
 /// Which forecasts are scored. What the file leaves out is chosen by the model's horizon.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

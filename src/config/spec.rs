@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use super::{Deleted, Delivery, Format, Layout, Order, Start, TimeUnit};
-use crate::network::{CellKind, Decoder, Loss, StateKind};
-use crate::series::{Aggregate, Calendar, Full, Gaps, Refusal, Scaling};
+use tidecast_core::network::{CellKind, Decoder, Loss, StateKind};
+use tidecast_core::series::{Aggregate, Calendar, Full, Gaps, Refusal, Scaling};
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]

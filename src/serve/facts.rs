@@ -6,9 +6,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::Serialize;
 
 use crate::config::{Brokers, KafkaSource, Pipeline, Serve, Units, duration_text};
-use crate::forecaster::{Scoring, Setup};
-use crate::series::{Aggregate, Grid, Refusal};
-use crate::table::Columns;
+use tidecast_core::forecaster::{Scoring, Setup};
+use tidecast_core::series::{Aggregate, Grid, Refusal};
+use tidecast_core::table::Columns;
 
 /// Steps that a season may have for the board to hold forecasts against it: of longer ones a series keeps too little.
 const SEASON_MOST: i64 = 168;

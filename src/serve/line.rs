@@ -6,10 +6,10 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use serde::Serialize;
 
-use crate::drive::Progress;
-use crate::io::kafka::Reach;
-use crate::io::{Output, Partition, Positions, Record};
-use crate::series::{Refusal, Tally};
+use tidecast_stream::driver::Progress;
+use tidecast_kafka::Reach;
+use tidecast_stream::{Output, Partition, Positions, Record};
+use tidecast_core::series::{Refusal, Tally};
 
 /// What happened lately: more than fits a screen.
 const HAPPENED_MOST: usize = 100;

@@ -14,8 +14,8 @@ use prometheus_client::registry::Registry;
 use super::observer::Shared;
 use super::pulse;
 use super::scored::Ahead;
-use crate::series::Refusal;
-use crate::table::percent;
+use tidecast_core::series::Refusal;
+use tidecast_core::table::percent;
 
 pub const KIND: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -97,7 +97,7 @@ impl All {
     fn partitions(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let ends = self.0.ends();
         let line = self.0.line();
-        let labelled = |of: &dyn Fn(&crate::io::Partition, &super::line::Stand) -> Option<i64>| {
+        let labelled = |of: &dyn Fn(&tidecast_stream::Partition, &super::line::Stand) -> Option<i64>| {
             let all = line.partitions.iter().filter_map(|(partition, stand)| {
                 let labels =
                     vec![("topic", partition.topic.to_string()), ("partition", partition.number.to_string())];

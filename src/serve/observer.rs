@@ -17,10 +17,10 @@ use super::line::{self, Line};
 use super::pulse::Pulse;
 use super::scored::Scored;
 use super::stamps::Done;
-use crate::drive::Progress;
-use crate::io::kafka::{Ends, Reach};
-use crate::io::{Assigned, Batch, Output, Partition, Position, Positions, Record};
-use crate::state::Store;
+use tidecast_stream::driver::Progress;
+use tidecast_kafka::{Ends, Reach};
+use tidecast_stream::{Assigned, Batch, Output, Partition, Position, Positions, Record};
+use tidecast_stream::state::Store;
 
 /// Bytes on their way to the board: a second of fifty thousand forecasts of a day of hours. More would only be memory for what is
 /// old.

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::histogram::Histogram;
 use super::line::now_ms;
 use super::observer::Counts;
-use crate::series::Tally;
+use tidecast_core::series::Tally;
 
 /// Samples that are kept: five minutes.
 const SAMPLES: usize = 300;

@@ -7,8 +7,8 @@ use arrow::array::RecordBatch;
 use serde_json::{Value, json};
 
 use super::histogram::{Histogram, RATIOS};
-use crate::forecaster::Scoring;
-use crate::table::ScoreRows;
+use tidecast_core::forecaster::Scoring;
+use tidecast_core::table::ScoreRows;
 
 /// A period in which the naive forecast was next to never wrong is not to make the histogram's sum one of itself alone: what is
 /// above this counts as this much. Even so a mean of ratios says little; shares and quantiles do not mind.
@@ -116,8 +116,8 @@ impl Ahead {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::intervals::{HorizonScores, SeriesScores};
-    use crate::table::{ForecastStamp, ScoreBuilder};
+    use tidecast_core::intervals::{HorizonScores, SeriesScores};
+    use tidecast_core::table::{ForecastStamp, ScoreBuilder};
 
     fn of(horizon: usize, forecasts: f32, maes: [f32; 2], coverage: [f32; 2]) -> HorizonScores {
         let [mae, naive_mae] = maes;

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::io::{Partition, Positions, Record};
+use tidecast_stream::{Partition, Positions, Record};
 
 /// Runs of a partition, whose file may take long to fill: what comes then is counted with the latest of them.
 const RUNS_MOST: usize = 100_000;
@@ -83,7 +83,7 @@ impl Stamps {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::io::Position;
+    use tidecast_stream::Position;
 
     #[test]
     fn each_record_is_done_once_and_when_it_is_durable() {

@@ -190,7 +190,7 @@ fn line(shared: &Shared) -> Value {
             })
         })
         .collect();
-    let refused: Vec<Value> = (crate::series::Refusal::ALL.iter())
+    let refused: Vec<Value> = (tidecast_core::series::Refusal::ALL.iter())
         .map(|reason| {
             let samples: Vec<_> = line.samples.get(reason).into_iter().flatten().rev().collect();
             json!({ "reason": reason.name(), "count": line.tally.refused(*reason), "samples": samples })

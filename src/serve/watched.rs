@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::observer::Observer;
 use super::stamps::Stamps;
-use crate::io::{Event, Output, Partition, Positions, Sink, Source};
+use tidecast_stream::{Event, Output, Partition, Positions, Sink, Source};
 
 pub struct Watched<T> {
     pub inner: T,

@@ -23,7 +23,7 @@ use rdkafka::message::{Headers, Message};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{Offset, TopicPartitionList};
 use tidecast::config::Brokers;
-use tidecast::io::kafka::{Cluster, Embedded};
+use tidecast_kafka::{Cluster, Embedded};
 
 enum Broker {
     Real(String),

@@ -1,8 +1,8 @@
 //! `adopt`: what it makes of weights, and what it says of weights that are not those of the pipeline.
 
 use safetensors::tensor::{Dtype, TensorView};
-use tidecast::model::Model;
-use tidecast::network::{Network, Tensor, Tensors, tensors};
+use tidecast_core::model::Model;
+use tidecast_core::network::{Network, Tensor, Tensors, tensors};
 
 use super::mistakes::PARQUET;
 use super::*;

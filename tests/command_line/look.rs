@@ -81,7 +81,7 @@ fn inspect_tells_what_a_snapshot_is_of() {
     place.run("run p.toml --to - --until-end").succeeds();
     let name = place.files("state").pop().unwrap();
     let outcome = place.run(&format!("inspect state/{name}")).succeeds();
-    let of = format!("of {}/0, format {}", topics.readings, tidecast::state::FORMAT);
+    let of = format!("of {}/0, format {}", topics.readings, tidecast_stream::state::FORMAT);
     let ids = "\"a\", \"b\", \"c\", \"d\", \"e\", ...";
     for text in [&of, "120: all rows from 0", "at 114 to 119", ids, "grid.every = 10s", "bytes", "an id"] {
         assert!(outcome.stdout.contains(text), "`{text}` is not in {outcome:#?}");

@@ -43,7 +43,7 @@ fn an_adoption_shows_that_it_goes_on() {
     let place = Place::new(&format!("{PARQUET}{recipe}"));
     place.readings("in.parquet", &readings(&["a", "b"], 0..100));
     let cells = Case::default().model().cells.expect("it has cells");
-    let weights = tidecast::network::tensors::write(cells.tensors(), "format", "pt");
+    let weights = tidecast_core::network::tensors::write(cells.tensors(), "format", "pt");
     fs::write(place.path("w.safetensors"), weights).unwrap();
     let adopt = "adopt p.toml --weights w.safetensors --data in.parquet --out m.safetensors";
     let scoring = "scoring the network";

@@ -6,8 +6,8 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
-use tidecast::network::CellKind;
-use tidecast::series::Scaling;
+use tidecast_core::network::CellKind;
+use tidecast_core::series::Scaling;
 
 use super::mistakes::PARQUET;
 use super::table::parsed;

@@ -168,7 +168,7 @@ fn a_token_is_renewed_while_it_runs() {
             renew();
         }
     });
-    let log = "warn,tidecast::io::kafka=debug,tidecast::drive=info";
+    let log = "warn,tidecast_kafka=debug,tidecast_stream::driver=info";
     let mut running = Running::start_with(locked.place.folder.path(), "run p.toml", &[("TIDECAST_LOG", log)]);
     running.wait_for("partition assigned");
     let tokens = |running: &mut Running| running.said().matches("token taken").count();

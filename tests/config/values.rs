@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use tidecast::config::{Brokers, OnChange, Pipeline, Place, Scores, Start};
-use tidecast::network::{CellKind, Decoder, Loss};
-use tidecast::series::{Calendar, Full, Refusal, Scaling};
+use tidecast_core::network::{CellKind, Decoder, Loss};
+use tidecast_core::series::{Calendar, Full, Refusal, Scaling};
 
 use super::{LEAST, load, loaded, refused, refused_addition};
 

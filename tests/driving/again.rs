@@ -5,9 +5,9 @@ use std::path::Path;
 
 use anyhow::Result;
 use tidecast::config::Place;
-use tidecast::drive::{OnChange, State};
-use tidecast::io::{Assigned, Committed, Event, From, Source};
-use tidecast::state::{Lineage, Store};
+use tidecast_stream::driver::{OnChange, State};
+use tidecast_stream::{Assigned, Committed, Event, From, Source};
+use tidecast_stream::state::{Lineage, Store};
 use tokio::sync::oneshot;
 
 use super::*;

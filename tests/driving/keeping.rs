@@ -6,9 +6,9 @@ use std::fs;
 use std::future::pending;
 
 use tidecast::config::Place;
-use tidecast::drive::{OnChange, State};
-use tidecast::io::{Assigned, Event, Source};
-use tidecast::state::{Lineage, Store};
+use tidecast_stream::driver::{OnChange, State};
+use tidecast_stream::{Assigned, Event, Source};
+use tidecast_stream::state::{Lineage, Store};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 

@@ -13,24 +13,24 @@ use arrow::array::{
 };
 use arrow::datatypes::Float32Type;
 use tidecast::config::{Commit, Deleted, Limits, Order, Start, TimeUnit};
-use tidecast::drive::{Options, Progress, drive};
-use tidecast::forecaster::{Forecaster, Pushed, Scoring, Setup};
-use tidecast::intervals::{Corrections, ErrorQuantiles, probabilities};
-use tidecast::io::codec::RowWriter;
-use tidecast::io::memory::MemorySink;
-use tidecast::io::parquet::{ParquetInput, Range, TableWriter};
-use tidecast::io::{Output, Source};
-use tidecast::model::{
+use tidecast_stream::driver::{Options, Progress, drive};
+use tidecast_core::forecaster::{Forecaster, Pushed, Scoring, Setup};
+use tidecast_core::intervals::{Corrections, ErrorQuantiles, probabilities};
+use tidecast_stream::codec::RowWriter;
+use tidecast_stream::memory::MemorySink;
+use tidecast_tables::{ParquetInput, Range, TableWriter};
+use tidecast_stream::{Output, Source};
+use tidecast_core::model::{
     CellsPart, Corrected, DataSummary, Description, Errors, MemoryPart, Mix, MixPart, Model, Remembering,
     Share,
 };
-use tidecast::network::memory::{Memory, Readout};
-use tidecast::network::{CellKind, Decoder, Network, Shape, StateKind};
-use tidecast::series::{
+use tidecast_core::network::memory::{Memory, Readout};
+use tidecast_core::network::{CellKind, Decoder, Network, Shape, StateKind};
+use tidecast_core::series::{
     Aggregate, Calendar, Capacity, Full, Gaps, Grid, InputSpec, Moments, OPEN_STEPS, Refusal, Rules, Scaling,
     Tally,
 };
-use tidecast::table::{Columns, Forecasts};
+use tidecast_core::table::{Columns, Forecasts};
 
 pub use scores::scores;
 

@@ -1,6 +1,6 @@
 //! Scores as values.
 
-use tidecast::intervals::{HorizonScores, SeriesScores};
+use tidecast_core::intervals::{HorizonScores, SeriesScores};
 
 /// Scores of a series some steps ahead.
 pub fn scores(horizon: usize) -> SeriesScores {

@@ -7,8 +7,8 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::{Offset, TopicPartitionList};
 use tidecast::config::{Brokers, KafkaSink, Start};
-use tidecast::io::kafka::{Cluster, Embedded, Report, Until, check, ensure_topic};
-use tidecast::io::{Event, Source};
+use tidecast_kafka::{Cluster, Embedded, Report, Until, check, ensure_topic};
+use tidecast_stream::{Event, Source};
 
 use super::*;
 

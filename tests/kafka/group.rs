@@ -6,7 +6,7 @@ use rdkafka::config::ClientConfig;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
-use tidecast::io::Source;
+use tidecast_stream::Source;
 
 use super::*;
 

@@ -1,10 +1,10 @@
 //! Forecasts, rejects and replayed observations on their way out.
 
 use tidecast::config::KafkaSink as SinkConfig;
-use tidecast::io::kafka::{KafkaSink, Replay};
-use tidecast::io::{Origins, Output, Record, Reject, Sink};
-use tidecast::series::Refusal;
-use tidecast::table::{ForecastBuilder, ForecastStamp, ScoreBuilder};
+use tidecast_kafka::{KafkaSink, Replay};
+use tidecast_stream::{Origins, Output, Record, Reject, Sink};
+use tidecast_core::series::Refusal;
+use tidecast_core::table::{ForecastBuilder, ForecastStamp, ScoreBuilder};
 
 use super::*;
 

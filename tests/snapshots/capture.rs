@@ -3,7 +3,7 @@
 use arrow::compute::concat_batches;
 use proptest::collection::vec;
 use proptest::prelude::*;
-use tidecast::forecaster::{ASIDE_BYTES, BATCH_IDS, Captured};
+use tidecast_core::forecaster::{ASIDE_BYTES, BATCH_IDS, Captured};
 
 use super::*;
 use crate::properties::{cases, rows};

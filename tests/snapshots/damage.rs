@@ -11,8 +11,8 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use sha2::{Digest, Sha256};
-use tidecast::forecaster::RestoreError;
-use tidecast::state::Snapshot;
+use tidecast_core::forecaster::RestoreError;
+use tidecast_stream::state::Snapshot;
 
 use super::*;
 
@@ -136,9 +136,9 @@ fn whole() -> &'static (Vec<u8>, RecordBatch, Case) {
     })
 }
 
-fn wide(case: &Case) -> tidecast::table::Columns {
+fn wide(case: &Case) -> tidecast_core::table::Columns {
     let targets = vec!["t".to_owned(), "h".to_owned()];
-    tidecast::table::Columns { targets, ..case.columns.clone() }
+    tidecast_core::table::Columns { targets, ..case.columns.clone() }
 }
 
 #[test]

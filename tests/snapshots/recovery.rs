@@ -4,8 +4,8 @@
 
 use std::time::Instant;
 
-use tidecast::forecaster::{ASIDE_BYTES, Captured, Setup};
-use tidecast::model::Model;
+use tidecast_core::forecaster::{ASIDE_BYTES, Captured, Setup};
+use tidecast_core::model::Model;
 
 use super::*;
 

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use tidecast::forecaster::ASIDE_BYTES;
-use tidecast::state::{Pace, Saver};
+use tidecast_core::forecaster::ASIDE_BYTES;
+use tidecast_stream::state::{Pace, Saver};
 use tokio::time::{Instant, sleep_until};
 
 use super::*;

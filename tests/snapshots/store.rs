@@ -174,7 +174,7 @@ async fn an_older_format_is_named() {
     writer.finish().unwrap();
     let found = found(&store(folder.path()), &case, None, 10).await.unwrap();
     let Found::Foreign(differences) = found else { panic!("foreign") };
-    assert_eq!(differences, [format!("snapshot format was 2, is {}", tidecast::state::FORMAT)]);
+    assert_eq!(differences, [format!("snapshot format was 2, is {}", tidecast_stream::state::FORMAT)]);
 }
 
 #[test]

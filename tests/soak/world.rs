@@ -15,9 +15,9 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{Message, Offset, TopicPartitionList};
-use tidecast::forecaster::Forecaster;
-use tidecast::io::codec::RowWriter;
-use tidecast::table::Forecasts;
+use tidecast_core::forecaster::Forecaster;
+use tidecast_stream::codec::RowWriter;
+use tidecast_core::table::Forecasts;
 
 use super::report::{Comparison, Round};
 use crate::broker::unique;
@@ -135,7 +135,7 @@ impl World {
     }
 
     pub fn start(&mut self, name: &str) {
-        let log = "warn,tidecast=info,tidecast::io::kafka=debug";
+        let log = "warn,tidecast=info,tidecast_kafka=debug";
         let variables = [("INSTANCE", name), ("TIDECAST_LOG", log)];
         let member =
             Running::start_for(Duration::from_secs(4 * 3600), &self.place.path(""), "run p.toml", &variables);
@@ -423,7 +423,7 @@ fn client(address: &str) -> ClientConfig {
 
 /// Whether the last that was said of a transaction is its beginning.
 fn is_within(said: &str) -> bool {
-    let last = said.lines().rev().find(|line| line.contains("tidecast::io::kafka::transactions"));
+    let last = said.lines().rev().find(|line| line.contains("tidecast_kafka::transactions"));
     last.is_some_and(|line| line.contains("transaction begun"))
 }
 

@@ -8,10 +8,10 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::config::{ConfigError, Pipeline};
-use crate::io::kafka;
-use crate::io::parquet::Description;
-use crate::series::{Refusal, Tally};
-use crate::table::time_text;
+use tidecast_kafka;
+use tidecast_tables::Description;
+use tidecast_core::series::{Refusal, Tally};
+use tidecast_core::table::time_text;
 
 #[derive(Serialize)]
 pub struct Told {

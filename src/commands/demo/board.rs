@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, VecDeque};
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::Float32Type;
 
-use crate::series::Grid;
-use crate::table::{Columns, Forecasts, Observations};
+use tidecast_core::series::Grid;
+use tidecast_core::table::{Columns, Forecasts, Observations};
 
 const DAY: i64 = 86_400_000_000;
 

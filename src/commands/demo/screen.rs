@@ -12,8 +12,8 @@ use tokio::task::JoinHandle;
 use super::board::{Board, Sensor};
 use crate::cli::Speed;
 use crate::config::Pipeline;
-use crate::drive::Progress;
-use crate::table::time_text;
+use tidecast_stream::driver::Progress;
+use tidecast_core::table::time_text;
 
 const REDRAW: Duration = Duration::from_millis(250);
 const LINE: Duration = Duration::from_secs(5);

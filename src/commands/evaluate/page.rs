@@ -1,10 +1,10 @@
 //! An evaluation as a page: the tables, the error by step, and pictures of the best, the middle and the worst series.
 
 use super::text::{maybe, number, ratio, share, verdict};
-use crate::evaluate::{Evaluation, LaneScores, Means, SIGNIFICANT, Series};
+use tidecast_train::evaluate::{Evaluation, LaneScores, Means, SIGNIFICANT, Series};
 use crate::report::{Axis, AxisKind, Band, Chart, Line, Page};
-use crate::series::Grid;
-use crate::table::percent;
+use tidecast_core::series::Grid;
+use tidecast_core::table::percent;
 
 /// Series in the table, at most: a page that a browser opens at once.
 const SERIES_MAX: usize = 500;
@@ -54,7 +54,7 @@ fn overall(page: &mut Page, found: &Evaluation) {
         of.too_short
     ));
     let mut rows = Vec::new();
-    let of_levels = |whose: &str, levels: &[crate::evaluate::LevelMeans], rows: &mut Vec<Vec<String>>| {
+    let of_levels = |whose: &str, levels: &[tidecast_train::evaluate::LevelMeans], rows: &mut Vec<Vec<String>>| {
         for means in levels {
             let level = format!("{} %", percent(means.level));
             rows.push(vec![

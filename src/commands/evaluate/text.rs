@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
-use crate::evaluate::{Comparison, Evaluation, LevelMeans, Overall, RECENT, SIGNIFICANT, Series, Verdict};
-use crate::table::percent;
+use tidecast_train::evaluate::{Comparison, Evaluation, LevelMeans, Overall, RECENT, SIGNIFICANT, Series, Verdict};
+use tidecast_core::table::percent;
 
 /// Series that are listed one by one, at most: a screenful. All are in the JSON document.
 const SERIES_MAX: usize = 40;

@@ -7,8 +7,8 @@ use anyhow::{Context, Result, bail};
 
 use super::columns::Found;
 use crate::config::{Limits, Order, TimeUnit, duration_text};
-use crate::io::parquet::{ParquetInput, Range};
-use crate::table::{Columns, Observations};
+use tidecast_tables::{ParquetInput, Range};
+use tidecast_core::table::{Columns, Observations};
 
 /// Rows that are looked at.
 const LOOKED_AT: usize = 200_000;

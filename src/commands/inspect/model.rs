@@ -3,8 +3,8 @@
 use std::fmt::Write;
 
 use crate::config::duration_text;
-use crate::model::{CellsPart, Model, Score};
-use crate::network::StateKind;
+use tidecast_core::model::{CellsPart, Model, Score};
+use tidecast_core::network::StateKind;
 
 /// The model for a reader.
 pub fn text(model: &Model) -> String {

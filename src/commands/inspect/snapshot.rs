@@ -9,7 +9,7 @@ use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
 use serde::Serialize;
 
-use crate::state::{self, Head};
+use tidecast_stream::state::{self, Head};
 
 /// Ids that are named.
 const NAMED: usize = 5;

@@ -3,9 +3,9 @@
 use serde::Serialize;
 
 use crate::config::duration_text;
-use crate::model::{CellsPart, DataSummary, Model, Score, Share};
-use crate::network::{CellKind, Decoder, StateKind};
-use crate::series::{Aggregate, Calendar, Gaps, Scaling};
+use tidecast_core::model::{CellsPart, DataSummary, Model, Score, Share};
+use tidecast_core::network::{CellKind, Decoder, StateKind};
+use tidecast_core::series::{Aggregate, Calendar, Gaps, Scaling};
 
 #[derive(Serialize)]
 pub struct Told<'a> {

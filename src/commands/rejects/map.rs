@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 
 use super::{Counts, line};
 use crate::commands::report::Beside;
-use crate::io::kafka::Rejected;
+use tidecast_kafka::Rejected;
 
 /// What is to be sent in place of each reject: its own bytes, or what the program makes of them.
 ///

@@ -16,11 +16,11 @@ use crate::commands::log::say;
 use crate::commands::{report, stop};
 use crate::config::Pipeline;
 use crate::dataset::{self, Dataset};
-use crate::network::{CellKind, Shape};
-use crate::study::closest;
-use crate::study::convergence::{Learned, Plan, Point, Row, Setting, Training, rows};
-use crate::study::pages::{convergence_page, convergence_picture, convergence_table};
-use crate::train::{Progress, Split, Step, train_parts};
+use tidecast_core::network::{CellKind, Shape};
+use tidecast_study::closest;
+use tidecast_study::convergence::{Learned, Plan, Point, Row, Setting, Training, rows};
+use tidecast_study::pages::{convergence_page, convergence_picture, convergence_table};
+use tidecast_train::{Progress, Split, Step, train_parts};
 
 const FILE: &str = "convergence.jsonl";
 
@@ -134,7 +134,7 @@ impl Study<'_> {
     /// The network of the recipe, whose number of parameters all cells are given.
     fn reference(&self) -> Shape {
         let Pipeline { train, rules, columns, .. } = &self.data.pipeline;
-        let mask = usize::from(rules.gaps == crate::series::Gaps::Missing);
+        let mask = usize::from(rules.gaps == tidecast_core::series::Gaps::Missing);
         Shape {
             cell: train.cell.unwrap_or_default(),
             inputs: 1 + mask + columns.covariates.len() + 2 * train.calendar.len(),

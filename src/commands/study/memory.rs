@@ -9,8 +9,8 @@ use super::ledger::Ledger;
 use crate::cli::How;
 use crate::commands::log::say;
 use crate::commands::{report, stop};
-use crate::study::pages::{memory_page, memory_picture, memory_table, thread_table};
-use crate::study::{Findings, Outcome, Plan, Task, Trial, Variant, each};
+use tidecast_study::pages::{memory_page, memory_picture, memory_table, thread_table};
+use tidecast_study::{Findings, Outcome, Plan, Task, Trial, Variant, each};
 
 /// Where finished trainings are kept in `--out`.
 const FILE: &str = "memory.jsonl";

@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 
 use super::facts::Facts;
 use super::observer::{Seen, Shared};
-use crate::table::{Forecasts, Observations, ScoreRows};
+use tidecast_core::table::{Forecasts, Observations, ScoreRows};
 use periods::Periods;
 pub use rows::{Order, Sort, detail, steps};
 pub use scores::Scores;

@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-use crate::forecaster::Scoring;
-use crate::table::ScoreRows;
+use tidecast_core::forecaster::Scoring;
+use tidecast_core::table::ScoreRows;
 
 /// Bytes of a period with its shares, as an allocator parts them. Five steps ahead at two levels are 0.4 kB a series; the most,
 /// eight at sixteen, 1.1 kB. They come out of the room for steps.

@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 use super::rows::natural;
 use super::*;
 use crate::config::Units;
-use crate::forecaster::Scoring;
-use crate::intervals::{HorizonScores, SeriesScores};
-use crate::series::{Aggregate, Grid};
+use tidecast_core::forecaster::Scoring;
+use tidecast_core::intervals::{HorizonScores, SeriesScores};
+use tidecast_core::series::{Aggregate, Grid};
 use crate::serve::facts::Page;
-use crate::table::{Columns, ForecastStamp, ScoreBuilder};
+use tidecast_core::table::{Columns, ForecastStamp, ScoreBuilder};
 
 const HOUR: i64 = 3_600_000_000;
 

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::periods::Periods;
 use super::scores::{Miss, Scores, Sums};
 use super::{Room, State};
-use crate::intervals::Drift;
-use crate::series::Aggregate;
+use tidecast_core::intervals::Drift;
+use tidecast_core::series::Aggregate;
 use crate::serve::facts::Facts;
 
 /// Steps over which errors are averaged: a week of hours.
