@@ -1,54 +1,39 @@
-//! Durations as text: "1h", "5s", "100ms", "1d 12h".
+//! Units of time in microseconds, and durations as text such as "1h", "5s", "100ms" or "1d 12h".
 
 use std::time::Duration;
 
-/// Reads a duration. The reason says what is wrong with the text and quotes it.
-pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    // humantime takes a month as 30.44 days and a year as 365.25: neither is a length anybody means.
-    let mut units = text.split(|c: char| !c.is_alphabetic()).filter(|unit| !unit.is_empty());
-    if let Some(unit) = units.find(|unit| *unit == "M" || unit.starts_with("mon") || unit.starts_with('y')) {
-        return Err(format!(
-            "`{text}` is not of one length: `{unit}` is a month or a year; write days (\"30d\")"
-        ));
-    }
-    humantime::parse_duration(text.trim()).map_err(|_| {
-        format!("`{text}` is not a duration; write one such as \"1h\", \"5s\", \"14d\" or \"100ms\"")
-    })
+use serde::{Deserialize, Serialize};
+
+/// Microseconds per unit.
+pub const MILLISECOND: i64 = 1_000;
+pub const SECOND: i64 = 1_000 * MILLISECOND;
+pub const MINUTE: i64 = 60 * SECOND;
+pub const HOUR: i64 = 60 * MINUTE;
+pub const DAY: i64 = 24 * HOUR;
+pub const WEEK: i64 = 7 * DAY;
+
+/// Number of steps of `every` microseconds in a period; none unless it is a whole number.
+pub fn steps_per(period: i64, every: i64) -> Option<i64> {
+    (period % every == 0).then(|| period / every)
 }
 
-/// A duration in microseconds.
-pub(super) fn micros(text: &str) -> Result<i64, String> {
-    let duration = parse_duration(text)?;
-    if duration.subsec_nanos() % 1000 != 0 {
-        return Err(format!("`{text}` is not a whole number of microseconds"));
+/// The first whole number from `min` on that shares no factor with the steps of a day, at least 1.
+///
+/// Sampling every n-th step with any other n never sees some times of the day.
+pub fn stride_coprime_to_day(min: f64, every: i64) -> usize {
+    fn common_factor(a: i64, b: i64) -> i64 {
+        if b == 0 { a } else { common_factor(b, a % b) }
     }
-    i64::try_from(duration.as_micros()).map_err(|_| format!("`{text}` is too long"))
+    let day = DAY / every.max(1);
+    let mut stride = min.ceil().max(1.0) as usize;
+    while stride > 1 && common_factor(stride as i64, day) > 1 {
+        stride += 1;
+    }
+    stride
 }
 
-/// The text of a duration of `micros` microseconds, the same for all ways to write it: 3600 s is "1h", 1.5 days are
-/// "1d 12h". Not humantime's, which counts months from 30.44 days on. [`parse_duration`] reads it back.
-pub fn duration_text(micros: i64) -> String {
-    const UNITS: [(&str, u64); 6] = [
-        ("d", 86_400_000_000),
-        ("h", 3_600_000_000),
-        ("m", 60_000_000),
-        ("s", 1_000_000),
-        ("ms", 1_000),
-        ("us", 1),
-    ];
-    let mut rest = micros.unsigned_abs();
-    let mut parts = Vec::new();
-    for (unit, length) in UNITS {
-        if rest >= length {
-            parts.push(format!("{}{unit}", rest / length));
-        }
-        rest %= length;
-    }
-    if parts.is_empty() { "0s".to_string() } else { parts.join(" ") }
-}
-
-/// What an integer in the time column counts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+/// Unit of an integer time column.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TimeUnit {
     #[serde(rename = "s")]
     Seconds,
@@ -61,14 +46,81 @@ pub enum TimeUnit {
     Nanoseconds,
 }
 
+impl TimeUnit {
+    /// Name of the unit in settings.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Seconds => "s",
+            Self::Milliseconds => "ms",
+            Self::Microseconds => "us",
+            Self::Nanoseconds => "ns",
+        }
+    }
+
+    /// Microseconds in `count` units, rounded down; none on overflow.
+    pub fn to_micros(self, count: i64) -> Option<i64> {
+        match self {
+            Self::Seconds => count.checked_mul(SECOND),
+            Self::Milliseconds => count.checked_mul(MILLISECOND),
+            Self::Microseconds => Some(count),
+            Self::Nanoseconds => Some(count.div_euclid(1_000)),
+        }
+    }
+}
+
+/// Parses a duration.
+///
+/// # Errors
+/// If the text is not a duration, or uses a month or a year; the message quotes the text.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    // humantime reads a month as 30.44 days and a year as 365.25: nobody means those lengths.
+    let mut units = text.split(|c: char| !c.is_alphabetic()).filter(|unit| !unit.is_empty());
+    if let Some(unit) = units.find(|unit| *unit == "M" || unit.starts_with("mon") || unit.starts_with('y')) {
+        return Err(format!(
+            "`{text}` has no fixed length: `{unit}` is a month or a year; write days (\"30d\")"
+        ));
+    }
+    humantime::parse_duration(text.trim()).map_err(|_| {
+        format!("`{text}` is not a duration; write one such as \"1h\", \"5s\", \"14d\" or \"100ms\"")
+    })
+}
+
+/// Parses a duration into microseconds.
+///
+/// # Errors
+/// As [`parse_duration`], or if the duration is not a whole number of microseconds that fits an i64.
+pub fn parse_micros(text: &str) -> Result<i64, String> {
+    let duration = parse_duration(text)?;
+    if !duration.subsec_nanos().is_multiple_of(1000) {
+        return Err(format!("`{text}` is not a whole number of microseconds"));
+    }
+    i64::try_from(duration.as_micros()).map_err(|_| format!("`{text}` is too long"))
+}
+
+/// Canonical text of a duration in microseconds: 3600 s is "1h", 1.5 days are "1d 12h".
+///
+/// [`parse_duration`] reads it back. humantime's own format switches to months of 30.44 days.
+pub fn duration_text(micros: i64) -> String {
+    const UNITS: [(&str, i64); 6] =
+        [("d", DAY), ("h", HOUR), ("m", MINUTE), ("s", SECOND), ("ms", MILLISECOND), ("us", 1)];
+    let mut rest = micros.unsigned_abs();
+    let mut parts = Vec::new();
+    for (unit, length) in UNITS.map(|(unit, length)| (unit, length.unsigned_abs())) {
+        if rest >= length {
+            parts.push(format!("{}{unit}", rest / length));
+        }
+        rest %= length;
+    }
+    if parts.is_empty() { "0s".to_string() } else { parts.join(" ") }
+}
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn every_way_to_write_a_duration_has_one_text() {
-        let same = [
+    fn equal_durations_have_one_text() {
+        let cases = [
             ("3600s", "1h"),
             ("60m", "1h"),
             ("1h", "1h"),
@@ -80,22 +132,28 @@ mod tests {
             ("0s", "0s"),
             ("1w", "7d"),
         ];
-        for (written, text) in same {
-            let length = micros(written).unwrap();
-            assert_eq!(duration_text(length), text);
-            assert_eq!(micros(text), Ok(length));
+        for (written, text) in cases {
+            let micros = parse_micros(written).unwrap();
+            assert_eq!(duration_text(micros), text);
+            assert_eq!(parse_micros(text), Ok(micros));
         }
     }
 
     #[test]
-    fn what_is_no_duration_says_so() {
+    fn invalid_durations_are_rejected_with_a_reason() {
         for text in ["", "5", "h", "-1h", "1 fortnight", "1h;", "99999999999999999999s", "${X}"] {
-            assert!(micros(text).unwrap_err().contains("is not a duration"), "{text}");
+            assert!(parse_micros(text).unwrap_err().contains("is not a duration"), "{text}");
         }
         for text in ["1M", "2 months", "1y", "1year 2d"] {
-            assert!(micros(text).unwrap_err().contains("write days"), "{text}");
+            assert!(parse_micros(text).unwrap_err().contains("write days"), "{text}");
         }
-        assert!(micros("5ns").unwrap_err().contains("whole number of microseconds"));
-        assert!(micros("10000000000000s").unwrap_err().contains("too long"));
+        assert!(parse_micros("5ns").unwrap_err().contains("whole number of microseconds"));
+        assert!(parse_micros("10000000000000s").unwrap_err().contains("too long"));
+    }
+
+    #[test]
+    fn a_stride_shares_no_factor_with_the_steps_of_a_day() {
+        assert_eq!([0.0, 1.5, 4.5].map(|min| stride_coprime_to_day(min, HOUR)), [1, 5, 5]);
+        assert_eq!((steps_per(DAY, HOUR), steps_per(DAY, 7 * HOUR)), (Some(24), None));
     }
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::duration::{duration_text, micros};
+use tidecast_core::time::{duration_text, parse_micros};
 
 /// The property, whose form librdkafka leaves to us.
 pub const TOKEN_PROPERTY: &str = "sasl.oauthbearer.config";
@@ -35,7 +35,7 @@ impl TokenSource {
             } else if let Some(name) = value("token_env=").filter(|_| from.is_none()) {
                 from = Some(TokenFrom::Env(name.to_string()));
             } else if let Some(text) = value("lifetime=").filter(|_| lifetime.is_none()) {
-                let micros = micros(text).ok().filter(|micros| *micros > 0);
+                let micros = parse_micros(text).ok().filter(|micros| *micros > 0);
                 let micros = micros.ok_or("has a `lifetime` that is no duration such as \"5m\"")?;
                 lifetime = Some(Duration::from_micros(micros as u64));
             } else {

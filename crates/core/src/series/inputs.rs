@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::scale::{Moments, Scale};
 use super::{Rules, Track};
+use crate::time::{DAY, WEEK};
 
 /// An input computed from the time of the step, as sine and cosine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,7 +15,6 @@ pub enum Calendar {
     DayOfWeek,
 }
 
-const DAY: i64 = 86_400_000_000;
 /// The epoch was a Thursday; weeks start on Monday.
 const EPOCH_IN_WEEK: i64 = 3 * DAY;
 
@@ -23,7 +23,7 @@ impl Calendar {
     pub fn at(self, time: i64) -> [f32; 2] {
         let (period, shifted) = match self {
             Calendar::HourOfDay => (DAY, time),
-            Calendar::DayOfWeek => (7 * DAY, time.saturating_add(EPOCH_IN_WEEK)),
+            Calendar::DayOfWeek => (WEEK, time.saturating_add(EPOCH_IN_WEEK)),
         };
         let passed = shifted.rem_euclid(period) as f64 / period as f64;
         let (sine, cosine) = (std::f64::consts::TAU * passed).sin_cos();

@@ -15,7 +15,7 @@ use std::collections::VecDeque;
 use super::cell::Cell;
 use super::times::Times;
 use super::{Candidate, Refusal, Rules};
-use crate::near;
+use crate::prefetch;
 
 /// Times kept of one open step for the recognition of duplicates. Bounds the memory of a step that thousands of rows
 /// fall into (a reading each 100 ms on a grid of an hour stays below); rows past it are recognised as duplicates of the
@@ -234,8 +234,8 @@ impl Steps {
     }
 
     /// Asks for what the next row reads beside the steps themselves.
-    pub fn bring(&self) {
-        self.gathering.as_deref().into_iter().for_each(near::bring_one);
+    pub fn prefetch(&self) {
+        self.gathering.as_deref().into_iter().for_each(prefetch::value);
     }
 
     fn refusal(&self, row: &Row<'_>, step: i64) -> Option<Refusal> {

@@ -4,7 +4,7 @@
 //! waiting, and a straight line can be drawn. A gap longer than `max_gap` empties the window.
 
 use super::{Gaps, Keep, Rules};
-use crate::near;
+use crate::prefetch;
 
 /// Values that a reading looks back on, mostly.
 const RECENT: usize = 8;
@@ -97,9 +97,9 @@ impl Window {
     }
 
     /// Asks for the end, where the next value goes.
-    pub fn bring(&self) {
+    pub fn prefetch(&self) {
         let last = self.values.len().saturating_sub(RECENT);
-        near::bring(&self.values[last..]);
+        prefetch::slice(&self.values[last..]);
     }
 
     /// Steps held: those it was told to keep, and at most a quarter more, or 4.
