@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use tidecast_core::forecaster::{Closing, Entry};
-use tidecast_core::series::{Rules, Running, Track};
+use tidecast_core::forecaster::{StepContext, WindowUpdate};
+use tidecast_core::series::{StepConfig, RunningStats, CovariateWindow};
 
 /// A run of consecutive steps of one target of one id, from a cold start to the next.
 #[derive(Debug)]
@@ -19,15 +19,15 @@ pub struct Segment {
     pub values: Vec<f64>,
     pub observed: Vec<bool>,
     /// The running moments after every [`MARK`]th step.
-    marks: Vec<Running>,
+    marks: Vec<RunningStats>,
     /// The running moments after the last step.
-    latest: Running,
+    latest: RunningStats,
 }
 
 /// What an id knew besides its targets, from a cold start to the next.
 #[derive(Debug, Default)]
 pub struct Period {
-    pub covariates: Vec<Track>,
+    pub covariates: Vec<CovariateWindow>,
     /// What each step's rows knew of the coming horizon, `[known x horizon]`.
     pub ahead: BTreeMap<i64, Vec<f64>>,
 }
@@ -60,7 +60,7 @@ impl Segment {
     }
 
     /// The running moments at a place, over all that was observed up to there.
-    pub fn running(&self, place: usize) -> Running {
+    pub fn running(&self, place: usize) -> RunningStats {
         let mut running = self.marks[place / MARK];
         for at in place / MARK * MARK + 1..=place {
             if self.observed[at] {
@@ -71,7 +71,7 @@ impl Segment {
     }
 
     /// Adds steps, of which the last was observed; `running` is as after it.
-    fn extend(&mut self, values: &[f64], observed: &[bool], running: Running) {
+    fn extend(&mut self, values: &[f64], observed: &[bool], running: RunningStats) {
         for (i, (value, observed)) in values.iter().zip(observed).enumerate() {
             if i + 1 == values.len() {
                 self.latest = running;
@@ -113,7 +113,7 @@ struct Current {
 }
 
 impl Recorder {
-    pub fn add(&mut self, rules: &Rules, closing: &Closing<'_>) {
+    pub fn add(&mut self, rules: &StepConfig, closing: &StepContext<'_>) {
         let History { segments, periods, ids } = &mut self.history;
         if closing.index >= ids.len() {
             // Ids close their first step in another order than they appear in.
@@ -125,13 +125,13 @@ impl Recorder {
             ids[closing.index] = closing.id.to_string();
             current.period = periods.len();
             current.segments = vec![None; closing.targets.len()];
-            let covariates = vec![Track::default(); closing.covariates.len()];
+            let covariates = vec![CovariateWindow::default(); closing.covariates.len()];
             periods.push(Period { covariates, ahead: BTreeMap::new() });
         }
         let period = &mut periods[current.period];
         for (track, value) in period.covariates.iter_mut().zip(closing.covariate_values) {
             if value.is_finite() {
-                track.push(rules, EVERYTHING, closing.step, *value, false);
+                track.push(rules, EVERYTHING, closing.step, *value);
             }
         }
         if !closing.ahead.is_empty() {
@@ -139,9 +139,9 @@ impl Recorder {
         }
         for (target, state) in closing.targets.iter().enumerate() {
             let grew = match closing.entries[target] {
-                Entry::Missing => continue,
-                Entry::Grew(steps) => steps as usize,
-                Entry::Started => {
+                WindowUpdate::Missing => continue,
+                WindowUpdate::Extended(steps) => steps as usize,
+                WindowUpdate::Reset => {
                     current.segments[target] = Some(segments.len());
                     segments.push(Segment {
                         series: closing.index,
@@ -151,7 +151,7 @@ impl Recorder {
                         values: Vec::new(),
                         observed: Vec::new(),
                         marks: Vec::new(),
-                        latest: Running::default(),
+                        latest: RunningStats::default(),
                     });
                     1
                 }

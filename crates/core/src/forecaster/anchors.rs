@@ -1,15 +1,15 @@
 //! The simple forecasts that are mixed with the memory's, and the bounds it is held to. All are ways from the last value, in
 //! units of the spread.
 
-use crate::model::{EXPERTS, Expert, MEDIAN_STEPS, Mix};
-use crate::series::{Running, Scale};
+use crate::model::{EXPERT_COUNT, Expert, MEDIAN_STEPS, Ensemble};
+use crate::series::{RunningStats, Scale};
 
 /// How far beyond what a series has shown so far a forecast may lie, in parts of what it has shown.
 const MARGIN: f64 = 0.1;
 
 /// What stands beside the memory's forecast of one origin.
 #[derive(Clone, Debug, Default)]
-pub struct Anchors {
+pub struct ExpertForecasts {
     low: f32,
     high: f32,
     medians: [f32; 2],
@@ -17,18 +17,18 @@ pub struct Anchors {
     seasonal: Vec<f32>,
 }
 
-impl Anchors {
+impl ExpertForecasts {
     /// `past` ends with the last value and reaches a season back if it can; `scale` has the last value as its center.
-    pub fn new(past: &[f64], running: &Running, scale: Scale, mix: Option<&Mix>) -> Self {
-        let range = running.high - running.low;
+    pub fn new(past: &[f64], running: &RunningStats, scale: Scale, mix: Option<&Ensemble>) -> Self {
+        let range = running.max - running.min;
         let bounds =
-            [running.low - MARGIN * range, running.high + MARGIN * range].map(|bound| scale.apply(bound));
+            [running.min - MARGIN * range, running.max + MARGIN * range].map(|bound| scale.apply(bound));
         let [low, high] = [bounds[0].min(0.0), bounds[1].max(0.0)];
         let Some(mix) = mix else { return Self { low, high, ..Self::default() } };
         let median = |count: usize| scale.apply(median(&past[past.len().saturating_sub(count)..]));
-        let mixed = mix.part.ends.last().copied().unwrap_or(0);
+        let mixed = mix.spec.bucket_ends.last().copied().unwrap_or(0);
         // ŷ(t + h) = y(t + h - s), for h up to s
-        let before = mix.part.season.and_then(|season| past.len().checked_sub(season));
+        let before = mix.spec.season.and_then(|season| past.len().checked_sub(season));
         let seasonal = before.map_or(Vec::new(), |first| {
             past[first..].iter().take(mixed).map(|value| scale.apply(*value)).collect()
         });
@@ -38,7 +38,7 @@ impl Anchors {
     /// What `expert` says of step `i` of the horizon, where the memory says `memory`.
     pub fn says(&self, expert: Expert, i: usize, memory: f32) -> f32 {
         match expert {
-            Expert::Memory => memory,
+            Expert::Recurrence => memory,
             Expert::Last => 0.0,
             Expert::Median6 => self.medians[0],
             Expert::Median24 => self.medians[1],
@@ -52,10 +52,10 @@ impl Anchors {
     }
 
     /// What all experts say, mixed by the weights of series `own`, in place of the memory's forecast.
-    pub fn mix(&self, mix: &Mix, own: Option<usize>, said: &mut [f32]) {
-        let weights = mix.of(own).chunks_exact(EXPERTS);
+    pub fn mix(&self, mix: &Ensemble, own: Option<usize>, said: &mut [f32]) {
+        let weights = mix.weights_of(own).chunks_exact(EXPERT_COUNT);
         let mut first = 0;
-        for (end, weights) in mix.part.ends.iter().zip(weights) {
+        for (end, weights) in mix.spec.bucket_ends.iter().zip(weights) {
             for (i, said) in said.iter_mut().enumerate().take(*end).skip(first) {
                 let memory = *said;
                 *said = Expert::ALL.iter().zip(weights).map(|(e, w)| w * self.says(*e, i, memory)).sum();
@@ -80,19 +80,19 @@ fn median(values: &[f64]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::MixPart;
+    use crate::model::EnsembleSpec;
 
-    fn anchors(past: &[f64]) -> (Anchors, Mix) {
-        let part = MixPart { ends: vec![1, 3], season: Some(4) };
+    fn anchors(past: &[f64]) -> (ExpertForecasts, Ensemble) {
+        let part = EnsembleSpec { bucket_ends: vec![1, 3], season: Some(4) };
         let weights = vec![
             0.5, 0.5, 0.0, 0.0, 0.0, 0.0, 0.0, 0.25, 0.0, 0.75, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0,
             1.0,
         ];
-        let mix = Mix::new(part, weights);
-        let mut running = Running::default();
+        let mix = Ensemble::new(part, weights);
+        let mut running = RunningStats::default();
         past.iter().for_each(|value| running.add(*value));
         let scale = Scale { center: *past.last().unwrap(), spread: 2.0 };
-        (Anchors::new(past, &running, scale, Some(&mix)), mix)
+        (ExpertForecasts::new(past, &running, scale, Some(&mix)), mix)
     }
 
     #[test]

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use arrow::array::RecordBatch;
 
 use super::snapshot::{IdState, Rows};
-use super::{Beside, Histories, History};
-use crate::series::Keep;
+use super::{Beside, SeriesStore, SeriesState};
+use crate::series::Retention;
 
 /// Ids of a batch. A fixed number, so that equal states make equal files; this many are some megabytes, which is what
 /// writing and reading hold at a time.
@@ -20,7 +20,7 @@ pub const ASIDE_BYTES: usize = 16 << 20;
 
 /// What came of a step of a capture.
 #[derive(Debug)]
-pub enum Captured {
+pub enum SnapshotProgress {
     /// The batch at hand is not full yet.
     More,
     /// The next ids, [`BATCH_IDS`] of them except in the last batch. There is one even if there are no ids.
@@ -45,7 +45,7 @@ pub struct Capture {
 
 impl Capture {
     /// Of this moment; copies aside take about `aside_max` bytes.
-    pub fn new(histories: &Histories, aside_max: usize) -> Self {
+    pub fn new(histories: &SeriesStore, aside_max: usize) -> Self {
         Self {
             count: histories.all().len(),
             taken: 0,
@@ -59,7 +59,7 @@ impl Capture {
     }
 
     /// An id is about to change.
-    pub fn touch(&mut self, index: usize, history: &History, keep: Keep, beside: Beside<'_>) {
+    pub fn touch(&mut self, index: usize, history: &SeriesState, keep: Retention, beside: Beside<'_>) {
         if (self.taken..self.count).contains(&index) && !self.aside.contains_key(&index) {
             self.scratch.fill(history, keep, index, beside);
             // A copy has no room to spare.
@@ -74,7 +74,7 @@ impl Capture {
     }
 
     /// Takes up to `ids` more.
-    pub fn take(&mut self, ids: usize, histories: &Histories, beside: Beside<'_>) -> Captured {
+    pub fn take(&mut self, ids: usize, histories: &SeriesStore, beside: Beside<'_>) -> SnapshotProgress {
         for index in self.taken..self.count.min(self.taken.saturating_add(ids)) {
             match self.aside.remove(&index) {
                 Some(copy) => {
@@ -92,14 +92,14 @@ impl Capture {
             }
         }
         match self.taken < self.count {
-            true => Captured::More,
+            true => SnapshotProgress::More,
             false if self.rows.len() > 0 || !self.given => self.batch(),
-            false => Captured::Done,
+            false => SnapshotProgress::Done,
         }
     }
 
-    fn batch(&mut self) -> Captured {
+    fn batch(&mut self) -> SnapshotProgress {
         self.given = true;
-        Captured::Batch(self.rows.finish())
+        SnapshotProgress::Batch(self.rows.finish())
     }
 }

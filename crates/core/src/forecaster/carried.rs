@@ -1,10 +1,10 @@
-//! The cells' states that series carry from step to step, side by side: a column for each target of each id. Steps of
+//! The cells' states that series carry from step to step, side by side: a column for each target of each id. StepBuffer of
 //! different columns wait for one another and are taken together; which ones do is of no consequence to a bit of them.
 
 use crate::network::{Batch, Network, Scratch, Shape, State};
 
 /// States, and what waits to change them and to be said from them.
-pub struct Carried {
+pub struct CellStates {
     state: State,
     /// The columns that are to take a step, none of them twice, and `[column][input]`.
     columns: Vec<usize>,
@@ -19,7 +19,7 @@ pub struct Carried {
     scratch: Scratch,
 }
 
-impl Carried {
+impl CellStates {
     /// Of no series yet.
     pub fn new(shape: &Shape) -> Self {
         Self {
@@ -34,7 +34,7 @@ impl Carried {
         }
     }
 
-    /// Steps that wait.
+    /// StepBuffer that wait.
     pub fn len(&self) -> usize {
         self.columns.len()
     }
@@ -107,7 +107,7 @@ impl Carried {
         self.state.numbers()
     }
 
-    /// Puts back what [`Carried::column`] gave.
+    /// Puts back what [`CellStates::column`] gave.
     pub fn set_column(&mut self, column: usize, numbers: &[f32]) {
         self.widen(column);
         self.state.set_column(column, numbers);

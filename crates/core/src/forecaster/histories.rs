@@ -8,14 +8,14 @@ use arrow::datatypes::Float64Type;
 use compact_str::CompactString;
 use smallvec::{SmallVec, smallvec};
 
-use super::closing::{Closing, Entry, Happening, Sides};
+use super::closing::{StepContext, WindowUpdate, Happening, Sides};
 use super::ids::Ids;
 use super::silence::Silence;
-use crate::near;
+use crate::prefetch;
 use crate::series::{
-    Capacity, Full, Keep, Outcome, Refusal, Row, Rules, Running, Steps, Tally, Track, Verdict, Window,
+    Capacity, OnFull, Retention, RowOutcome, Refusal, Row, StepConfig, RunningStats, StepBuffer, RowCounters, CovariateWindow, Verdict, Window,
 };
-use crate::table::{Columns, Observations};
+use crate::schema::{Columns, Observations};
 
 /// Rows whose ids are looked up together. What is kept of them lies all over the memory, and comes sooner when it is asked
 /// for at once.
@@ -23,59 +23,59 @@ const AT_ONCE: usize = 32;
 
 /// What is kept of one target of one id.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Target {
+pub struct TargetState {
     pub window: Window,
-    pub running: Running,
+    pub running: RunningStats,
 }
 
 /// All that is kept of one id.
 #[derive(Clone, Debug, PartialEq)]
-pub struct History {
+pub struct SeriesState {
     pub id: CompactString,
-    pub steps: Steps,
-    pub targets: SmallVec<[Target; 1]>,
-    pub covariates: Box<[Track]>,
+    pub steps: StepBuffer,
+    pub targets: SmallVec<[TargetState; 1]>,
+    pub covariates: Box<[CovariateWindow]>,
     /// Position of the latest row that was used; of the first one while none was.
     pub position: i64,
 }
 
-impl History {
+impl SeriesState {
     /// Asks for what a row reads and changes beside the history itself.
-    fn bring(&self) {
-        self.steps.bring();
+    fn prefetch(&self) {
+        self.steps.prefetch();
         for target in &self.targets {
-            target.window.bring();
+            target.window.prefetch();
         }
     }
 }
 
 /// The candidate of an id has changed: its position before and after, if there was and is one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Held {
+pub struct CandidateChange {
     pub before: Option<i64>,
     pub after: Option<i64>,
 }
 
 /// What became of rows that were not simply used.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Unused {
-    pub refused: Vec<Refused>,
+pub struct RowDiagnostics {
+    pub refused: Vec<DroppedRow>,
     /// In the order of the rows.
-    pub held: Vec<Held>,
+    pub held: Vec<CandidateChange>,
 }
 
-impl Unused {
+impl RowDiagnostics {
     /// A candidate is given up with its id.
-    fn drop_candidate(&mut self, refused: Refused, tally: &mut Tally) {
+    fn drop_candidate(&mut self, refused: DroppedRow, tally: &mut RowCounters) {
         tally.refuse(refused.reason);
         self.refused.push(refused);
-        self.held.push(Held { before: Some(refused.position), after: None });
+        self.held.push(CandidateChange { before: Some(refused.position), after: None });
     }
 }
 
 /// A refused row, by its position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Refused {
+pub struct DroppedRow {
     pub position: i64,
     pub reason: Refusal,
     /// Position of the row that decided it: its own, or that of a later one where it was held as a candidate.
@@ -83,21 +83,21 @@ pub struct Refused {
 }
 
 /// The histories of all ids of one partition.
-pub struct Histories {
+pub struct SeriesStore {
     columns: Arc<Columns>,
-    rules: Rules,
-    keep: Keep,
+    rules: StepConfig,
+    keep: Retention,
     /// Values a row brings for each input known ahead.
     horizon: usize,
     capacity: Capacity,
     ids: Ids,
     /// The number of the next row's id, where ids have last come in the order of their numbers.
     next: Option<usize>,
-    histories: Vec<History>,
+    histories: Vec<SeriesState>,
     /// Who gives way next; made when somebody first has to.
     silence: Option<Silence>,
     row: RowBuffers,
-    entries: Vec<Entry>,
+    entries: Vec<WindowUpdate>,
 }
 
 /// One row's numbers, used again for the next one.
@@ -107,11 +107,11 @@ struct RowBuffers {
     ahead: Vec<f64>,
 }
 
-impl Histories {
+impl SeriesStore {
     pub fn new(
         columns: Columns,
-        rules: Rules,
-        keep: Keep,
+        rules: StepConfig,
+        keep: Retention,
         horizon: usize,
         capacity: impl Into<Capacity>,
     ) -> Self {
@@ -130,29 +130,29 @@ impl Histories {
         }
     }
 
-    pub fn rules(&self) -> &Rules {
+    pub fn rules(&self) -> &StepConfig {
         &self.rules
     }
 
-    pub fn keep(&self) -> Keep {
+    pub fn keep(&self) -> Retention {
         self.keep
     }
 
     /// Numbers that a row brings of what is known ahead, if it brings any.
     pub fn ahead(&self) -> usize {
-        self.columns.known_ahead.len() * self.horizon
+        self.columns.future_covariates.len() * self.horizon
     }
 
     pub fn holds(&self, id: &str) -> bool {
         self.number_of(id).is_some()
     }
 
-    pub fn all(&self) -> &[History] {
+    pub fn all(&self) -> &[SeriesState] {
         &self.histories
     }
 
     /// Adds a history, for its id.
-    pub fn insert(&mut self, history: History) {
+    pub fn insert(&mut self, history: SeriesState) {
         self.histories.push(history);
         let histories = &self.histories;
         self.ids.insert(histories.len() - 1, |number| &histories[number].id);
@@ -165,7 +165,7 @@ impl Histories {
         let mut next = self.next;
         for (found, id) in found.iter_mut().zip(ids.clone()) {
             *found = next.or_else(|| self.ids.guess(id));
-            found.iter().for_each(|index| near::bring_one(&self.histories[*index]));
+            found.iter().for_each(|index| prefetch::value(&self.histories[*index]));
             next = next.map(after);
         }
         let (mut last, mut in_order) = (None, true);
@@ -173,7 +173,7 @@ impl Histories {
             if found.is_some_and(|index| self.histories[index].id != id) {
                 *found = self.number_of(id);
             }
-            found.iter().for_each(|index| self.histories[*index].bring());
+            found.iter().for_each(|index| self.histories[*index].prefetch());
             in_order &= found.is_some() && last.is_none_or(|last| *found == Some(after(last)));
             last = *found;
         }
@@ -188,9 +188,9 @@ impl Histories {
     pub fn push(
         &mut self,
         rows: &RecordBatch,
-        tally: &mut Tally,
-        unused: &mut Unused,
-        mut on_step: impl FnMut(&Closing<'_>),
+        tally: &mut RowCounters,
+        unused: &mut RowDiagnostics,
+        mut on_step: impl FnMut(&StepContext<'_>),
     ) {
         self.follow(rows, tally, unused, |happening| {
             if let Happening::Closed(closing) = happening {
@@ -203,8 +203,8 @@ impl Histories {
     pub fn follow(
         &mut self,
         rows: &RecordBatch,
-        tally: &mut Tally,
-        unused: &mut Unused,
+        tally: &mut RowCounters,
+        unused: &mut RowDiagnostics,
         mut tell: impl FnMut(Happening<'_>),
     ) {
         let columns = self.columns.clone();
@@ -234,23 +234,23 @@ impl Histories {
                     let outcome = self.take(index, position, observations.times.value(i), &mut tell);
                     let after = self.candidate(index);
                     if before != after {
-                        unused.held.push(Held { before, after });
+                        unused.held.push(CandidateChange { before, after });
                     }
                     outcome
                 }
-                Err(reason) => Outcome::of(Verdict::Refused(reason)),
+                Err(reason) => RowOutcome::new(Verdict::Refused(reason)),
             };
             let own = match outcome.verdict {
                 Verdict::Refused(reason) => Some((position, reason)),
-                Verdict::Used | Verdict::Held => None,
+                Verdict::Accepted | Verdict::Pending => None,
             };
-            let dropped = outcome.dropped.map(|position| (position, Refusal::TooFar));
+            let dropped = outcome.dropped_candidate.map(|position| (position, Refusal::TooFar));
             for (refused, reason) in [dropped, own].into_iter().flatten() {
                 tally.refuse(reason);
-                unused.refused.push(Refused { position: refused, reason, decided: position });
+                unused.refused.push(DroppedRow { position: refused, reason, decided: position });
             }
             tally.restarts += u64::from(outcome.restarted);
-            tally.early += outcome.early;
+            tally.forced_closes += outcome.forced_closes;
         }
     }
 
@@ -258,9 +258,9 @@ impl Histories {
     pub fn finish(
         &mut self,
         ids: &[usize],
-        tally: &mut Tally,
-        unused: &mut Unused,
-        mut on_step: impl FnMut(&Closing<'_>),
+        tally: &mut RowCounters,
+        unused: &mut RowDiagnostics,
+        mut on_step: impl FnMut(&StepContext<'_>),
     ) {
         self.follow_end(ids, tally, unused, |happening| {
             if let Happening::Closed(closing) = happening {
@@ -273,14 +273,14 @@ impl Histories {
     pub fn follow_end(
         &mut self,
         ids: &[usize],
-        tally: &mut Tally,
-        unused: &mut Unused,
+        tally: &mut RowCounters,
+        unused: &mut RowDiagnostics,
         mut tell: impl FnMut(Happening<'_>),
     ) {
         for &index in ids {
             let position = self.histories[index].position;
             if let Some(candidate) = self.close(index, position, &mut tell) {
-                let refused = Refused { position: candidate, reason: Refusal::TooFar, decided: position };
+                let refused = DroppedRow { position: candidate, reason: Refusal::TooFar, decided: position };
                 unused.drop_candidate(refused, tally);
             }
         }
@@ -291,7 +291,7 @@ impl Histories {
     fn close(&mut self, index: usize, position: i64, tell: &mut impl FnMut(Happening<'_>)) -> Option<i64> {
         tell(Happening::Touched(index, &self.histories[index]));
         let (rules, keep) = (&self.rules, self.keep);
-        let History { id, steps, targets, covariates, .. } = &mut self.histories[index];
+        let SeriesState { id, steps, targets, covariates, .. } = &mut self.histories[index];
         let entries = &mut self.entries;
         let mut sides = Sides { rules, keep, index, id, position, targets, covariates, entries };
         steps.finish(rules, |closed| sides.close(closed, tell))
@@ -302,15 +302,15 @@ impl Histories {
     fn evict(
         &mut self,
         position: i64,
-        tally: &mut Tally,
-        unused: &mut Unused,
+        tally: &mut RowCounters,
+        unused: &mut RowDiagnostics,
         tell: &mut impl FnMut(Happening<'_>),
     ) -> usize {
         let histories = &self.histories;
         let latest = || Silence::new(histories.iter().map(|history| history.position));
         let index = self.silence.get_or_insert_with(latest).longest().expect("a full partition has ids");
         if let Some(candidate) = self.close(index, position, tell) {
-            let refused = Refused { position: candidate, reason: Refusal::TooManySeries, decided: position };
+            let refused = DroppedRow { position: candidate, reason: Refusal::TooManySeries, decided: position };
             unused.drop_candidate(refused, tally);
         }
         tell(Happening::Evicted(index));
@@ -332,8 +332,8 @@ impl Histories {
         &mut self,
         id: &str,
         position: i64,
-        tally: &mut Tally,
-        unused: &mut Unused,
+        tally: &mut RowCounters,
+        unused: &mut RowDiagnostics,
         tell: &mut impl FnMut(Happening<'_>),
     ) -> Result<usize, Refusal> {
         if let Some(index) = self.number_of(id) {
@@ -343,14 +343,14 @@ impl Histories {
             return Err(Refusal::NotFinite);
         }
         let is_full = self.histories.len() >= self.capacity.series;
-        if is_full && self.capacity.full == Full::Refuse {
+        if is_full && self.capacity.on_full == OnFull::Refuse {
             return Err(Refusal::TooManySeries);
         }
-        let history = History {
+        let history = SeriesState {
             id: id.into(),
-            steps: Steps::default(),
-            targets: smallvec![Target::default(); self.columns.targets.len()],
-            covariates: vec![Track::default(); self.columns.covariates.len()].into(),
+            steps: StepBuffer::default(),
+            targets: smallvec![TargetState::default(); self.columns.targets.len()],
+            covariates: vec![CovariateWindow::default(); self.columns.covariates.len()].into(),
             position,
         };
         if !is_full {
@@ -374,7 +374,7 @@ impl Histories {
 
     /// Position of the row that an id holds as its candidate.
     fn candidate(&self, index: usize) -> Option<i64> {
-        self.histories[index].steps.candidate().map(|candidate| candidate.offset)
+        self.histories[index].steps.candidate().map(|candidate| candidate.position)
     }
 
     fn take(
@@ -383,17 +383,17 @@ impl Histories {
         offset: i64,
         time: i64,
         tell: &mut impl FnMut(Happening<'_>),
-    ) -> Outcome {
+    ) -> RowOutcome {
         let (rules, keep) = (&self.rules, self.keep);
-        let History { id, steps, targets, covariates, position } = &mut self.histories[index];
+        let SeriesState { id, steps, targets, covariates, position } = &mut self.histories[index];
         let RowBuffers { targets: values, covariates: covariate_values, ahead } = &self.row;
-        let row = Row { offset, time, targets: values, covariates: covariate_values, ahead };
+        let row = Row { position: offset, time, targets: values, covariates: covariate_values, future: ahead };
         let entries = &mut self.entries;
         let mut sides = Sides { rules, keep, index, id, position: offset, targets, covariates, entries };
-        let newest = steps.newest;
+        let newest = steps.latest_time;
         let outcome = steps.push(rules, self.capacity.open_steps, row, |closed| sides.close(closed, tell));
         // A candidate may have been used even where the row itself was not.
-        if outcome.verdict == Verdict::Used || steps.newest != newest {
+        if outcome.verdict == Verdict::Accepted || steps.latest_time != newest {
             *position = offset;
             self.heard(index);
         }
@@ -417,10 +417,10 @@ impl RowBuffers {
             *to = if column.is_valid(i) && usable(&value) { value } else { f64::NAN };
         }
         self.ahead.clear();
-        if observations.known_ahead.iter().all(|lists| lists.is_null(i)) {
+        if observations.future_covariates.iter().all(|lists| lists.is_null(i)) {
             return;
         }
-        for lists in &observations.known_ahead {
+        for lists in &observations.future_covariates {
             let values = lists.is_valid(i).then(|| lists.value(i));
             let values = values.as_ref().map(|values| values.as_primitive::<Float64Type>());
             let value = |step: usize| match values {

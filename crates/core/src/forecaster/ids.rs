@@ -8,13 +8,13 @@ use hashbrown::{DefaultHashBuilder, hash_table};
 /// Numbers by id. The ids themselves stay where they are kept: `name` says the id of a number.
 #[derive(Default)]
 pub(super) struct Ids {
-    numbers: HashTable<Entry>,
+    numbers: HashTable<WindowUpdate>,
     /// Seeded anew in every process, so that nobody can choose ids that fall together.
     hasher: DefaultHashBuilder,
 }
 
 /// A number, and enough of its id's hash that hardly another one has the same.
-struct Entry {
+struct WindowUpdate {
     tag: u32,
     number: u32,
 }
@@ -22,7 +22,7 @@ struct Entry {
 impl Ids {
     pub fn get<'a>(&self, id: &str, name: impl Fn(usize) -> &'a str) -> Option<usize> {
         let hash = self.hasher.hash_one(id);
-        let is_it = |entry: &Entry| entry.tag == tag(hash) && name(entry.number as usize) == id;
+        let is_it = |entry: &WindowUpdate| entry.tag == tag(hash) && name(entry.number as usize) == id;
         self.numbers.find(hash, is_it).map(|entry| entry.number as usize)
     }
 
@@ -37,7 +37,7 @@ impl Ids {
     pub fn insert<'a>(&mut self, number: usize, name: impl Fn(usize) -> &'a str) {
         let hash = |number: u32| self.hasher.hash_one(name(number as usize));
         let number = u32::try_from(number).expect("no partition holds four thousand million series");
-        let entry = Entry { tag: tag(hash(number)), number };
+        let entry = WindowUpdate { tag: tag(hash(number)), number };
         self.numbers.insert_unique(hash(number), entry, |entry| hash(entry.number));
     }
 

@@ -1,8 +1,8 @@
 //! The network's inputs of many windows, made in one way for training and for serving.
 
-use crate::model::Description;
+use crate::model::ModelManifest;
 use crate::network::{Batch, Decoder, Shape};
-use crate::series::{Rules, WindowView};
+use crate::series::{StepConfig, WindowView};
 
 /// Windows side by side, each written whole when it is added.
 #[derive(Debug, Default)]
@@ -14,27 +14,27 @@ pub struct Inputs {
     future: Vec<f32>,
     /// `[window][horizon x known]`
     known: Vec<f32>,
-    /// `[window]`: the number of its series among those of the description.
+    /// `[window]`: the number of its series among those of the manifest.
     series: Vec<Option<u32>>,
     /// `past` and `future` as the network takes them, `[step][window][inputs]`; a step of `past` is a segment.
     by_step: [Vec<f32>; 2],
 }
 
 impl Inputs {
-    /// Adds a window of `description.lookback` steps; `ahead` is what is known of its horizon, `[known x horizon]`, and
-    /// `own` the number of its series among those of the description.
+    /// Adds a window of `manifest.lookback` steps; `ahead` is what is known of its horizon, `[known x horizon]`, and
+    /// `own` the number of its series among those of the manifest.
     pub fn add(
         &mut self,
-        description: &Description,
-        rules: &Rules,
+        manifest: &ModelManifest,
+        rules: &StepConfig,
         view: &WindowView<'_>,
         ahead: &[f64],
         own: Option<usize>,
     ) {
-        let Description { inputs: spec, lookback, .. } = description;
-        let shape = shape_of(description);
+        let ModelManifest { inputs: spec, lookback, .. } = manifest;
+        let shape = shape_of(manifest);
         self.windows += 1;
-        // Steps lie one behind the other, so that a segment's inputs are side by side already.
+        // StepBuffer lie one behind the other, so that a segment's inputs are side by side already.
         spec.write(rules, view, grow(&mut self.past, lookback * spec.width()));
         let future = grow(&mut self.future, fed_back(shape) * shape.inputs);
         spec.write_future(rules, view.origin, view.covariates, future);
@@ -56,9 +56,9 @@ impl Inputs {
     }
 
     /// All windows as the network takes them.
-    pub fn batch(&mut self, description: &Description) -> Batch<'_> {
-        let shape = shape_of(description);
-        let steps = description.lookback * description.inputs.width() / shape.inputs;
+    pub fn batch(&mut self, manifest: &ModelManifest) -> Batch<'_> {
+        let shape = shape_of(manifest);
+        let steps = manifest.lookback * manifest.inputs.width() / shape.inputs;
         let [past, future] = &mut self.by_step;
         by_step(&self.past, self.windows, steps, shape.inputs, past);
         by_step(&self.future, self.windows, fed_back(shape), shape.inputs, future);
@@ -76,11 +76,11 @@ impl Inputs {
 
 /// # Panics
 /// If the model has no cells: nothing reads windows then.
-fn shape_of(description: &Description) -> &Shape {
-    &description.cells.as_ref().expect("inputs are made for cells").network
+fn shape_of(manifest: &ModelManifest) -> &Shape {
+    &manifest.cells.as_ref().expect("inputs are made for cells").network
 }
 
-/// Steps whose inputs are partly outputs.
+/// StepBuffer whose inputs are partly outputs.
 fn fed_back(shape: &Shape) -> usize {
     match shape.decoder {
         Decoder::Direct => 0,

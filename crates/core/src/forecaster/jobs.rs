@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use compact_str::CompactString;
 
-use super::carried::Carried;
+use super::carried::CellStates;
 use super::live::{Live, Said};
 use super::predictor::{OriginView, Predictor};
-use super::{Beside, BesideMut, Closing, Entry, Remembered, Setup, Written};
+use super::{Beside, BesideMut, StepContext, WindowUpdate, MemoryStates, Setup, Written};
 use crate::intervals::{Bounds, restlessness};
-use crate::series::{Reading, Scale, WindowView};
+use crate::model::SeriesKey;
+use crate::series::{StepInput, Scale, WindowView};
 
 /// Forecasts run at once: kernels are at full speed from here on, and what they read is still near.
 const WIDTH: usize = 64;
@@ -25,7 +26,7 @@ struct Job {
     /// Step of the origin.
     step: i64,
     scale: Scale,
-    /// Number of the series among those of the description.
+    /// Number of the series among those of the manifest.
     own: Option<usize>,
     /// How much the series has moved of late.
     restlessness: f32,
@@ -37,19 +38,19 @@ pub struct Jobs {
     setup: Arc<Setup>,
     /// Of each level, the bounds of a series without errors of its own.
     bounds: Vec<Bounds>,
-    /// The same of each series of the description, made when it is first forecast.
+    /// The same of each series of the manifest, made when it is first forecast.
     own_bounds: Vec<Option<Vec<Bounds>>>,
     jobs: Vec<Job>,
     predictor: Predictor,
     /// Of a model with a memory.
-    remembered: Option<Remembered>,
+    remembered: Option<MemoryStates>,
     /// Of a model whose cells carry their state.
-    carried: Option<Carried>,
+    carried: Option<CellStates>,
     /// Where intervals are corrected or forecasts scored.
     live: Option<Live>,
     /// What its cells say, `[job][quantity][horizon]`.
     said: Vec<f32>,
-    /// Of each id, by its number: the number of each target among the series of the description.
+    /// Of each id, by its number: the number of each target among the series of the manifest.
     own: Vec<Vec<Option<usize>>>,
     outputs: Vec<f32>,
     /// Forecasts run at once.
@@ -64,15 +65,15 @@ impl Jobs {
     pub fn new(setup: Arc<Setup>) -> Self {
         let bounds = bounds_of(&setup, None);
         let (jobs, own, outputs) = (Vec::new(), Vec::new(), Vec::new());
-        let series = setup.model.description.series.len();
+        let series = setup.model.manifest.series.len();
         let own_bounds = vec![None; if setup.levels.is_empty() { 0 } else { series }];
         let predictor = Predictor::default();
-        let network = setup.model.cells.as_ref().filter(|_| setup.model.description.carries());
-        let (carried, said) = (network.map(|network| Carried::new(network.shape())), Vec::new());
+        let network = setup.model.cells.as_ref().filter(|_| setup.model.manifest.carries_state());
+        let (carried, said) = (network.map(|network| CellStates::new(network.shape())), Vec::new());
         let live = Live::new(&setup);
-        let remembered = setup.model.memory.as_ref().map(|part| Remembered::new(part.memory.clone()));
-        let (past, widens) = (setup.past(), live.is_some() && setup.model.widens());
-        let width = if setup.model.description.carries() { CARRIED } else { WIDTH };
+        let remembered = setup.model.recurrence.as_ref().map(|part| MemoryStates::new(part.recurrence.clone()));
+        let (past, widens) = (setup.past(), live.is_some() && setup.model.uses_volatility());
+        let width = if setup.model.manifest.carries_state() { CARRIED } else { WIDTH };
         Self {
             setup,
             bounds,
@@ -105,32 +106,32 @@ impl Jobs {
     }
 
     /// Asks for what a row of the id of this number reads at once, one of which comes soon.
-    pub fn bring(&self, index: usize) {
+    pub fn prefetch(&self, index: usize) {
         let targets = self.setup.columns.targets.len();
         for column in index * targets..(index + 1) * targets {
-            self.remembered.iter().for_each(|all| all.bring(column));
+            self.remembered.iter().for_each(|all| all.prefetch(column));
         }
     }
 
     /// Issues a forecast for every target that is due at the closed step: it was observed, its number is a multiple of
     /// `forecast.every`, and the window is full.
-    pub fn add(&mut self, closing: &Closing<'_>, out: &mut Written) {
+    pub fn add(&mut self, closing: &StepContext<'_>, out: &mut Written) {
         self.take(closing, false, out);
     }
 
     /// A step closed whose forecasts are known already: what is carried takes it, and where later intervals come of earlier
     /// forecasts, they are made again.
-    pub fn absorb(&mut self, closing: &Closing<'_>, out: &mut Written) {
+    pub fn absorb(&mut self, closing: &StepContext<'_>, out: &mut Written) {
         self.take(closing, true, out);
     }
 
-    fn take(&mut self, closing: &Closing<'_>, silent: bool, out: &mut Written) {
+    fn take(&mut self, closing: &StepContext<'_>, silent: bool, out: &mut Written) {
         // Mostly every step is, and a division is slow.
         let every = i64::from(self.setup.every);
         let due = every == 1 || closing.step.rem_euclid(every) == 0;
         let needed = !silent || self.live.is_some();
         for target in 0..closing.targets.len() {
-            if closing.entries[target] != Entry::Missing {
+            if closing.entries[target] != WindowUpdate::Missing {
                 let own = own_of(&mut self.own, &self.setup, closing, target);
                 if let Some(live) = &mut self.live {
                     live.came(closing, target, own, silent);
@@ -164,7 +165,7 @@ impl Jobs {
         }
         let targets = self.setup.columns.targets.len();
         let columns = index * targets..(index + 1) * targets;
-        let waits = |carried: &Carried| columns.clone().any(|column| carried.waits(column));
+        let waits = |carried: &CellStates| columns.clone().any(|column| carried.waits(column));
         let lives = self.live.as_ref().is_some_and(|live| live.waits(&columns));
         if lives || self.carried.as_ref().is_some_and(waits) {
             self.run(out);
@@ -180,7 +181,7 @@ impl Jobs {
     /// were read in.
     fn follow(
         &mut self,
-        closing: &Closing<'_>,
+        closing: &StepContext<'_>,
         target: usize,
         own: Option<usize>,
         out: &mut Written,
@@ -188,14 +189,14 @@ impl Jobs {
         self.carried.as_ref()?;
         let column = column(closing, target);
         let new = match closing.entries[target] {
-            Entry::Missing => 0,
-            Entry::Started => 1,
-            Entry::Grew(steps) => steps as usize,
+            WindowUpdate::Missing => 0,
+            WindowUpdate::Reset => 1,
+            WindowUpdate::Extended(steps) => steps as usize,
         };
         let history = &closing.targets[target];
-        let description = &self.setup.model.description;
+        let manifest = &self.setup.model.manifest;
         // What fills a gap is read as it is when it becomes known: with the scale of the step that ended it.
-        let scale = Scale::at_origin(description.scaling, &[], &history.running, description.moments(target));
+        let scale = Scale::at_origin(manifest.scaling, &[], &history.running, manifest.moments(target));
         let at_hand = history.window.len().min(new + 1);
         let (values, observed) = history.window.tail(at_hand).expect("no more than there are");
         for place in at_hand - new..at_hand {
@@ -205,39 +206,39 @@ impl Jobs {
             }
             let Setup { model, rules, .. } = &*self.setup;
             let (Some(carried), Some(network)) = (&mut self.carried, &model.cells) else { return None };
-            if closing.entries[target] == Entry::Started {
+            if closing.entries[target] == WindowUpdate::Reset {
                 carried.clear(column);
             }
             let step = closing.step - (at_hand - 1 - place) as i64;
             let before = place.checked_sub(1).map(|before| values[before]);
-            let reading = Reading::new(scale, before, values[place], observed[place]);
+            let reading = StepInput::new(scale, before, values[place], observed[place]);
             carried.add(network.shape(), column, own, |out| {
-                model.description.inputs.write_one(rules, step, reading, closing.covariates, out);
+                model.manifest.inputs.write_one(rules, step, reading, closing.covariates, out);
             });
         }
         Some(scale)
     }
 
-    /// Issues a forecast of a target, whose number among the series of the description is `own`; `carried` is the scale of what is
+    /// Issues a forecast of a target, whose number among the series of the manifest is `own`; `carried` is the scale of what is
     /// carried, if something is.
     fn add_target(
         &mut self,
-        closing: &Closing<'_>,
+        closing: &StepContext<'_>,
         (target, own): (usize, Option<usize>),
         carried: Option<Scale>,
         silent: bool,
         out: &mut Written,
     ) {
         let Setup { model, rules, columns, .. } = &*self.setup;
-        let description = &model.description;
+        let manifest = &model.manifest;
         let history = &closing.targets[target];
-        let Some((values, observed)) = history.window.tail(description.lookback) else { return };
-        if history.running.count < description.warm {
+        let Some((values, observed)) = history.window.tail(manifest.lookback) else { return };
+        if history.running.count < manifest.warmup {
             return;
         }
         let scale = carried.unwrap_or_else(|| {
-            let fixed = description.moments(target);
-            Scale::at_origin(description.scaling, values, &history.running, fixed)
+            let fixed = manifest.moments(target);
+            Scale::at_origin(manifest.scaling, values, &history.running, fixed)
         });
         let window =
             WindowView { values, observed, covariates: closing.covariates, origin: closing.step, scale };
@@ -249,7 +250,7 @@ impl Jobs {
         let scale = self.predictor.add(model, rules, &view);
         if let (Some(carried), Some(network)) = (&mut self.carried, &model.cells) {
             carried.issue(network.shape(), column(closing, target), |out| {
-                description.inputs.write_known(closing.ahead, out);
+                manifest.inputs.write_known(closing.ahead, out);
             });
         }
         if let Some(live) = &mut self.live {
@@ -275,11 +276,11 @@ impl Jobs {
         if let (Some(carried), Some(network)) = (&mut self.carried, &model.cells) {
             carried.run(network, &mut self.said);
         }
-        let horizon = model.description.horizon;
+        let horizon = model.manifest.horizon;
         if !self.jobs.is_empty() {
             self.predictor.run(model, &self.said, &mut self.outputs);
         }
-        let numbers = model.description.probabilities().len() * horizon;
+        let numbers = model.manifest.probabilities().len() * horizon;
         for own in self.jobs.iter().filter_map(|job| job.own) {
             if let Some(bounds) = self.own_bounds.get_mut(own) {
                 bounds.get_or_insert_with(|| bounds_of(&self.setup, Some(own)));
@@ -323,7 +324,7 @@ impl Jobs {
 }
 
 /// The column of a target of an id among all that is carried.
-fn column(closing: &Closing<'_>, target: usize) -> usize {
+fn column(closing: &StepContext<'_>, target: usize) -> usize {
     closing.index * closing.targets.len() + target
 }
 
@@ -332,15 +333,15 @@ fn bounds_of(setup: &Setup, own: Option<usize>) -> Vec<Bounds> {
     setup.levels.iter().map(|level| setup.model.bounds(*level, own)).collect()
 }
 
-/// The number of a target of an id among the series of the description, looked up once an id.
+/// The number of a target of an id among the series of the manifest, looked up once an id.
 #[inline]
 fn own_of(
     known: &mut Vec<Vec<Option<usize>>>,
     setup: &Setup,
-    closing: &Closing<'_>,
+    closing: &StepContext<'_>,
     target: usize,
 ) -> Option<usize> {
-    let series = &setup.model.description.series;
+    let series = &setup.model.manifest.series;
     if series.is_empty() {
         // Nothing was learned of any: nothing is kept for it.
         return None;
@@ -351,7 +352,7 @@ fn own_of(
     let own = &mut known[closing.index];
     if own.is_empty() {
         let place = |target: &String| {
-            let named = |(id, name): &(String, String)| **id == **closing.id && name == target;
+            let named = |key: &SeriesKey| *key.id == **closing.id && key.target == *target;
             series.iter().position(named)
         };
         own.extend(setup.columns.targets.iter().map(place));

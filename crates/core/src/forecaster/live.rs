@@ -4,11 +4,12 @@
 
 use compact_str::CompactString;
 
-use super::{Closing, Scoring, Setup};
+use super::{StepContext, Scoring, Setup};
 use crate::intervals::{Bounds, Forecast, Issued, Online, Plan, Scaled, bounded};
+use crate::metrics::naive_lag;
 use crate::model::Model;
 use crate::series::Scale;
-use crate::table::ScoreBuilder;
+use crate::schema::ScoreBuilder;
 
 /// Happenings that may wait: several for each forecast that does, where not every step issues one.
 const WAITING_MOST: usize = 2048;
@@ -38,7 +39,7 @@ struct Told {
 /// A forecast as the model says it, scaled.
 pub struct Said<'a> {
     pub column: usize,
-    /// Number of the series among those of the description.
+    /// Number of the series among those of the manifest.
     pub own: Option<usize>,
     /// Step of the origin.
     pub step: i64,
@@ -54,7 +55,7 @@ pub struct Live {
     online: Online,
     /// Whether intervals are corrected, or stay the model's own.
     corrects: bool,
-    /// Steps of a period that is scored together.
+    /// StepBuffer of a period that is scored together.
     period: i64,
     /// Of each column the period that it is in, as soon as it is known.
     periods: Vec<Option<i64>>,
@@ -77,13 +78,13 @@ impl Live {
         if !setup.waits_for_actuals() {
             return None;
         }
-        let horizon = model.description.horizon;
+        let horizon = model.manifest.horizon;
         let horizons = scoring.as_ref().map_or_else(|| Plan::horizons_for(horizon), |s| s.horizons.clone());
         let plan = Plan::new(horizon, horizons, levels, *every, scoring.is_some());
         let means = means_of(model, &plan, None);
-        let own_means = vec![None; model.description.series.len()];
+        let own_means = vec![None; model.manifest.series.len()];
         let period = scoring.as_ref().map_or(1, |Scoring { every, .. }| i64::from(*every));
-        let back = |ahead: &usize| setup.season().map_or(0, |s| s * ahead.div_ceil(s) - ahead);
+        let back = |ahead: &usize| naive_lag(setup.season(), *ahead) - ahead;
         let backs = plan.horizons().iter().map(back).collect();
         let online = Online::new(plan);
         Some(Self {
@@ -131,7 +132,7 @@ impl Live {
 
     /// A target was observed in the step that has closed: what waited for it is due, and what was scored of an earlier period is
     /// told, unless it is `silent`.
-    pub fn came(&mut self, closing: &Closing<'_>, target: usize, own: Option<usize>, silent: bool) {
+    pub fn came(&mut self, closing: &StepContext<'_>, target: usize, own: Option<usize>, silent: bool) {
         if !self.learns() {
             return;
         }
@@ -202,14 +203,14 @@ impl Live {
         scores: &mut ScoreBuilder,
     ) {
         let mut waiting = std::mem::take(&mut self.waiting);
-        let bring = |online: &Online, happening: Option<&Waiting>| match happening {
-            Some(Waiting::Came { column, .. }) => online.bring(*column),
+        let prefetch = |online: &Online, happening: Option<&Waiting>| match happening {
+            Some(Waiting::Came { column, .. }) => online.prefetch(*column),
             Some(Waiting::Issued | Waiting::Told(_)) | None => {}
         };
-        waiting.iter().take(AHEAD).for_each(|happening| bring(&self.online, Some(happening)));
+        waiting.iter().take(AHEAD).for_each(|happening| prefetch(&self.online, Some(happening)));
         let mut forecasts = 0;
         for (place, happening) in waiting.iter().enumerate() {
-            bring(&self.online, waiting.get(place + AHEAD));
+            prefetch(&self.online, waiting.get(place + AHEAD));
             match *happening {
                 Waiting::Came { column, own, step, actual } => {
                     let means = own.and_then(|own| self.own_means.get_mut(own).map(|means| (own, means)));
@@ -247,7 +248,7 @@ impl Live {
     fn issue(&mut self, setup: &Setup, said: &Said<'_>, number: usize) {
         let learns = self.learns();
         let Self { online, naive, forecast, corrects, .. } = self;
-        let widening = setup.model.widening(said.own, said.restlessness);
+        let widening = setup.model.volatility_scale(said.own, said.restlessness);
         let Scale { center, spread } = said.scale;
         let scaled = Scaled {
             center,
@@ -277,5 +278,5 @@ fn naive(past: &[f64], back: usize) -> f32 {
 
 /// The mean sizes of errors that the model knows of a series, of each followed step.
 fn means_of(model: &Model, plan: &Plan, own: Option<usize>) -> Vec<f32> {
-    plan.horizons().iter().map(|ahead| model.mean_size(own, ahead - 1)).collect()
+    plan.horizons().iter().map(|ahead| model.mean_residual(own, ahead - 1)).collect()
 }

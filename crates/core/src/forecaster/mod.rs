@@ -23,21 +23,22 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 
-pub use anchors::Anchors;
-pub use capture::{ASIDE_BYTES, BATCH_IDS, Captured};
-pub use carried::Carried;
-pub use closing::{Closing, Entry, Happening};
+pub use anchors::ExpertForecasts;
+pub use capture::{ASIDE_BYTES, BATCH_IDS, SnapshotProgress};
+pub use carried::CellStates;
+pub use closing::{StepContext, WindowUpdate, Happening};
 pub use features::write as write_features;
-pub use histories::{Held, Histories, History, Refused, Target, Unused};
+pub use histories::{CandidateChange, SeriesStore, SeriesState, DroppedRow, TargetState, RowDiagnostics};
 pub use inputs::Inputs;
 pub use predictor::{OriginView, Predictor};
-pub use remembered::Remembered;
+pub use remembered::MemoryStates;
 pub use restore::RestoreError;
 
 use crate::intervals::{Online, SeriesScores};
 use crate::model::Model;
-use crate::series::{Capacity, Keep, Rules, Tally};
-use crate::table::{Columns, ForecastBuilder, ForecastStamp, ScoreBuilder};
+use crate::series::{Capacity, Retention, StepConfig, RowCounters};
+use crate::schema::{Columns, ForecastBuilder, ForecastStamp, ScoreBuilder};
+use crate::time::{DAY, steps_per};
 use capture::Capture;
 use jobs::Jobs;
 
@@ -45,7 +46,7 @@ use jobs::Jobs;
 #[derive(Clone, Debug)]
 pub struct Setup {
     pub columns: Columns,
-    pub rules: Rules,
+    pub rules: StepConfig,
     /// A forecast is issued at every step whose number is a multiple of this.
     pub every: u32,
     /// Interval levels, ascending, each in (0, 1).
@@ -66,22 +67,20 @@ pub struct Setup {
 pub struct Scoring {
     /// So many steps ahead, ascending, from 1 to the model's horizon.
     pub horizons: Vec<usize>,
-    /// Steps of a period whose scores are written together.
+    /// StepBuffer of a period whose scores are written together.
     pub every: u32,
 }
-
-const DAY: i64 = 86_400_000_000;
 
 /// Numbers of the forecasts of one push, at most: 64 MiB, and far below what a list column can hold.
 const NUMBERS_AT_ONCE: usize = 16 << 20;
 
 impl Setup {
-    /// Steps after which the naive forecast that scores are held against repeats what was: the model's season, or a day where
+    /// StepBuffer after which the naive forecast that scores are held against repeats what was: the model's season, or a day where
     /// the windows reach back over one. Without either it repeats the last value.
     pub fn season(&self) -> Option<usize> {
-        let (description, every) = (&self.model.description, self.rules.grid.every);
-        let season = description.memory.as_ref().map_or(0, |memory| memory.season());
-        let day = (DAY % every == 0).then_some((DAY / every) as usize);
+        let (manifest, every) = (&self.model.manifest, self.rules.grid.every);
+        let season = manifest.recurrence.as_ref().map_or(0, |memory| memory.season());
+        let day = steps_per(DAY, every).map(|day| day as usize);
         let of_day = day.filter(|day| *day > 1 && *day <= self.past());
         Some(season).filter(|season| *season > 0).or(of_day)
     }
@@ -93,41 +92,41 @@ impl Setup {
 
     /// Values of a series that are looked back on at an origin.
     fn past(&self) -> usize {
-        self.model.description.past(self.waits_for_actuals())
+        self.model.manifest.history_steps(self.waits_for_actuals())
     }
 
     /// Values of a series that are kept.
-    pub fn keep(&self) -> Keep {
-        self.model.description.keep(&self.rules, self.waits_for_actuals())
+    pub fn keep(&self) -> Retention {
+        self.model.manifest.retention(&self.rules, self.waits_for_actuals())
     }
 
     /// Rows that should be pushed at once, so that what comes of them is bounded whatever the horizon and the number of
     /// targets. (A row closes a few steps at most, but usually one.)
     pub fn rows_at_once(&self) -> usize {
         let lists = 1 + 2 * self.levels.len();
-        let numbers = self.columns.targets.len() * lists * self.model.description.horizon;
+        let numbers = self.columns.targets.len() * lists * self.model.manifest.horizon;
         (NUMBERS_AT_ONCE / numbers.max(1)).max(1)
     }
 }
 
 /// What came of some rows.
 #[derive(Debug)]
-pub struct Pushed {
-    /// Forecasts by `table::forecast_schema`, in the order of the rows that triggered them.
+pub struct PushOutput {
+    /// Forecasts by `schema::forecast_schema`, in the order of the rows that triggered them.
     pub forecasts: RecordBatch,
-    /// Scores by `table::score_schema`, in the order of the rows that ended their periods.
+    /// Scores by `schema::score_schema`, in the order of the rows that ended their periods.
     pub scores: RecordBatch,
-    pub refused: Vec<Refused>,
+    pub refused: Vec<DroppedRow>,
     /// Candidates that came and went, in the order of the rows.
-    pub held: Vec<Held>,
+    pub held: Vec<CandidateChange>,
     /// Counts of this push alone.
-    pub tally: Tally,
+    pub tally: RowCounters,
 }
 
 /// One partition's series and the network over them.
 pub struct Forecaster {
     setup: Arc<Setup>,
-    histories: Histories,
+    histories: SeriesStore,
     jobs: Jobs,
     written: Written,
     capture: Option<Capture>,
@@ -143,17 +142,17 @@ struct Written {
 #[derive(Clone, Copy)]
 pub struct Beside<'a> {
     /// Of a model with a memory.
-    pub remembered: Option<&'a Remembered>,
+    pub remembered: Option<&'a MemoryStates>,
     /// Of a model whose cells carry their state.
-    pub carried: Option<&'a Carried>,
+    pub carried: Option<&'a CellStates>,
     /// Where intervals are corrected or forecasts scored.
     pub online: Option<&'a Online>,
 }
 
 /// The same, to be put back.
 pub struct BesideMut<'a> {
-    pub remembered: Option<&'a mut Remembered>,
-    pub carried: Option<&'a mut Carried>,
+    pub remembered: Option<&'a mut MemoryStates>,
+    pub carried: Option<&'a mut CellStates>,
     pub online: Option<&'a mut Online>,
 }
 
@@ -163,7 +162,7 @@ struct Following<'a> {
     jobs: &'a mut Jobs,
     written: &'a mut Written,
     capture: &'a mut Option<Capture>,
-    keep: Keep,
+    keep: Retention,
     silent: bool,
 }
 
@@ -174,7 +173,7 @@ impl Following<'_> {
         match happening {
             Happening::Touched(index, history) if self.capture.is_some() => self.put_aside(index, history),
             Happening::Touched(..) => {}
-            Happening::Coming(index) => self.jobs.bring(index),
+            Happening::Coming(index) => self.jobs.prefetch(index),
             Happening::Closed(closing) if self.silent => self.jobs.absorb(closing, self.written),
             Happening::Closed(closing) => self.jobs.add(closing, self.written),
             Happening::Evicted(index) => self.jobs.forget(index, self.written),
@@ -182,7 +181,7 @@ impl Following<'_> {
     }
 
     #[cold]
-    fn put_aside(&mut self, index: usize, history: &History) {
+    fn put_aside(&mut self, index: usize, history: &SeriesState) {
         if let Some(capture) = self.capture {
             // What waits in the jobs was touched before, and all that waited before the capture was taken.
             capture.touch(index, history, self.keep, self.jobs.beside());
@@ -192,12 +191,12 @@ impl Following<'_> {
 
 impl Forecaster {
     pub fn new(setup: Arc<Setup>) -> Self {
-        let description = &setup.model.description;
-        let histories = Histories::new(
+        let manifest = &setup.model.manifest;
+        let histories = SeriesStore::new(
             setup.columns.clone(),
             setup.rules.clone(),
             setup.keep(),
-            description.horizon,
+            manifest.horizon,
             setup.capacity,
         );
         let stamp = ForecastStamp { every: setup.every_text.clone(), model: setup.model.hash.clone() };
@@ -206,8 +205,8 @@ impl Forecaster {
         Self { jobs: Jobs::new(setup.clone()), setup, histories, written, capture: None }
     }
 
-    /// Takes rows, by `table::Columns::schema`, in order.
-    pub fn push(&mut self, rows: &RecordBatch) -> Pushed {
+    /// Takes rows, by `schema::Columns::schema`, in order.
+    pub fn push(&mut self, rows: &RecordBatch) -> PushOutput {
         let (tally, unused) = self.follow(false, |histories, tally, unused, following| {
             histories.follow(rows, tally, unused, |happening| following.heed(happening));
         });
@@ -216,7 +215,7 @@ impl Forecaster {
 
     /// Takes rows whose forecasts are known already: the state afterwards is that of a push. Returns the candidates that
     /// came and went.
-    pub fn absorb(&mut self, rows: &RecordBatch) -> Vec<Held> {
+    pub fn absorb(&mut self, rows: &RecordBatch) -> Vec<CandidateChange> {
         let (_, unused) = self.follow(true, |histories, tally, unused, following| {
             histories.follow(rows, tally, unused, |happening| following.heed(happening));
         });
@@ -225,7 +224,7 @@ impl Forecaster {
     }
 
     /// The input is over: closes what time alone held open, id by id in the order of their names, `ids` at a time.
-    pub fn finish(&mut self, ids: usize) -> impl Iterator<Item = Pushed> {
+    pub fn finish(&mut self, ids: usize) -> impl Iterator<Item = PushOutput> {
         let mut left = self.histories.by_id().into_iter();
         std::iter::from_fn(move || {
             let some: Vec<usize> = left.by_ref().take(ids.max(1)).collect();
@@ -247,21 +246,21 @@ impl Forecaster {
     fn follow(
         &mut self,
         silent: bool,
-        go: impl FnOnce(&mut Histories, &mut Tally, &mut Unused, &mut Following<'_>),
-    ) -> (Tally, Unused) {
+        go: impl FnOnce(&mut SeriesStore, &mut RowCounters, &mut RowDiagnostics, &mut Following<'_>),
+    ) -> (RowCounters, RowDiagnostics) {
         let Self { histories, jobs, written, capture, .. } = self;
-        let (mut tally, mut unused) = (Tally::default(), Unused::default());
+        let (mut tally, mut unused) = (RowCounters::default(), RowDiagnostics::default());
         let keep = histories.keep();
         let mut following = Following { jobs, written, capture, keep, silent };
         go(histories, &mut tally, &mut unused, &mut following);
         (tally, unused)
     }
 
-    fn pushed(&mut self, mut tally: Tally, Unused { refused, held }: Unused) -> Pushed {
+    fn pushed(&mut self, mut tally: RowCounters, RowDiagnostics { refused, held }: RowDiagnostics) -> PushOutput {
         self.jobs.run(&mut self.written);
         let Written { forecasts, scores } = &mut self.written;
         tally.forecasts = forecasts.len() as u64;
-        Pushed { forecasts: forecasts.finish(), scores: scores.finish(), refused, held, tally }
+        PushOutput { forecasts: forecasts.finish(), scores: scores.finish(), refused, held, tally }
     }
 
     /// How many ids there are.
@@ -280,11 +279,11 @@ impl Forecaster {
 
     /// How many ids can forecast all their targets. Walks over all of them.
     pub fn warm(&self) -> usize {
-        let description = &self.setup.model.description;
-        let is_warm = |target: &Target| {
-            target.window.len() >= description.lookback && target.running.count >= description.warm
+        let manifest = &self.setup.model.manifest;
+        let is_warm = |target: &TargetState| {
+            target.window.len() >= manifest.lookback && target.running.count >= manifest.warmup
         };
-        let warm = |history: &&History| history.targets.iter().all(is_warm);
+        let warm = |history: &&SeriesState| history.targets.iter().all(is_warm);
         self.histories.all().iter().filter(warm).count()
     }
 
@@ -305,9 +304,9 @@ impl Forecaster {
         std::iter::from_fn(move || {
             loop {
                 match self.capture(BATCH_IDS) {
-                    Captured::More => {}
-                    Captured::Batch(batch) => return Some(batch),
-                    Captured::Done => return None,
+                    SnapshotProgress::More => {}
+                    SnapshotProgress::Batch(batch) => return Some(batch),
+                    SnapshotProgress::Done => return None,
                 }
             }
         })
@@ -321,10 +320,10 @@ impl Forecaster {
     }
 
     /// Takes up to `ids` more of what [`Forecaster::begin_capture`] began. Without that, there is nothing left.
-    pub fn capture(&mut self, ids: usize) -> Captured {
-        let Some(capture) = &mut self.capture else { return Captured::Done };
+    pub fn capture(&mut self, ids: usize) -> SnapshotProgress {
+        let Some(capture) = &mut self.capture else { return SnapshotProgress::Done };
         let captured = capture.take(ids, &self.histories, self.jobs.beside());
-        if matches!(captured, Captured::Done) {
+        if matches!(captured, SnapshotProgress::Done) {
             self.capture = None;
         }
         captured

@@ -6,10 +6,10 @@ use smallvec::SmallVec;
 
 use super::snapshot::{LIVE, PARTS, values_of};
 use super::sound::{self, STEP_MAX};
-use super::{BesideMut, Histories, History, Target};
+use super::{BesideMut, SeriesStore, SeriesState, TargetState};
 use crate::intervals::Online;
-use crate::series::{Candidate, Cell, OpenStep, REMEMBERED_TIMES, Row, Running, Steps, Track, Window};
-use crate::table::Columns;
+use crate::series::{Candidate, StepAccumulator, OpenStep, RECENT_TIMES_MAX, Row, RunningStats, StepBuffer, CovariateWindow, Window};
+use crate::schema::Columns;
 
 /// Why a snapshot could not be put back.
 #[derive(Debug, thiserror::Error)]
@@ -29,7 +29,7 @@ pub fn into(
     snapshot: &RecordBatch,
     columns: &Columns,
     limit: usize,
-    histories: &mut Histories,
+    histories: &mut SeriesStore,
     beside: BesideMut<'_>,
 ) -> Result<(), RestoreError> {
     let BesideMut { mut remembered, mut carried, mut online } = beside;
@@ -70,16 +70,16 @@ pub fn into(
         if histories.all().len() >= limit {
             return Err(RestoreError::TooMany(limit));
         }
-        let mut history = History {
+        let mut history = SeriesState {
             id: id.into(),
             position: positions.value(row),
-            steps: Steps::default(),
+            steps: StepBuffer::default(),
             targets: SmallVec::new(),
             covariates: Box::default(),
         };
-        history.steps.newest = newest.is_valid(row).then(|| newest.value(row));
+        history.steps.latest_time = newest.is_valid(row).then(|| newest.value(row));
         history.steps.frontier = in_range(frontiers.value(row), "frontier").map_err(torn)?;
-        history.steps.cold = cold.value(row);
+        history.steps.cold_start = cold.value(row);
         let [mut memory, mut states, mut followed] = read(cursors, columns, &mut history).map_err(torn)?;
         let kept = columns.targets.iter().map(|_| Kept::read(&mut memory, numbers));
         let kept = kept.collect::<Result<Vec<Kept>, Torn>>().map_err(torn)?;
@@ -190,7 +190,7 @@ fn in_range(step: i64, part: &'static str) -> Result<i64, Torn> {
 /// What was followed of a target.
 fn follow(
     followed: &mut Cursor<'_>,
-    history: &History,
+    history: &SeriesState,
     online: &mut Online,
     column: usize,
 ) -> Result<(), Torn> {
@@ -200,7 +200,7 @@ fn follow(
     let last = followed.step()?;
     let numbers = followed.reals(online.plan().numbers())?;
     let numbers: Vec<f32> = numbers.iter().map(|number| *number as f32).collect();
-    let has_closed = history.steps.newest.is_some() && last < history.steps.frontier;
+    let has_closed = history.steps.latest_time.is_some() && last < history.steps.frontier;
     if has_closed && online.restore(column, last, &numbers) { Ok(()) } else { Err(Torn(followed.part)) }
 }
 
@@ -208,26 +208,26 @@ fn follow(
 fn read<'a>(
     cursors: [Cursor<'a>; PARTS.len()],
     columns: &Columns,
-    history: &mut History,
+    history: &mut SeriesState,
 ) -> Result<[Cursor<'a>; 3], Torn> {
     let [mut accepted, mut candidate, mut open, mut windows, mut tracks, memory, carried, online] = cursors;
     let (targets, covariates) = (columns.targets.len(), columns.covariates.len());
     let times = accepted.wholes(accepted.whole.len())?;
-    if times.len() > REMEMBERED_TIMES {
+    if times.len() > RECENT_TIMES_MAX {
         return Err(Torn("accepted"));
     }
-    history.steps.accepted = times.iter().copied().collect();
+    history.steps.recent_times = times.iter().copied().collect();
     if !candidate.whole.is_empty() {
         let (offset, time) = (candidate.whole()?, candidate.whole()?);
         let (targets, covariates) = (candidate.reals(targets)?, candidate.reals(covariates)?);
         let ahead = candidate.reals(candidate.real.len())?;
-        history.steps.set_candidate(Candidate::of(Row { offset, time, targets, covariates, ahead }));
+        history.steps.set_candidate(Candidate::new(Row { position: offset, time, targets, covariates, future: ahead }));
     }
     while !open.whole.is_empty() {
         let step = open_step(&mut open, targets, covariates)?;
-        history.steps.set_open(step);
+        history.steps.push_open_step(step);
     }
-    if !history.steps.open().is_sorted_by(|a, b| a.step < b.step) {
+    if !history.steps.open_steps().is_sorted_by(|a, b| a.step < b.step) {
         return Err(Torn(open.part));
     }
     for _ in 0..targets {
@@ -235,16 +235,16 @@ fn read<'a>(
         let marks = windows.wholes(length.div_ceil(64))?;
         let count = windows.count()? as u64;
         let moments = windows.finite(4)?;
-        let [mean, squares, low, high] = [moments[0], moments[1], moments[2], moments[3]];
-        let running = Running { count, mean, squares, low, high };
+        let [mean, m2, min, max] = [moments[0], moments[1], moments[2], moments[3]];
+        let running = RunningStats { count, mean, m2, min, max };
         let values = windows.reals(length)?.to_vec();
         let observed = (0..length).map(|i| marks[i / 64] >> (i % 64) & 1 == 1).collect();
         let window = Window::restored(last, values, observed);
-        history.targets.push(Target { window, running });
+        history.targets.push(TargetState { window, running });
     }
     let track = |_| {
         let (last, length) = (tracks.step()?, tracks.count()?);
-        Ok(Track::restored(last, tracks.reals(length)?.to_vec()))
+        Ok(CovariateWindow::restored(last, tracks.reals(length)?.to_vec()))
     };
     history.covariates = (0..covariates).map(track).collect::<Result<_, Torn>>()?;
     [accepted, candidate, open, windows, tracks].iter().try_for_each(Cursor::end)?;
@@ -276,12 +276,12 @@ fn open_step(open: &mut Cursor<'_>, targets: usize, covariates: usize) -> Result
     let times = open.wholes(times)?.to_vec();
     let mut cells = Vec::new();
     for _ in 0..targets + covariates {
-        cells.push(Cell { count: open.narrow()?, latest: open.whole()?, value: 0.0 });
+        cells.push(StepAccumulator { count: open.narrow()?, latest: open.whole()?, value: 0.0 });
     }
     let (ahead_time, ahead) = (open.whole()?, open.count()?);
     for cell in &mut cells {
         cell.value = open.real()?;
     }
     let ahead = open.reals(ahead)?.to_vec();
-    Ok(OpenStep { step, rows, times, cells, targets, ahead, ahead_time, ..OpenStep::default() })
+    Ok(OpenStep { step, rows, times, accumulators: cells, target_count: targets, future: ahead, future_time: ahead_time, ..OpenStep::default() })
 }

@@ -25,8 +25,8 @@ use arrow::array::{
 use arrow::datatypes::{Field, Schema};
 use compact_str::CompactString;
 
-use super::{Beside, History, Target};
-use crate::series::Keep;
+use super::{Beside, SeriesState, TargetState};
+use crate::series::Retention;
 
 /// The parts of a state that are lists of numbers.
 pub(super) const PARTS: [&str; 8] =
@@ -56,41 +56,41 @@ pub struct IdState {
 
 impl IdState {
     /// Takes the form of the id of this number. `keep` steps of a window can still be asked for.
-    pub fn fill(&mut self, history: &History, keep: Keep, index: usize, beside: Beside<'_>) {
-        let History { id, steps, targets, covariates, position } = history;
-        (self.id, self.position, self.newest) = (id.clone(), *position, steps.newest);
-        (self.frontier, self.cold) = (steps.frontier, steps.cold);
+    pub fn fill(&mut self, history: &SeriesState, keep: Retention, index: usize, beside: Beside<'_>) {
+        let SeriesState { id, steps, targets, covariates, position } = history;
+        (self.id, self.position, self.newest) = (id.clone(), *position, steps.latest_time);
+        (self.frontier, self.cold) = (steps.frontier, steps.cold_start);
         self.whole.clear();
         self.real.clear();
         let [accepted, candidate, open, windows, tracks, memory, cells, live] = [0, 1, 2, 3, 4, 5, 6, 7];
-        self.whole.extend(steps.accepted.iter());
+        self.whole.extend(steps.recent_times.iter());
         self.end(accepted);
         if let Some(held) = steps.candidate() {
-            self.whole.extend([held.offset, held.time]);
+            self.whole.extend([held.position, held.time]);
             self.real.extend(held.values());
         }
         self.end(candidate);
-        for step in steps.open() {
+        for step in steps.open_steps() {
             self.whole.extend([step.step, i64::from(step.rows), step.times.len() as i64]);
             self.whole.extend(&step.times);
-            self.whole.extend(step.cells.iter().flat_map(|cell| [i64::from(cell.count), cell.latest]));
-            self.whole.extend([step.ahead_time, step.ahead.len() as i64]);
-            self.real.extend(step.cells.iter().map(|cell| cell.value));
-            self.real.extend(&step.ahead);
+            self.whole.extend(step.accumulators.iter().flat_map(|cell| [i64::from(cell.count), cell.latest]));
+            self.whole.extend([step.future_time, step.future.len() as i64]);
+            self.real.extend(step.accumulators.iter().map(|cell| cell.value));
+            self.real.extend(&step.future);
         }
         self.end(open);
-        for Target { window, running } in targets {
+        for TargetState { window, running } in targets {
             let (values, observed) = window.tail(window.len().min(keep.steps)).unwrap_or_default();
-            self.whole.extend([window.last, values.len() as i64]);
+            self.whole.extend([window.last_step, values.len() as i64]);
             self.whole.extend(observed.chunks(64).map(packed));
             self.whole.push(running.count as i64);
-            self.real.extend([running.mean, running.squares, running.low, running.high]);
+            self.real.extend([running.mean, running.m2, running.min, running.max]);
             self.real.extend(values);
         }
         self.end(windows);
         for track in covariates {
-            let values = track.tail(keep.most());
-            self.whole.extend([track.last, values.len() as i64]);
+            let values = track.tail(keep.steps_max());
+            self.whole.extend([track.last_step, values.len() as i64]);
             self.real.extend(values);
         }
         self.end(tracks);
@@ -129,7 +129,7 @@ impl IdState {
     }
 }
 
-/// Marks as the bits of a number, the first one lowest.
+/// ObservedMask as the bits of a number, the first one lowest.
 fn packed(marks: &[bool]) -> i64 {
     marks.iter().rev().fold(0, |bits, mark| bits << 1 | i64::from(*mark))
 }

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::scale::{Moments, Scale};
-use super::{Rules, Track};
+use super::{CovariateWindow, StepConfig};
 use crate::time::{DAY, WEEK};
 
 /// An input computed from the time of the step, as sine and cosine.
@@ -43,12 +43,12 @@ pub struct InputSpec {
     pub covariates: Vec<Moments>,
     pub calendar: Vec<Calendar>,
     /// Training moments of each input that is known ahead.
-    pub known_ahead: Vec<Moments>,
+    pub future_covariates: Vec<Moments>,
 }
 
 /// A step of a target as the network is to see it, scaled.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Reading {
+pub struct StepInput {
     pub value: f32,
     /// The way from the value before, if there is one.
     pub change: f32,
@@ -60,13 +60,13 @@ pub struct WindowView<'a> {
     /// Values and marks of the lookback, oldest first.
     pub values: &'a [f64],
     pub observed: &'a [bool],
-    pub covariates: &'a [Track],
+    pub covariates: &'a [CovariateWindow],
     /// Step number of the last value.
     pub origin: i64,
     pub scale: Scale,
 }
 
-impl Reading {
+impl StepInput {
     /// In the unit of `scale`; `before` is the value of the step before.
     pub fn new(scale: Scale, before: Option<f64>, value: f64, observed: bool) -> Self {
         let change = before.map_or(0.0, |before| Scale { center: before, ..scale }.apply(value));
@@ -82,22 +82,28 @@ impl InputSpec {
     }
 
     /// Writes the lookback's inputs of one window: `out` is `[lookback x width]`.
-    pub fn write(&self, rules: &Rules, view: &WindowView<'_>, out: &mut [f32]) {
+    pub fn write(&self, rules: &StepConfig, view: &WindowView<'_>, out: &mut [f32]) {
         let lookback = view.values.len();
         assert_eq!(out.len(), lookback * self.width(), "one place for each input of each step");
         for (s, out) in out.chunks_exact_mut(self.width()).enumerate() {
             let step = view.origin - (lookback - 1 - s) as i64;
             let before = s.checked_sub(1).map(|before| view.values[before]);
-            let reading = Reading::new(view.scale, before, view.values[s], view.observed[s]);
+            let reading = StepInput::new(view.scale, before, view.values[s], view.observed[s]);
             self.write_step(rules, step, step, reading, view.covariates, out);
         }
     }
 
     /// Writes what is known beforehand of the steps after `origin`, `out` being `[steps x width]`: the covariates as
     /// they were at the origin, the calendar as it will be, and 0 in place of the value that the network has yet to say.
-    pub fn write_future(&self, rules: &Rules, origin: i64, covariates: &[Track], out: &mut [f32]) {
+    pub fn write_future(
+        &self,
+        rules: &StepConfig,
+        origin: i64,
+        covariates: &[CovariateWindow],
+        out: &mut [f32],
+    ) {
         for (i, out) in out.chunks_exact_mut(self.width()).enumerate() {
-            let unsaid = Reading { value: 0.0, change: 0.0, observed: true };
+            let unsaid = StepInput { value: 0.0, change: 0.0, observed: true };
             self.write_step(rules, origin + i as i64 + 1, origin, unsaid, covariates, out);
         }
     }
@@ -105,10 +111,10 @@ impl InputSpec {
     /// Writes the inputs of a single step, with the covariates as they were in it.
     pub fn write_one(
         &self,
-        rules: &Rules,
+        rules: &StepConfig,
         step: i64,
-        reading: Reading,
-        covariates: &[Track],
+        reading: StepInput,
+        covariates: &[CovariateWindow],
         out: &mut [f32],
     ) {
         self.write_step(rules, step, step, reading, covariates, out);
@@ -117,23 +123,23 @@ impl InputSpec {
     /// Writes what is known ahead: `ahead` is `[known x horizon]` as the row brought it, `out` `[horizon x known]`.
     /// What is not known is at its mean, which is 0.
     pub fn write_known(&self, ahead: &[f64], out: &mut [f32]) {
-        let known = self.known_ahead.len();
+        let known = self.future_covariates.len();
         let horizon = out.len().checked_div(known).unwrap_or(0);
         for (place, out) in out.iter_mut().enumerate() {
             let (i, j) = (place / known, place % known);
             let value = ahead.get(j * horizon + i).filter(|value| value.is_finite());
-            *out = value.map_or(0.0, |value| Scale::from(self.known_ahead[j]).apply(*value));
+            *out = value.map_or(0.0, |value| Scale::from(self.future_covariates[j]).apply(*value));
         }
     }
 
     /// Writes the inputs of `step`; the covariates are those of the step `known`.
     fn write_step(
         &self,
-        rules: &Rules,
+        rules: &StepConfig,
         step: i64,
         known: i64,
-        reading: Reading,
-        covariates: &[Track],
+        reading: StepInput,
+        covariates: &[CovariateWindow],
         out: &mut [f32],
     ) {
         out[0] = reading.value;

@@ -56,19 +56,19 @@ impl fmt::Display for Refusal {
 
 /// Counts of what became of the rows: every row is either used, refused, or held as a candidate.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
+pub struct RowCounters {
     pub rows: u64,
     pub forecasts: u64,
-    /// Times a series started again cold after a gap longer than `max_gap`.
+    /// RecentTimes a series started again cold after a gap longer than `max_gap`.
     pub restarts: u64,
     /// Ids that were forgotten because another one needed their place.
     pub evictions: u64,
-    /// Steps that closed before their time because too many were open.
-    pub early: u64,
+    /// StepBuffer that closed before their time because too many were open.
+    pub forced_closes: u64,
     refused: [u64; Refusal::ALL.len()],
 }
 
-impl Tally {
+impl RowCounters {
     pub fn refuse(&mut self, reason: Refusal) {
         self.refused[reason as usize] += 1;
     }
@@ -81,19 +81,19 @@ impl Tally {
         self.refused.iter().sum()
     }
 
-    pub fn add(&mut self, other: &Tally) {
+    pub fn add(&mut self, other: &RowCounters) {
         self.rows += other.rows;
         self.forecasts += other.forecasts;
         self.restarts += other.restarts;
         self.evictions += other.evictions;
-        self.early += other.early;
+        self.forced_closes += other.forced_closes;
         for (mine, theirs) in self.refused.iter_mut().zip(other.refused) {
             *mine += theirs;
         }
     }
 }
 
-impl fmt::Display for Tally {
+impl fmt::Display for RowCounters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} rows", self.rows)?;
         if self.forecasts > 0 {
@@ -105,8 +105,8 @@ impl fmt::Display for Tally {
         if self.evictions > 0 {
             write!(f, ", {} evictions", self.evictions)?;
         }
-        if self.early > 0 {
-            write!(f, ", {} steps closed early", self.early)?;
+        if self.forced_closes > 0 {
+            write!(f, ", {} steps closed early", self.forced_closes)?;
         }
         if self.refused_total() > 0 {
             write!(f, ", refused")?;

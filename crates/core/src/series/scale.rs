@@ -30,30 +30,30 @@ pub struct Moments {
 
 /// Running mean, sum of squared deviations, and extremes.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Running {
+pub struct RunningStats {
     pub count: u64,
     pub mean: f64,
-    pub squares: f64,
+    pub m2: f64,
     /// Least and greatest value so far.
-    pub low: f64,
-    pub high: f64,
+    pub min: f64,
+    pub max: f64,
 }
 
-impl Running {
+impl RunningStats {
     /// Welford, "Note on a method for calculating corrected sums of squares and products" (1962):
     /// m' = m + (x - m)/n, S' = S + (x - m)(x - m').
     pub fn add(&mut self, value: f64) {
-        self.low = if self.count == 0 { value } else { self.low.min(value) };
-        self.high = if self.count == 0 { value } else { self.high.max(value) };
+        self.min = if self.count == 0 { value } else { self.min.min(value) };
+        self.max = if self.count == 0 { value } else { self.max.max(value) };
         self.count += 1;
         let before = value - self.mean;
         self.mean += before / self.count as f64;
-        self.squares += before * (value - self.mean);
+        self.m2 += before * (value - self.mean);
     }
 
     /// Population moments.
     pub fn moments(&self) -> Moments {
-        let sd = if self.count == 0 { 0.0 } else { (self.squares / self.count as f64).sqrt() };
+        let sd = if self.count == 0 { 0.0 } else { (self.m2 / self.count as f64).sqrt() };
         Moments { mean: self.mean, sd }
     }
 }
@@ -75,7 +75,7 @@ const FARTHEST: f64 = 1e6;
 
 impl Scale {
     /// The scale at an origin: `window` is what the network reads, `running` all that was observed up to there.
-    pub fn at_origin(scaling: Scaling, window: &[f64], running: &Running, fixed: Moments) -> Self {
+    pub fn at_origin(scaling: Scaling, window: &[f64], running: &RunningStats, fixed: Moments) -> Self {
         match scaling {
             Scaling::Fixed => match Self::from(fixed) {
                 // It stood still in the training part, and may have come alive.
@@ -197,7 +197,7 @@ mod tests {
     #[test]
     fn running_moments_are_those_of_all_values() {
         let values: Vec<f64> = (0..50).map(|i| f64::from(i * i % 17) - 3.0).collect();
-        let mut running = Running::default();
+        let mut running = RunningStats::default();
         values.iter().for_each(|value| running.add(*value));
         let (all, so_far) = (moments(&values), running.moments());
         assert!((all.mean - so_far.mean).abs() < 1e-12 && (all.sd - so_far.sd).abs() < 1e-12);
@@ -208,7 +208,7 @@ mod tests {
         let scale = Scale::at_origin(
             Scaling::WindowStandard,
             &[0.1; 300],
-            &Running::default(),
+            &RunningStats::default(),
             Moments { mean: 0.0, sd: 1.0 },
         );
         assert_eq!((scale.apply(0.1), scale.invert(3.0)), (0.0, scale.center));
@@ -231,7 +231,7 @@ mod tests {
     #[test]
     fn what_stood_still_while_it_was_learned_of_has_the_scale_of_what_it_has_shown() {
         let still = Moments { mean: 5.0, sd: 0.0 };
-        let mut running = Running::default();
+        let mut running = RunningStats::default();
         [5.0, 7.0].into_iter().for_each(|value| running.add(value));
         let scale = Scale::at_origin(Scaling::Fixed, &[], &running, still);
         assert_eq!(scale, Scale { center: 6.0, spread: 1.0 });

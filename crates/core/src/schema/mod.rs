@@ -26,7 +26,7 @@ pub struct Columns {
     /// Further inputs, known up to the origin.
     pub covariates: Vec<String>,
     /// Further inputs, a list per row for the coming horizon.
-    pub known_ahead: Vec<String>,
+    pub future_covariates: Vec<String>,
 }
 
 /// Position of a row in its partition. Beside the user's columns, never among them: it is found by place, not name.
@@ -59,7 +59,7 @@ impl Columns {
         fields.push(Field::new(&self.time, timestamp(), true));
         let numbers = self.targets.iter().chain(&self.covariates);
         fields.extend(numbers.map(|name| Field::new(name, DataType::Float64, true)));
-        let lists = self.known_ahead.iter();
+        let lists = self.future_covariates.iter();
         fields.extend(lists.map(|name| Field::new(name, list_of(DataType::Float64), true)));
         fields
     }
@@ -90,7 +90,7 @@ pub struct Observations<'a> {
     pub times: &'a TimestampMicrosecondArray,
     pub targets: Vec<&'a Float64Array>,
     pub covariates: Vec<&'a Float64Array>,
-    pub known_ahead: Vec<&'a ListArray>,
+    pub future_covariates: Vec<&'a ListArray>,
 }
 
 impl<'a> Observations<'a> {
@@ -104,8 +104,8 @@ impl<'a> Observations<'a> {
         let times = typed::<TimestampMicrosecondArray>(next());
         let targets = columns.targets.iter().map(|_| typed::<Float64Array>(next())).collect();
         let covariates = columns.covariates.iter().map(|_| typed::<Float64Array>(next())).collect();
-        let known_ahead = columns.known_ahead.iter().map(|_| typed::<ListArray>(next())).collect();
-        Self { positions, series, times, targets, covariates, known_ahead }
+        let future_covariates = columns.future_covariates.iter().map(|_| typed::<ListArray>(next())).collect();
+        Self { positions, series, times, targets, covariates, future_covariates }
     }
 
     pub fn len(&self) -> usize {
