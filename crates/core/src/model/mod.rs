@@ -1,86 +1,55 @@
-//! A trained model as a value and as a file: the memory and its readout, the cells, how their inputs are made, and where
-//! it all came from. The file is safetensors with PyTorch's tensor names and the description as JSON under one metadata
-//! key; it loads in Python with `safetensors` alone and holds nothing executable. Bytes in, bytes out: opening files is
-//! the caller's.
+//! A trained model, as a value and as a file: the linear recurrence and its readout, the recurrent network, how inputs are
+//! made, and where it all came from.
+//!
+//! The file is safetensors with PyTorch's tensor names and the manifest as JSON under one metadata key. It loads in Python
+//! with `safetensors` alone and holds nothing executable. This module maps bytes to values; it opens no files.
 
-mod description;
-mod errors;
-mod mix;
+mod ensemble;
+mod error;
+mod manifest;
+mod residuals;
+
+pub use ensemble::{EXPERT_COUNT, Ensemble, Expert, MEDIAN_STEPS};
+pub use error::ModelError;
+pub use manifest::{
+    BlendWeight, CellsSpec, DataSummary, EnsembleSpec, ModelManifest, Penalty, RecurrenceSpec, Score, ScoredSplit,
+    SeriesKey,
+};
+pub use residuals::{QuantileOffsets, ResidualQuantiles};
 
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-pub use description::{CellsPart, DataSummary, Description, MemoryPart, MixPart, Penalty, Score, Share};
+use crate::intervals::{self, Bounds};
+use crate::network::recurrence::{self, LinearRecurrence, Readout};
+use crate::network::{self, Network, Tensors, WeightsError};
 
-pub use errors::{Corrected, Errors};
-pub use mix::{EXPERTS, Expert, MEDIAN_STEPS, Mix};
+/// The file's only metadata key.
+const METADATA_KEY: &str = "tidecast";
 
-use crate::intervals::{self, Bounds, PROBABILITIES};
-use errors::{CORRECTIONS, OWN_CORRECTIONS, OWN_QUANTILES, QUANTILES, WIDENING};
-
-use crate::network::memory::{self, Memory, POLES, Readout, ReadoutError};
-use crate::network::{self, Network, Tensors, TensorsError, WeightsError};
-
-/// The one metadata key of the file.
-const KEY: &str = "tidecast";
-
-/// A network with everything around it. Constant once made.
+/// A trained model. Immutable while it forecasts.
 #[derive(Debug)]
 pub struct Model {
-    pub description: Description,
-    pub memory: Option<Remembering>,
+    pub manifest: ModelManifest,
+    pub recurrence: Option<RecurrenceModel>,
     pub cells: Option<Network>,
-    /// Errors on the validation part; without them there are no intervals.
-    pub errors: Option<Errors>,
+    /// Quantiles of the errors on the validation split; without them there are no intervals.
+    pub residuals: Option<ResidualQuantiles>,
     /// First twelve hexadecimal digits of the file's SHA-256.
     pub hash: String,
 }
 
-/// The memory of a model and what reads it out.
+/// The linear recurrence of a model with its trained readout.
 #[derive(Clone, Debug)]
-pub struct Remembering {
+pub struct RecurrenceModel {
+    /// `[real, imaginary]`
     pub poles: Vec<[f32; 2]>,
-    pub memory: Memory,
+    pub recurrence: LinearRecurrence,
     pub readout: Readout,
-    pub mix: Option<Mix>,
+    pub ensemble: Option<Ensemble>,
 }
 
-/// Why bytes are not a model.
-#[derive(Debug, thiserror::Error)]
-pub enum ModelError {
-    #[error(transparent)]
-    Tensors(#[from] TensorsError),
-    #[error("the description in its metadata cannot be read: {0}")]
-    Description(#[from] serde_json::Error),
-    #[error("its description has format {found}; this build reads format {}", Description::FORMAT)]
-    Format { found: u32 },
-    #[error("its description contradicts itself: {0}")]
-    Contradiction(String),
-    #[error(transparent)]
-    Weights(#[from] WeightsError),
-    #[error("tensor {POLES:?} must be [poles, 2] finite numbers, each pole inside the unit circle")]
-    Poles,
-    #[error("the memory's readout: {0}")]
-    Readout(#[from] ReadoutError),
-    #[error("tensor {:?} must be {expected:?} numbers of at least 0", mix::WEIGHTS)]
-    Mix { expected: [usize; 3] },
-    #[error("tensor {QUANTILES:?} must be {PROBABILITIES} x {horizon} values that rise with the probability")]
-    Quantiles { horizon: usize },
-    #[error("tensor {WIDENING:?} must be {expected} numbers of at least 0")]
-    Widening { expected: usize },
-    #[error("tensor {OWN_QUANTILES:?} must be {expected:?} values that rise with the probability")]
-    OwnQuantiles { expected: [usize; 3] },
-    #[error(
-        "tensor {CORRECTIONS:?} must be {expected:?} values, as there are learned quantiles and steps of the horizon"
-    )]
-    Corrections { expected: [usize; 2] },
-    #[error(
-        "tensor {OWN_CORRECTIONS:?} must be {expected:?} values, as there are series, learned quantiles and steps"
-    )]
-    OwnCorrections { expected: [usize; 3] },
-}
-
-/// The format alone, read first so that a later format is named instead of its unknown fields.
+/// The format alone. It is parsed first, so that another format is reported as such and not as an unknown field.
 #[derive(Deserialize)]
 struct Version {
     format: u32,
@@ -88,122 +57,136 @@ struct Version {
 
 impl Model {
     pub fn new(
-        description: Description,
-        memory: Option<Remembering>,
+        manifest: ModelManifest,
+        recurrence: Option<RecurrenceModel>,
         cells: Option<Network>,
-        errors: Option<Errors>,
+        residuals: Option<ResidualQuantiles>,
     ) -> Self {
-        let mut model = Self { description, memory, cells, errors, hash: String::new() };
+        let mut model = Self { manifest, recurrence, cells, residuals, hash: String::new() };
         model.hash = hash(&model.to_bytes());
         model
     }
 
     /// # Errors
-    /// If the bytes are truncated, too long, foreign, or hold anything but finite numbers of the described shapes.
+    /// If the bytes are truncated, too long, not a model, or hold anything but finite numbers of the described shapes.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, ModelError> {
-        let (mut tensors, text) = network::tensors::read(bytes, KEY)?;
+        let (mut tensors, text) = network::tensors::read(bytes, METADATA_KEY)?;
         let Version { format } = serde_json::from_str(&text)?;
-        if format != Description::FORMAT {
+        if format != ModelManifest::FORMAT {
             return Err(ModelError::Format { found: format });
         }
-        let description: Description = serde_json::from_str(&text)?;
-        description.check()?;
-        let horizon = description.horizon;
-        let series = description.series.len();
-        let errors = Errors::take(&mut tensors, horizon, description.probabilities().len(), series)?;
-        let memory = match &description.memory {
-            Some(part) => Some(Remembering::take(&mut tensors, part, &description)?),
+        let manifest: ModelManifest = serde_json::from_str(&text)?;
+        manifest.validate()?;
+        let sizes = residuals::Sizes {
+            horizon: manifest.horizon,
+            quantiles: manifest.probabilities().len(),
+            series: manifest.series.len(),
+        };
+        let residuals = ResidualQuantiles::take(&mut tensors, sizes)?;
+        let recurrence = match &manifest.recurrence {
+            Some(spec) => Some(RecurrenceModel::take(&mut tensors, spec, &manifest)?),
             None => None,
         };
-        let cells = match &description.cells {
-            Some(part) => Some(Network::from_tensors(part.network, &tensors)?),
+        let cells = match &manifest.cells {
+            Some(spec) => Some(Network::from_tensors(spec.network, &tensors)?),
             None => None,
         };
         if let (None, Some(name)) = (&cells, tensors.keys().next()) {
-            let expected = "no cells, by its description".to_owned();
+            let expected = "no cells, by its manifest".to_owned();
             return Err(WeightsError::Unexpected { name: name.clone(), expected }.into());
         }
-        Ok(Self { description, memory, cells, errors, hash: hash(bytes) })
+        Ok(Self { manifest, recurrence, cells, residuals, hash: hash(bytes) })
     }
 
-    /// The same model gives the same bytes.
+    /// The model as a file. Equal models give equal bytes.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut all = self.cells.as_ref().map_or_else(Tensors::new, |cells| cells.tensors().clone());
-        if let Some(Remembering { poles, readout, mix, .. }) = &self.memory {
-            all.insert(POLES.to_owned(), memory::poles_tensor(poles));
-            all.extend(readout.tensors().clone());
-            all.extend(mix.as_ref().map(Mix::tensor));
+        let mut tensors = self.cells.as_ref().map_or_else(Tensors::new, |cells| cells.tensors().clone());
+        if let Some(RecurrenceModel { poles, readout, ensemble, .. }) = &self.recurrence {
+            tensors.insert(recurrence::POLES.to_owned(), recurrence::poles_tensor(poles));
+            tensors.extend(readout.tensors().clone());
+            tensors.extend(ensemble.as_ref().map(Ensemble::tensor));
         }
-        if let Some(errors) = &self.errors {
-            errors.insert(self.description.horizon, &mut all);
+        if let Some(residuals) = &self.residuals {
+            residuals.insert(self.manifest.horizon, &mut tensors);
         }
-        let text = serde_json::to_string(&self.description)
-            .expect("a description has only plain keys and finite numbers");
-        network::tensors::write(&all, KEY, &text)
+        let text = serde_json::to_string(&self.manifest)
+            .expect("a manifest has only string keys and finite numbers");
+        network::tensors::write(&tensors, METADATA_KEY, &text)
     }
 
-    /// How many numbers were fitted.
+    /// Count of fitted numbers.
     pub fn parameters(&self) -> u64 {
-        let mix = |memory: &Remembering| memory.mix.as_ref().map_or(0, |mix| mix.weights().len() as u64);
-        self.memory.as_ref().map_or(0, |memory| memory.readout.parameters() + mix(memory))
-            + self.cells.as_ref().map_or(0, |cells| cells.shape().parameters())
+        let recurrence = self.recurrence.as_ref().map_or(0, |recurrence| {
+            let weights = recurrence.ensemble.as_ref().map_or(0, |ensemble| ensemble.weights().len() as u64);
+            recurrence.readout.parameters() + weights
+        });
+        recurrence + self.cells.as_ref().map_or(0, |cells| cells.shape().parameters())
     }
 
-    /// The bounds of `level` around a forecast of a series, by its number among those that have coefficients of their own:
-    /// counted from the quantiles that the cells learned for it, if they did, or else from the forecast.
+    /// The bounds of an interval at `level`, relative to the network's quantiles if it has them for that level, else to the
+    /// forecast. `series` is an index into the manifest's series.
     ///
     /// # Panics
-    /// If the model was trained without a validation part: whoever asks for levels has checked `errors`.
+    /// If the model has no `residuals`: callers check that before they accept levels.
     pub fn bounds(&self, level: f64, series: Option<usize>) -> Bounds {
-        let errors = self.errors.as_ref().expect("levels are only asked of a model with errors");
-        let learned = intervals::places(self.description.probabilities(), level);
-        if let (Some(places), Some(Corrected { all, own })) = (learned, &errors.corrected) {
-            return series.and_then(|series| own.get(series)).unwrap_or(all).bounds(places);
+        let residuals = self.residuals.as_ref().expect("levels need a model with residuals");
+        let quantiles = intervals::places(self.manifest.probabilities(), level);
+        if let (Some(quantiles), Some(QuantileOffsets { pooled, per_series })) = (quantiles, &residuals.offsets) {
+            return series.and_then(|series| per_series.get(series)).unwrap_or(pooled).bounds(quantiles);
         }
-        let (around, beta) = match series.and_then(|series| Some((errors.own.get(series)?, series))) {
-            Some((own, series)) => (own, errors.widening[series]),
-            None => (&errors.all, errors.widening[errors.own.len()]),
+        let per_series = series.and_then(|series| Some((residuals.per_series.get(series)?, series)));
+        let (quantiles, gain) = match per_series {
+            Some((quantiles, series)) => (quantiles, residuals.volatility_gain[series]),
+            None => (&residuals.pooled, residuals.volatility_gain[residuals.per_series.len()]),
         };
-        around.bounds(level, beta)
+        quantiles.bounds(level, gain)
     }
 
-    /// What the intervals of a series are measured in beside its spread: how much its restlessness widens them.
-    pub fn widening(&self, series: Option<usize>, restlessness: f32) -> f32 {
-        let Some(errors) = &self.errors else { return 1.0 };
-        let beta = series.filter(|series| *series < errors.own.len()).unwrap_or(errors.own.len());
-        errors.widening.get(beta).map_or(1.0, |beta| intervals::widening(*beta, restlessness))
+    /// The factor by which volatility scales the intervals of a series.
+    pub fn volatility_scale(&self, series: Option<usize>, volatility: f32) -> f32 {
+        let Some(residuals) = &self.residuals else { return 1.0 };
+        let others = residuals.per_series.len();
+        let index = series.filter(|series| *series < others).unwrap_or(others);
+        residuals.volatility_gain.get(index).map_or(1.0, |gain| intervals::widening(*gain, volatility))
     }
 
-    /// Whether restlessness widens any interval.
-    pub fn widens(&self) -> bool {
-        self.errors.iter().flat_map(|errors| &errors.widening).any(|beta| *beta != 0.0)
+    /// Whether volatility scales the intervals of any series.
+    pub fn uses_volatility(&self) -> bool {
+        self.residuals.iter().flat_map(|residuals| &residuals.volatility_gain).any(|gain| *gain != 0.0)
     }
 
-    /// The mean size of the errors of a series some steps ahead on the validation part, in that unit; that of all series for
-    /// one that made none there.
-    pub fn mean_size(&self, series: Option<usize>, step: usize) -> f32 {
-        let Some(errors) = &self.errors else { return 0.0 };
-        let own = series.and_then(|series| errors.own.get(series)).map(|own| own.mean_size(step));
-        own.filter(|size| *size > 0.0).unwrap_or_else(|| errors.all.mean_size(step))
+    /// The mean absolute residual of a series at a step of the horizon, in the unit of the intervals; the pooled one for a
+    /// series without residuals of its own.
+    pub fn mean_residual(&self, series: Option<usize>, step: usize) -> f32 {
+        let Some(residuals) = &self.residuals else { return 0.0 };
+        let quantiles = series.and_then(|series| residuals.per_series.get(series));
+        let size = quantiles.map(|quantiles| quantiles.mean_size(step));
+        size.filter(|size| *size > 0.0).unwrap_or_else(|| residuals.pooled.mean_size(step))
     }
 }
 
-impl Remembering {
-    fn take(tensors: &mut Tensors, part: &MemoryPart, of: &Description) -> Result<Self, ModelError> {
-        let poles = memory::take_poles(tensors).ok_or(ModelError::Poles)?;
-        let memory = Memory::new(&poles, part.context).ok_or(ModelError::Poles)?;
-        if let Some(copied) = part.copied.iter().find(|copied| **copied >= memory.numbers()) {
-            let numbers = memory.numbers();
-            let wrong = format!("number {copied} of the memory's state is copied, it has {numbers}");
-            return Err(ModelError::Contradiction(wrong));
+impl RecurrenceModel {
+    /// Removes the recurrence of `spec` from the tensors of a file.
+    fn take(tensors: &mut Tensors, spec: &RecurrenceSpec, manifest: &ModelManifest) -> Result<Self, ModelError> {
+        let invalid = || ModelError::Tensor {
+            name: recurrence::POLES,
+            required: "[poles, 2] finite numbers, each pole inside the unit circle".to_owned(),
+        };
+        let poles = recurrence::take_poles(tensors).ok_or_else(invalid)?;
+        let recurrence = LinearRecurrence::new(&poles, spec.window).ok_or_else(invalid)?;
+        let states = recurrence.numbers();
+        if let Some(index) = spec.per_series_features.iter().find(|index| **index >= states) {
+            return Err(ModelError::Inconsistent(format!(
+                "per-series feature {index} is not one of the recurrence's {states} states"
+            )));
         }
-        let features = part.features(memory.numbers(), &of.inputs, of.horizon);
-        let readout = Readout::take(tensors, of.horizon, features, of.own())?;
-        let mix = match &part.mix {
-            Some(mix) => Some(Mix::take(tensors, mix, of.series.len())?),
+        let features = spec.features(states, &manifest.inputs, manifest.horizon);
+        let readout = Readout::take(tensors, manifest.horizon, features, manifest.per_series_features())?;
+        let ensemble = match &spec.ensemble {
+            Some(spec) => Some(Ensemble::take(tensors, spec, manifest.series.len())?),
             None => None,
         };
-        Ok(Self { poles, memory, readout, mix })
+        Ok(Self { poles, recurrence, readout, ensemble })
     }
 }
 

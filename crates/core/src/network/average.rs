@@ -6,14 +6,14 @@ use super::{Network, Shape, Tensors};
 
 /// An exponential moving average of a network's weights.
 #[derive(Clone, Debug)]
-pub struct Average {
+pub struct WeightEma {
     decay: f64,
     steps: u64,
     shape: Shape,
     tensors: Tensors,
 }
 
-impl Average {
+impl WeightEma {
     /// Of nothing yet. `decay` is how much of the mean is kept each step; with 0 it is the latest weights.
     pub fn new(network: &Network, decay: f64) -> Self {
         Self { decay, steps: 0, shape: *network.shape(), tensors: network.tensors().clone() }
@@ -42,7 +42,7 @@ impl Average {
         (self.steps, &self.tensors)
     }
 
-    /// Puts back what [`Average::parts`] gave, the mean as a network.
+    /// Puts back what [`WeightEma::parts`] gave, the mean as a network.
     pub fn from_parts(decay: f64, steps: u64, mean: &Network) -> Self {
         Self { steps, ..Self::new(mean, decay) }
     }
@@ -73,7 +73,7 @@ mod tests {
 
     fn averaged(decay: f64, seeds: &[u64]) -> f32 {
         let networks: Vec<Network> = seeds.iter().map(|seed| Network::new(SHAPE, *seed).unwrap()).collect();
-        let mut average = Average::new(&networks[0], decay);
+        let mut average = WeightEma::new(&networks[0], decay);
         networks.iter().for_each(|network| average.add(network));
         average.network().tensors()["head.bias"].data[1]
     }

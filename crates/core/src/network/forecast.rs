@@ -4,7 +4,7 @@ use super::kernel::layer::{CellRows, Step};
 use super::kernel::rows::{Rows, RowsMut};
 use super::run::{Run, TILE, columns as columns_of, tiles};
 use super::{Decoder, Network, Shape, State};
-use crate::near;
+use crate::prefetch;
 
 /// What the network reads to forecast `width` columns at once.
 #[derive(Clone, Copy, Debug)]
@@ -60,7 +60,7 @@ impl Scratch {
 /// Asks for the states of columns that are about to take a step.
 fn prefetch_states(state: &State, columns: &[usize]) {
     for (numbers, size) in state.layers() {
-        columns.iter().for_each(|column| near::bring(&numbers[column * size..][..size]));
+        columns.iter().for_each(|column| prefetch::slice(&numbers[column * size..][..size]));
     }
 }
 

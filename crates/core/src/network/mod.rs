@@ -14,7 +14,7 @@ mod gradients;
 mod kernel;
 mod kinds;
 mod loss;
-pub mod memory;
+pub mod recurrence;
 mod model;
 mod optimizer;
 mod random;
@@ -29,14 +29,14 @@ mod transposed;
 #[cfg(test)]
 mod tests;
 
-pub use average::Average;
+pub use average::WeightEma;
 pub use bias::ForgetBias;
 pub use forecast::{Batch, Scratch};
 pub use gradients::Gradients;
 pub use kinds::{CellKind, Decoder, Loss, StateKind, UnknownName};
 pub use loss::pinball;
 pub use model::{Network, WeightsError};
-pub use optimizer::Optimizer;
+pub use optimizer::AdamW;
 pub use random::Random;
 pub use sequence::Sequences;
 pub use shape::{
@@ -45,4 +45,4 @@ pub use shape::{
 };
 pub use state::State;
 pub use tensors::{Tensor, Tensors, TensorsError};
-pub use training::{Lesson, Scored, SequenceGradients, TrainScratch};
+pub use training::{LossSpec, LossAndGradients, SequenceGradients, TrainScratch};

@@ -11,7 +11,7 @@ const EPSILON: f64 = 1e-8;
 
 /// The state of AdamW for one network.
 #[derive(Clone, Debug)]
-pub struct Optimizer {
+pub struct AdamW {
     /// May be changed between steps.
     pub learning_rate: f64,
     /// The share of every weight, times the learning rate, that is taken away each step.
@@ -21,7 +21,7 @@ pub struct Optimizer {
     squares: Tensors,
 }
 
-impl Optimizer {
+impl AdamW {
     pub fn new(network: &Network, learning_rate: f64, weight_decay: f64) -> Self {
         let zeros = fused::zeros(network.shape());
         Self { learning_rate, weight_decay, steps: 0, means: zeros.clone(), squares: zeros }
@@ -32,7 +32,7 @@ impl Optimizer {
         (self.steps, &self.means, &self.squares)
     }
 
-    /// As `like`, with what [`Optimizer::parts`] gave put back, the means as networks.
+    /// As `like`, with what [`AdamW::parts`] gave put back, the means as networks.
     pub fn from_parts(like: &Self, steps: u64, means: &Network, squares: &Network) -> Self {
         let (means, squares) = (means.tensors().clone(), squares.tensors().clone());
         Self { steps, means, squares, ..*like }
@@ -92,7 +92,7 @@ mod tests {
         let before = network.tensors()["head.bias"].data.clone();
         let mut gradients = Gradients::zeros(network.shape());
         gradients.tensors.get_mut("head.bias").unwrap().data.copy_from_slice(&[1e3, -1e-3, 0.0]);
-        Optimizer::new(&network, 0.01, 0.5).step(&mut network, &gradients);
+        AdamW::new(&network, 0.01, 0.5).step(&mut network, &gradients);
         for ((before, after), step) in
             before.iter().zip(&network.tensors()["head.bias"].data).zip([-0.01, 0.01, 0.0])
         {

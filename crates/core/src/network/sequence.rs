@@ -2,7 +2,7 @@
 //! while it serves with its state carried.
 
 use super::run::{Run, Tile, columns, tiles};
-use super::training::{Lesson, Scored, TrainScratch};
+use super::training::{LossSpec, LossAndGradients, TrainScratch};
 use super::{Decoder, Network, Scratch, Shape};
 
 /// Sequences that are read side by side, from states of zero. Only for the direct decoder: the recursive one would read its
@@ -66,10 +66,10 @@ impl Network {
     pub fn loss_and_gradients_along(
         &self,
         sequences: &Sequences<'_>,
-        lesson: &Lesson<'_>,
+        lesson: &LossSpec<'_>,
         scratch: &mut TrainScratch,
-    ) -> Scored {
-        let (shape, Lesson { targets, factors, probabilities, .. }) = (self.shape(), *lesson);
+    ) -> LossAndGradients {
+        let (shape, LossSpec { targets, factors, probabilities, .. }) = (self.shape(), *lesson);
         let Sequences { width, steps, burn_in, known, .. } = *sequences;
         sequences.check(shape);
         let readings = sequences.readings();
@@ -104,7 +104,7 @@ impl Network {
             }
             back.gather(run, steps, readings);
         }
-        Scored { loss_sum, count, gradients: scratch.back.gradients() }
+        LossAndGradients { loss_sum, count, gradients: scratch.back.gradients() }
     }
 
     /// Takes a tile through all steps; `say` is called when the head is to be read after a step, with the number of the reading
@@ -205,7 +205,7 @@ mod tests {
             let [inputs, known, targets] = sequence_numbers(&shape, width, steps, burn_in);
             let sequences =
                 Sequences { width, steps, burn_in, inputs: &inputs, known: &known, series: &series };
-            let lesson = Lesson { targets: &targets, loss: Loss::Mse, probabilities: &[], factors: &[] };
+            let lesson = LossSpec { targets: &targets, loss: Loss::Mse, probabilities: &[], factors: &[] };
             let loss = |network: &Network| {
                 let mut scratch = TrainScratch::new(&shape);
                 network.loss_and_gradients_along(&sequences, &lesson, &mut scratch)

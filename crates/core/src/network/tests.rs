@@ -48,9 +48,9 @@ impl Numbers {
     }
 
     /// What its targets teach, with every hidden value read as it is.
-    fn lesson(&self, shape: &Shape, loss: Loss) -> Lesson<'_> {
+    fn lesson(&self, shape: &Shape, loss: Loss) -> LossSpec<'_> {
         let probabilities = &[0.1, 0.4, 0.9][..shape.quantiles];
-        Lesson { targets: &self.targets, loss, probabilities, factors: &[] }
+        LossSpec { targets: &self.targets, loss, probabilities, factors: &[] }
     }
 
     fn batch(&self) -> Batch<'_> {
@@ -175,7 +175,7 @@ fn quantiles_are_said_beside_the_forecast() {
     let alone = forecast(&plain, &numbers, &mut Scratch::new(plain.shape()));
     assert!(all.chunks(9).flat_map(|said| &said[..3]).eq(&alone));
     // A step that counts costs the forecast's loss and that of each quantile; one that does not costs nothing.
-    let lesson = Lesson { targets: &[], loss: Loss::Mse, probabilities: &[0.25, 0.75], factors: &[] };
+    let lesson = LossSpec { targets: &[], loss: Loss::Mse, probabilities: &[0.25, 0.75], factors: &[] };
     let said = [1.0, 5.0, -1.0, 5.0, 4.0, 5.0];
     assert_eq!(lesson.loss_of(&said, &[2.0, f32::NAN]), (1.0 + 0.25 * 3.0 + 0.25 * 2.0, 1));
 }
@@ -189,7 +189,7 @@ fn gradients_of_factors_are_slopes() {
         let network = Network::new(shape, 5).unwrap();
         let numbers = Numbers::new(&shape, 67, 3, 6);
         let factors: Vec<f32> = (0..67 * 4).map(|i| [0.0, 1.25, 2.0, 1.0, 0.5][i % 5]).collect();
-        let lesson = Lesson { factors: &factors, ..numbers.lesson(&shape, Loss::Mse) };
+        let lesson = LossSpec { factors: &factors, ..numbers.lesson(&shape, Loss::Mse) };
         let mut scratch = TrainScratch::new(&shape);
         let scored = network.loss_and_gradients(&numbers.batch(), &lesson, &mut scratch);
         for (name, tensor) in scored.gradients.tensors() {
@@ -207,7 +207,7 @@ fn gradients_of_factors_are_slopes() {
         let plain =
             network.loss_and_gradients(&numbers.batch(), &numbers.lesson(&shape, Loss::Mse), &mut scratch);
         let ones = vec![1.0; factors.len()];
-        let whole = Lesson { factors: &ones, ..lesson };
+        let whole = LossSpec { factors: &ones, ..lesson };
         let whole = network.loss_and_gradients(&numbers.batch(), &whole, &mut scratch);
         assert_eq!(plain.gradients, whole.gradients, "nothing stays in the scratch");
         assert_ne!(plain.gradients, scored.gradients);
@@ -230,7 +230,7 @@ fn gradients_of_a_batch_are_those_of_its_columns() {
         let mut alone = Numbers::new(&shape, 1, 4, 0);
         alone.put(&shape, 0, &numbers, column);
         let targets = &numbers.targets[column * 3..][..3];
-        let lesson = Lesson { targets, loss: Loss::Mae, probabilities: &[], factors: &[] };
+        let lesson = LossSpec { targets, loss: Loss::Mae, probabilities: &[], factors: &[] };
         let scored = network.loss_and_gradients(&alone.batch(), &lesson, &mut scratch);
         sum.add(&scored.gradients);
         loss_sum += scored.loss_sum;
@@ -404,7 +404,7 @@ fn the_optimizer_learns() {
     }
     let train = || {
         let mut network = Network::new(shape, 2).unwrap();
-        let mut optimizer = Optimizer::new(&network, 0.02, 1e-3);
+        let mut optimizer = AdamW::new(&network, 0.02, 1e-3);
         let mut scratch = TrainScratch::new(&shape);
         for _ in 0..200 {
             let mut scored = network.loss_and_gradients(

@@ -13,7 +13,7 @@ pub struct TrainScratch {
 
 /// What a batch is to teach.
 #[derive(Clone, Copy, Debug)]
-pub struct Lesson<'a> {
+pub struct LossSpec<'a> {
     /// `[column][horizon]`; NaN do not count.
     pub targets: &'a [f32],
     /// What an error of the forecast costs.
@@ -27,7 +27,7 @@ pub struct Lesson<'a> {
 
 /// The loss of a batch and its gradients.
 #[derive(Clone, Debug)]
-pub struct Scored {
+pub struct LossAndGradients {
     /// Sum over all targets that count.
     pub loss_sum: f64,
     /// How many targets count.
@@ -65,7 +65,7 @@ impl TrainScratch {
     }
 }
 
-impl Lesson<'_> {
+impl LossSpec<'_> {
     /// The loss of what a column says, `[quantity][horizon]`, against its targets, and how many of these count.
     pub fn loss_of(&self, said: &[f32], targets: &[f32]) -> (f64, usize) {
         let mut sum = (0.0, 0);
@@ -122,10 +122,10 @@ impl Network {
     pub fn loss_and_gradients(
         &self,
         batch: &Batch<'_>,
-        lesson: &Lesson<'_>,
+        lesson: &LossSpec<'_>,
         scratch: &mut TrainScratch,
-    ) -> Scored {
-        let (shape, Lesson { targets, factors, probabilities, .. }) = (self.shape(), *lesson);
+    ) -> LossAndGradients {
+        let (shape, LossSpec { targets, factors, probabilities, .. }) = (self.shape(), *lesson);
         batch.check(shape);
         assert!(batch.steps > 0, "a window has at least one step");
         assert_eq!(targets.len(), batch.width * shape.horizon, "targets are [column][horizon]");
@@ -150,7 +150,7 @@ impl Network {
             }
             self.back_through(batch.steps, run, back);
         }
-        Scored { loss_sum, count, gradients: scratch.back.gradients() }
+        LossAndGradients { loss_sum, count, gradients: scratch.back.gradients() }
     }
 
     /// From the derivatives of all that was said to the gradients of one tile.

@@ -16,10 +16,10 @@ mod poles;
 mod readout;
 mod ridge;
 
-pub use absolute::{Rows, least_absolute};
+pub use absolute::{RegressionRows, least_absolute_deviations};
 use poles::Poles;
-pub use readout::{Own, Readout, ReadoutError};
-pub use ridge::{Normal, Penalties, Solution, solve};
+pub use readout::{PerSeriesFeatures, Readout, ReadoutError};
+pub use ridge::{NormalEquations, Regularization, Solution, solve_ridge};
 
 use super::{Tensor, Tensors};
 
@@ -28,13 +28,13 @@ pub const POLES_MAX: usize = 4096;
 
 /// The poles, as a step uses them.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Memory {
+pub struct LinearRecurrence {
     poles: Poles,
     /// Steps that are remembered, and the poles to their power: what leaves is taken out again.
     context: Option<(usize, Poles)>,
 }
 
-impl Memory {
+impl LinearRecurrence {
     /// From poles as `[real, imaginary]`; a pole without imaginary part is real. With `context`, differences older than
     /// so many steps are forgotten altogether. `None` if there are too many, or one does not decay.
     pub fn new(poles: &[[f32; 2]], context: Option<usize>) -> Option<Self> {
@@ -82,7 +82,7 @@ impl Memory {
     }
 
     /// A state takes the next steps of a run without a break: `values` ends with the `new` latest ones and begins with as many
-    /// as are at hand of the [`Memory::reach`] before the first of them, at least one.
+    /// as are at hand of the [`LinearRecurrence::reach`] before the first of them, at least one.
     pub fn follow(&self, state: &mut [f32], values: &[f64], new: usize) {
         let first = values.len() - new;
         for place in first..values.len() {
@@ -143,7 +143,7 @@ fn power(base: [f64; 2], mut exponent: u64) -> [f64; 2] {
 }
 
 /// The name of the tensor `[poles x 2]`.
-pub const POLES: &str = "memory.poles";
+pub const POLES: &str = "recurrence.poles";
 
 /// Poles as a tensor.
 pub fn poles_tensor(poles: &[[f32; 2]]) -> Tensor {
@@ -164,7 +164,7 @@ mod tests {
     fn poles() -> Vec<[f32; 2]> {
         let turn = std::f64::consts::TAU;
         [(2.0, 0.0), (50.0, turn / 24.0), (50.0, turn / 2.0), (7.0, turn / 5.0)]
-            .map(|(decay, frequency)| Memory::pole(decay, frequency))
+            .map(|(decay, frequency)| LinearRecurrence::pole(decay, frequency))
             .to_vec()
     }
 
@@ -184,7 +184,7 @@ mod tests {
                 let [a, b] = power([f64::from(pole[0]), f64::from(pole[1])], k as u64);
                 sum = [sum[0] + a * difference, sum[1] + b * difference];
             }
-            for (place, part) in Memory::places(&poles, i).into_iter().zip(sum) {
+            for (place, part) in LinearRecurrence::places(&poles, i).into_iter().zip(sum) {
                 numbers[place] = part;
             }
         }
@@ -199,7 +199,7 @@ mod tests {
     #[test]
     fn carried_it_is_the_sum_over_the_past() {
         for context in [None, Some(9)] {
-            let memory = Memory::new(&poles(), context).unwrap();
+            let memory = LinearRecurrence::new(&poles(), context).unwrap();
             let all = values(60);
             let mut state = vec![0.0; memory.numbers()];
             memory.start(&mut state, None, 0, all[0]);
@@ -215,7 +215,7 @@ mod tests {
 
     #[test]
     fn a_break_decays_as_if_the_value_had_been_held() {
-        let memory = Memory::new(&poles(), None).unwrap();
+        let memory = LinearRecurrence::new(&poles(), None).unwrap();
         let [mut broken, mut held] = [(); 2].map(|()| vec![0.0; memory.numbers()]);
         for state in [&mut broken, &mut held] {
             memory.start(state, None, 0, 1.0);
@@ -232,9 +232,9 @@ mod tests {
 
     #[test]
     fn what_does_not_decay_is_no_memory() {
-        assert_eq!(Memory::new(&[[1.0, 0.0]], None), None);
-        assert_eq!(Memory::new(&[[0.8, 0.7]], None), None);
-        assert_eq!(Memory::new(&[[f32::NAN, 0.0]], None), None);
-        assert!(Memory::new(&[[-0.9, 0.0]], None).is_some());
+        assert_eq!(LinearRecurrence::new(&[[1.0, 0.0]], None), None);
+        assert_eq!(LinearRecurrence::new(&[[0.8, 0.7]], None), None);
+        assert_eq!(LinearRecurrence::new(&[[f32::NAN, 0.0]], None), None);
+        assert!(LinearRecurrence::new(&[[-0.9, 0.0]], None).is_some());
     }
 }

@@ -16,7 +16,7 @@ use nalgebra::{Cholesky, DMatrix, DMatrixView, Dyn};
 
 /// Sums over rows of one series.
 #[derive(Clone, Debug)]
-pub struct Normal {
+pub struct NormalEquations {
     rows: u64,
     /// Σ x xᵀ
     pub(super) xx: DMatrix<f64>,
@@ -28,7 +28,7 @@ pub struct Normal {
 
 /// How coefficients are held small.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Penalties {
+pub struct Regularization {
     /// λ
     pub ridge: f64,
     /// What each feature is multiplied by before its coefficient is held small; 0 leaves it out.
@@ -41,10 +41,10 @@ pub struct Solution {
     /// `[target][shared feature]`
     pub shared: Vec<f64>,
     /// Of each series `[target][own feature]`.
-    pub own: Vec<Vec<f64>>,
+    pub per_series: Vec<Vec<f64>>,
 }
 
-impl Normal {
+impl NormalEquations {
     pub fn new(features: usize, targets: usize) -> Self {
         Self {
             rows: 0,
@@ -89,12 +89,12 @@ impl Normal {
     ///
     /// # Panics
     /// If the other has other features, or fewer targets.
-    pub fn plus(&mut self, other: &Normal) {
+    pub fn plus(&mut self, other: &NormalEquations) {
         self.plus_targets(other, 0..self.targets());
     }
 
-    /// As [`Normal::plus`], with the targets `targets` of the other.
-    pub fn plus_targets(&mut self, other: &Normal, targets: Range<usize>) {
+    /// As [`NormalEquations::plus`], with the targets `targets` of the other.
+    pub fn plus_targets(&mut self, other: &NormalEquations, targets: Range<usize>) {
         self.rows += other.rows;
         self.xx += &other.xx;
         self.xy += other.xy.columns(targets.start, targets.len());
@@ -123,7 +123,7 @@ impl Normal {
     pub(super) fn weights(&self, solution: &Solution, number: usize) -> DMatrix<f64> {
         let targets = self.targets();
         let shared = solution.shared.len() / targets.max(1);
-        let own = solution.own.get(number);
+        let own = solution.per_series.get(number);
         DMatrix::from_fn(self.features(), targets, |feature, target| match own {
             _ if feature < shared => solution.shared[target * shared + feature],
             Some(own) => own[target * (self.features() - shared) + feature - shared],
@@ -137,7 +137,7 @@ impl Normal {
 ///
 /// # Panics
 /// If the series have different features or targets, or `penalties` another number of scales.
-pub fn solve(series: &[Normal], shared: usize, penalties: &Penalties) -> Option<Solution> {
+pub fn solve_ridge(series: &[NormalEquations], shared: usize, penalties: &Regularization) -> Option<Solution> {
     Equations::new(series, shared, penalties)?.solve(series.iter().map(|normal| &normal.xy))
 }
 
@@ -165,9 +165,9 @@ struct Eliminated {
 }
 
 impl Equations {
-    /// As [`solve`], before the targets.
-    pub(super) fn new(series: &[Normal], shared: usize, penalties: &Penalties) -> Option<Self> {
-        let features = series.first().map_or(0, Normal::features);
+    /// As [`solve_ridge`], before the targets.
+    pub(super) fn new(series: &[NormalEquations], shared: usize, penalties: &Regularization) -> Option<Self> {
+        let features = series.first().map_or(0, NormalEquations::features);
         assert_eq!(penalties.scales.len(), features, "a scale a feature");
         let kept: Vec<usize> = (0..features).filter(|feature| penalties.scales[*feature] != 0.0).collect();
         let shared_kept = kept.partition_point(|feature| *feature < shared);
@@ -226,9 +226,9 @@ impl Equations {
             self.unscaled(&v, self.shared_kept..self.kept.len(), self.shared..self.features)
         });
         let own = if self.features > self.shared { series.collect() } else { Vec::new() };
-        let solution = Solution { shared, own };
+        let solution = Solution { shared, per_series: own };
         let finite = |numbers: &Vec<f64>| numbers.iter().all(|number| number.is_finite());
-        (finite(&solution.shared) && solution.own.iter().all(finite)).then_some(solution)
+        (finite(&solution.shared) && solution.per_series.iter().all(finite)).then_some(solution)
     }
 
     /// From coefficients of the kept features in `range`, scaled, to those of all features in `of`, `[target][feature]`.
@@ -287,9 +287,9 @@ mod tests {
         series.collect()
     }
 
-    fn normals(rows: &[Rows]) -> Vec<Normal> {
+    fn normals(rows: &[Rows]) -> Vec<NormalEquations> {
         let normal = |rows: &Rows| {
-            let mut normal = Normal::new(SHARED + OWN, TARGETS);
+            let mut normal = NormalEquations::new(SHARED + OWN, TARGETS);
             for (xs, ys) in rows.xs.chunks(60 * (SHARED + OWN)).zip(rows.ys.chunks(60 * TARGETS)) {
                 normal.add(xs, ys);
             }
@@ -298,18 +298,18 @@ mod tests {
         rows.iter().map(normal).collect()
     }
 
-    fn penalties(ridge: f64) -> Penalties {
-        Penalties { ridge, scales: (0..SHARED + OWN).map(|i| 0.5 + 0.2 * i as f64).collect() }
+    fn penalties(ridge: f64) -> Regularization {
+        Regularization { ridge, scales: (0..SHARED + OWN).map(|i| 0.5 + 0.2 * i as f64).collect() }
     }
 
     /// The penalised squares, row by row.
-    fn objective(rows: &[Rows], solution: &Solution, penalties: &Penalties) -> f64 {
+    fn objective(rows: &[Rows], solution: &Solution, penalties: &Regularization) -> f64 {
         let mut sum = 0.0;
         for (c, rows) in rows.iter().enumerate() {
             for (x, y) in rows.xs.chunks(SHARED + OWN).zip(rows.ys.chunks(TARGETS)) {
                 for (target, y) in y.iter().enumerate() {
                     let shared = &solution.shared[target * SHARED..][..SHARED];
-                    let own = &solution.own[c][target * OWN..][..OWN];
+                    let own = &solution.per_series[c][target * OWN..][..OWN];
                     let said: f64 = shared.iter().chain(own).zip(x).map(|(w, x)| w * f64::from(*x)).sum();
                     sum += (f64::from(*y) - said).powi(2);
                 }
@@ -322,7 +322,7 @@ mod tests {
                 .map(|(w, s)| (w / s).powi(2))
                 .sum()
         };
-        let own: f64 = solution.own.iter().map(|own| size(own, &penalties.scales[SHARED..])).sum();
+        let own: f64 = solution.per_series.iter().map(|own| size(own, &penalties.scales[SHARED..])).sum();
         sum + penalties.ridge * (size(&solution.shared, &penalties.scales[..SHARED]) + own)
     }
 
@@ -330,7 +330,7 @@ mod tests {
     fn without_noise_the_coefficients_come_back() {
         let rows = rows(0.0);
         let normals = normals(&rows);
-        let solution = solve(&normals, SHARED, &penalties(1e-9)).unwrap();
+        let solution = solve_ridge(&normals, SHARED, &penalties(1e-9)).unwrap();
         for (number, normal) in normals.iter().enumerate() {
             assert!(normal.squared_errors(&solution, number).iter().all(|error| error.abs() < 1e-5));
         }
@@ -340,7 +340,7 @@ mod tests {
     fn nothing_beside_the_solution_is_better() {
         let rows = rows(1.0);
         let penalties = penalties(30.0);
-        let solution = solve(&normals(&rows), SHARED, &penalties).unwrap();
+        let solution = solve_ridge(&normals(&rows), SHARED, &penalties).unwrap();
         let best = objective(&rows, &solution, &penalties);
         for place in 0..SHARED * TARGETS {
             for step in [-1e-3, 1e-3] {
@@ -351,7 +351,7 @@ mod tests {
         }
         for (series, place) in [(0, 0), (1, 3), (2, 5)] {
             let mut beside = solution.clone();
-            beside.own[series][place] += 1e-3;
+            beside.per_series[series][place] += 1e-3;
             assert!(objective(&rows, &beside, &penalties) > best);
         }
     }
@@ -360,8 +360,8 @@ mod tests {
     fn errors_from_the_sums_are_those_of_the_rows() {
         let rows = rows(1.0);
         let normals = normals(&rows);
-        let none = Penalties { ridge: 0.0, ..penalties(0.0) };
-        let solution = solve(&normals, SHARED, &penalties(5.0)).unwrap();
+        let none = Regularization { ridge: 0.0, ..penalties(0.0) };
+        let solution = solve_ridge(&normals, SHARED, &penalties(5.0)).unwrap();
         let sums = normals.iter().enumerate().flat_map(|(c, normal)| normal.squared_errors(&solution, c));
         assert!((sums.sum::<f64>() - objective(&rows, &solution, &none)).abs() < 1e-6);
     }
@@ -371,8 +371,8 @@ mod tests {
         let normals = normals(&rows(1.0));
         let mut left_out = penalties(1.0);
         left_out.scales[2] = 0.0;
-        let solution = solve(&normals, SHARED, &left_out).unwrap();
+        let solution = solve_ridge(&normals, SHARED, &left_out).unwrap();
         assert_eq!((solution.shared[2], solution.shared[SHARED + 2]), (0.0, 0.0));
-        assert_eq!(solve(&[Normal::new(4, 1)], 4, &Penalties { ridge: 0.0, scales: vec![1.0; 4] }), None);
+        assert_eq!(solve_ridge(&[NormalEquations::new(4, 1)], 4, &Regularization { ridge: 0.0, scales: vec![1.0; 4] }), None);
     }
 }

@@ -15,7 +15,7 @@
 
 use nalgebra::DMatrix;
 
-use super::ridge::{Equations, Normal, Penalties, Solution};
+use super::ridge::{Equations, NormalEquations, Regularization, Solution};
 
 /// Passes over the rows: after so many the sum of absolute errors falls by less than a thousandth.
 const PASSES: usize = 40;
@@ -26,12 +26,12 @@ const LEAST_ERROR: f64 = 1e-9;
 
 /// Rows of one series: `[row][feature]` and `[row][target]`.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Rows {
+pub struct RegressionRows {
     pub xs: Vec<f32>,
     pub ys: Vec<f32>,
 }
 
-impl Rows {
+impl RegressionRows {
     pub fn append(&mut self, other: Self) {
         self.xs.extend(other.xs);
         self.ys.extend(other.ys);
@@ -58,8 +58,8 @@ impl Rows {
     /// Σ |y - wᵀx| of each target, for the coefficients of series `number`.
     pub fn absolute_errors(&self, targets: usize, solution: &Solution, number: usize) -> Vec<f64> {
         let shared = solution.shared.len() / targets;
-        let features = shared + solution.own.get(number).map_or(0, |own| own.len() / targets);
-        let weights = Normal::new(features, targets).weights(solution, number);
+        let features = shared + solution.per_series.get(number).map_or(0, |own| own.len() / targets);
+        let weights = NormalEquations::new(features, targets).weights(solution, number);
         let mut sums = vec![0.0; targets];
         for (x, y) in self.chunks(features, targets) {
             let errors = y - weights.tr_mul(&x);
@@ -74,10 +74,10 @@ impl Rows {
 /// The coefficients with the least penalised absolute errors over `rows`, a series each, of whose features the first
 /// `shared` are shared. `start` are those with the least squares, from which an ordinary error is taken. `None` where the
 /// equations have no solution, or there are no rows.
-pub fn least_absolute(
-    rows: &[Rows],
+pub fn least_absolute_deviations(
+    rows: &[RegressionRows],
     shared: usize,
-    penalties: &Penalties,
+    penalties: &Regularization,
     start: &Solution,
 ) -> Option<Solution> {
     let features = penalties.scales.len();
@@ -91,7 +91,7 @@ pub fn least_absolute(
     for (number, rows) in rows.iter().enumerate() {
         let errors = rows.absolute_errors(targets, start, number);
         ordinary.iter_mut().zip(errors).for_each(|(sum, error)| *sum += error / count as f64);
-        let mut normal = Normal::new(features, targets);
+        let mut normal = NormalEquations::new(features, targets);
         let (xs, ys) = (rows.xs.chunks(ROWS_AT_ONCE * features), rows.ys.chunks(ROWS_AT_ONCE * targets));
         xs.zip(ys).for_each(|(xs, ys)| normal.add(xs, ys));
         normals.push(normal);
@@ -129,17 +129,17 @@ pub fn least_absolute(
 
 #[cfg(test)]
 mod tests {
-    use super::super::solve;
+    use super::super::solve_ridge;
     use super::*;
     use crate::network::Random;
 
     const FEATURES: usize = 4;
 
     /// Two series of y = wᵀx, of which one row in five leaps.
-    fn rows() -> Vec<Rows> {
+    fn rows() -> Vec<RegressionRows> {
         let mut random = Random::new(11);
         let series = (0..2).map(|_| {
-            let mut rows = Rows::default();
+            let mut rows = RegressionRows::default();
             for row in 0..300 {
                 let x: Vec<f32> = (0..FEATURES).map(|_| random.within(1.0)).collect();
                 let leap = if row % 5 == 0 { 20.0 + random.within(5.0) } else { 0.0 };
@@ -151,20 +151,20 @@ mod tests {
         series.collect()
     }
 
-    fn errors(rows: &[Rows], solution: &Solution) -> f64 {
+    fn errors(rows: &[RegressionRows], solution: &Solution) -> f64 {
         rows.iter().enumerate().flat_map(|(number, rows)| rows.absolute_errors(1, solution, number)).sum()
     }
 
-    fn fitted(rows: &[Rows]) -> (Solution, Solution) {
-        let penalties = Penalties { ridge: 1e-3, scales: vec![1.0; FEATURES] };
-        let normal = |rows: &Rows| {
-            let mut normal = Normal::new(FEATURES, 1);
+    fn fitted(rows: &[RegressionRows]) -> (Solution, Solution) {
+        let penalties = Regularization { ridge: 1e-3, scales: vec![1.0; FEATURES] };
+        let normal = |rows: &RegressionRows| {
+            let mut normal = NormalEquations::new(FEATURES, 1);
             normal.add(&rows.xs, &rows.ys);
             normal
         };
-        let normals: Vec<Normal> = rows.iter().map(normal).collect();
-        let squares = solve(&normals, 3, &penalties).unwrap();
-        let absolute = least_absolute(rows, 3, &penalties, &squares).unwrap();
+        let normals: Vec<NormalEquations> = rows.iter().map(normal).collect();
+        let squares = solve_ridge(&normals, 3, &penalties).unwrap();
+        let absolute = least_absolute_deviations(rows, 3, &penalties, &squares).unwrap();
         (squares, absolute)
     }
 
@@ -195,7 +195,7 @@ mod tests {
             }
         }
         let mut beside = absolute.clone();
-        beside.own[1][0] += 0.05;
+        beside.per_series[1][0] += 0.05;
         assert!(errors(&rows, &beside) > best);
     }
 }

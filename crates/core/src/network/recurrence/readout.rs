@@ -7,31 +7,31 @@ use super::super::kernel::rows::{Rows, RowsMut};
 use super::{Tensor, Tensors};
 use crate::simd::Isa;
 
-/// Names of its tensors: `[horizon x features]` and `[series x copied x horizon]`.
-const SHARED: &str = "memory.readout.weight";
-const OWN: &str = "memory.own.weight";
+/// Names of its tensors: `[horizon x features]` and `[series x indices x horizon]`.
+const SHARED: &str = "recurrence.readout.weight";
+const OWN: &str = "recurrence.per_series.weight";
 
 /// Numbers of the coefficients, at most, as of a network's parameters: 1 GiB.
 const NUMBERS_MAX: usize = 256 << 20;
 
 /// What a series has of its own: further coefficients of some features.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Own {
+pub struct PerSeriesFeatures {
     /// Series that have them.
     pub series: usize,
     /// The features with further coefficients.
-    pub copied: Vec<usize>,
+    pub indices: Vec<usize>,
 }
 
-impl Own {
-    /// Own features of a series.
+impl PerSeriesFeatures {
+    /// PerSeriesFeatures features of a series.
     pub fn features(&self) -> usize {
-        self.copied.len()
+        self.indices.len()
     }
 
     /// Writes the own features of a row, for the regression.
     pub fn write(&self, features: &[f32], out: &mut [f32]) {
-        for (out, feature) in out.iter_mut().zip(&self.copied) {
+        for (out, feature) in out.iter_mut().zip(&self.indices) {
             *out = features[*feature];
         }
     }
@@ -42,7 +42,7 @@ impl Own {
 pub struct Readout {
     horizon: usize,
     features: usize,
-    own: Own,
+    own: PerSeriesFeatures,
     tensors: Tensors,
     /// Horizon x features.
     product: Panels,
@@ -64,7 +64,7 @@ impl Readout {
     pub fn tensors_of(
         horizon: usize,
         features: usize,
-        own: &Own,
+        own: &PerSeriesFeatures,
         shared: Vec<f32>,
         series: Vec<f32>,
     ) -> Tensors {
@@ -85,7 +85,7 @@ impl Readout {
         tensors: &mut Tensors,
         horizon: usize,
         features: usize,
-        own: Own,
+        own: PerSeriesFeatures,
     ) -> Result<Self, ReadoutError> {
         let owned = own.series.saturating_mul(own.features());
         let numbers = horizon.saturating_mul(features.saturating_add(owned));
@@ -106,8 +106,8 @@ impl Readout {
         if owned > 0 {
             take(OWN, vec![own.series, own.features(), horizon])?;
         }
-        let copied_exist = own.copied.iter().all(|feature| *feature < features);
-        assert!(copied_exist, "what is copied is a feature: the description was checked");
+        let copied_exist = own.indices.iter().all(|feature| *feature < features);
+        assert!(copied_exist, "what is indices is a feature: the description was checked");
         let weights = &kept[SHARED].data;
         let parts = [(0, features), (features, 0)].map(|(first, count)| Part { first, count, blocks: &[0] });
         let weight = |_, step: usize, feature: usize| weights[step * features + feature];
@@ -128,7 +128,7 @@ impl Readout {
         self.features
     }
 
-    pub fn own(&self) -> &Own {
+    pub fn own(&self) -> &PerSeriesFeatures {
         &self.own
     }
 
@@ -161,7 +161,7 @@ impl Readout {
         let size = self.own.features() * self.horizon;
         let coefficients = &own.data[series * size..][..size];
         let of = |feature: usize| &coefficients[feature * self.horizon..][..self.horizon];
-        for (place, feature) in self.own.copied.iter().enumerate() {
+        for (place, feature) in self.own.indices.iter().enumerate() {
             let x = features[*feature];
             out.iter_mut().zip(of(place)).for_each(|(out, v)| *out += v * x);
         }
@@ -174,7 +174,7 @@ mod tests {
     use crate::network::Random;
 
     fn readout(horizon: usize, features: usize) -> Readout {
-        let own = Own { series: 2, copied: vec![0, 2] };
+        let own = PerSeriesFeatures { series: 2, indices: vec![0, 2] };
         let mut random = Random::new(9);
         let mut numbers = |count: usize| (0..count).map(|_| random.within(1.0)).collect();
         let (shared, series) = (numbers(horizon * features), numbers(2 * 2 * horizon));
@@ -227,12 +227,12 @@ mod tests {
     #[test]
     fn foreign_tensors_are_refused() {
         let mut tensors = readout(2, 3).tensors().clone();
-        let own = Own { series: 2, copied: vec![1, 0, 2] };
+        let own = PerSeriesFeatures { series: 2, indices: vec![1, 0, 2] };
         let error = Readout::take(&mut tensors.clone(), 2, 3, own.clone()).unwrap_err().to_string();
-        assert!(error.contains("`memory.own.weight` of shape [2, 3, 2]"), "{error}");
+        assert!(error.contains("`recurrence.per_series.weight` of shape [2, 3, 2]"), "{error}");
         tensors.get_mut(SHARED).unwrap().data[0] = f32::INFINITY;
         assert!(Readout::take(&mut tensors, 2, 3, own).is_err());
-        let huge = Readout::take(&mut Tensors::new(), 1 << 16, 1 << 16, Own::default());
+        let huge = Readout::take(&mut Tensors::new(), 1 << 16, 1 << 16, PerSeriesFeatures::default());
         assert!(matches!(huge, Err(ReadoutError::TooLarge(_))));
     }
 }

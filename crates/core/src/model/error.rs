@@ -1,0 +1,24 @@
+//! The reasons for which bytes are not a model.
+
+use super::ModelManifest;
+use crate::network::recurrence::ReadoutError;
+use crate::network::{TensorsError, WeightsError};
+
+/// A model file that cannot be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    #[error(transparent)]
+    Tensors(#[from] TensorsError),
+    #[error("the manifest in its metadata cannot be parsed: {0}")]
+    Manifest(#[from] serde_json::Error),
+    #[error("its manifest has format {found}; this build reads format {}", ModelManifest::FORMAT)]
+    Format { found: u32 },
+    #[error("its manifest is inconsistent: {0}")]
+    Inconsistent(String),
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    #[error("tensor `{name}` must be {required}")]
+    Tensor { name: &'static str, required: String },
+    #[error("the readout of the linear recurrence: {0}")]
+    Readout(#[from] ReadoutError),
+}
