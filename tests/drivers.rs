@@ -8,8 +8,9 @@ use std::sync::Arc;
 use tidecast::config::Pipeline;
 use tidecast::dataset;
 use tidecast_core::forecaster::Setup;
-use tidecast_core::model::{Model, Score};
-use tidecast_core::table::time_text;
+use tidecast_core::intervals::CalibrationMode;
+use tidecast_core::model::{Model, Score, ScoredSplit};
+use tidecast_core::schema::time_text;
 use tidecast_train::train;
 
 use crate::harness::{Came, Case, Row, SECOND, driven, forecasts, parquet, row, write_parquet};
@@ -39,7 +40,7 @@ impl Driver {
     fn pipeline(self, named: bool) -> Pipeline {
         let input = match self {
             Self::Covariate if named => "covariates = [\"driver\"]",
-            Self::KnownAhead if named => "known_ahead = [\"driver\"]",
+            Self::KnownAhead if named => "future_covariates = [\"driver\"]",
             _ => "",
         };
         let text = format!(
@@ -105,14 +106,14 @@ async fn scores(driver: Driver, named: bool) -> (Arc<Model>, Score, f64) {
     let trained = train(&pipeline, &data.history, data.summary, |_| ControlFlow::Continue(()));
     let model = Arc::new(trained.expect("it trains").0);
     let score =
-        model.description.scores.iter().find(|score| score.part == "test").expect("a test part").clone();
+        model.manifest.scores.iter().find(|score| score.split == ScoredSplit::Test).expect("a test part").clone();
 
     let setup = Setup {
         columns: pipeline.columns.clone(),
         rules: pipeline.rules.clone(),
         every: 1,
         levels: vec![],
-        corrects: true,
+        calibration: CalibrationMode::Online,
         scoring: None,
         model: Arc::clone(&model),
         every_text: pipeline.every_text(),
@@ -131,7 +132,7 @@ fn error(rows: &[Row], came: &Came, model: &Model) -> f64 {
     let actual: BTreeMap<(&str, i64), f64> =
         rows.iter().map(|row| ((row.series.as_str(), row.time / SECOND), row.targets[0])).collect();
     let (trained, validated) =
-        (&model.description.data.trained_until, &model.description.data.validated_until);
+        (&model.manifest.data.train_end, &model.manifest.data.validation_end);
     let spread = |series: &str| {
         let values = rows.iter().filter(|row| row.series == series && time_text(row.time) < *trained);
         let values: Vec<f64> = values.map(|row| row.targets[0]).collect();
@@ -160,7 +161,7 @@ fn error(rows: &[Row], came: &Came, model: &Model) -> f64 {
 
 async fn assert_used(driver: Driver) {
     let (model, with, backfilled) = scores(driver, true).await;
-    assert!(model.cells.is_none() && model.memory.is_some());
+    assert!(model.cells.is_none() && model.recurrence.is_some());
     let (_, without, blind) = scores(driver, false).await;
     assert!(without.mae > 0.5 && blind > 0.5, "nothing else tells what comes: {without:?}, {blind}");
     assert!(with.mae < 0.2 * without.mae, "{} with it, {} without", with.mae, without.mae);

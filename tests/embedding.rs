@@ -5,10 +5,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tidecast::config::Pipeline;
-use tidecast_core::forecaster::{Forecaster, Histories, Setup, Unused};
-use tidecast_core::model::{DataSummary, Model};
+use tidecast_core::forecaster::{Forecaster, SeriesStore, Setup, RowDiagnostics};
+use tidecast_core::intervals::CalibrationMode;
+use tidecast_core::model::{DataSummary, Model, ScoredSplit};
 use tidecast_core::network::Random;
-use tidecast_core::series::{Keep, Tally};
+use tidecast_core::series::{Retention, RowCounters};
 use tidecast_train::{History, Recorder, train};
 
 use crate::harness::{Came, Case, Row, row};
@@ -47,8 +48,8 @@ fn case(pipeline: &Pipeline) -> Case {
 
 fn history(pipeline: &Pipeline, rows: &[Row]) -> History {
     let case = case(pipeline);
-    let mut histories = Histories::new(case.columns.clone(), case.rules.clone(), Keep::new(10), 1, 1000);
-    let (mut recorder, mut tally, mut unused) = (Recorder::default(), Tally::default(), Unused::default());
+    let mut histories = SeriesStore::new(case.columns.clone(), case.rules.clone(), Retention::new(10), 1, 1000);
+    let (mut recorder, mut tally, mut unused) = (Recorder::default(), RowCounters::default(), RowDiagnostics::default());
     histories
         .push(&case.batch(0, rows), &mut tally, &mut unused, |closing| recorder.add(&case.rules, closing));
     recorder.history
@@ -61,7 +62,7 @@ fn learned(pipeline: &Pipeline, rows: &[Row]) -> Model {
 }
 
 fn test_error(model: &Model) -> f64 {
-    model.description.scores.iter().find(|score| score.part == "test").expect("a part is left").mae
+    model.manifest.scores.iter().find(|score| score.split == ScoredSplit::Test).expect("a part is left").mae
 }
 
 #[test]
@@ -70,7 +71,7 @@ fn two_series_that_only_their_numbers_tell_apart_are_told_apart() {
     let with = learned(&pipeline("embedding = 2\n"), &rows);
     let without = learned(&pipeline(""), &rows);
     assert_eq!(
-        with.description.series.iter().map(|(id, _)| id.as_str()).collect::<Vec<_>>(),
+        with.manifest.series.iter().map(|(id, _)| id.as_str()).collect::<Vec<_>>(),
         ["holds", "turns"]
     );
     let (found, alike) = (test_error(&with), test_error(&without));
@@ -86,7 +87,7 @@ fn two_series_that_only_their_numbers_tell_apart_are_told_apart() {
         rules: case.rules.clone(),
         every: 1,
         levels: vec![0.8],
-        corrects: true,
+        calibration: CalibrationMode::Online,
         scoring: None,
         model: Arc::new(with),
         every_text: pipeline.every_text(),

@@ -5,10 +5,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tidecast::config::Pipeline;
-use tidecast_core::forecaster::{Forecaster, Histories, Setup, Unused};
+use tidecast_core::forecaster::{Forecaster, SeriesStore, Setup, RowDiagnostics};
+use tidecast_core::intervals::CalibrationMode;
 use tidecast_core::model::{DataSummary, Model};
 use tidecast_core::network::Random;
-use tidecast_core::series::{Keep, Tally};
+use tidecast_core::series::{Retention, RowCounters};
 use tidecast_train::{History, Outcome, Recorder, train};
 
 use crate::harness::{Came, Case, Row, row};
@@ -55,8 +56,8 @@ fn case(pipeline: &Pipeline) -> Case {
 fn history(pipeline: &Pipeline, rows: &[Row]) -> History {
     let case = case(pipeline);
     let mut histories =
-        Histories::new(case.columns.clone(), case.rules.clone(), Keep::new(100), HORIZON, 1000);
-    let (mut recorder, mut tally, mut unused) = (Recorder::default(), Tally::default(), Unused::default());
+        SeriesStore::new(case.columns.clone(), case.rules.clone(), Retention::new(100), HORIZON, 1000);
+    let (mut recorder, mut tally, mut unused) = (Recorder::default(), RowCounters::default(), RowDiagnostics::default());
     histories
         .push(&case.batch(0, rows), &mut tally, &mut unused, |closing| recorder.add(&case.rules, closing));
     recorder.history
@@ -76,7 +77,7 @@ fn scored(pipeline: &Pipeline, model: Model, rows: &[Row]) -> (f64, f64) {
         every: 1,
         levels: pipeline.forecast.levels.clone(),
         // What is learned is looked at, not what is made of it later.
-        corrects: false,
+        calibration: CalibrationMode::Fixed,
         scoring: None,
         model: Arc::new(model),
         every_text: pipeline.every_text(),
@@ -112,7 +113,7 @@ fn where_noise_depends_on_the_hour_learned_quantiles_score_better_and_cover_as_m
         let plain = pipeline(memory);
         let quantiles = pipeline(&format!("{memory}quantiles = true\n"));
         let (model, outcome) = learned(&quantiles, &rows);
-        assert_eq!(model.description.probabilities().len(), 2, "{:?}", outcome.choices);
+        assert_eq!(model.manifest.probabilities().len(), 2, "{:?}", outcome.choices);
         let (with, coverage) = scored(&quantiles, model, &rows);
         let (without, _) = scored(&plain, learned(&plain, &rows).0, &rows);
         assert!(with < 0.85 * without, "{memory}: {with}, without {without}");
@@ -124,7 +125,7 @@ fn where_noise_depends_on_the_hour_learned_quantiles_score_better_and_cover_as_m
 fn where_noise_is_always_the_same_nothing_is_kept() {
     let pipeline = pipeline("quantiles = true\n");
     let (model, outcome) = learned(&pipeline, &rows(|_, normal| normal));
-    assert!(model.description.probabilities().is_empty());
+    assert!(model.manifest.probabilities().is_empty());
     let told = |what: &str| outcome.choices.iter().find(|choice| choice.what.contains(what));
     let choice = told("the cells' 2 quantiles are left out").expect("it is told");
     assert!(choice.why.contains("of that of constant ones; 0.99 is worth it"), "{}", choice.why);
@@ -138,7 +139,7 @@ fn the_same_seed_gives_the_same_quantiles_in_a_file_that_reads_back() {
     assert_eq!(learned(&pipeline, &rows).0.to_bytes(), bytes);
     let read = Model::from_bytes(&bytes).unwrap();
     assert_eq!(read.to_bytes(), bytes);
-    let corrected = read.errors.unwrap().corrected.unwrap();
+    let corrected = read.residuals.unwrap().offsets.unwrap();
     assert_eq!((corrected.own.len(), corrected.all.values().len()), (IDS.len(), 2 * HORIZON));
     assert!(corrected.own.iter().any(|own| *own != corrected.all));
 }

@@ -16,7 +16,8 @@ use std::sync::Arc;
 use model::{Sizes, batch};
 use readings::{FILES, ids};
 use serde_json::json;
-use tidecast_core::forecaster::{ASIDE_BYTES, BATCH_IDS, Captured, Forecaster, Setup};
+use tidecast_core::forecaster::{ASIDE_BYTES, BATCH_IDS, SnapshotProgress, Forecaster, Setup};
+use tidecast_core::intervals::CalibrationMode;
 use tidecast_core::network::State;
 use words::Words;
 
@@ -33,7 +34,7 @@ fn main() {
         rules: pipeline.rules.clone(),
         every: 1,
         levels: vec![],
-        corrects: false,
+        calibration: CalibrationMode::Fixed,
         scoring: None,
         model: Arc::new(sizes.model(&pipeline)),
         every_text: pipeline.every_text(),
@@ -61,9 +62,9 @@ fn main() {
     forecaster.begin_capture(ASIDE_BYTES);
     loop {
         match forecaster.capture(BATCH_IDS) {
-            Captured::Batch(batch) => drop(batch),
-            Captured::More => {}
-            Captured::Done => break,
+            SnapshotProgress::Batch(batch) => drop(batch),
+            SnapshotProgress::More => {}
+            SnapshotProgress::Done => break,
         }
         // As the driver does it: what is put aside is bounded.
         if !forecaster.must_capture() {
@@ -90,8 +91,8 @@ fn main() {
 
 /// Bytes of the numbers of a series: its memory, its cells, its name and its clock.
 fn numbers(setup: &Setup) -> usize {
-    let (memory, cells) = (&setup.model.memory, &setup.model.cells);
-    let memory = memory.as_ref().map_or(0, |part| 4 * part.memory.numbers());
+    let (memory, cells) = (&setup.model.recurrence, &setup.model.cells);
+    let memory = memory.as_ref().map_or(0, |part| 4 * part.recurrence.numbers());
     let cells = cells.as_ref().map_or(0, |network| 4 * State::zeros(network.shape(), 0).numbers());
     memory + cells + 16 + 8
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use arrow::array::RecordBatch;
 use serde_json::{Value, json};
 use tidecast_core::forecaster::{Forecaster, Scoring, Setup};
+use tidecast_core::intervals::CalibrationMode;
 use tidecast_core::network::StateKind;
 
 use crate::model::{self, Sizes, batch};
@@ -68,7 +69,7 @@ impl Case {
             rules: pipeline.rules.clone(),
             every: 1,
             levels: [0.8, 0.95][..levels].to_vec(),
-            corrects: true,
+            calibration: CalibrationMode::Online,
             // Intervals and scores go together.
             scoring: (levels > 0).then(|| Scoring { horizons: vec![1, sizes.horizon], every: 1440 }),
             model: Arc::new(sizes.model(&pipeline)),

@@ -4,7 +4,8 @@
 
 use std::time::Instant;
 
-use tidecast_core::forecaster::{ASIDE_BYTES, Captured, Setup};
+use tidecast_core::forecaster::{ASIDE_BYTES, SnapshotProgress, Setup};
+use tidecast_core::intervals::CalibrationMode;
 use tidecast_core::model::Model;
 
 use super::*;
@@ -17,7 +18,7 @@ fn sensors(limit: usize) -> Setup {
         model: Arc::new(Model::from_bytes(&std::fs::read(&pipeline.forecast.model).unwrap()).unwrap()),
         every: pipeline.forecast.every,
         levels: pipeline.forecast.levels.clone(),
-        corrects: true,
+        calibration: CalibrationMode::Online,
         scoring: None,
         every_text: pipeline.every_text(),
         capacity: limit.into(),
@@ -33,7 +34,7 @@ async fn a_restart_with_many_series() {
     let case = Case { columns: setup.columns.clone(), ..Case::default() };
     let mut forecaster = Forecaster::new(setup.clone());
     // As many steps as make every window full.
-    let steps = setup.keep().most() as i64;
+    let steps = setup.keep().steps_max() as i64;
     let hour = setup.rules.grid.every / 1_000_000;
     let mut position = 0;
     for step in 0..steps {
@@ -58,9 +59,9 @@ async fn a_restart_with_many_series() {
         pause = pause.max(at.elapsed().as_secs_f64());
         let at = Instant::now();
         match captured {
-            Captured::More => {}
-            Captured::Batch(batch) => drop(writer.batch(&batch).await.unwrap()),
-            Captured::Done => break,
+            SnapshotProgress::More => {}
+            SnapshotProgress::Batch(batch) => drop(writer.batch(&batch).await.unwrap()),
+            SnapshotProgress::Done => break,
         }
         writing += at.elapsed().as_secs_f64();
     }

@@ -5,7 +5,10 @@
 use compact_str::CompactString;
 
 use super::{StepContext, Scoring, Setup};
-use crate::intervals::{Bounds, Forecast, Issued, Online, Plan, Scaled, bounded};
+use crate::intervals::{
+    Bounds, CalibratedForecast, CalibrationLayout, CalibrationMode, IssuedForecast, ModelOutput, OnlineCalibrator,
+    ScaledForecast, saturating_f32,
+};
 use crate::metrics::naive_lag;
 use crate::model::Model;
 use crate::series::Scale;
@@ -44,7 +47,7 @@ pub struct Said<'a> {
     /// Step of the origin.
     pub step: i64,
     pub scale: Scale,
-    pub restlessness: f32,
+    pub volatility: f32,
     pub values: &'a [f32],
     pub quantiles: &'a [f32],
     pub bounds: &'a [Bounds],
@@ -52,9 +55,9 @@ pub struct Said<'a> {
 
 /// Series whose actuals are waited for.
 pub struct Live {
-    online: Online,
+    online: OnlineCalibrator,
     /// Whether intervals are corrected, or stay the model's own.
-    corrects: bool,
+    calibration: CalibrationMode,
     /// StepBuffer of a period that is scored together.
     period: i64,
     /// Of each column the period that it is in, as soon as it is known.
@@ -68,28 +71,28 @@ pub struct Live {
     own_means: Vec<Option<Vec<f32>>>,
     means: Vec<f32>,
     /// As it is issued.
-    forecast: Forecast,
+    forecast: CalibratedForecast,
 }
 
 impl Live {
     /// `None` where there are neither intervals nor scores.
     pub fn new(setup: &Setup) -> Option<Self> {
-        let Setup { model, levels, every, scoring, corrects, .. } = setup;
+        let Setup { model, levels, every, scoring, calibration, .. } = setup;
         if !setup.waits_for_actuals() {
             return None;
         }
         let horizon = model.manifest.horizon;
-        let horizons = scoring.as_ref().map_or_else(|| Plan::horizons_for(horizon), |s| s.horizons.clone());
-        let plan = Plan::new(horizon, horizons, levels, *every, scoring.is_some());
+        let horizons = scoring.as_ref().map_or_else(|| CalibrationLayout::default_horizons(horizon), |s| s.horizons.clone());
+        let plan = CalibrationLayout::new(horizon, horizons, levels, *every, scoring.is_some());
         let means = means_of(model, &plan, None);
         let own_means = vec![None; model.manifest.series.len()];
         let period = scoring.as_ref().map_or(1, |Scoring { every, .. }| i64::from(*every));
         let back = |ahead: &usize| naive_lag(setup.season(), *ahead) - ahead;
         let backs = plan.horizons().iter().map(back).collect();
-        let online = Online::new(plan);
+        let online = OnlineCalibrator::new(plan);
         Some(Self {
             online,
-            corrects: *corrects,
+            calibration: *calibration,
             period,
             periods: Vec::new(),
             waiting: Vec::new(),
@@ -97,15 +100,15 @@ impl Live {
             backs,
             own_means,
             means,
-            forecast: Forecast::default(),
+            forecast: CalibratedForecast::default(),
         })
     }
 
-    pub fn online(&self) -> &Online {
+    pub fn online(&self) -> &OnlineCalibrator {
         &self.online
     }
 
-    pub fn online_mut(&mut self) -> &mut Online {
+    pub fn online_mut(&mut self) -> &mut OnlineCalibrator {
         &mut self.online
     }
 
@@ -127,7 +130,7 @@ impl Live {
 
     /// Whether what comes is of consequence.
     fn learns(&self) -> bool {
-        self.corrects || self.online.plan().is_scored()
+        self.calibration == CalibrationMode::Online || self.online.layout().is_scored()
     }
 
     /// A target was observed in the step that has closed: what waited for it is due, and what was scored of an earlier period is
@@ -139,7 +142,7 @@ impl Live {
         let column = closing.index * closing.targets.len() + target;
         let (values, _) = closing.targets[target].window.tail(1).expect("it was observed");
         let (step, actual) = (closing.step, values[0]);
-        if self.online.plan().is_scored() {
+        if self.online.layout().is_scored() {
             let period = step.div_euclid(self.period);
             if let Some(before) = self.enter(column, period).filter(|before| *before != period) {
                 let (position, id) = (closing.position, closing.id.clone());
@@ -152,7 +155,7 @@ impl Live {
 
     /// The input of an id is over: what was scored since is told.
     pub fn end(&mut self, index: usize, id: &CompactString, position: i64, targets: usize) {
-        if !self.online.plan().is_scored() {
+        if !self.online.layout().is_scored() {
             return;
         }
         for target in 0..targets {
@@ -180,7 +183,7 @@ impl Live {
     /// A forecast is issued, behind all that waits; `past` ends with the value at its origin.
     pub fn issued(&mut self, past: &[f64]) {
         self.waiting.push(Waiting::Issued);
-        if self.online.plan().is_scored() {
+        if self.online.layout().is_scored() {
             self.naive.extend(self.backs.iter().map(|back| naive(past, *back)));
         }
     }
@@ -203,7 +206,7 @@ impl Live {
         scores: &mut ScoreBuilder,
     ) {
         let mut waiting = std::mem::take(&mut self.waiting);
-        let prefetch = |online: &Online, happening: Option<&Waiting>| match happening {
+        let prefetch = |online: &OnlineCalibrator, happening: Option<&Waiting>| match happening {
             Some(Waiting::Came { column, .. }) => online.prefetch(*column),
             Some(Waiting::Issued | Waiting::Told(_)) | None => {}
         };
@@ -216,11 +219,11 @@ impl Live {
                     let means = own.and_then(|own| self.own_means.get_mut(own).map(|means| (own, means)));
                     let means = match means {
                         Some((own, means)) => {
-                            means.get_or_insert_with(|| means_of(&setup.model, self.online.plan(), Some(own)))
+                            means.get_or_insert_with(|| means_of(&setup.model, self.online.layout(), Some(own)))
                         }
                         None => &self.means,
                     };
-                    self.online.settle(column, step, actual, means);
+                    self.online.observe(column, step, actual, means);
                 }
                 Waiting::Issued => {
                     self.issue(setup, &next(), forecasts);
@@ -247,36 +250,34 @@ impl Live {
     /// Corrects the bounds of a forecast, and lets it wait for its actuals.
     fn issue(&mut self, setup: &Setup, said: &Said<'_>, number: usize) {
         let learns = self.learns();
-        let Self { online, naive, forecast, corrects, .. } = self;
-        let widening = setup.model.volatility_scale(said.own, said.restlessness);
+        let Self { online, naive, forecast, calibration, .. } = self;
+        let volatility_scale = setup.model.volatility_scale(said.own, said.volatility);
         let Scale { center, spread } = said.scale;
-        let scaled = Scaled {
+        let scaled = ScaledForecast {
             center,
             spread,
-            values: said.values,
-            quantiles: said.quantiles,
+            output: ModelOutput { values: said.values, quantiles: said.quantiles, volatility: said.volatility },
             bounds: said.bounds,
-            restlessness: said.restlessness,
-            widening,
+            volatility_scale,
         };
-        online.around(said.column, &scaled, *corrects, forecast);
+        online.apply(said.column, &scaled, *calibration, forecast);
         if !learns {
             return;
         }
-        let followed = online.plan().horizons().len();
+        let followed = online.layout().horizons().len();
         let naive = if naive.is_empty() { &[][..] } else { &naive[number * followed..][..followed] };
-        let unit = bounded(spread * f64::from(widening));
-        online.issue(said.column, &Issued { origin: said.step, forecast, unit, naive });
+        let unit = saturating_f32(spread * f64::from(volatility_scale));
+        online.issue(said.column, &IssuedForecast { origin: said.step, forecast, unit, naive });
     }
 }
 
 /// ŷ(t + h) = y(t + h - s ⌈h / s⌉), or the last value where the past does not reach so far back.
 fn naive(past: &[f64], back: usize) -> f32 {
     let last = past.len() - 1;
-    bounded(past[last.checked_sub(back).unwrap_or(last)])
+    saturating_f32(past[last.checked_sub(back).unwrap_or(last)])
 }
 
 /// The mean sizes of errors that the model knows of a series, of each followed step.
-fn means_of(model: &Model, plan: &Plan, own: Option<usize>) -> Vec<f32> {
+fn means_of(model: &Model, plan: &CalibrationLayout, own: Option<usize>) -> Vec<f32> {
     plan.horizons().iter().map(|ahead| model.mean_residual(own, ahead - 1)).collect()
 }

@@ -34,7 +34,7 @@ pub use predictor::{OriginView, Predictor};
 pub use remembered::MemoryStates;
 pub use restore::RestoreError;
 
-use crate::intervals::{Online, SeriesScores};
+use crate::intervals::{CalibrationMode, OnlineCalibrator, SeriesScores};
 use crate::model::Model;
 use crate::series::{Capacity, Retention, StepConfig, RowCounters};
 use crate::schema::{Columns, ForecastBuilder, ForecastStamp, ScoreBuilder};
@@ -52,7 +52,7 @@ pub struct Setup {
     /// Interval levels, ascending, each in (0, 1).
     pub levels: Vec<f64>,
     /// Whether intervals go on to be corrected as actuals arrive; else they stay the model's own.
-    pub corrects: bool,
+    pub calibration: CalibrationMode,
     /// Whether forecasts are scored when their actuals have come.
     pub scoring: Option<Scoring>,
     pub model: Arc<Model>,
@@ -146,14 +146,14 @@ pub struct Beside<'a> {
     /// Of a model whose cells carry their state.
     pub carried: Option<&'a CellStates>,
     /// Where intervals are corrected or forecasts scored.
-    pub online: Option<&'a Online>,
+    pub online: Option<&'a OnlineCalibrator>,
 }
 
 /// The same, to be put back.
 pub struct BesideMut<'a> {
     pub remembered: Option<&'a mut MemoryStates>,
     pub carried: Option<&'a mut CellStates>,
-    pub online: Option<&'a mut Online>,
+    pub online: Option<&'a mut OnlineCalibrator>,
 }
 
 /// Who follows a push: forecasts are issued, or only what is carried goes on; ids that a capture has not taken yet are put

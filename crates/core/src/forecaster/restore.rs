@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 use super::snapshot::{LIVE, PARTS, values_of};
 use super::sound::{self, STEP_MAX};
 use super::{BesideMut, SeriesStore, SeriesState, TargetState};
-use crate::intervals::Online;
+use crate::intervals::OnlineCalibrator;
 use crate::series::{Candidate, StepAccumulator, OpenStep, RECENT_TIMES_MAX, Row, RunningStats, StepBuffer, CovariateWindow, Window};
 use crate::schema::Columns;
 
@@ -191,14 +191,14 @@ fn in_range(step: i64, part: &'static str) -> Result<i64, Torn> {
 fn follow(
     followed: &mut Cursor<'_>,
     history: &SeriesState,
-    online: &mut Online,
+    online: &mut OnlineCalibrator,
     column: usize,
 ) -> Result<(), Torn> {
     if followed.count()? == 0 {
         return Ok(());
     }
     let last = followed.step()?;
-    let numbers = followed.reals(online.plan().numbers())?;
+    let numbers = followed.reals(online.layout().state_len())?;
     let numbers: Vec<f32> = numbers.iter().map(|number| *number as f32).collect();
     let has_closed = history.steps.latest_time.is_some() && last < history.steps.frontier;
     if has_closed && online.restore(column, last, &numbers) { Ok(()) } else { Err(Torn(followed.part)) }

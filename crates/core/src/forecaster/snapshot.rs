@@ -114,7 +114,7 @@ impl IdState {
             let last = all.last(column);
             self.whole.push(i64::from(last.is_some()));
             self.whole.extend(last);
-            self.real.extend(all.numbers(column).iter().copied().map(f64::from));
+            self.real.extend(all.state(column).iter().copied().map(f64::from));
         }
         self.end(live);
     }

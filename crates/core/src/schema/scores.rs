@@ -83,7 +83,7 @@ impl ScoreBuilder {
             let first = [Some(of.mae), Some(of.naive_mae), of.mase(), Some(of.bias)].into_iter();
             let numbers = first.chain(of.coverage.iter().copied().map(Some)).chain([Some(of.ties)]);
             self.numbers.iter_mut().zip(numbers).for_each(|(builder, number)| builder.append_option(number));
-            self.drift.append_value(scores.drifts);
+            self.drift.append_value(scores.is_drifting);
         }
     }
 

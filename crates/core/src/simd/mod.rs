@@ -34,10 +34,10 @@ pub trait Compare: Vector {
     fn max(self, other: Self) -> Self;
 
     /// Whether any is greater than that of `other`.
-    fn is_any_above(self, other: Self) -> bool;
+    fn any_gt(self, other: Self) -> bool;
 
     /// `then` where it is greater than `other`, else `or`.
-    fn if_above(self, other: Self, then: Self, or: Self) -> Self;
+    fn select_gt(self, other: Self, then: Self, or: Self) -> Self;
 }
 
 /// What computes with vectors.
@@ -70,7 +70,7 @@ pub trait Simd: Arithmetic<V: Compare> {
 
     /// As [`Simd::load`], where there may be fewer: the others are 0.
     #[inline(always)]
-    fn load_part(self, numbers: &[f32]) -> Self::V {
+    fn load_partial(self, numbers: &[f32]) -> Self::V {
         if numbers.len() >= Self::LANES {
             return self.load(numbers);
         }
@@ -81,7 +81,7 @@ pub trait Simd: Arithmetic<V: Compare> {
 
     /// As [`Simd::store`], where there may be fewer: the others are dropped.
     #[inline(always)]
-    fn store_part(self, vector: Self::V, numbers: &mut [f32]) {
+    fn store_partial(self, vector: Self::V, numbers: &mut [f32]) {
         if numbers.len() >= Self::LANES {
             return self.store(vector, numbers);
         }
@@ -118,7 +118,7 @@ impl Isa {
     }
 
     /// The widest with no more than so many lanes; the portable one, where none has so few.
-    pub fn within(lanes: usize) -> Self {
+    pub fn with_max_lanes(lanes: usize) -> Self {
         Self::all().find(|isa| isa.lanes() <= lanes).unwrap_or(Self::Portable(Portable))
     }
 
@@ -163,10 +163,10 @@ mod tests {
     #[test]
     fn what_is_asked_for_is_no_wider() {
         for lanes in [4, 8, LANES_MAX] {
-            assert!(Isa::within(lanes).lanes() <= lanes);
+            assert!(Isa::with_max_lanes(lanes).lanes() <= lanes);
         }
-        assert_eq!(Isa::within(LANES_MAX).lanes(), Isa::widest().lanes());
-        assert_eq!(Isa::within(1).lanes(), 4, "there is nothing narrower");
+        assert_eq!(Isa::with_max_lanes(LANES_MAX).lanes(), Isa::widest().lanes());
+        assert_eq!(Isa::with_max_lanes(1).lanes(), 4, "there is nothing narrower");
     }
 
     /// Everything that vectors can do, to each of the numbers.
@@ -179,9 +179,9 @@ mod tests {
         fn run<S: Simd>(self, simd: S) {
             let (third, one) = (simd.splat(1.0 / 3.0), simd.splat(1.0));
             for numbers in self.0.chunks_mut(S::LANES) {
-                let x = simd.load_part(numbers);
+                let x = simd.load_partial(numbers);
                 let y = x.mul_add(third, one) * (x - third) / (x * x + one);
-                simd.store_part(y.clamp(simd.splat(-0.25), one), numbers);
+                simd.store_partial(y.clamp(simd.splat(-0.25), one), numbers);
             }
         }
     }
@@ -215,7 +215,7 @@ mod tests {
         #[inline(always)]
         fn run<S: Simd>(self, simd: S) {
             for numbers in self.0.chunks_mut(S::LANES) {
-                simd.store_part(simd.affine(simd.load_part(numbers), CENTER, SPREAD), numbers);
+                simd.store_partial(simd.affine(simd.load_partial(numbers), CENTER, SPREAD), numbers);
             }
         }
     }
@@ -243,8 +243,8 @@ mod tests {
         #[inline(always)]
         fn run<S: Simd>(self, simd: S) {
             for (numbers, others) in self.0.chunks_mut(S::LANES).zip(self.1.chunks(S::LANES)) {
-                let (x, y) = (simd.load_part(numbers), simd.load_part(others));
-                simd.store_part(x.if_above(y, simd.splat(1.0), simd.splat(2.0)), numbers);
+                let (x, y) = (simd.load_partial(numbers), simd.load_partial(others));
+                simd.store_partial(x.select_gt(y, simd.splat(1.0), simd.splat(2.0)), numbers);
             }
         }
     }
@@ -257,7 +257,7 @@ mod tests {
 
         #[inline(always)]
         fn run<S: Simd>(self, simd: S) -> bool {
-            simd.load_part(self.0).is_any_above(simd.load_part(self.1))
+            simd.load_partial(self.0).any_gt(simd.load_partial(self.1))
         }
     }
 
@@ -286,9 +286,9 @@ mod tests {
         fn run<S: Simd>(self, simd: S) {
             let [a, b] = self.0;
             for (a, b) in a.chunks_mut(S::LANES).zip(b.chunks_mut(S::LANES)) {
-                let (x, y) = (simd.load_part(a), simd.load_part(b));
-                simd.store_part(y.min(x), a);
-                simd.store_part(x.max(y), b);
+                let (x, y) = (simd.load_partial(a), simd.load_partial(b));
+                simd.store_partial(y.min(x), a);
+                simd.store_partial(x.max(y), b);
             }
         }
     }

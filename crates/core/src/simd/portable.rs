@@ -90,7 +90,7 @@ impl Compare for Numbers {
     }
 
     #[inline(always)]
-    fn is_any_above(self, other: Self) -> bool {
+    fn any_gt(self, other: Self) -> bool {
         let mut any = false;
         for lane in 0..LANES {
             any |= self.0[lane] > other.0[lane];
@@ -99,7 +99,7 @@ impl Compare for Numbers {
     }
 
     #[inline(always)]
-    fn if_above(self, other: Self, then: Self, or: Self) -> Self {
+    fn select_gt(self, other: Self, then: Self, or: Self) -> Self {
         let mut chosen = or;
         for lane in 0..LANES {
             chosen.0[lane] = if self.0[lane] > other.0[lane] { then.0[lane] } else { or.0[lane] };

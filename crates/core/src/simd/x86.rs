@@ -13,9 +13,9 @@ macro_rules! vectors {
     (
         $simd:ident, $vector:ident($raw:ty), $lanes:literal lanes, $registers:literal registers,
         $features:literal, [$($detected:tt),+],
-        $splat:ident, $load:ident, $store:ident, $load_part:ident, $store_part:ident,
-        $add:ident, $sub:ident, $mul:ident, $div:ident, $fma:ident, $min:ident, $max:ident, $if_above:ident,
-        $any_above:ident, $affine:ident
+        $splat:ident, $load:ident, $store:ident, $load_partial:ident, $store_partial:ident,
+        $add:ident, $sub:ident, $mul:ident, $div:ident, $fma:ident, $min:ident, $max:ident, $select_gt:ident,
+        $any_gt:ident, $affine:ident
     ) => {
         /// That the processor has it.
         #[derive(Clone, Copy, Debug)]
@@ -65,15 +65,15 @@ macro_rules! vectors {
             }
 
             #[inline(always)]
-            fn is_any_above(self, other: Self) -> bool {
+            fn any_gt(self, other: Self) -> bool {
                 // SAFETY: there is a vector, so the processor has the instructions.
-                unsafe { $any_above(self.0, other.0) }
+                unsafe { $any_gt(self.0, other.0) }
             }
 
             #[inline(always)]
-            fn if_above(self, other: Self, then: Self, or: Self) -> Self {
+            fn select_gt(self, other: Self, then: Self, or: Self) -> Self {
                 // SAFETY: there is a vector, so the processor has the instructions.
-                Self(unsafe { $if_above(self.0, other.0, then.0, or.0) })
+                Self(unsafe { $select_gt(self.0, other.0, then.0, or.0) })
             }
         }
 
@@ -107,21 +107,21 @@ macro_rules! vectors {
             }
 
             #[inline(always)]
-            fn load_part(self, numbers: &[f32]) -> $vector {
+            fn load_partial(self, numbers: &[f32]) -> $vector {
                 if numbers.len() >= $lanes {
                     return self.load(numbers);
                 }
                 // SAFETY: there is a `self`, so the processor has the instructions; no more is read than there is.
-                $vector(unsafe { $load_part(numbers.as_ptr(), numbers.len()) })
+                $vector(unsafe { $load_partial(numbers.as_ptr(), numbers.len()) })
             }
 
             #[inline(always)]
-            fn store_part(self, vector: $vector, numbers: &mut [f32]) {
+            fn store_partial(self, vector: $vector, numbers: &mut [f32]) {
                 if numbers.len() >= $lanes {
                     return self.store(vector, numbers);
                 }
-                // SAFETY: as in `load_part`; no more is written than there is.
-                unsafe { $store_part(numbers.as_mut_ptr(), numbers.len(), vector.0) }
+                // SAFETY: as in `load_partial`; no more is written than there is.
+                unsafe { $store_partial(numbers.as_mut_ptr(), numbers.len(), vector.0) }
             }
 
             #[inline(always)]
@@ -170,7 +170,7 @@ unsafe fn first_of_8(count: usize) -> __m256i {
 /// # Safety
 /// The processor has AVX2, and there are as many numbers, at most eight.
 #[inline(always)]
-unsafe fn load_part_8(numbers: *const f32, count: usize) -> __m256 {
+unsafe fn load_partial_8(numbers: *const f32, count: usize) -> __m256 {
     if count == 4 {
         // SAFETY: there are four.
         return unsafe { _mm256_zextps128_ps256(_mm_loadu_ps(numbers)) };
@@ -184,7 +184,7 @@ unsafe fn load_part_8(numbers: *const f32, count: usize) -> __m256 {
 /// # Safety
 /// The processor has AVX2, and there is room for as many numbers, fewer than eight.
 #[inline(always)]
-unsafe fn store_part_8(numbers: *mut f32, count: usize, vector: __m256) {
+unsafe fn store_partial_8(numbers: *mut f32, count: usize, vector: __m256) {
     // SAFETY: what is written adds up to `count` numbers.
     unsafe {
         let (mut to, mut lanes) = (numbers, _mm256_castps256_ps128(vector));
@@ -207,7 +207,7 @@ unsafe fn store_part_8(numbers: *mut f32, count: usize, vector: __m256) {
 /// # Safety
 /// The processor has AVX-512F, and there are as many numbers, fewer than sixteen.
 #[inline(always)]
-unsafe fn load_part_16(numbers: *const f32, count: usize) -> __m512 {
+unsafe fn load_partial_16(numbers: *const f32, count: usize) -> __m512 {
     // SAFETY: what the mask leaves out is not read.
     unsafe { _mm512_maskz_loadu_ps((1 << count) - 1, numbers) }
 }
@@ -217,7 +217,7 @@ unsafe fn load_part_16(numbers: *const f32, count: usize) -> __m512 {
 /// # Safety
 /// The processor has AVX-512F, and there is room for as many numbers, fewer than sixteen.
 #[inline(always)]
-unsafe fn store_part_16(numbers: *mut f32, count: usize, vector: __m512) {
+unsafe fn store_partial_16(numbers: *mut f32, count: usize, vector: __m512) {
     // SAFETY: what the mask leaves out is not written.
     unsafe { _mm512_mask_storeu_ps(numbers, (1 << count) - 1, vector) }
 }
@@ -227,7 +227,7 @@ unsafe fn store_part_16(numbers: *mut f32, count: usize, vector: __m512) {
 /// # Safety
 /// The processor has AVX2.
 #[inline(always)]
-unsafe fn if_above_8(a: __m256, b: __m256, then: __m256, or: __m256) -> __m256 {
+unsafe fn select_gt_8(a: __m256, b: __m256, then: __m256, or: __m256) -> __m256 {
     // SAFETY: it has these instructions.
     unsafe { _mm256_blendv_ps(or, then, _mm256_cmp_ps::<_CMP_GT_OQ>(a, b)) }
 }
@@ -237,7 +237,7 @@ unsafe fn if_above_8(a: __m256, b: __m256, then: __m256, or: __m256) -> __m256 {
 /// # Safety
 /// The processor has AVX-512F.
 #[inline(always)]
-unsafe fn if_above_16(a: __m512, b: __m512, then: __m512, or: __m512) -> __m512 {
+unsafe fn select_gt_16(a: __m512, b: __m512, then: __m512, or: __m512) -> __m512 {
     // SAFETY: it has these instructions.
     unsafe { _mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_GT_OQ>(a, b), or, then) }
 }
@@ -247,7 +247,7 @@ unsafe fn if_above_16(a: __m512, b: __m512, then: __m512, or: __m512) -> __m512 
 /// # Safety
 /// The processor has AVX2.
 #[inline(always)]
-unsafe fn any_above_8(a: __m256, b: __m256) -> bool {
+unsafe fn any_gt_8(a: __m256, b: __m256) -> bool {
     // SAFETY: it has these instructions.
     unsafe { _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_GT_OQ>(a, b)) != 0 }
 }
@@ -257,7 +257,7 @@ unsafe fn any_above_8(a: __m256, b: __m256) -> bool {
 /// # Safety
 /// The processor has AVX-512F.
 #[inline(always)]
-unsafe fn any_above_16(a: __m512, b: __m512) -> bool {
+unsafe fn any_gt_16(a: __m512, b: __m512) -> bool {
     // SAFETY: it has these instructions.
     unsafe { _mm512_cmp_ps_mask::<_CMP_GT_OQ>(a, b) != 0 }
 }
@@ -305,14 +305,14 @@ unsafe fn affine_16(x: __m512, center: f64, spread: f64) -> __m512 {
 
 vectors!(
     Avx2, Avx2Vector(__m256), 8 lanes, 16 registers, "avx2,fma", ["avx2", "fma"],
-    _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps, load_part_8, store_part_8, _mm256_add_ps, _mm256_sub_ps,
-    _mm256_mul_ps, _mm256_div_ps, _mm256_fmadd_ps, _mm256_min_ps, _mm256_max_ps, if_above_8,
-    any_above_8, affine_8
+    _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps, load_partial_8, store_partial_8, _mm256_add_ps, _mm256_sub_ps,
+    _mm256_mul_ps, _mm256_div_ps, _mm256_fmadd_ps, _mm256_min_ps, _mm256_max_ps, select_gt_8,
+    any_gt_8, affine_8
 );
 
 vectors!(
     Avx512, Avx512Vector(__m512), 16 lanes, 32 registers, "avx512f", ["avx512f"],
-    _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps, load_part_16, store_part_16, _mm512_add_ps, _mm512_sub_ps,
-    _mm512_mul_ps, _mm512_div_ps, _mm512_fmadd_ps, _mm512_min_ps, _mm512_max_ps, if_above_16,
-    any_above_16, affine_16
+    _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps, load_partial_16, store_partial_16, _mm512_add_ps, _mm512_sub_ps,
+    _mm512_mul_ps, _mm512_div_ps, _mm512_fmadd_ps, _mm512_min_ps, _mm512_max_ps, select_gt_16,
+    any_gt_16, affine_16
 );
