@@ -1,61 +1,51 @@
-//! Kafka: the consumer, the producer, and a broker inside the process. The only place that knows rdkafka.
+//! The Kafka edge: a consumer-group source, an at-least-once and an exactly-once sink, rejects, and a broker inside the
+//! process. The only crate that knows rdkafka.
 //!
-//! - `client`    settings, logs, and what can be asked of a cluster before any work starts
-//! - `hidden`    secrets, kept out of the log
-//! - `oauth`     tokens for clusters that want them
-//! - `refusal`   what a cluster that turns us away means, and where to look
-//! - `source`    the source as the driver sees it: events out, commits in
-//! - `poll`      the thread behind it, which owns the consumer
-//! - `rebalance` how partitions come and go on that thread
-//! - `ends`      how far the partitions reach
-//! - `founding`  a group before its first member
-//! - `group`     what is ours and under which generation, for those who commit
-//! - `commits`   positions on their way to the group's coordinator
-//! - `producer`  a producer whose every delivery is accounted for
-//! - `partitioner` where the topic's producer places a key
-//! - `outbox`    outputs as messages
-//! - `sink`      forecasts and rejects to topics, at least once
-//! - `transactions` the same with their positions, exactly once
-//! - `replay`    observations to a topic
-//! - `rejects`   the rejects read and sent through again, as far as `marks` say
-//! - `admin`     topics made where they are missing
-//! - `embedded`  the broker inside the process
+//! From top to bottom; a module uses only those below it:
 //!
-//! Keys go to partitions by Kafka's standard murmur2 everywhere, so that a series is in the same partition whoever
-//! wrote it.
+//! - `source`        [`KafkaSource`], the driver's handle to the consumer thread
+//! - `poll`          the consumer thread: polls, decodes by partition, pauses when the queue is full
+//! - `assignment`    assigned partitions from their offsets to their revocation
+//! - `at_least_once` [`AtLeastOnce`], a sink whose positions are committed after its output
+//! - `transactions`  [`TransactionalKafkaSink`], output and positions in one transaction
+//! - `rejects`       [`RejectsReader`] and [`RejectsReplayer`]
+//! - `group`         [`Group`]: membership, owned partitions, committed positions; [`GroupInitializer`]
+//! - `lag`           [`LagTracker`]
+//! - `sink`          outputs as messages; [`KafkaSink`], [`ObservationWriter`]
+//! - `producer`      a producer that accounts for every delivery
+//! - `cluster`       [`Cluster`], its clients and topics; [`EmbeddedBroker`]
+//! - `errors`        the meaning of librdkafka's errors and log lines; secrets kept out of the log
+//! - `oauth`         tokens for SASL OAUTHBEARER
+//! - `settings`      settings of the source and the sink
+//!
+//! Keys are partitioned by Kafka's murmur2 everywhere, so that a series is in the same partition whoever wrote it.
 
-mod admin;
-mod client;
-mod commits;
-mod embedded;
-mod ends;
-mod founding;
+mod assignment;
+mod at_least_once;
+mod cluster;
+mod errors;
 mod group;
-mod hidden;
-mod marks;
+mod lag;
 mod oauth;
-mod outbox;
-mod partitioner;
-mod passing;
 mod poll;
 mod producer;
-mod rebalance;
-mod refusal;
 mod rejects;
-mod replay;
+pub mod settings;
 mod sink;
 mod source;
 mod transactions;
 
-pub use admin::ensure_topic;
-pub use client::{Cluster, Report, check};
-pub use embedded::Embedded;
-pub use ends::{Ends, Reach};
-pub use founding::Founding;
-pub use group::Group;
-pub use partitioner::partition_of;
-pub use rejects::{REPLAYS_MOST, Rejected, Rejects, Replayer};
-pub use replay::Replay;
-pub use sink::KafkaSink;
-pub use source::{KafkaSource, Until};
-pub use transactions::KafkaTransactions;
+pub use at_least_once::AtLeastOnce;
+pub use cluster::{
+    Cluster, ConnectionError, ConnectionReport, EmbeddedBroker, TopicStatus, check, ensure_topic,
+};
+pub use group::{Group, GroupInitializer, MispartitionedKey};
+pub use lag::{LagTracker, PartitionLag};
+pub use poll::ReadUntil;
+pub use rejects::{
+    REPLAYS_MAX, RejectedMessage, RejectsQuery, RejectsReader, RejectsReplayer, RejectsScope, Replay,
+};
+pub use sink::{KafkaSink, ObservationWriter};
+pub use source::KafkaSource;
+pub use tidecast_stream::partitioner::partition_of;
+pub use transactions::TransactionalKafkaSink;

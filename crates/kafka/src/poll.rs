@@ -1,425 +1,407 @@
-//! The thread that owns the consumer. Its loop: obey commands, take a change of the assignment a step further, poll what
-//! is there, decode it by partition, hand it over. It never waits for the driver: a full queue first makes it rest, then
-//! makes it pause the partitions and poll on, because a member that does not poll is taken for dead.
+//! The thread that owns the consumer. Its loop handles commands, advances the assignment, polls messages, decodes them by
+//! partition, and passes the batches on.
+//!
+//! It never waits for the driver. When the queue is full it first stops polling for a moment, then pauses the partitions
+//! and keeps polling, because the group considers a member that does not poll dead.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Result, anyhow};
 use bytes::{Bytes, BytesMut};
+use rdkafka::Message;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::BorrowedMessage;
-use rdkafka::{Message, Offset};
+use tidecast_stream::codec::Codec;
+use tidecast_stream::{Event, Record};
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::commits::Commit;
-use super::ends::Ends as PartitionEnds;
-use super::group::Group;
-use super::passing::{is_passing, persist};
-use super::rebalance::{Arrival, Leaving, Member};
-use super::source::{Command, Load, Queue, Until};
-use crate::config::{self, Deleted, Start};
-use tidecast_stream::codec::Codec;
-use tidecast_stream::{Event, Partition, Record};
+use crate::assignment::{Assignments, OwnedPartition, Phase};
+use crate::errors::is_transient;
+use crate::group::{Command, CommitQueue, ConsumerCallbacks, Group};
+use crate::lag::LagTracker;
+use crate::rejects::replay_count;
+use crate::settings::KafkaSourceConfig;
 
-/// How long a poll waits for the first message: the longest that a command lies unread.
-const IDLE: Duration = Duration::from_millis(10);
-/// Messages of a partition in a batch: enough for decoding and forecasting at full speed, and still a few milliseconds
-/// of work, so that latency stays low behind a burst.
+/// How long a poll waits for the first message, and so the longest delay of a command.
+const IDLE_TIMEOUT: Duration = Duration::from_millis(10);
+/// Messages per batch of a partition: enough to decode and forecast at full speed, and only milliseconds of work, so that
+/// the latency stays low behind a burst.
 const BATCH_MESSAGES: usize = 1_000;
-/// Messages between two looks at commands and rebalances.
+/// Messages between two checks of commands and rebalances.
 const ROUND_MESSAGES: usize = 10_000;
-/// How long to rest on a full queue before pausing: a pause throws away what was read ahead, so it should be rare; but a
-/// rebalance must not wait long either.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How long the thread stops polling on a full queue before it pauses the partitions. A pause discards what was fetched
+/// ahead, so it should be rare; but a rebalance must not wait long either.
+const PAUSE_DELAY: Duration = Duration::from_secs(1);
 
-/// How long the brokers may take to say which positions there are.
-const ANSWER: Duration = Duration::from_secs(10);
-/// From one time that is asked how far paused partitions reach to the next, and how long that may hold up all else.
-const ASK_EVERY: Duration = Duration::from_secs(2);
-const ASK_MOST: Duration = Duration::from_millis(200);
+/// Interval of the requests for the end offsets of paused partitions, and the time that one round may take.
+const WATERMARK_INTERVAL: Duration = Duration::from_secs(2);
+const WATERMARK_BUDGET: Duration = Duration::from_millis(200);
 
-/// A partition that we read.
-pub(super) struct Owned {
-    /// The next offset to hand over. Below it everything is handed over already: after a pause librdkafka may repeat.
-    pub next: i64,
-    /// The end when it was assigned.
-    pub end: i64,
-    pub phase: Phase,
-}
-
+/// How far to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Phase {
-    Reading,
-    /// Paused until the queue has room.
-    Held,
-    /// Paused for good: at its end, and no more than that was asked for.
-    AtEnd,
-    /// Revoked, while the driver finishes with it.
-    Leaving,
+pub enum ReadUntil {
+    /// Until the source is closed.
+    Closed,
+    /// To the end offset that each partition had at its assignment. [`Event::End`] follows once all partitions of this member
+    /// are there, at once if it has none.
+    End,
 }
 
-impl Phase {
-    fn is_paused(self) -> bool {
-        matches!(self, Phase::Held | Phase::AtEnd)
+/// Number of messages and their size.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct QueueSize {
+    pub messages: usize,
+    pub bytes: usize,
+}
+
+impl QueueSize {
+    /// Decoded rows take about as much again; a process with its models should fit into a small container.
+    const BYTES_MAX: usize = 64 << 20;
+
+    pub fn new(records: &[Record]) -> Self {
+        Self { messages: records.len(), bytes: records.iter().map(Record::bytes).sum() }
+    }
+
+    fn is_full(self, messages_max: usize) -> bool {
+        self.messages >= messages_max || self.bytes >= Self::BYTES_MAX
+    }
+
+    /// Low enough to resume: every pause costs what was fetched ahead.
+    fn is_half_empty(self, messages_max: usize) -> bool {
+        self.messages < messages_max.div_ceil(2) && self.bytes < Self::BYTES_MAX / 2
     }
 }
 
-/// The thread's ends of what connects it with the source.
-pub(super) struct Ends {
+/// Size of the batches that the driver has not taken yet.
+#[derive(Debug, Default)]
+pub(crate) struct QueueCounter {
+    messages: AtomicUsize,
+    bytes: AtomicUsize,
+}
+
+impl QueueCounter {
+    pub fn add(&self, size: QueueSize) {
+        self.messages.fetch_add(size.messages, Ordering::Relaxed);
+        self.bytes.fetch_add(size.bytes, Ordering::Relaxed);
+    }
+
+    pub fn remove(&self, size: QueueSize) {
+        self.messages.fetch_sub(size.messages, Ordering::Relaxed);
+        self.bytes.fetch_sub(size.bytes, Ordering::Relaxed);
+    }
+
+    fn size(&self) -> QueueSize {
+        QueueSize {
+            messages: self.messages.load(Ordering::Relaxed),
+            bytes: self.bytes.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// The thread's side of its connection with the source.
+pub(crate) struct Channels {
     pub events: UnboundedSender<Result<Event>>,
     pub commands: Receiver<Command>,
-    pub queue: Arc<Queue>,
+    pub queue: Arc<QueueCounter>,
 }
 
-pub(super) struct Poller {
-    pub consumer: Arc<BaseConsumer<Member>>,
-    pub group: Group,
-    pub start: Start,
-    pub deleted: Deleted,
-    queue_rows: usize,
-    /// The topic's partitions when this member started.
-    pub known: i32,
-    until: Until,
+/// The last request for the end offset of a paused partition.
+struct WatermarkRequest {
+    at: Instant,
+    partition: i32,
+}
+
+pub(crate) struct PollLoop {
+    consumer: Arc<BaseConsumer<ConsumerCallbacks>>,
+    group: Group,
+    assignment: Assignments,
+    commits: CommitQueue,
+    channels: Channels,
     codec: Codec,
-    pub owned: BTreeMap<i32, Owned>,
-    /// Partitions that are assigned and not read yet.
-    pub arriving: BTreeMap<i32, Arrival>,
-    /// Partitions that the coordinator wants back, while the driver finishes with them. librdkafka waits for the answer.
-    pub leaving: Option<Leaving>,
-    pub commits: VecDeque<Commit>,
-    pub ends: Ends,
-    /// How far the partitions reach, for those who watch.
-    pub reach: PartitionEnds,
-    /// When paused partitions were last asked for, and the last of these; `None` where nobody watches.
-    asked: Option<(Instant, i32)>,
+    until: ReadUntil,
+    queue_rows: usize,
+    lag: LagTracker,
+    /// `None` if the lag is not tracked.
+    last_watermark: Option<WatermarkRequest>,
     /// Since when the queue has been full.
     full_since: Option<Instant>,
-    /// Whether there was an assignment, if only of nothing.
-    pub has_joined: bool,
-    pub has_ended: bool,
-    pub is_closing: bool,
+    is_closing: bool,
 }
 
-impl Poller {
+impl PollLoop {
     pub fn new(
-        consumer: Arc<BaseConsumer<Member>>,
-        group: Group,
-        config: &config::KafkaSource,
-        known: i32,
-        (codec, until): (Codec, Until),
-        ends: Ends,
-        reach: PartitionEnds,
+        assignment: Assignments,
+        config: &KafkaSourceConfig,
+        codec: Codec,
+        until: ReadUntil,
+        channels: Channels,
     ) -> Self {
+        let Assignments { consumer, group, lag, .. } = &assignment;
         Self {
-            consumer,
-            group,
-            start: config.start,
-            deleted: config.deleted,
-            queue_rows: config.queue_rows,
-            known,
-            until,
+            consumer: consumer.clone(),
+            group: group.clone(),
+            lag: lag.clone(),
+            assignment,
+            commits: CommitQueue::default(),
+            channels,
             codec,
-            owned: BTreeMap::new(),
-            arriving: BTreeMap::new(),
-            leaving: None,
-            commits: VecDeque::new(),
-            ends,
-            reach,
-            asked: config.ends.then(|| (Instant::now(), -1)),
+            until,
+            queue_rows: config.queue_rows,
+            last_watermark: config.track_lag.then(|| WatermarkRequest { at: Instant::now(), partition: -1 }),
             full_since: None,
-            has_joined: false,
-            has_ended: false,
             is_closing: false,
         }
     }
 
-    /// Works until closed, then leaves the group. The first error ends it too, as the last event.
+    /// Runs until the source is closed or dropped, then leaves the group. The first error also ends the loop, as the last
+    /// event.
     pub fn run(mut self) {
-        while !self.is_closing {
-            if let Err(error) = self.turn() {
-                // Nobody listens where the source was dropped.
-                let _ = self.ends.events.send(Err(error));
+        while !self.is_closing && !self.channels.events.is_closed() {
+            if let Err(error) = self.run_once() {
+                let _ = self.channels.events.send(Err(error));
                 break;
             }
         }
-        self.abandon();
+        self.assignment.leave();
     }
 
-    fn turn(&mut self) -> Result<()> {
-        self.obey()?;
-        self.rebalance()?;
-        self.end();
+    fn run_once(&mut self) -> Result<()> {
+        self.handle_commands()?;
+        self.assignment.advance()?;
+        self.report_end();
         match self.has_room()? {
             true => self.read(),
-            false => self.rest(),
+            false => self.wait_for_command(),
         }
     }
 
-    /// Whether to poll. Pauses the partitions of a queue that stays full, and goes on with them when it has emptied.
-    fn has_room(&mut self) -> Result<bool> {
-        let load = self.ends.queue.load();
-        if load.is_full(self.queue_rows) {
-            let since = *self.full_since.get_or_insert_with(Instant::now);
-            if since.elapsed() < PATIENCE {
-                return Ok(false);
-            }
-            self.shift(Phase::Reading, Phase::Held)?;
-            self.ask();
-        } else if load.is_half_empty(self.queue_rows) {
-            self.full_since = None;
-            self.shift(Phase::Held, Phase::Reading)?;
-        } else if !self.owned.values().any(|owned| owned.phase == Phase::Held) {
-            self.full_since = None;
-        }
-        Ok(true)
-    }
-
-    /// What is paused is not fetched, so that no answer says how far it reaches: asks for it, as much as there is time for.
-    fn ask(&mut self) {
-        let Some((_, last)) = self.asked.filter(|(at, _)| at.elapsed() >= ASK_EVERY) else { return };
-        let now = Instant::now();
-        let held = |(number, owned): (&i32, &Owned)| (owned.phase == Phase::Held).then_some(*number);
-        let behind = self.owned.range(last + 1..).chain(self.owned.range(..=last));
-        let mut asked = last;
-        for number in behind.filter_map(held) {
-            let Some(time) = ASK_MOST.checked_sub(now.elapsed()) else { break };
-            asked = number;
-            // Whoever does not answer leaves what was known.
-            if let Ok((_, high)) = self.consumer.fetch_watermarks(&self.group.topic, number, time) {
-                self.reach.reaches(number, high);
+    fn handle_commands(&mut self) -> Result<()> {
+        loop {
+            match self.channels.commands.try_recv() {
+                Ok(command) => self.handle_command(command)?,
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Disconnected) => {
+                    self.is_closing = true;
+                    break;
+                }
             }
         }
-        self.asked = Some((Instant::now(), asked));
+        self.commits.advance(&self.group, &self.consumer, self.is_closing);
+        Ok(())
     }
 
-    /// Waits a little, for a command if there is one.
-    fn rest(&mut self) -> Result<()> {
-        match self.ends.commands.recv_timeout(IDLE) {
-            Ok(command) => self.accept(command)?,
+    fn handle_command(&mut self, command: Command) -> Result<()> {
+        match command {
+            Command::Commit { reached, done } => self.commits.push(reached, done),
+            Command::Join => self.consumer.subscribe(&[&self.group.topic])?,
+            Command::Close => self.is_closing = true,
+        }
+        Ok(())
+    }
+
+    fn wait_for_command(&mut self) -> Result<()> {
+        match self.channels.commands.recv_timeout(IDLE_TIMEOUT) {
+            Ok(command) => self.handle_command(command)?,
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => self.is_closing = true,
         }
         Ok(())
     }
 
-    /// Polls until there is nothing more, or enough, and hands over what came, a batch a partition.
+    /// Whether to poll. Pauses the partitions if the queue stays full, and resumes them once it is half empty.
+    fn has_room(&mut self) -> Result<bool> {
+        let size = self.channels.queue.size();
+        if size.is_full(self.queue_rows) {
+            let since = *self.full_since.get_or_insert_with(Instant::now);
+            if since.elapsed() < PAUSE_DELAY {
+                return Ok(false);
+            }
+            self.assignment.transition(Phase::Reading, Phase::Paused)?;
+            self.request_watermarks();
+        } else if size.is_half_empty(self.queue_rows) {
+            self.full_since = None;
+            self.assignment.transition(Phase::Paused, Phase::Reading)?;
+        } else if !self.assignment.owned.values().any(|owned| owned.phase == Phase::Paused) {
+            self.full_since = None;
+        }
+        Ok(true)
+    }
+
+    /// Requests the end offsets of paused partitions, in turns within the budget: they are not fetched, so no fetch response
+    /// carries their end.
+    fn request_watermarks(&mut self) {
+        let Some(last) = &mut self.last_watermark else { return };
+        if last.at.elapsed() < WATERMARK_INTERVAL {
+            return;
+        }
+        let start = Instant::now();
+        let owned = &self.assignment.owned;
+        let in_turn = owned.range(last.partition + 1..).chain(owned.range(..=last.partition));
+        for (number, _) in in_turn.filter(|(_, owned)| owned.phase == Phase::Paused) {
+            let Some(timeout) = WATERMARK_BUDGET.checked_sub(start.elapsed()) else { break };
+            last.partition = *number;
+            // Without an answer the last known end stays.
+            if let Ok((_, high)) = self.consumer.fetch_watermarks(&self.group.topic, *number, timeout) {
+                self.lag.on_end_offset(*number, high);
+            }
+        }
+        last.at = Instant::now();
+    }
+
+    /// Polls until there is nothing more, or enough, and passes on one batch per partition.
     fn read(&mut self) -> Result<()> {
-        // A message that is looked at holds the consumer that it came from.
+        // Messages borrow the consumer.
         let consumer = self.consumer.clone();
-        let mut batches: BTreeMap<i32, Gathered> = BTreeMap::new();
-        let mut taken = Load::default();
-        let mut through = BTreeSet::new();
-        let mut timeout = IDLE;
-        while taken.messages < ROUND_MESSAGES && !taken.is_full(self.queue_rows) {
+        let mut batches: BTreeMap<i32, BatchArena> = BTreeMap::new();
+        let mut total = QueueSize::default();
+        let mut at_end = BTreeSet::new();
+        let mut timeout = IDLE_TIMEOUT;
+        while total.messages < ROUND_MESSAGES && !total.is_full(self.queue_rows) {
             let message = match consumer.poll(timeout) {
                 None => break,
                 Some(Ok(message)) => message,
                 Some(Err(KafkaError::PartitionEOF(number))) => {
-                    through.insert(number);
-                    // What is left below the end are marks of transactions and records that were never committed.
-                    if let Some(owned) = self.owned.get_mut(&number) {
+                    at_end.insert(number);
+                    // Below the end offset only transaction markers and aborted records are left.
+                    if let Some(owned) = self.assignment.owned.get_mut(&number) {
                         owned.next = owned.next.max(owned.end);
                     }
                     continue;
                 }
                 Some(Err(error)) => {
-                    self.heed(error)?;
+                    self.handle_error(error)?;
                     continue;
                 }
             };
             timeout = Duration::ZERO;
             let number = message.partition();
-            through.remove(&number);
-            if !self.wants(number, message.offset()) {
+            at_end.remove(&number);
+            if !self.accept(number, message.offset()) {
                 continue;
             }
             let batch = batches.entry(number).or_default();
-            let load = batch.add(&message);
-            taken.messages += load.messages;
-            taken.bytes += load.bytes;
+            let size = batch.add(&message);
+            total.messages += size.messages;
+            total.bytes += size.bytes;
             if batch.records.len() >= BATCH_MESSAGES {
                 let full = std::mem::take(&mut batch.records);
-                self.hand_over(number, full);
+                self.emit_batch(number, full);
             }
         }
-        for (number, Gathered { records, .. }) in batches {
+        for (number, BatchArena { records, .. }) in batches {
             if !records.is_empty() {
-                self.hand_over(number, records);
+                self.emit_batch(number, records);
             }
         }
-        through.into_iter().for_each(|number| self.reach.through(number));
-        self.stop_at_ends()
+        at_end.into_iter().for_each(|number| self.lag.on_end(number));
+        self.pause_at_end()
     }
 
-    /// Takes note of a message, and says whether it is to be handed over.
-    fn wants(&mut self, number: i32, offset: i64) -> bool {
-        let Some(owned) = self.owned.get_mut(&number) else { return false };
-        let is_new = offset >= owned.next && matches!(owned.phase, Phase::Reading | Phase::Held);
-        let is_asked_for = self.until == Until::Stopped || offset < owned.end;
+    /// Advances the partition past the message. Returns whether the message is new and wanted.
+    fn accept(&mut self, number: i32, offset: i64) -> bool {
+        let Some(owned) = self.assignment.owned.get_mut(&number) else { return false };
+        let is_new = offset >= owned.next && matches!(owned.phase, Phase::Reading | Phase::Paused);
+        let is_wanted = self.until == ReadUntil::Closed || offset < owned.end;
         if is_new {
             owned.next = offset + 1;
         }
-        is_new && is_asked_for
+        is_new && is_wanted
     }
 
-    fn hand_over(&mut self, number: i32, records: Vec<Record>) {
-        let partition = self.partition(number);
-        self.ends.queue.add(Load::of(&records));
-        let batch = self.codec.batch(partition, records);
-        self.reach.handed(number, batch.next.0);
-        self.tell(Event::Rows(batch));
+    fn emit_batch(&mut self, number: i32, records: Vec<Record>) {
+        self.channels.queue.add(QueueSize::new(&records));
+        let batch = self.codec.batch(self.assignment.partition(number), records);
+        self.lag.on_rows(number, batch.next.0);
+        // The receiver is gone if the source was dropped, which ends the loop.
+        let _ = self.channels.events.send(Ok(Event::Rows(batch)));
     }
 
-    /// Pauses what has been read as far as was asked for.
-    fn stop_at_ends(&mut self) -> Result<()> {
-        if self.until == Until::Stopped {
+    fn pause_at_end(&mut self) -> Result<()> {
+        if self.until == ReadUntil::Closed {
             return Ok(());
         }
-        let is_there = |owned: &Owned| owned.next >= owned.end && owned.phase != Phase::Leaving;
-        let there: Vec<i32> =
-            self.owned.iter().filter(|(_, owned)| is_there(owned)).map(|(number, _)| *number).collect();
-        for number in there {
-            self.hold(number, Phase::AtEnd)?;
-        }
-        Ok(())
+        let is_at_end = |owned: &OwnedPartition| owned.next >= owned.end && owned.phase != Phase::Revoked;
+        let at_end = self.assignment.owned.iter().filter(|(_, owned)| is_at_end(owned));
+        let at_end: Vec<i32> = at_end.map(|(number, _)| *number).collect();
+        at_end.into_iter().try_for_each(|number| self.assignment.set_phase(number, Phase::AtEnd))
     }
 
-    /// Says that the input is over, once, when all of it has been handed over.
-    fn end(&mut self) {
-        let is_settled = self.has_joined && self.arriving.is_empty() && self.leaving.is_none();
-        let is_settled = is_settled && !self.consumer.context().has_changes();
-        let is_over = self.owned.values().all(|owned| owned.phase == Phase::AtEnd);
-        if self.until == Until::End && is_settled && is_over && !self.has_ended {
-            self.has_ended = true;
-            self.tell(Event::End);
+    /// Emits [`Event::End`] once, when all partitions are at their end.
+    fn report_end(&mut self) {
+        let is_at_end = self.assignment.owned.values().all(|owned| owned.phase == Phase::AtEnd);
+        let is_end = self.until == ReadUntil::End && self.assignment.is_settled() && is_at_end;
+        if is_end && !self.assignment.is_finished {
+            self.assignment.is_finished = true;
+            let _ = self.channels.events.send(Ok(Event::End));
         }
     }
 
-    /// Decides what an error of the consumer means.
-    fn heed(&mut self, error: KafkaError) -> Result<()> {
+    fn handle_error(&self, error: KafkaError) -> Result<()> {
         use RDKafkaErrorCode::*;
         let is_fatal = matches!(error, KafkaError::MessageConsumptionFatal(_));
-        // The client mends these by itself, however long it takes; the log says what they are.
-        if is_passing(&error) && !is_fatal {
-            tracing::warn!(group = self.group.name(), "kafka: {error}; going on");
+        let is_recoverable = match error.rdkafka_error_code() {
+            // At the start these are wrong settings; later, a handshake interrupted by a restarting broker.
+            Some(SSL | Authentication) => self.assignment.has_joined,
+            _ if is_fatal => false,
+            // Polls were too far apart; the client joins the group again.
+            Some(PollExceeded) => true,
+            // The client recovers by itself, however long it takes.
+            _ => is_transient(&error),
+        };
+        if is_recoverable {
+            tracing::warn!(group = self.group.name(), "kafka: {error}; continuing");
             return Ok(());
         }
         match error.rdkafka_error_code() {
-            // We were too slow for the group; the client joins again.
-            Some(PollExceeded) if !is_fatal => {
-                tracing::warn!(group = self.group.name(), "kafka: {error}; going on");
-                Ok(())
-            }
-            // At the start these are wrong settings; later, a handshake that a restarting broker broke off.
-            Some(SSL | Authentication) if self.has_joined => {
-                tracing::warn!(group = self.group.name(), "kafka: {error}; going on");
-                Ok(())
-            }
-            Some(AutoOffsetReset | OffsetOutOfRange) => self.explain_gap(),
+            Some(AutoOffsetReset | OffsetOutOfRange) => self.assignment.explain_missing_position(),
             _ => {
                 let reason = self.consumer.context().last_failure().unwrap_or_default();
                 Err(anyhow!(error).context(format!("reading topic `{}`: {reason}", self.group.topic)))
             }
         }
     }
-
-    /// A position that does not exist: names the partition.
-    fn explain_gap(&self) -> Result<()> {
-        for (number, owned) in &self.owned {
-            let ends = || {
-                let ends = self.consumer.fetch_watermarks(&self.group.topic, *number, ANSWER);
-                ends.with_context(|| format!("{}: which positions there are", self.partition(*number)))
-            };
-            let (low, high) = persist(ends)?;
-            self.still_there(*number, owned.next, low, high)?;
-        }
-        let reason = self.consumer.context().last_failure().unwrap_or_default();
-        bail!(
-            "topic `{}`: a position does not exist: {reason}; start again, and `deleted` in \
-             [source.kafka] decides where retention was faster, or reset the positions of group `{}`; {}",
-            self.group.topic,
-            self.group.name(),
-            super::rebalance::ANOTHER_GROUP
-        )
-    }
-
-    fn shift(&mut self, from: Phase, to: Phase) -> Result<()> {
-        let numbers: Vec<i32> =
-            self.owned.iter().filter(|(_, owned)| owned.phase == from).map(|(number, _)| *number).collect();
-        if !numbers.is_empty() {
-            tracing::debug!(group = self.group.name(), partitions = ?numbers, "{from:?} -> {to:?}");
-        }
-        numbers.into_iter().try_for_each(|number| self.hold(number, to))
-    }
-
-    /// Moves a partition to a phase, pausing or resuming it where that differs: to resume what is not paused would make
-    /// the client start over and repeat.
-    pub fn hold(&mut self, number: i32, phase: Phase) -> Result<()> {
-        let list = self.list([(number, Offset::Invalid)])?;
-        let Some(owned) = self.owned.get_mut(&number) else { return Ok(()) };
-        let was_paused = owned.phase.is_paused();
-        owned.phase = phase;
-        match (was_paused, phase.is_paused()) {
-            (false, true) => {
-                self.reach.paused(number);
-                Ok(self.consumer.pause(&list)?)
-            }
-            (true, false) => Ok(self.consumer.resume(&list)?),
-            _ => Ok(()),
-        }
-    }
-
-    pub fn partition(&self, number: i32) -> Partition {
-        Partition { topic: self.group.topic.clone(), number }
-    }
-
-    pub fn tell(&mut self, event: Event) {
-        if self.ends.events.send(Ok(event)).is_err() {
-            self.is_closing = true;
-        }
-    }
 }
 
-/// Bytes of messages that lie in one stretch of memory: the first of a batch has room for a few, since many a batch is of one
-/// message and waits with it; each further one for twice as many, up to some hundreds of usual ones.
-const STRETCH_FIRST: usize = 512;
-const STRETCH_MOST: usize = 64 << 10;
+/// Capacity of the chunks that hold the bytes of a batch. Many batches have a single message, so the first chunk is small;
+/// each further one has twice the capacity, up to the size of some hundred messages.
+const CHUNK_BYTES_MIN: usize = 512;
+const CHUNK_BYTES_MAX: usize = 64 << 10;
 
-/// Messages of one partition that are on their way into a batch.
+/// The messages of one partition's next batch. Keys and payloads share chunks of memory.
 #[derive(Default)]
-struct Gathered {
+struct BatchArena {
     records: Vec<Record>,
-    /// Where their keys and payloads lie, one behind the other, until the last of them is dropped.
-    stretch: BytesMut,
-    /// Room of the latest stretch when it was made.
-    room: usize,
+    chunk: BytesMut,
+    /// Capacity that the chunk was created with.
+    chunk_bytes: usize,
 }
 
-impl Gathered {
-    fn add(&mut self, message: &BorrowedMessage<'_>) -> Load {
+impl BatchArena {
+    fn add(&mut self, message: &BorrowedMessage<'_>) -> QueueSize {
         let record = Record {
             offset: message.offset(),
             timestamp: message.timestamp().to_millis(),
-            replays: super::rejects::replays(message),
-            key: message.key().map(|key| self.keep(key)),
-            payload: message.payload().map(|payload| self.keep(payload)),
+            replays: replay_count(message),
+            key: message.key().map(|key| self.copy(key)),
+            payload: message.payload().map(|payload| self.copy(payload)),
         };
-        let load = Load::of(std::slice::from_ref(&record));
+        let size = QueueSize::new(std::slice::from_ref(&record));
         self.records.push(record);
-        load
+        size
     }
 
-    fn keep(&mut self, bytes: &[u8]) -> Bytes {
-        if self.stretch.capacity() < bytes.len() {
-            self.room = (2 * self.room).clamp(STRETCH_FIRST, STRETCH_MOST);
-            self.stretch = BytesMut::with_capacity(bytes.len().max(self.room));
+    fn copy(&mut self, bytes: &[u8]) -> Bytes {
+        if self.chunk.capacity() < bytes.len() {
+            self.chunk_bytes = (2 * self.chunk_bytes).clamp(CHUNK_BYTES_MIN, CHUNK_BYTES_MAX);
+            self.chunk = BytesMut::with_capacity(bytes.len().max(self.chunk_bytes));
         }
-        self.stretch.extend_from_slice(bytes);
-        self.stretch.split().freeze()
+        self.chunk.extend_from_slice(bytes);
+        self.chunk.split().freeze()
     }
 }
 
@@ -428,14 +410,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn few_messages_keep_little_and_many_are_kept_as_they_came() {
-        let mut gathered = Gathered::default();
-        let first = gathered.keep(b"one");
-        assert!(gathered.stretch.capacity() <= STRETCH_FIRST);
+    fn batch_arena_starts_small_grows_and_preserves_the_bytes() {
+        let mut arena = BatchArena::default();
+        let first = arena.copy(b"one");
+        assert!(arena.chunk.capacity() <= CHUNK_BYTES_MIN);
         let messages: Vec<Vec<u8>> = (0..3000).map(|i| vec![i as u8; i % 200]).collect();
-        let kept: Vec<Bytes> = messages.iter().map(|message| gathered.keep(message)).collect();
-        assert_eq!((&first[..], gathered.room), (&b"one"[..], STRETCH_MOST));
-        assert!(kept.iter().zip(&messages).all(|(kept, message)| kept == message));
-        assert_eq!(gathered.keep(&[7; 2 * STRETCH_MOST]).len(), 2 * STRETCH_MOST, "whatever its size");
+        let copies: Vec<Bytes> = messages.iter().map(|message| arena.copy(message)).collect();
+        assert_eq!((&first[..], arena.chunk_bytes), (&b"one"[..], CHUNK_BYTES_MAX));
+        assert!(copies.iter().zip(&messages).all(|(copy, message)| copy == message));
+        assert_eq!(arena.copy(&[7; 2 * CHUNK_BYTES_MAX]).len(), 2 * CHUNK_BYTES_MAX, "messages of any size");
     }
 }

@@ -1,141 +1,165 @@
-//! Forecasts, rejects and positions in one transaction: exactly once.
+//! Exactly once: forecasts, rejects and positions in one transaction.
 //!
-//! Output stays in the outbox until its commit is known. A transaction that is aborted is sent again with what is still
-//! ours. Where a commit or an abort gives no clear answer, the producer is given up: librdkafka speaks the old protocol, in
-//! which a late request of one transaction may end the next. A new producer of the same id first settles what was open;
-//! then the group's committed positions say what became of it.
+//! Output stays in the outbox until its commit is known. An aborted transaction is sent again, without the partitions that
+//! are no longer owned. After a commit or an abort without a clear answer, the producer is replaced: librdkafka speaks the
+//! protocol before KIP-890, in which a delayed request of one transaction may end the next one. A new producer with the same
+//! id first ends the open transaction; then the group's committed positions tell how it ended.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use rdkafka::TopicPartitionList;
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, RDKafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{Producer as _, ThreadedProducer};
+use tidecast_stream::{Output, Partition, Positions, Sink};
 use tokio::task::spawn_blocking;
 
-use super::commits::remedy_of;
-use super::outbox::{Outbox, Topics};
-use super::passing::is_passing_within;
-use super::producer::{Deliveries, Failure, Producer};
-use super::sink::ensure_topics;
-use super::{Cluster, Group};
-use crate::config;
-use tidecast_stream::{Output, Partition, Positions, Sink};
+use crate::errors::has_transient_cause;
+use crate::group::{Committable, permanent_commit_advice};
+use crate::producer::{DeliveryFailure, DeliveryTracker, Producer};
+use crate::settings::KafkaSinkConfig;
+use crate::sink::{Outbox, SinkTopics};
+use crate::{Cluster, Group};
 
-/// How long an open transaction of a process that has died holds up those who read after it; and the longest that a
-/// commit may take.
-const TRANSACTION_TIMEOUT: &str = "10000";
-const TIMED_OUT: Duration = Duration::from_secs(10);
-/// How long one call waits; it is made again where that may help.
-const CALL: Duration = Duration::from_secs(5);
-/// How long calls are made again before the producer is given up.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// After this a call hangs (`send_offsets_to_transaction` keeps to no timeout): its producer is left to it.
-const HANGS: Duration = Duration::from_secs(60);
-/// How long the first start may take: brokers that start elect coordinators, too.
-const OPENING: Duration = Duration::from_secs(60);
-/// Between two attempts.
-const SHORT_PAUSE: Duration = Duration::from_millis(2);
-const PAUSE: Duration = Duration::from_millis(50);
-const LONG_PAUSE: Duration = Duration::from_secs(1);
-/// Fenced off twice in this time without having been late: there is another process of this instance.
-const RIVALRY: Duration = Duration::from_secs(60);
+/// How long the open transaction of a dead process blocks its readers, and the longest that a commit may take.
+const TRANSACTION_TIMEOUT_MS: &str = "10000";
+const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
+/// Timeout of a single call, which is repeated after retriable errors.
+const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a call is repeated before the producer is replaced.
+const RETRY_TIMEOUT: Duration = Duration::from_secs(30);
+/// After this time a call hangs (`send_offsets_to_transaction` ignores its timeout), and its producer is abandoned.
+const HANG_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long the first start may take: brokers that are starting still elect coordinators.
+const START_TIMEOUT: Duration = Duration::from_secs(60);
+const RETRY_DELAY_MIN: Duration = Duration::from_millis(2);
+const RETRY_DELAY: Duration = Duration::from_millis(50);
+const RETRY_DELAY_MAX: Duration = Duration::from_secs(1);
+/// A second fencing within this time, without a timeout, means that another process has the same instance.
+const FENCING_WINDOW: Duration = Duration::from_secs(60);
 
-pub struct KafkaTransactions {
+pub struct TransactionalKafkaSink {
     cluster: Cluster,
-    id: String,
+    transactional_id: String,
     group: Group,
-    topics: Topics,
+    topics: SinkTopics,
     producer: Producer,
     outbox: Outbox,
-    /// How much of the outbox is in the open transaction.
+    /// Number of messages of the outbox in the open transaction.
     sent: usize,
     /// When the open transaction began.
     began: Option<Instant>,
-    /// The open transaction cannot be committed any more, for this reason.
-    spoilt: Option<String>,
-    fenced: Option<Instant>,
+    /// Why the open transaction can no longer be committed.
+    abort_reason: Option<String>,
+    last_fenced: Option<Instant>,
 }
 
-/// Why a transaction is not committed.
-enum Trouble {
-    /// Nothing is committed; after an abort the producer may go on.
-    Abort(KafkaError),
-    /// It may be committed or not, or the producer is of no use any more.
-    Unknown(KafkaError),
-    /// A message has not arrived; nothing is committed.
+/// Why a transaction was not committed.
+enum TxnFailure {
+    /// Nothing is committed. After an abort the producer can continue.
+    Abortable(KafkaError),
+    /// It may be committed or not, or the producer is unusable.
+    InDoubt(KafkaError),
+    /// A message has not arrived. Nothing is committed.
     Undelivered(anyhow::Error),
-    Hangs,
+    CallTimeout,
 }
 
-type Client = Arc<ThreadedProducer<Deliveries>>;
+/// Result of a blocking call of the client.
+enum CallOutcome {
+    Ok,
+    Failed(KafkaError),
+    /// The call still hangs.
+    TimedOut,
+}
 
-impl KafkaTransactions {
-    /// Creates the topics that are missing, with `partitions` partitions, and settles what an earlier process of this
-    /// instance left open.
+/// Result of one attempt to commit.
+enum Attempt {
+    Committed(Positions),
+    /// Nothing is committed, and another attempt is due.
+    Retry,
+}
+
+impl TransactionalKafkaSink {
+    /// Creates missing topics with `partitions` partitions, and ends the open transaction of an earlier process of this
+    /// instance.
     ///
     /// # Errors
-    /// When no broker answers, a topic cannot be created, or the brokers have no transactions for this user.
+    /// If no broker answers, a topic cannot be created, or this user may not use transactions.
     pub async fn open(
         cluster: &Cluster,
-        config: &config::KafkaSink,
+        config: &KafkaSinkConfig,
         partitions: i32,
         group: Group,
         instance: &str,
     ) -> Result<Self> {
-        let topics = ensure_topics(cluster, config, partitions).await?;
-        let id = format!("{}/{instance}", group.name());
-        let started = tokio::time::timeout(OPENING, started(cluster, &id, &group));
-        let producer = started.await.with_context(|| {
+        let topics = SinkTopics::ensure(cluster, config, partitions).await?;
+        let transactional_id = format!("{}/{instance}", group.name());
+        let producer =
+            tokio::time::timeout(START_TIMEOUT, start_producer(cluster, &transactional_id, &group));
+        let producer = producer.await.with_context(|| {
             format!(
-                "transactions of `{id}` could not be started within {} s; are the brokers' __transaction_state and its \
-                 replication there? (delivery = \"at_least_once\" goes without)",
-                OPENING.as_secs()
+                "transactions of `{transactional_id}` could not be started within {} s; check that the brokers' topic \
+                 __transaction_state and its replicas are available (delivery = \"at_least_once\" needs no transactions)",
+                START_TIMEOUT.as_secs()
             )
         })??;
         Ok(Self {
             cluster: cluster.clone(),
-            id,
+            transactional_id,
             group,
             topics,
             producer,
             outbox: Outbox::default(),
             sent: 0,
             began: None,
-            spoilt: None,
-            fenced: None,
+            abort_reason: None,
+            last_fenced: None,
         })
     }
 
-    /// Puts into the transaction what is in the outbox and not in it yet.
-    async fn send(&mut self) -> Result<()> {
-        if self.spoilt.is_some() {
+    /// Begins a transaction if none is open.
+    async fn ensure_transaction(&mut self) -> Result<()> {
+        if self.began.is_some() {
             return Ok(());
         }
-        if self.began.is_none() {
-            if self.producer.has_broken() {
-                tracing::info!(id = self.id, "an end may have been sent twice: a new producer goes on");
-                self.renew().await?;
-            }
-            if let Err(error) = self.producer.client().begin_transaction() {
-                tracing::warn!(id = self.id, "no transaction can be begun: {error}; a new producer may");
-                self.renew().await?;
-                self.producer.client().begin_transaction()?;
-            }
-            self.began = Some(Instant::now());
-            tracing::debug!(id = self.id, "transaction begun");
+        if self.producer.has_lost_coordinator() {
+            tracing::info!(
+                id = self.transactional_id,
+                "the connection to the transaction coordinator broke, and a request may have been sent twice; replacing \
+                 the producer"
+            );
+            self.recreate_producer().await?;
         }
+        if let Err(error) = self.producer.client().begin_transaction() {
+            tracing::warn!(
+                id = self.transactional_id,
+                "cannot begin a transaction: {error}; replacing the producer"
+            );
+            self.recreate_producer().await?;
+            self.producer.client().begin_transaction()?;
+        }
+        self.began = Some(Instant::now());
+        tracing::debug!(id = self.transactional_id, "transaction begun");
+        Ok(())
+    }
+
+    /// Sends the messages of the outbox that are not in the transaction yet.
+    async fn send(&mut self) -> Result<()> {
+        if self.abort_reason.is_some() {
+            return Ok(());
+        }
+        self.ensure_transaction().await?;
         while self.sent < self.outbox.len() {
             let (message, headers) = self.outbox.get(self.sent);
             if let Err(error) = self.producer.send(message, headers).await {
-                self.blame()?;
-                let fails_again = |error: &KafkaError| Failure::of("", None, error).is_permanent;
-                if error.downcast_ref::<KafkaError>().is_some_and(fails_again) {
+                self.check_delivery()?;
+                let is_permanent = |error: &KafkaError| DeliveryFailure::new("", None, error).is_permanent;
+                if error.downcast_ref::<KafkaError>().is_some_and(is_permanent) {
                     return Err(error);
                 }
-                self.spoilt = Some(format!("{error:#}"));
+                self.abort_reason = Some(format!("{error:#}"));
                 return Ok(());
             }
             self.sent += 1;
@@ -144,205 +168,214 @@ impl KafkaTransactions {
     }
 
     /// # Errors
-    /// If a message has failed that would fail again.
-    fn blame(&self) -> Result<()> {
+    /// If the delivery of a message has failed permanently.
+    fn check_delivery(&self) -> Result<()> {
         match self.producer.failure() {
             Some(failure) if failure.is_permanent => Err(anyhow!("{}", failure.reason)),
             _ => Ok(()),
         }
     }
 
-    /// One attempt. `None` where nothing is committed and another attempt is due.
-    async fn attempt(&mut self, reached: &Positions) -> Result<Option<Positions>> {
-        // The membership first: whatever leaves after it makes it stale, and it is refused.
-        let Some(membership) = self.group.membership()? else { return Ok(None) };
-        let (list, ours) = self.group.ours(reached)?;
-        if ours.len() < reached.len() {
-            self.drop_others(&ours).await?;
+    async fn try_commit(&mut self, reached: &Positions) -> Result<Attempt> {
+        // Before the owned partitions: a later revocation makes the membership stale, and the coordinator refuses it.
+        let Some(membership) = self.group.membership()? else { return Ok(Attempt::Retry) };
+        let committable = self.group.committable(reached)?;
+        let owned = committable.positions.clone();
+        if owned.len() < reached.len() {
+            self.discard_unowned(&owned).await?;
         }
-        if ours.is_empty() {
-            return Ok(Some(ours));
+        if owned.is_empty() {
+            return Ok(Attempt::Committed(owned));
         }
         self.send().await?;
-        let trouble = match self.spoilt.take() {
-            Some(reason) => {
-                tracing::warn!(id = self.id, "transaction aborted, to be sent again: {reason}");
-                return self.abort().await.map(|()| None);
-            }
-            None => match self.end(list, membership).await? {
-                Ok(()) => return Ok(Some(ours)),
-                Err(trouble) => trouble,
-            },
-        };
-        self.blame()?;
-        match trouble {
-            Trouble::Abort(error) | Trouble::Unknown(error) if is_permanent(&error) => {
-                let what = format!("the positions cannot be committed ({})", remedy_of(code(&error)));
-                Err(anyhow!(error).context(format!("group `{}`: {what}", self.group.name())))
-            }
-            Trouble::Abort(error) => {
-                tracing::info!(id = self.id, "transaction aborted, to be sent again: {error}");
-                self.abort().await.map(|()| None)
-            }
-            Trouble::Undelivered(error) => {
-                tracing::warn!(id = self.id, "transaction aborted, to be sent again: {error:#}");
-                self.abort().await.map(|()| None)
-            }
-            Trouble::Unknown(error) => {
-                self.heed_fence(&error)?;
-                tracing::warn!(id = self.id, "transaction in doubt: {error}; a new producer settles it");
-                self.settle(&ours).await
-            }
-            Trouble::Hangs => {
-                tracing::warn!(
-                    id = self.id,
-                    "the kafka client hangs in a transaction; a new producer settles it"
-                );
-                self.settle(&ours).await
-            }
+        if let Some(reason) = self.abort_reason.take() {
+            tracing::warn!(id = self.transactional_id, "transaction aborted, to be sent again: {reason}");
+            self.abort().await?;
+            return Ok(Attempt::Retry);
+        }
+        match self.end_transaction(committable, membership).await? {
+            Ok(()) => Ok(Attempt::Committed(owned)),
+            Err(failure) => self.handle_failure(failure, &owned).await,
         }
     }
 
-    /// Positions into the transaction, then its end. Waits for the messages in between: the client's own waiting, in the
-    /// call that ends the transaction, looks only ten times a second.
-    async fn end(
-        &self,
-        list: TopicPartitionList,
-        membership: ConsumerGroupMetadata,
-    ) -> Result<Result<(), Trouble>> {
-        let began = Instant::now();
-        let offsets = call(self.producer.client(), move |client| {
-            client.send_offsets_to_transaction(&list, &membership, CALL)
-        });
-        match offsets.await? {
-            Ok(Ok(())) => {}
-            Ok(Err(KafkaError::Transaction(error))) if error.txn_requires_abort() => {
-                return Ok(Err(Trouble::Abort(KafkaError::Transaction(error))));
+    async fn handle_failure(&mut self, failure: TxnFailure, owned: &Positions) -> Result<Attempt> {
+        self.check_delivery()?;
+        let id = &self.transactional_id;
+        match failure {
+            TxnFailure::Abortable(error) | TxnFailure::InDoubt(error) if is_permanent(&error) => {
+                let advice = permanent_commit_advice(code(&error));
+                let context =
+                    format!("group `{}`: the positions cannot be committed ({advice})", self.group.name());
+                return Err(anyhow!(error).context(context));
             }
-            Ok(Err(error)) => return Ok(Err(Trouble::Unknown(error))),
-            Err(Hanging) => return Ok(Err(Trouble::Hangs)),
+            TxnFailure::Abortable(error) => {
+                tracing::info!(id, "transaction aborted, to be sent again: {error}")
+            }
+            TxnFailure::Undelivered(error) => {
+                tracing::warn!(id, "transaction aborted, to be sent again: {error:#}")
+            }
+            TxnFailure::InDoubt(error) => {
+                self.check_fenced(&error)?;
+                tracing::warn!(
+                    id = self.transactional_id,
+                    "transaction in doubt: {error}; replacing the producer"
+                );
+                return self.resolve_in_doubt(owned).await;
+            }
+            TxnFailure::CallTimeout => {
+                tracing::warn!(id, "transaction in doubt: the kafka client hangs; replacing the producer");
+                return self.resolve_in_doubt(owned).await;
+            }
         }
-        let positions = began.elapsed();
-        if let Err(error) = self.producer.settle().await {
-            return Ok(Err(Trouble::Undelivered(error)));
+        self.abort().await?;
+        Ok(Attempt::Retry)
+    }
+
+    /// Adds the positions to the transaction and commits it. Waits for the deliveries in between: the client's own wait, in
+    /// the committing call, checks them only ten times a second.
+    async fn end_transaction(
+        &self,
+        committable: Committable,
+        membership: ConsumerGroupMetadata,
+    ) -> Result<Result<(), TxnFailure>> {
+        let start = Instant::now();
+        let list = committable.list;
+        let send_offsets = move |client: &ThreadedProducer<DeliveryTracker>| {
+            client.send_offsets_to_transaction(&list, &membership, CALL_TIMEOUT)
+        };
+        match call(self.producer.client(), send_offsets).await? {
+            CallOutcome::Ok => {}
+            CallOutcome::Failed(KafkaError::Transaction(error)) if error.txn_requires_abort() => {
+                return Ok(Err(TxnFailure::Abortable(KafkaError::Transaction(error))));
+            }
+            CallOutcome::Failed(error) => return Ok(Err(TxnFailure::InDoubt(error))),
+            CallOutcome::TimedOut => return Ok(Err(TxnFailure::CallTimeout)),
         }
-        let messages = began.elapsed() - positions;
-        let ended = call(self.producer.client(), |client| client.commit_transaction(CALL)).await?;
-        let end = began.elapsed() - positions - messages;
-        tracing::debug!(id = self.id, ?positions, ?messages, ?end, "transaction ended");
-        Ok(match ended {
-            Ok(ended) => ended.map_err(Trouble::Unknown),
-            Err(Hanging) => Err(Trouble::Hangs),
+        let positions = start.elapsed();
+        if let Err(error) = self.producer.flush().await {
+            return Ok(Err(TxnFailure::Undelivered(error)));
+        }
+        let messages = start.elapsed() - positions;
+        let outcome = call(self.producer.client(), |client| client.commit_transaction(CALL_TIMEOUT)).await?;
+        let end = start.elapsed() - positions - messages;
+        tracing::debug!(id = self.transactional_id, ?positions, ?messages, ?end, "transaction ended");
+        Ok(match outcome {
+            CallOutcome::Ok => Ok(()),
+            CallOutcome::Failed(error) => Err(TxnFailure::InDoubt(error)),
+            CallOutcome::TimedOut => Err(TxnFailure::CallTimeout),
         })
     }
 
-    /// Takes out of the transaction what came of partitions that are not ours any more.
-    async fn drop_others(&mut self, ours: &Positions) -> Result<()> {
+    /// Removes the output of partitions that are no longer owned.
+    async fn discard_unowned(&mut self, owned: &Positions) -> Result<()> {
         let before = self.outbox.len();
-        self.outbox.retain(|partition| ours.contains_key(partition));
+        self.outbox.retain(|partition| owned.contains_key(partition));
         if self.outbox.len() < before { self.abort().await } else { Ok(()) }
     }
 
-    /// Undoes the open transaction; all of the outbox is to be sent again.
+    /// Aborts the open transaction, so that the whole outbox is sent again.
     async fn abort(&mut self) -> Result<()> {
-        (self.sent, self.spoilt) = (0, None);
+        (self.sent, self.abort_reason) = (0, None);
         if self.began.is_none() {
             return Ok(());
         }
-        let aborted = call(self.producer.client(), |client| client.abort_transaction(CALL)).await?;
-        match aborted {
-            Ok(Ok(())) => {
+        match call(self.producer.client(), |client| client.abort_transaction(CALL_TIMEOUT)).await? {
+            CallOutcome::Ok => {
                 self.began = None;
-                self.producer.forgive();
+                self.producer.clear_failure();
             }
-            Ok(Err(error)) => {
-                self.heed_fence(&error)?;
-                tracing::warn!(id = self.id, "an abort in doubt: {error}; a new producer settles it");
-                self.renew().await?;
+            CallOutcome::Failed(error) => {
+                self.check_fenced(&error)?;
+                tracing::warn!(id = self.transactional_id, "abort in doubt: {error}; replacing the producer");
+                self.recreate_producer().await?;
             }
-            Err(Hanging) => self.renew().await?,
+            CallOutcome::TimedOut => self.recreate_producer().await?,
         }
         Ok(())
     }
 
-    /// Finds out what became of a transaction in doubt. What is not committed is to be sent again.
-    async fn settle(&mut self, positions: &Positions) -> Result<Option<Positions>> {
-        self.renew().await?;
+    /// Replaces the producer and reads how the transaction ended. What is not committed is sent again.
+    async fn resolve_in_doubt(&mut self, positions: &Positions) -> Result<Attempt> {
+        self.recreate_producer().await?;
         let numbers: Vec<i32> = positions.keys().map(|partition| partition.number).collect();
         let committed = loop {
             let (group, numbers) = (self.group.clone(), numbers.clone());
-            let asked = spawn_blocking(move || group.committed(&numbers)).await?;
-            match asked {
+            match spawn_blocking(move || group.committed(&numbers)).await? {
                 Ok(committed) => break committed,
-                Err(error) if is_passing_within(&error) => {
-                    tracing::warn!(id = self.id, "{error:#}; asking again");
-                    tokio::time::sleep(LONG_PAUSE).await;
+                Err(error) if has_transient_cause(&error) => {
+                    tracing::warn!(id = self.transactional_id, "{error:#}; retrying");
+                    tokio::time::sleep(RETRY_DELAY_MAX).await;
                 }
                 Err(error) => return Err(error),
             }
         };
-        let is_done = |partition: &Partition, position| {
-            let at = committed.get(&partition.number).and_then(Option::as_ref);
-            at.is_some_and(|committed| committed.position >= position)
+        let is_committed = |partition: &Partition, position| {
+            let committed = committed.get(&partition.number).and_then(Option::as_ref);
+            committed.is_some_and(|committed| committed.position >= position)
         };
         self.outbox.retain(|partition| {
-            positions.get(partition).is_some_and(|position| !is_done(partition, *position))
+            positions.get(partition).is_some_and(|position| !is_committed(partition, *position))
         });
-        let all = positions.iter().all(|(partition, position)| is_done(partition, *position));
-        tracing::info!(id = self.id, committed = all, "transaction settled");
-        Ok(all.then(|| positions.clone()))
+        let committed = positions.iter().all(|(partition, position)| is_committed(partition, *position));
+        tracing::info!(id = self.transactional_id, committed, "transaction resolved");
+        Ok(if committed { Attempt::Committed(positions.clone()) } else { Attempt::Retry })
     }
 
-    /// Another producer of the same id: what the one before left open is committed or aborted then.
-    async fn renew(&mut self) -> Result<()> {
-        (self.sent, self.began, self.spoilt) = (0, None, None);
-        let new = started(&self.cluster, &self.id, &self.group).await?;
+    /// Starts a producer with the same id, which commits or aborts the open transaction of the previous one.
+    async fn recreate_producer(&mut self) -> Result<()> {
+        (self.sent, self.began, self.abort_reason) = (0, None, None);
+        let new = start_producer(&self.cluster, &self.transactional_id, &self.group).await?;
         let old = std::mem::replace(&mut self.producer, new);
-        // To end it takes a moment, or for ever.
+        // Destroying it takes a moment, or forever.
         drop(spawn_blocking(move || drop(old)));
         Ok(())
     }
 
-    /// The broker fences a producer off whose transaction has timed out, or of whose id there is a newer one. The first is
-    /// our own lateness; the second, if it goes on, is a rival.
-    fn heed_fence(&mut self, error: &KafkaError) -> Result<()> {
-        if !is_fenced(error) {
+    /// A broker fences a producer whose transaction has timed out, or whose id has a newer producer. The first is our own
+    /// delay; the second, if it repeats, is another process.
+    ///
+    /// # Errors
+    /// If another process has the same transactional id.
+    fn check_fenced(&mut self, error: &KafkaError) -> Result<()> {
+        let has_timed_out = self.began.is_some_and(|began| began.elapsed() >= TRANSACTION_TIMEOUT);
+        if !is_fenced(error) || has_timed_out {
             return Ok(());
         }
-        let late = self.began.is_some_and(|began| began.elapsed() >= TIMED_OUT);
-        if late {
-            return Ok(());
-        }
-        if self.fenced.is_some_and(|before| before.elapsed() < RIVALRY) {
+        if self.last_fenced.is_some_and(|last| last.elapsed() < FENCING_WINDOW) {
             bail!(
-                "another process runs with the transactional id `{}`: give every process of the group an `instance` of \
-                 its own in [source.kafka], and start this one again",
-                self.id
+                "another process runs with the transactional id `{}`: give every process of the group its own `instance` in \
+                 [source.kafka], and start this one again",
+                self.transactional_id
             );
         }
-        self.fenced = Some(Instant::now());
+        self.last_fenced = Some(Instant::now());
         Ok(())
     }
 }
 
-impl Sink for KafkaTransactions {
+impl Sink for TransactionalKafkaSink {
     async fn write(&mut self, output: Output) -> Result<()> {
         self.outbox.add(&output, &self.topics)?;
         if self.sent < self.outbox.len() { self.send().await } else { Ok(()) }
     }
 
     async fn commit(&mut self, reached: &Positions) -> Result<Positions> {
-        let mut pause = PAUSE;
+        let mut delay = RETRY_DELAY;
         loop {
-            if let Some(positions) = self.attempt(reached).await? {
-                tracing::debug!(id = self.id, messages = self.outbox.len(), "transaction committed");
+            if let Attempt::Committed(positions) = self.try_commit(reached).await? {
+                tracing::debug!(
+                    id = self.transactional_id,
+                    messages = self.outbox.len(),
+                    "transaction committed"
+                );
                 self.outbox.clear();
                 (self.sent, self.began) = (0, None);
                 return Ok(positions);
             }
-            // A rebalance under way, or a broker that restarts, takes a moment.
-            tokio::time::sleep(pause).await;
-            pause = (2 * pause).min(LONG_PAUSE);
+            // A rebalance, or a broker that restarts, takes a moment.
+            tokio::time::sleep(delay).await;
+            delay = (2 * delay).min(RETRY_DELAY_MAX);
         }
     }
 
@@ -357,64 +390,63 @@ impl Sink for KafkaTransactions {
     }
 }
 
-/// A producer whose id is fenced off against all earlier ones. Tries for as long as the brokers do not answer.
-async fn started(cluster: &Cluster, id: &str, group: &Group) -> Result<Producer> {
+/// Starts a producer, which fences all earlier ones with its id. Retries for as long as the brokers do not answer.
+async fn start_producer(cluster: &Cluster, transactional_id: &str, group: &Group) -> Result<Producer> {
     let settings = [
-        ("transactional.id", id),
-        ("transaction.timeout.ms", TRANSACTION_TIMEOUT),
-        ("message.timeout.ms", TRANSACTION_TIMEOUT),
+        ("transactional.id", transactional_id),
+        ("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS),
+        ("message.timeout.ms", TRANSACTION_TIMEOUT_MS),
     ];
     loop {
-        let producer = Producer::with(cluster, &settings)?;
-        let started = call(producer.client(), |client| client.init_transactions(CALL)).await?;
-        let error = match started {
-            Ok(Ok(())) => return Ok(producer),
-            Ok(Err(error)) if is_permanent(&error) => {
+        let producer = Producer::with_settings(cluster, &settings)?;
+        let error = match call(producer.client(), |client| client.init_transactions(CALL_TIMEOUT)).await? {
+            CallOutcome::Ok => return Ok(producer),
+            CallOutcome::Failed(error) if is_permanent(&error) => {
                 return Err(anyhow!(error).context(format!(
-                    "transactions of `{id}` cannot be started: this user needs the right to write with this transactional \
+                    "transactions of `{transactional_id}` cannot be started: grant this user WRITE on this transactional \
                      id, or set delivery = \"at_least_once\""
                 )));
             }
-            Ok(Err(error)) => error.to_string(),
-            Err(Hanging) => "no answer".to_owned(),
+            CallOutcome::Failed(error) => error.to_string(),
+            CallOutcome::TimedOut => "no answer".to_owned(),
         };
-        let complaint = producer.last_complaint().unwrap_or_default();
+        let failure = producer.last_client_failure().unwrap_or_default();
         tracing::warn!(
-            id,
+            id = transactional_id,
             group = group.name(),
-            "transactions cannot be started: {error} {complaint}; trying again"
+            "transactions cannot be started: {error} {failure}; retrying"
         );
         drop(spawn_blocking(move || drop(producer)));
-        tokio::time::sleep(LONG_PAUSE).await;
+        tokio::time::sleep(RETRY_DELAY_MAX).await;
     }
 }
 
-struct Hanging;
-
-/// Makes a call that blocks, again for as long as it may help.
+/// Makes a blocking call, repeated after retriable errors for up to [`RETRY_TIMEOUT`].
 async fn call(
-    client: Client,
-    call: impl Fn(&ThreadedProducer<Deliveries>) -> Result<(), KafkaError> + Send + 'static,
-) -> Result<Result<Result<(), KafkaError>, Hanging>> {
-    let work = spawn_blocking(move || patiently(Instant::now() + PATIENCE, || call(&client)));
-    match tokio::time::timeout(HANGS, work).await {
-        Ok(result) => Ok(Ok(result?)),
-        Err(_) => Ok(Err(Hanging)),
-    }
-}
-
-fn patiently(deadline: Instant, mut call: impl FnMut() -> Result<(), KafkaError>) -> Result<(), KafkaError> {
-    let mut pause = SHORT_PAUSE;
-    loop {
-        match call() {
-            Err(KafkaError::Transaction(error)) if error.is_retriable() && Instant::now() < deadline => {
-                tracing::debug!("to be tried again: {error}");
-                std::thread::sleep(pause);
-                pause = (2 * pause).min(PAUSE);
+    client: Arc<ThreadedProducer<DeliveryTracker>>,
+    call: impl Fn(&ThreadedProducer<DeliveryTracker>) -> Result<(), KafkaError> + Send + 'static,
+) -> Result<CallOutcome> {
+    let deadline = Instant::now() + RETRY_TIMEOUT;
+    let calls = spawn_blocking(move || {
+        let mut delay = RETRY_DELAY_MIN;
+        loop {
+            match call(&client) {
+                Err(KafkaError::Transaction(error)) if error.is_retriable() && Instant::now() < deadline => {
+                    tracing::debug!("retrying: {error}");
+                    std::thread::sleep(delay);
+                    delay = (2 * delay).min(RETRY_DELAY);
+                }
+                result => return result,
             }
-            result => return result,
         }
-    }
+    });
+    Ok(match tokio::time::timeout(HANG_TIMEOUT, calls).await {
+        Ok(result) => match result? {
+            Ok(()) => CallOutcome::Ok,
+            Err(error) => CallOutcome::Failed(error),
+        },
+        Err(_) => CallOutcome::TimedOut,
+    })
 }
 
 fn code(error: &KafkaError) -> Option<RDKafkaErrorCode> {
@@ -429,7 +461,7 @@ fn is_fenced(error: &KafkaError) -> bool {
     matches!(code(error), Some(Fenced | ProducerFenced | InvalidProducerEpoch | FencedInstanceId))
 }
 
-/// Trying again would fail again.
+/// Whether another attempt would fail again.
 fn is_permanent(error: &KafkaError) -> bool {
     use RDKafkaErrorCode::*;
     matches!(

@@ -1,54 +1,50 @@
-//! From a path to the files to read: a file, a folder, a pattern or a hive-partitioned folder. Knows names only; what
-//! is in the files is for `decode`.
+//! From a path (a file, a folder, a pattern or a hive-partitioned folder) to the files to read. Knows only names.
 
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
+use tidecast_stream::unread::unread;
 
-use crate::config::unread;
-
-/// Folders inside folders. Deeper is a link that leads back to itself.
+/// Maximum depth of nested folders. Deeper nesting is a link back to a parent.
 const FOLDER_DEPTH_MAX: usize = 64;
 
-/// Files of one input. Each costs a footer to read at the start and some hundred bytes for the whole run.
+/// Maximum number of files of an input. Each costs a footer to read at the start, and some hundred bytes of memory.
 const FILES_MAX: usize = 1_000_000;
 
-/// What a reader who misses a file may not know.
-const PASSED_OVER: &str = "names that begin with `.` or `_` are passed over";
+const IGNORED_NAMES: &str = "names that begin with `.` or `_` are ignored";
 
-/// The name of a hive partition for null.
+/// Value of a hive partition folder for null.
 const HIVE_NULL: &str = "__HIVE_DEFAULT_PARTITION__";
 
 /// The files of an input, in byte order of their path.
 ///
 /// - a file is itself, whatever its name
 /// - a folder is all `*.parquet` files in it and in the folders below
-/// - anything else is a pattern with `*`, `?`, `[...]` and `**`; a folder that it matches is read as a folder
+/// - anything else is a pattern with `*`, `?`, `[...]` and `**`; a matching folder is read as a folder
 ///
-/// Names starting with `.` or `_` (other programs' bookkeeping) and `*.partial` (files being written) are passed over.
+/// Names starting with `.` or `_` (metadata of other programs) and `*.partial` (files being written) are ignored.
 ///
 /// # Errors
-/// If there is nothing to read, or a folder cannot be read.
+/// If there are no files, or a folder cannot be read.
 pub(super) fn find(path: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     match fs::metadata(path) {
         Ok(found) if found.is_dir() => {
-            folder(path, 0, &mut files)?;
+            add_folder(path, 0, &mut files)?;
             ensure!(
                 !files.is_empty(),
-                "no *.parquet file in the folder {} or below; name the one that they are in, or say which files by a \
-                 pattern ({PASSED_OVER})",
+                "no *.parquet file in the folder {} or below; name the right folder, or give a pattern ({IGNORED_NAMES})",
                 path.display()
             );
         }
         Ok(_) => files.push(path.to_path_buf()),
         Err(_) if is_pattern(path.as_os_str()) => {
-            pattern(path, &mut files)?;
+            add_matches(path, &mut files)?;
             ensure!(
                 !files.is_empty(),
-                "no file matches {}; correct the pattern: `*` stays in its folder, `**` goes below it ({PASSED_OVER})",
+                "no file matches {}; correct the pattern: `*` stays in its folder, `**` goes below it ({IGNORED_NAMES})",
                 path.display()
             );
         }
@@ -56,7 +52,7 @@ pub(super) fn find(path: &Path) -> Result<Vec<PathBuf>> {
             bail!(
                 "cannot read {} (file, folder or pattern): {}",
                 path.display(),
-                unread(path, &error, "; one in a pipeline file is relative to the folder of that file")
+                unread(path, &error, "; a path in a pipeline file is relative to the folder of that file")
             );
         }
     }
@@ -70,36 +66,36 @@ fn is_pattern(path: &OsStr) -> bool {
     path.as_encoded_bytes().iter().any(|byte| matches!(byte, b'*' | b'?' | b'['))
 }
 
-fn pattern(path: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
-    let text = path.to_str().with_context(|| format!("the pattern {} is not UTF-8", path.display()))?;
+fn add_matches(pattern: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+    let text = pattern.to_str().with_context(|| format!("the pattern {} is not UTF-8", pattern.display()))?;
     let options = glob::MatchOptions { require_literal_leading_dot: true, ..Default::default() };
     let matches =
         glob::glob_with(text, options).with_context(|| format!("the pattern {text} is not valid"))?;
-    // What is written out is meant, whatever its name.
-    let written_out = path.components().take_while(|part| !is_pattern(part.as_ref())).count();
+    // Names that are written out are never ignored.
+    let literal_components = pattern.components().take_while(|part| !is_pattern(part.as_ref())).count();
     for found in matches {
         let found = found?;
-        if found.components().skip(written_out).any(|part| is_passed_over(part.as_ref())) {
+        if found.components().skip(literal_components).any(|part| is_ignored(part.as_ref())) {
             continue;
         }
-        if found.is_dir() { folder(&found, 0, files)? } else { push(found, files)? }
+        if found.is_dir() { add_folder(&found, 0, files)? } else { push(found, files)? }
     }
     Ok(())
 }
 
-fn folder(path: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<()> {
-    let shown = path.display();
-    ensure!(depth < FOLDER_DEPTH_MAX, "{shown} is {depth} folders deep: does a link lead back to itself?");
-    for entry in fs::read_dir(path).with_context(|| format!("cannot read the folder {shown}"))? {
-        let entry = entry.with_context(|| format!("cannot read the folder {shown}"))?.path();
-        if is_passed_over(entry.file_name().unwrap_or_default()) {
+fn add_folder(path: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<()> {
+    let name = path.display();
+    ensure!(depth < FOLDER_DEPTH_MAX, "{name} is {depth} folders deep: does a link lead back to a parent?");
+    for entry in fs::read_dir(path).with_context(|| format!("cannot read the folder {name}"))? {
+        let entry = entry.with_context(|| format!("cannot read the folder {name}"))?.path();
+        if is_ignored(entry.file_name().unwrap_or_default()) {
             continue;
         }
         // Follows links, unlike the entry's own type.
         let found = fs::metadata(&entry).with_context(|| format!("cannot read {}", entry.display()))?;
         if found.is_dir() {
-            folder(&entry, depth + 1, files)?;
-        } else if entry.extension().is_some_and(|ending| ending == "parquet") {
+            add_folder(&entry, depth + 1, files)?;
+        } else if entry.extension().is_some_and(|extension| extension == "parquet") {
             push(entry, files)?;
         }
     }
@@ -108,53 +104,68 @@ fn folder(path: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<()> {
 
 fn push(path: PathBuf, files: &mut Vec<PathBuf>) -> Result<()> {
     if files.len() == FILES_MAX {
-        bail!("more than {FILES_MAX} files, up to {}: narrow the path, or join small files", path.display());
+        bail!("more than {FILES_MAX} files, up to {}: narrow the path, or merge small files", path.display());
     }
     files.push(path);
     Ok(())
 }
 
-fn is_passed_over(name: &OsStr) -> bool {
+fn is_ignored(name: &OsStr) -> bool {
     let name = name.as_encoded_bytes();
     name.starts_with(b".") || name.starts_with(b"_") || name.ends_with(b".partial")
 }
 
-/// The columns that a file's folders give.
-pub(super) fn hive_names(file: &Path) -> Vec<String> {
+/// The value of a hive partition, from a folder named `COLUMN=VALUE`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum HiveValue {
+    Null,
+    Text(String),
+}
+
+impl HiveValue {
+    pub fn as_deref(&self) -> Option<&str> {
+        match self {
+            Self::Null => None,
+            Self::Text(text) => Some(text),
+        }
+    }
+}
+
+/// The columns that the folders of a file give.
+pub(super) fn hive_columns(file: &Path) -> Vec<String> {
     let folders = file.parent().into_iter().flat_map(Path::components);
-    let name = |part: Component<'_>| Some(percent_decoded(part.as_os_str().to_str()?.split_once('=')?.0));
+    let name = |part: Component<'_>| Some(percent_decode(part.as_os_str().to_str()?.split_once('=')?.0));
     folders.filter_map(name).filter(|name| !name.is_empty()).collect()
 }
 
-/// The value that the folders of a file give to a column: `Some(None)` for null, `None` where no folder is called
-/// `column=...`. The innermost folder wins.
-pub(super) fn hive_value(file: &Path, column: &str) -> Option<Option<String>> {
-    let folders = file.parent()?.components().rev();
-    let mut names = folders.filter_map(|component| match component {
+/// The value that the folders of a file give to a column. The innermost folder wins.
+pub(super) fn hive_value(file: &Path, column: &str) -> Option<HiveValue> {
+    let mut folders = file.parent()?.components().rev().filter_map(|component| match component {
         Component::Normal(name) => name.to_str(),
         _ => None,
     });
-    names.find_map(|name| {
-        let (key, value) = name.split_once('=')?;
-        (percent_decoded(key) == column).then(|| (value != HIVE_NULL).then(|| percent_decoded(value)))
+    folders.find_map(|folder| match folder.split_once('=')? {
+        (name, _) if percent_decode(name) != column => None,
+        (_, HIVE_NULL) => Some(HiveValue::Null),
+        (_, value) => Some(HiveValue::Text(percent_decode(value))),
     })
 }
 
-/// `a%2Fb` as `a/b`. What is no valid escape stays as it is.
-fn percent_decoded(text: &str) -> String {
+/// `a%2Fb` as `a/b`. Invalid escapes are unchanged.
+fn percent_decode(text: &str) -> String {
     let bytes = text.as_bytes();
-    let digit = |at: usize| bytes.get(at).and_then(|byte| char::from(*byte).to_digit(16));
+    let digit = |index: usize| bytes.get(index).and_then(|byte| char::from(*byte).to_digit(16));
     let mut decoded = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while at < bytes.len() {
-        match (bytes[at], digit(at + 1), digit(at + 2)) {
+    let mut index = 0;
+    while index < bytes.len() {
+        match (bytes[index], digit(index + 1), digit(index + 2)) {
             (b'%', Some(high), Some(low)) => {
                 decoded.push((high * 16 + low) as u8);
-                at += 3;
+                index += 3;
             }
             (byte, _, _) => {
                 decoded.push(byte);
-                at += 1;
+                index += 1;
             }
         }
     }
@@ -166,20 +177,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn folders_give_values() {
+    fn hive_folders_give_values() {
         let file = Path::new("/data/sensor=old/day=2024-01-01/sensor=a%2Fb/part.parquet");
-        assert_eq!(hive_value(file, "sensor"), Some(Some("a/b".into())));
-        assert_eq!(hive_value(file, "day"), Some(Some("2024-01-01".into())));
+        assert_eq!(hive_value(file, "sensor"), Some(HiveValue::Text("a/b".into())));
+        assert_eq!(hive_value(file, "day"), Some(HiveValue::Text("2024-01-01".into())));
         assert_eq!(hive_value(file, "part"), None);
         let file = Path::new("x/sensor=__HIVE_DEFAULT_PARTITION__/sensor=c.parquet");
-        assert_eq!(hive_value(file, "sensor"), Some(None));
+        assert_eq!(hive_value(file, "sensor"), Some(HiveValue::Null));
     }
 
     #[test]
-    fn escapes_that_are_none_stay() {
+    fn invalid_escapes_are_unchanged() {
         for text in ["100%", "%zz", "%C3", "a=b"] {
-            assert_eq!(percent_decoded(text), text);
+            assert_eq!(percent_decode(text), text);
         }
-        assert_eq!(percent_decoded("%C3%A4%20"), "ä ");
+        assert_eq!(percent_decode("%C3%A4%20"), "ä ");
     }
 }

@@ -1,37 +1,35 @@
-//! Parquet files: the input of training, backfill and replay, and the file a backfill writes.
+//! Parquet files as batches of observations and forecasts: the input of training, backfill and replay, and the output of a
+//! backfill or a stream.
 //!
-//! - `files`   a path (file, folder, glob, hive partitions) becomes a list of files
-//! - `decode`  one file: footer, statistics, columns of a row group
-//! - `cast`    columns as found become observations
-//! - `scan`    all files in order, as batches
-//! - `sort`    the same rows in the order of their times, in bounded memory
-//! - `source`  [`ParquetInput`], the [`Source`](super::Source) over these
-//! - `partial` the unfinished file beside the final name, which one process has to itself
-//! - `table`   [`TableWriter`], a file that appears whole or not at all
-//! - `sink`    [`ParquetOutput`], the [`Sink`](super::Sink) of forecasts on it
-//! - `parts`   [`ParquetParts`], a folder that grows by a file with every commit
-//! - `bridge`  polars' Arrow to arrow-rs and back (the only unsafe code here)
+//! From top to bottom; a module uses only those below it:
 //!
-//! The codec is polars' (`polars-parquet`), used below its data frames: columns are decoded straight to Arrow, only
-//! the bytes of needed columns are read, and no file is mapped into memory (a mapped file that someone cuts short
-//! ends the process; a read one is an error). Nothing outside this folder sees a polars type.
+//! - `source`       [`ParquetSource`], a [`Source`](tidecast_stream::Source) of observations
+//! - `sort`         the rows of a scan in the order of their times, in bounded memory
+//! - `scan`         all files of an input in order, as batches; [`InputSummary`]
+//! - `parquet_file` one file: footer, statistics, columns of a row group
+//! - `columns`      columns of any usable type become observations
+//! - `files`        a path (file, folder, glob, hive partitions) becomes a list of files
+//! - `sink`         [`ParquetSink`], one file; [`RollingParquetSink`], a folder that grows with the stream
+//! - `writer`       [`TableWriter`], a file that appears whole or not at all
+//! - `ffi`          polars' Arrow arrays to arrow-rs and back; the only unsafe code here
+//!
+//! The decoder is `polars-parquet`, used below its data frames: columns are decoded straight to Arrow, only the bytes of
+//! needed columns are read, and no file is mapped into memory. (Truncating a mapped file kills the process; truncating a
+//! file that is read is an error.) No polars type leaves this crate.
 
-mod bridge;
-mod cast;
-mod decode;
-mod describe;
+mod columns;
+mod ffi;
 mod files;
-mod partial;
-mod parts;
+mod parquet_file;
 mod scan;
+pub mod settings;
 mod sink;
 mod sort;
 mod source;
-mod table;
+mod writer;
 
-pub use describe::{Description, describe, fields};
-pub use parts::ParquetParts;
-pub use scan::Range;
-pub use sink::ParquetOutput;
-pub use source::{Batches, ParquetInput};
-pub use table::TableWriter;
+pub use columns::TimeRange;
+pub use scan::{InputSummary, RowGroupCounts, fields, summarize};
+pub use sink::{ParquetSink, RollingParquetSink};
+pub use source::{Batches, ParquetSource};
+pub use writer::TableWriter;

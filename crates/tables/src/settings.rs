@@ -1,10 +1,10 @@
-//! Settings of tables in files.
+//! Settings of Parquet sources and sinks.
 
 use std::path::PathBuf;
 
 #[derive(Clone, Debug)]
-pub struct ParquetSource {
-    /// File, folder, glob or hive-partitioned folder, joined to the pipeline's folder.
+pub struct ParquetSourceConfig {
+    /// File, folder, glob or hive-partitioned folder, resolved against the pipeline's folder.
     pub path: PathBuf,
     pub order: Order,
 }
@@ -12,7 +12,7 @@ pub struct ParquetSource {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Order {
-    /// Files by name, rows as they lie.
+    /// Files by name, rows in file order.
     #[default]
     File,
     /// A stable sort by time, in bounded memory.
@@ -20,20 +20,19 @@ pub enum Order {
 }
 
 #[derive(Clone, Debug)]
-pub struct ParquetSink {
+pub struct ParquetSinkConfig {
     pub path: PathBuf,
     pub layout: Layout,
-    /// Positions of a partition whose forecasts go into one file of a run.
-    pub positions: usize,
+    /// Number of positions of a partition per file of a run.
+    pub positions_per_file: usize,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Layout {
-    /// One row a forecast, the values in lists.
+    /// One row per forecast, with lists of values.
     #[default]
     Lists,
-    /// One row a step of a forecast.
+    /// One row per step of a forecast.
     Long,
 }
-

@@ -1,5 +1,5 @@
-//! The rows of a scan in the order of (time, position), in bounded memory: sorted runs, all but the last one in
-//! files, and a merge of them. Which rows share a run shows nowhere in the result.
+//! The rows of a scan in the order of (time, position), in bounded memory: an external merge sort. The division into runs does
+//! not show in the result.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -7,7 +7,6 @@ use std::fs::File;
 use std::io::{BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use arrow::array::{Array, AsArray, Int64Array, RecordBatch, TimestampMicrosecondArray};
@@ -16,55 +15,63 @@ use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 use tempfile::TempDir;
-
-use super::scan::{BATCH_ROWS, Plan, Scan};
 use tidecast_stream::{Batch, Position};
+use tokio_util::sync::CancellationToken;
 
-/// Rows of a run. A million rows of one target are some 50 MB: an input of that size never touches the disk, and a
+use crate::scan::{BATCH_ROWS, Scan, ScanPlan};
+
+/// Rows of a run. A million rows of one target take about 50 MB, so an input of that size never touches the disk, and a
 /// billion rows are a thousand runs.
 pub(super) const RUN_ROWS: usize = 1 << 20;
 
-/// Bytes of a run, for rows that are wider (lists of inputs known ahead).
+/// Size of a run, for wider rows (lists of future covariates).
 const RUN_BYTES: usize = 256 << 20;
 
-/// Runs that are merged into one longer run. Each run of a merge costs an open file and a block in memory; a thousand
-/// of both at once would be too many, and merging fewer would copy the rows more often than twice for a billion.
+/// Number of runs merged into a longer one. Each costs an open file and a block in memory: a thousand would be too many, and
+/// with fewer a billion rows would be copied more than twice.
 const FAN_IN: usize = 32;
 
-/// Rows of a run that are in memory while it is merged.
+/// Rows of a run that are in memory during a merge.
 const BLOCK_ROWS: usize = 8_192;
 
-/// The batches of a scan, sorted. What is malformed comes first, as it is found, in batches without rows.
-pub(super) struct Sorted {
+/// The batches of a scan, sorted. Malformed rows come first, as they are found, in batches without observations.
+pub(super) struct SortedScan {
     scan: Scan,
-    plan: Arc<Plan>,
-    stop: Arc<AtomicBool>,
+    plan: Arc<ScanPlan>,
+    stop: CancellationToken,
     run_rows: usize,
-    run: Pending,
-    spilled: Spilled,
+    buffer: RunBuffer,
+    spilled: SpilledRuns,
     merge: Option<Merge>,
 }
 
-impl Sorted {
-    pub fn new(scan: Scan, stop: Arc<AtomicBool>, run_rows: usize) -> Self {
+impl SortedScan {
+    pub fn new(scan: Scan, stop: CancellationToken, run_rows: usize) -> Self {
         let plan = scan.plan().clone();
-        Self { scan, plan, stop, run_rows, run: Pending::default(), spilled: Spilled::default(), merge: None }
+        let spilled = SpilledRuns {
+            plan: plan.clone(),
+            stop: stop.clone(),
+            folder: None,
+            levels: Vec::new(),
+            files: 0,
+        };
+        Self { scan, plan, stop, run_rows, buffer: RunBuffer::default(), spilled, merge: None }
     }
 
     pub fn next_batch(&mut self) -> Result<Option<Batch>> {
         while self.merge.is_none() {
             let Some(mut batch) = self.scan.next_batch()? else {
-                let last = std::mem::take(&mut self.run).sorted(&self.plan)?;
+                let last = std::mem::take(&mut self.buffer).sort(&self.plan);
                 self.merge = Some(Merge::new(self.spilled.take(last)?, &self.plan, &self.stop)?);
                 break;
             };
             if batch.rows.num_rows() > 0 {
                 let empty = batch.rows.slice(0, 0);
-                self.run.add(std::mem::replace(&mut batch.rows, empty))?;
+                self.buffer.add(std::mem::replace(&mut batch.rows, empty))?;
             }
-            if self.run.rows >= self.run_rows || self.run.bytes >= RUN_BYTES {
-                let run = std::mem::take(&mut self.run).sorted(&self.plan)?;
-                self.spilled.add(run, 0, &self.plan, &self.stop)?;
+            if self.buffer.rows >= self.run_rows || self.buffer.bytes >= RUN_BYTES {
+                let run = std::mem::take(&mut self.buffer).sort(&self.plan);
+                self.spilled.add(run, 0)?;
             }
             if !batch.malformed.is_empty() {
                 batch.next = Position(0);
@@ -73,7 +80,7 @@ impl Sorted {
         }
         let merge = self.merge.as_mut().expect("the loop ends with a merge");
         let Some(rows) = merge.next_block(BATCH_ROWS)? else { return Ok(None) };
-        let next = if merge.is_done() { Position(self.plan.rows) } else { Position(0) };
+        let next = if merge.is_done() { Position(self.plan.total_rows) } else { Position(0) };
         Ok(Some(self.plan.batch(rows, Vec::new(), next)))
     }
 }
@@ -81,15 +88,15 @@ impl Sorted {
 /// Sorted rows, block by block.
 type Run = Box<dyn Iterator<Item = Result<RecordBatch>> + Send>;
 
-/// Rows that are to become a run.
+/// Rows of the next run, in file order.
 #[derive(Default)]
-struct Pending {
+struct RunBuffer {
     batches: Vec<RecordBatch>,
     rows: usize,
     bytes: usize,
 }
 
-impl Pending {
+impl RunBuffer {
     fn add(&mut self, rows: RecordBatch) -> Result<()> {
         self.rows += rows.num_rows();
         for column in rows.columns() {
@@ -99,39 +106,36 @@ impl Pending {
         Ok(())
     }
 
-    fn sorted(self, plan: &Plan) -> Result<Run> {
+    fn sort(self, plan: &ScanPlan) -> Run {
         let mut order = Vec::with_capacity(self.rows);
         for (index, batch) in self.batches.iter().enumerate() {
-            let times = Keys::of(batch, plan).times;
-            order.extend(
-                times.values().iter().enumerate().map(|(row, time)| (*time, index as u32, row as u32)),
-            );
+            let times = SortKeys::new(batch, plan).times.values();
+            order.extend(times.iter().enumerate().map(|(row, time)| (*time, index as u32, row as u32)));
         }
-        // Batches and rows lie in the order of their positions, so this is the order by (time, position).
+        // Batches and rows are in the order of their positions, so this is the order by (time, position).
         order.sort_unstable();
-        let mut at = 0;
-        Ok(Box::new(std::iter::from_fn(move || {
-            let block = &order[at..order.len().min(at + BLOCK_ROWS)];
-            at += block.len();
+        let mut start = 0;
+        Box::new(std::iter::from_fn(move || {
+            let block = &order[start..order.len().min(start + BLOCK_ROWS)];
+            start += block.len();
             let picks: Vec<_> =
                 block.iter().map(|(_, batch, row)| (*batch as usize, *row as usize)).collect();
-            (!block.is_empty()).then(|| picked(&self.batches, &picks))
-        })))
+            (!block.is_empty()).then(|| pick_rows(&self.batches, &picks))
+        }))
     }
 }
 
-fn picked(batches: &[RecordBatch], picks: &[(usize, usize)]) -> Result<RecordBatch> {
+fn pick_rows(batches: &[RecordBatch], picks: &[(usize, usize)]) -> Result<RecordBatch> {
     Ok(interleave_record_batch(&batches.iter().collect::<Vec<_>>(), picks)?)
 }
 
-/// What rows are ordered by.
-struct Keys<'a> {
+struct SortKeys<'a> {
     times: &'a TimestampMicrosecondArray,
     positions: &'a Int64Array,
 }
 
-impl<'a> Keys<'a> {
-    fn of(rows: &'a RecordBatch, plan: &Plan) -> Self {
+impl<'a> SortKeys<'a> {
+    fn new(rows: &'a RecordBatch, plan: &ScanPlan) -> Self {
         let time = 1 + usize::from(plan.selection.columns.series.is_some());
         let times = rows.column(time).as_primitive::<TimestampMicrosecondType>();
         Self { times, positions: rows.column(0).as_primitive::<Int64Type>() }
@@ -140,26 +144,26 @@ impl<'a> Keys<'a> {
 
 /// A merge of runs.
 struct Merge {
-    plan: Arc<Plan>,
-    stop: Arc<AtomicBool>,
-    cursors: Vec<Cursor>,
-    /// (time, position, run) of the first row of each run that is left.
+    plan: Arc<ScanPlan>,
+    stop: CancellationToken,
+    cursors: Vec<RunCursor>,
+    /// (time, position, run) of the next row of each unfinished run.
     heads: BinaryHeap<Reverse<(i64, i64, usize)>>,
 }
 
-struct Cursor {
+struct RunCursor {
     run: Run,
     block: RecordBatch,
     row: usize,
 }
 
 impl Merge {
-    fn new(runs: Vec<Run>, plan: &Arc<Plan>, stop: &Arc<AtomicBool>) -> Result<Self> {
+    fn new(runs: Vec<Run>, plan: &Arc<ScanPlan>, stop: &CancellationToken) -> Result<Self> {
         let empty = RecordBatch::new_empty(plan.selection.columns.schema());
-        let cursors = runs.into_iter().map(|run| Cursor { run, block: empty.clone(), row: 0 }).collect();
+        let cursors = runs.into_iter().map(|run| RunCursor { run, block: empty.clone(), row: 0 }).collect();
         let mut merge = Self { plan: plan.clone(), stop: stop.clone(), cursors, heads: BinaryHeap::new() };
         for run in 0..merge.cursors.len() {
-            merge.load(run)?;
+            merge.load_block(run)?;
         }
         Ok(merge)
     }
@@ -168,8 +172,7 @@ impl Merge {
         self.heads.is_empty()
     }
 
-    /// Takes the next block of a run.
-    fn load(&mut self, run: usize) -> Result<()> {
+    fn load_block(&mut self, run: usize) -> Result<()> {
         let cursor = &mut self.cursors[run];
         if let Some(block) = cursor.run.next() {
             (cursor.block, cursor.row) = (block?, 0);
@@ -179,53 +182,51 @@ impl Merge {
     }
 
     fn push_head(&mut self, run: usize) {
-        let Cursor { block, row, .. } = &self.cursors[run];
-        let keys = Keys::of(block, &self.plan);
+        let RunCursor { block, row, .. } = &self.cursors[run];
+        let keys = SortKeys::new(block, &self.plan);
         self.heads.push(Reverse((keys.times.value(*row), keys.positions.value(*row), run)));
     }
 
-    /// At most `rows` more rows.
+    /// Up to `rows` more rows, `None` at the end.
     fn next_block(&mut self, rows: usize) -> Result<Option<RecordBatch>> {
-        ensure!(
-            !self.stop.load(Ordering::Relaxed),
-            "the sorting of {} was stopped",
-            self.plan.partition.topic
-        );
+        ensure!(!self.stop.is_cancelled(), "sorting {} was cancelled", self.plan.partition.topic);
         let (mut blocks, mut picks) = (Vec::new(), Vec::with_capacity(rows));
-        // Where in `blocks` the current block of each run is.
-        let mut places = vec![None; self.cursors.len()];
+        // Index in `blocks` of each run's current block.
+        let mut indices = vec![None; self.cursors.len()];
         while picks.len() < rows {
             let Some(Reverse((_, _, run))) = self.heads.pop() else { break };
             let cursor = &mut self.cursors[run];
-            let place = *places[run].get_or_insert_with(|| {
+            let index = *indices[run].get_or_insert_with(|| {
                 blocks.push(cursor.block.clone());
                 blocks.len() - 1
             });
-            picks.push((place, cursor.row));
+            picks.push((index, cursor.row));
             cursor.row += 1;
             if cursor.row < cursor.block.num_rows() {
                 self.push_head(run);
             } else {
-                places[run] = None;
-                self.load(run)?;
+                indices[run] = None;
+                self.load_block(run)?;
             }
         }
-        if picks.is_empty() { Ok(None) } else { picked(&blocks, &picks).map(Some) }
+        if picks.is_empty() { Ok(None) } else { pick_rows(&blocks, &picks).map(Some) }
     }
 }
 
-/// Runs in files.
-#[derive(Default)]
-struct Spilled {
+/// Runs in temporary files.
+struct SpilledRuns {
+    plan: Arc<ScanPlan>,
+    stop: CancellationToken,
     folder: Option<TempDir>,
     /// By level: a run of level l + 1 was merged from [`FAN_IN`] runs of level l.
     levels: Vec<Vec<PathBuf>>,
+    /// Number of files written.
     files: usize,
 }
 
-impl Spilled {
-    fn add(&mut self, run: Run, level: usize, plan: &Arc<Plan>, stop: &Arc<AtomicBool>) -> Result<()> {
-        let path = self.write(run, plan)?;
+impl SpilledRuns {
+    fn add(&mut self, run: Run, level: usize) -> Result<()> {
+        let path = self.write(run)?;
         if self.levels.len() == level {
             self.levels.push(Vec::new());
         }
@@ -233,9 +234,9 @@ impl Spilled {
         if self.levels[level].len() == FAN_IN {
             let merged = std::mem::take(&mut self.levels[level]);
             let runs = merged.iter().map(|path| read_run(path)).collect::<Result<_>>()?;
-            let mut merge = Merge::new(runs, plan, stop)?;
+            let mut merge = Merge::new(runs, &self.plan, &self.stop)?;
             let run = std::iter::from_fn(move || merge.next_block(BLOCK_ROWS).transpose());
-            self.add(Box::new(run), level + 1, plan, stop)?;
+            self.add(Box::new(run), level + 1)?;
             for path in merged {
                 std::fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
             }
@@ -243,43 +244,44 @@ impl Spilled {
         Ok(())
     }
 
-    /// All runs, and the one that was not written.
+    /// All runs, followed by the one in memory.
     fn take(&mut self, last: Run) -> Result<Vec<Run>> {
         let files = std::mem::take(&mut self.levels).into_iter().flatten();
         files.map(|path| read_run(&path)).chain([Ok(last)]).collect()
     }
 
-    fn write(&mut self, run: Run, plan: &Plan) -> Result<PathBuf> {
+    fn write(&mut self, run: Run) -> Result<PathBuf> {
         let folder = match &self.folder {
             Some(folder) => folder,
-            None => self.folder.insert(spill_folder()?),
+            None => self.folder.insert(create_temp_folder()?),
         };
         let path = folder.path().join(format!("run-{}.arrows", self.files));
         self.files += 1;
-        let write = || -> Result<()> {
-            let file = BufWriter::new(File::create_new(&path)?);
-            let mut writer = StreamWriter::try_new(file, &plan.selection.columns.schema())?;
-            for block in run {
-                writer.write(&block?)?;
-            }
-            Ok(writer.into_inner()?.flush()?)
-        };
-        let place =
-            || format!("cannot write sorted rows to {}: TMPDIR chooses another folder", path.display());
-        write().with_context(place)?;
+        write_run(run, &path, &self.plan).with_context(|| {
+            format!("cannot write sorted rows to {}: TMPDIR selects the folder", path.display())
+        })?;
         Ok(path)
     }
 }
 
-/// A folder of our own, readable by us alone, for files that nobody else needs; removed at the end.
-fn spill_folder() -> Result<TempDir> {
-    let made = tempfile::Builder::new().prefix(&format!("tidecast-sort-{}-", std::process::id())).tempdir();
-    made.context("cannot make a folder for sorted rows: TMPDIR chooses another place")
+/// A private folder, removed at the end.
+fn create_temp_folder() -> Result<TempDir> {
+    let folder = tempfile::Builder::new().prefix(&format!("tidecast-sort-{}-", std::process::id())).tempdir();
+    folder.context("cannot create a folder for sorted rows: TMPDIR selects its parent")
+}
+
+fn write_run(run: Run, path: &Path, plan: &ScanPlan) -> Result<()> {
+    let file = BufWriter::new(File::create_new(path)?);
+    let mut writer = StreamWriter::try_new(file, &plan.selection.columns.schema())?;
+    for block in run {
+        writer.write(&block?)?;
+    }
+    Ok(writer.into_inner()?.flush()?)
 }
 
 fn read_run(path: &Path) -> Result<Run> {
-    let place = format!("cannot read sorted rows from {}", path.display());
-    let open = || -> Result<_> { Ok(StreamReader::try_new(BufReader::new(File::open(path)?), None)?) };
-    let reader = open().with_context(|| place.clone())?;
-    Ok(Box::new(reader.map(move |block| block.map_err(|error| anyhow!(error).context(place.clone())))))
+    let context = format!("cannot read sorted rows from {}", path.display());
+    let file = File::open(path).with_context(|| context.clone())?;
+    let reader = StreamReader::try_new(BufReader::new(file), None).with_context(|| context.clone())?;
+    Ok(Box::new(reader.map(move |block| block.map_err(|error| anyhow!(error).context(context.clone())))))
 }

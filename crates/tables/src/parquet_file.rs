@@ -1,8 +1,7 @@
 //! One Parquet file: its footer, the statistics of its row groups, and columns of a row group as Arrow arrays.
 //!
-//! Types are those of Parquet itself. The copy of the writer's Arrow schema that some writers leave in the footer is
-//! not used: what it adds (dictionaries, fixed list sizes, the name of a zone) changes no value, and where it
-//! disagrees with the Parquet type it would only make two truths.
+//! Types are those of Parquet itself. The Arrow schema that some writers add to the footer is ignored: its additions
+//! (dictionaries, fixed list sizes, the name of a zone) change no value, and it may contradict the Parquet type.
 
 use std::fs::File;
 use std::io::{Cursor, Read, Seek, SeekFrom};
@@ -21,11 +20,11 @@ use polars_parquet::read::{
     column_iter_to_arrays, infer_schema, read_metadata,
 };
 
-use super::bridge::{array_from_polars, field_from_polars};
-use super::cast::shown;
+use crate::columns::type_name;
+use crate::ffi::{array_from_polars, field_from_polars};
 
-/// Compressed bytes of one column in one row group. They are held while its rows are read; the format's own advice is
-/// at most 1 GiB for all columns of a row group together.
+/// Maximum compressed size of a column in a row group, which is in memory while its rows are read. The format recommends at
+/// most 1 GiB for all columns of a row group together.
 const CHUNK_BYTES_MAX: u64 = 4 << 30;
 
 /// An open file.
@@ -37,79 +36,85 @@ pub(super) struct ParquetFile {
     schema: ArrowSchema,
 }
 
-/// Opens the pages of a leaf column, again for each range of rows. The bytes are shared, not copied.
-type Pages = Box<dyn Fn(&ColumnChunkMetadata) -> PageReader + Send>;
+/// Opens the pages of a leaf column, for each range of rows anew. The bytes are shared, not copied.
+type PageOpener = Box<dyn Fn(&ColumnChunkMetadata) -> PageReader + Send>;
 
 /// The compressed bytes of one column in one row group.
-pub(super) struct Chunk {
+pub(super) struct ColumnChunk {
     group: usize,
     name: String,
-    /// One for each leaf of a nested type.
-    leaves: Vec<Pages>,
+    /// One per leaf of a nested type.
+    leaves: Vec<PageOpener>,
+}
+
+/// The smallest and largest value of a column, each an array of one value with the column's type.
+pub(super) struct ColumnBounds {
+    pub min: ArrayRef,
+    pub max: ArrayRef,
 }
 
 impl ParquetFile {
     /// # Errors
-    /// If the file cannot be read or is not a whole Parquet file.
+    /// If the file cannot be read, or is not a complete Parquet file.
     pub fn open(path: &Path) -> Result<Self> {
-        let shown = path.display();
-        let mut file = File::open(path).with_context(|| format!("cannot open {shown}"))?;
-        let bytes = file.metadata().with_context(|| format!("cannot read {shown}"))?.len();
-        let (metadata, schema) = guarded(|| {
+        let name = path.display();
+        let mut file = File::open(path).with_context(|| format!("cannot open {name}"))?;
+        let bytes = file.metadata().with_context(|| format!("cannot read {name}"))?.len();
+        let (metadata, schema) = catch_panic(|| {
             let mut metadata = read_metadata(&mut file)?;
             metadata.key_value_metadata = None;
             let rows = metadata.row_groups.iter().map(|group| group.num_rows()).sum::<usize>();
             ensure!(
                 rows == metadata.num_rows,
-                "its row groups have {rows} rows, it has {}",
+                "its row groups have {rows} rows, its footer says {}",
                 metadata.num_rows
             );
             let schema = infer_schema(&metadata)?;
             Ok((metadata, schema))
         })
         .with_context(|| {
-            format!("{shown} ({bytes} bytes) is not a whole Parquet file (write it anew, or take it away)")
+            format!("{name} ({bytes} bytes) is not a complete Parquet file (rewrite it, or remove it)")
         })?;
         Ok(Self { path: path.to_path_buf(), file, bytes, metadata, schema })
     }
 
-    /// Rows of each row group.
-    pub fn groups(&self) -> impl Iterator<Item = usize> + '_ {
+    /// Number of rows of each row group.
+    pub fn row_counts(&self) -> impl Iterator<Item = usize> + '_ {
         self.metadata.row_groups.iter().map(|group| group.num_rows())
     }
 
-    /// The column of that name, `None` if there is none.
+    /// The column of that name, if it exists.
     ///
     /// # Errors
-    /// If its type has no counterpart in Arrow.
+    /// If Arrow does not have its type.
     pub fn field(&self, name: &str) -> Option<Result<Field>> {
-        self.schema.get(name).map(|field| self.converted(field))
+        self.schema.get(name).map(|field| self.convert(field))
     }
 
-    /// All columns: name, and type for a human reader.
-    pub fn fields(&self) -> Vec<(String, String)> {
-        let found = |field: &PolarsField| match self.converted(field) {
-            Ok(field) => shown(field.data_type()),
-            Err(_) => "a type unknown here".to_string(),
+    /// Name and type of all columns, for messages.
+    pub fn field_names(&self) -> Vec<(String, String)> {
+        let type_of = |field: &PolarsField| match self.convert(field) {
+            Ok(field) => type_name(field.data_type()),
+            Err(_) => "unknown type".to_string(),
         };
-        self.schema.iter_values().map(|field| (field.name.to_string(), found(field))).collect()
+        self.schema.iter_values().map(|field| (field.name.to_string(), type_of(field))).collect()
     }
 
-    /// Every column with its type, but those of a type unknown here.
-    pub fn types(&self) -> Vec<(String, DataType)> {
-        let found = |field: &PolarsField| {
-            Some((field.name.to_string(), self.converted(field).ok()?.data_type().clone()))
+    /// Name and type of all columns with a known type.
+    pub fn field_types(&self) -> Vec<(String, DataType)> {
+        let with_type = |field: &PolarsField| {
+            Some((field.name.to_string(), self.convert(field).ok()?.data_type().clone()))
         };
-        self.schema.iter_values().filter_map(found).collect()
+        self.schema.iter_values().filter_map(with_type).collect()
     }
 
-    fn converted(&self, field: &PolarsField) -> Result<Field> {
-        guarded(|| field_from_polars(field)).with_context(|| {
+    fn convert(&self, field: &PolarsField) -> Result<Field> {
+        catch_panic(|| field_from_polars(field)).with_context(|| {
             format!("column `{}` of {} has an unknown type", field.name, self.path.display())
         })
     }
 
-    /// Numbers that a row of these columns holds on average in a row group: 1 a column, more for lists.
+    /// Average number of values per row of these columns in a row group: one per column, more for lists.
     pub fn values_per_row(&self, group: usize, names: &[&str]) -> u64 {
         let metadata = &self.metadata.row_groups[group];
         let columns = metadata.parquet_columns().iter();
@@ -118,55 +123,54 @@ impl ParquetFile {
         values.div_ceil(metadata.num_rows().max(1) as u64).max(1)
     }
 
-    /// Smallest and largest value of a column in a row group, each an array of one value of the column's type. `None`
-    /// where the writer left none, or where their order is not defined.
-    pub fn bounds(&self, group: usize, name: &str) -> Option<(ArrayRef, ArrayRef)> {
+    /// The bounds of a column in a row group, from its statistics. `None` without statistics, or if their order is undefined.
+    pub fn bounds(&self, group: usize, name: &str) -> Option<ColumnBounds> {
         let field = self.schema.get(name)?;
-        let bounds = guarded(|| {
+        let bounds = catch_panic(|| {
             let columns: Vec<_> = self.leaves(group, name)?;
             let [column] = columns[..] else { return Ok(None) };
-            // The format never said how INT96, the old nanosecond timestamp, is ordered: what writers left is useless.
+            // The format does not define an order for INT96, the old nanosecond timestamp, so its statistics are useless.
             if column.descriptor().descriptor.primitive_type.physical_type == PhysicalType::Int96 {
                 return Ok(None);
             }
             let found = deserialize(field, &mut columns.into_iter(), &self.metadata.footer_buf)?;
             let Some(Statistics::Column(statistics)) = found else { return Ok(None) };
             let statistics = statistics.into_arrow()?;
-            let (Some(low), Some(high)) = (statistics.min_value, statistics.max_value) else {
+            let (Some(min), Some(max)) = (statistics.min_value, statistics.max_value) else {
                 return Ok(None);
             };
-            Ok(Some((array_from_polars(low)?, array_from_polars(high)?)))
+            Ok(Some(ColumnBounds { min: array_from_polars(min)?, max: array_from_polars(max)? }))
         });
-        // Statistics only save work: damaged ones are as good as none.
-        bounds.ok().flatten().filter(|(low, high)| low.null_count() + high.null_count() == 0)
+        // Statistics only save work: damaged ones are treated as missing.
+        bounds.ok().flatten().filter(|bounds| bounds.min.null_count() + bounds.max.null_count() == 0)
     }
 
     /// Reads the bytes of a column in a row group.
     ///
     /// # Errors
     /// If they cannot be read.
-    pub fn chunk(&mut self, group: usize, name: &str) -> Result<Chunk> {
-        let place = self.place(group, name);
+    pub fn read_chunk(&mut self, group: usize, name: &str) -> Result<ColumnChunk> {
+        let context = self.read_error(group, name);
         let ranges =
-            guarded(|| Ok(self.leaves(group, name)?.into_iter().map(|leaf| leaf.byte_range()).collect()));
-        let ranges: Vec<Range<u64>> = ranges.with_context(|| place.clone())?;
-        let leaves = ranges.into_iter().map(|range| self.pages(range)).collect::<Result<_>>();
-        Ok(Chunk { group, name: name.to_string(), leaves: leaves.context(place)? })
+            catch_panic(|| Ok(self.leaves(group, name)?.into_iter().map(|leaf| leaf.byte_range()).collect()));
+        let ranges: Vec<Range<u64>> = ranges.with_context(|| context.clone())?;
+        let leaves = ranges.into_iter().map(|range| self.read_pages(range)).collect::<Result<_>>();
+        Ok(ColumnChunk { group, name: name.to_string(), leaves: leaves.context(context)? })
     }
 
-    /// Decodes some rows of a column.
+    /// Decodes a range of rows of a column.
     ///
     /// # Errors
     /// If the bytes are damaged.
-    pub fn rows(&self, chunk: &Chunk, rows: Range<usize>) -> Result<ArrayRef> {
+    pub fn decode(&self, chunk: &ColumnChunk, rows: Range<usize>) -> Result<ArrayRef> {
         let expected = rows.len();
-        let decoded = guarded(|| {
+        let decoded = catch_panic(|| {
             let field = self.schema.get(&chunk.name).context("no such column")?;
             let columns = self.leaves(chunk.group, &chunk.name)?;
             let types = columns.iter().map(|column| &column.descriptor().descriptor.primitive_type).collect();
             let leaves = columns.iter().zip(&chunk.leaves);
             let pages =
-                leaves.map(|(column, pages)| BasicDecompressor::new(pages(column), Vec::new())).collect();
+                leaves.map(|(column, open)| BasicDecompressor::new(open(column), Vec::new())).collect();
             let filter = Filter::new_ranged(rows.start, rows.end);
             let (arrays, _) = column_iter_to_arrays(pages, types, field.clone(), Some(filter))?;
             let arrays = arrays.into_iter().map(array_from_polars).collect::<Result<Vec<_>>>()?;
@@ -175,13 +179,10 @@ impl ParquetFile {
                 arrays => Ok(concat(&arrays.iter().map(|array| array.as_ref()).collect::<Vec<_>>())?),
             }
         });
-        let decoded = decoded.with_context(|| self.place(chunk.group, &chunk.name))?;
+        let context = || self.read_error(chunk.group, &chunk.name);
+        let decoded = decoded.with_context(context)?;
         let found = decoded.len();
-        ensure!(
-            found == expected,
-            "{}: {found} rows instead of {expected}",
-            self.place(chunk.group, &chunk.name)
-        );
+        ensure!(found == expected, "{}: {found} rows instead of {expected}", context());
         Ok(decoded)
     }
 
@@ -190,9 +191,9 @@ impl ParquetFile {
         Ok(columns.context("the row group lacks the column")?.collect())
     }
 
-    fn pages(&mut self, range: Range<u64>) -> Result<Pages> {
+    fn read_pages(&mut self, range: Range<u64>) -> Result<PageOpener> {
         let length = range.end - range.start;
-        ensure!(range.end <= self.bytes, "the footer points behind the end of the file");
+        ensure!(range.end <= self.bytes, "the footer points beyond the end of the file");
         ensure!(
             length <= CHUNK_BYTES_MAX,
             "{length} bytes in one row group, more than {CHUNK_BYTES_MAX}: write the file with smaller row groups"
@@ -201,28 +202,28 @@ impl ParquetFile {
         self.file.seek(SeekFrom::Start(range.start))?;
         self.file.read_exact(&mut bytes)?;
         let bytes = bytes.into();
-        let pages = move |column: &ColumnChunkMetadata| {
+        let open = move |column: &ColumnChunkMetadata| {
             PageReader::new(Cursor::new(Clone::clone(&bytes)), column, Vec::new(), usize::MAX)
         };
-        Ok(Box::new(pages))
+        Ok(Box::new(open))
     }
 
-    fn place(&self, group: usize, name: &str) -> String {
+    fn read_error(&self, group: usize, name: &str) -> String {
         format!("cannot read column `{name}` of row group {group} of {}", self.path.display())
     }
 }
 
-/// Runs the decoder. It asserts some of what a file claims about itself; a damaged file is no bug of ours, so that a
-/// panic in there is an error here. Nothing it may have left half done is used again. What this cannot catch: a page
-/// whose bits were changed so that it claims more values than memory holds, which ends the process.
-fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
-    match catch_unwind(AssertUnwindSafe(work)) {
+/// Runs the decoder, which asserts some of what a file claims about itself, and turns a panic into an error: a damaged file
+/// is not a bug. Nothing that a panic left half done is used again. Not caught: a damaged page that claims more values than
+/// fit into memory, which ends the process.
+fn catch_panic<T>(decode: impl FnOnce() -> Result<T>) -> Result<T> {
+    match catch_unwind(AssertUnwindSafe(decode)) {
         Ok(result) => result,
         Err(panic) => {
             let text = panic.downcast_ref::<String>().map(String::as_str);
             match text.or_else(|| panic.downcast_ref::<&str>().copied()) {
-                Some(text) => Err(anyhow!("the data is damaged ({text}); write the file anew")),
-                None => bail!("the data is damaged; write the file anew"),
+                Some(text) => Err(anyhow!("the data is damaged ({text}); rewrite the file")),
+                None => bail!("the data is damaged; rewrite the file"),
             }
         }
     }
@@ -239,8 +240,9 @@ mod tests {
     use crate::TableWriter;
 
     #[test]
-    fn any_part_of_a_row_group_can_be_decoded() {
-        let path = std::env::temp_dir().join(format!("tidecast-decode-{}.parquet", std::process::id()));
+    fn any_range_of_a_row_group_can_be_decoded() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("decode.parquet");
         let lists = (0..50).map(|row| (row % 7 > 0).then(|| vec![Some(row as f32); row % 5]));
         let lists = ListArray::from_iter_primitive::<Float32Type, _, _>(lists);
         let texts =
@@ -248,23 +250,20 @@ mod tests {
         let columns: [(&str, ArrayRef); 2] = [("lists", Arc::new(lists)), ("texts", Arc::new(texts))];
         let fields =
             columns.each_ref().map(|(name, column)| Field::new(*name, column.data_type().clone(), true));
-        let rows = RecordBatch::try_new(
-            Arc::new(Schema::new(fields.to_vec())),
-            columns.map(|column| column.1).into(),
-        );
-        let rows = rows.unwrap();
+        let arrays = columns.map(|column| column.1).into();
+        let rows = RecordBatch::try_new(Arc::new(Schema::new(fields.to_vec())), arrays).unwrap();
         let mut writer = TableWriter::create(&path, &rows.schema()).unwrap();
         writer.write_group(&rows).unwrap();
         writer.finish().unwrap();
 
         let mut file = ParquetFile::open(&path).unwrap();
-        std::fs::remove_file(&path).unwrap();
         assert_eq!(file.values_per_row(0, &["texts"]), 1);
         for name in ["lists", "texts"] {
-            let chunk = file.chunk(0, name).unwrap();
-            let all = file.rows(&chunk, 0..50).unwrap();
+            let chunk = file.read_chunk(0, name).unwrap();
+            let all = file.decode(&chunk, 0..50).unwrap();
             for range in [0..1, 3..17, 17..18, 20..50, 49..50] {
-                assert_eq!(&file.rows(&chunk, range.clone()).unwrap(), &all.slice(range.start, range.len()));
+                let decoded = file.decode(&chunk, range.clone()).unwrap();
+                assert_eq!(&decoded, &all.slice(range.start, range.len()));
             }
         }
     }

@@ -1,5 +1,5 @@
-//! Arrays and fields between polars' Arrow and arrow-rs, by the Arrow C data interface: nothing is copied, the
-//! receiver releases what it was given. All unsafe code of the Parquet edge is in this file.
+//! Arrays and fields between polars' Arrow and arrow-rs, through the Arrow C data interface: without copies, the receiver
+//! releases the memory.
 
 use anyhow::Result;
 use arrow::array::{Array, ArrayRef, make_array};
@@ -9,18 +9,14 @@ use polars_arrow::array::Array as PolarsArray;
 use polars_arrow::datatypes::Field as PolarsField;
 use polars_arrow::ffi;
 
-/// A polars field as an arrow-rs field.
-///
 /// # Errors
-/// If arrow-rs has no such type.
+/// If arrow-rs does not have the type.
 pub(super) fn field_from_polars(field: &PolarsField) -> Result<Field> {
     Ok(Field::try_from(&schema_from_polars(field))?)
 }
 
-/// An arrow-rs field as a polars field.
-///
 /// # Errors
-/// If polars has no such type.
+/// If polars does not have the type.
 pub(super) fn field_to_polars(field: &Field) -> Result<PolarsField> {
     let schema = FFI_ArrowSchema::try_from(field)?;
     // SAFETY: both types are the C struct `ArrowSchema` of the Arrow C data interface (`repr(C)`, the same nine fields
@@ -30,10 +26,8 @@ pub(super) fn field_to_polars(field: &Field) -> Result<PolarsField> {
     Ok(unsafe { ffi::import_field_from_c(&schema) }?)
 }
 
-/// A polars array as an arrow-rs array.
-///
 /// # Errors
-/// If arrow-rs has no such type.
+/// If arrow-rs does not have the type.
 pub(super) fn array_from_polars(array: Box<dyn PolarsArray>) -> Result<ArrayRef> {
     let field = PolarsField::new("".into(), array.dtype().clone(), true);
     let schema = schema_from_polars(&field);
@@ -46,14 +40,14 @@ pub(super) fn array_from_polars(array: Box<dyn PolarsArray>) -> Result<ArrayRef>
     Ok(make_array(data))
 }
 
-/// An arrow-rs array, the values of `field`, as a polars array of the same type.
+/// Converts an array with the type of `field`.
 ///
 /// # Errors
-/// If polars has no such type.
+/// If polars does not have the type.
 pub(super) fn array_to_polars(array: &dyn Array, field: &Field) -> Result<Box<dyn PolarsArray>> {
     let dtype = field_to_polars(field)?.dtype;
     let array = FFI_ArrowArray::new(&array.to_data());
-    // SAFETY: as in `array_from_polars`, the other way round.
+    // SAFETY: as in `array_from_polars`, in the other direction.
     let array: ffi::ArrowArray = unsafe { std::mem::transmute(array) };
     // SAFETY: `array` was just made by arrow-rs from a valid array, and `dtype` is the type it had there.
     Ok(unsafe { ffi::import_array_from_c(array, dtype) }?)
@@ -61,7 +55,7 @@ pub(super) fn array_to_polars(array: &dyn Array, field: &Field) -> Result<Box<dy
 
 fn schema_from_polars(field: &PolarsField) -> FFI_ArrowSchema {
     let schema = ffi::export_field_to_c(field);
-    // SAFETY: as in `field_to_polars`, the other way round.
+    // SAFETY: as in `field_to_polars`, in the other direction.
     unsafe { std::mem::transmute(schema) }
 }
 
@@ -80,17 +74,17 @@ mod tests {
     fn check(array: ArrayRef) {
         let field = Field::new("column", array.data_type().clone(), true);
         assert_eq!(field_from_polars(&field_to_polars(&field).unwrap()).unwrap(), field);
-        let back = array_from_polars(array_to_polars(&array, &field).unwrap()).unwrap();
-        assert_eq!(&back, &array);
+        let converted = array_from_polars(array_to_polars(&array, &field).unwrap()).unwrap();
+        assert_eq!(&converted, &array);
         // A slice starts at an offset of its buffers.
         let slice = array.slice(1, array.len() - 1);
-        let back = array_from_polars(array_to_polars(&slice, &field).unwrap()).unwrap();
+        let converted = array_from_polars(array_to_polars(&slice, &field).unwrap()).unwrap();
         drop(slice);
-        assert_eq!(&back, &array.slice(1, array.len() - 1));
+        assert_eq!(&converted, &array.slice(1, array.len() - 1));
     }
 
     #[test]
-    fn arrays_go_there_and_come_back() {
+    fn arrays_are_unchanged_after_a_round_trip() {
         check(Arc::new(Int64Array::from(vec![Some(1), None, Some(i64::MIN)])));
         check(Arc::new(Float64Array::from(vec![Some(0.5), None, Some(f64::MAX), Some(-0.0)])));
         check(Arc::new(Float32Array::from(vec![1.0, 2.0])));
