@@ -1,310 +1,307 @@
-//! From rows to forecasts for one partition: the only place where series meet network. Pure and synchronous: it knows
-//! no clock, no file and no thread, never fails on data, and its forecasts are a function of the rows and their order,
-//! however they are cut into batches.
+//! The forecaster of one partition: rows in, forecasts and scores out.
+//!
+//! Pure and synchronous. It knows no clock, file or thread and never fails on data. Its output is a function of the rows and
+//! their order, however they are cut into batches:
+//!
+//! ```text
+//! Forecaster::push
+//!   SeriesStore::push             rows to the step buffers of their series
+//!     StepBuffer::push            refuses rows, closes steps
+//!       StepCloser::close         closed steps to the windows of their series
+//!         RowProcessor::step_closed
+//!           InferenceBatcher::step_closed    carried states advance, forecasts become pending
+//!             InferenceBatcher::run          the network over many pending forecasts
+//!               CalibrationQueue::run        scores and calibration in row order, outputs
+//! ```
 
-mod anchors;
-mod capture;
-mod carried;
-mod closing;
-mod features;
-mod histories;
-mod ids;
+mod calibration_queue;
+mod index;
+mod inference;
 mod inputs;
-mod jobs;
-mod live;
 mod predictor;
-mod remembered;
 mod restore;
-mod silence;
+mod series_store;
 mod snapshot;
-mod sound;
+mod states;
 
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 
-pub use anchors::ExpertForecasts;
-pub use capture::{ASIDE_BYTES, BATCH_IDS, SnapshotProgress};
-pub use carried::CellStates;
-pub use closing::{StepContext, WindowUpdate, Happening};
-pub use features::write as write_features;
-pub use histories::{CandidateChange, SeriesStore, SeriesState, DroppedRow, TargetState, RowDiagnostics};
-pub use inputs::Inputs;
-pub use predictor::{OriginView, Predictor};
-pub use remembered::MemoryStates;
+pub use inputs::{InputBatch, ReadoutView, write_readout_features};
+pub use predictor::{ExpertForecasts, OriginView, Predictor};
 pub use restore::RestoreError;
+pub use series_store::{
+    CandidateChange, DroppedRow, RowDiagnostics, SeriesObserver, SeriesState, SeriesStore, StepContext,
+    TargetState,
+};
+pub use snapshot::{COPIED_BYTES_MAX, SNAPSHOT_BATCH_SERIES, SnapshotProgress};
+pub use states::{CellStates, LastObservation, RecurrenceStates};
 
-use crate::intervals::{CalibrationMode, OnlineCalibrator, SeriesScores};
+use crate::intervals::{CalibrationMode, SeriesScores};
 use crate::model::Model;
-use crate::series::{Capacity, Retention, StepConfig, RowCounters};
-use crate::schema::{Columns, ForecastBuilder, ForecastStamp, ScoreBuilder};
+use crate::schema::{Columns, ForecastBuilder, OutputLabels, ScoreBuilder};
+use crate::series::{Capacity, Retention, RowCounters, StepConfig};
 use crate::time::{DAY, steps_per};
-use capture::Capture;
-use jobs::Jobs;
+use inference::InferenceBatcher;
+use snapshot::IncrementalSnapshot;
 
-/// All that partitions of one pipeline share.
+/// Configuration and model that all partitions of a pipeline share.
 #[derive(Clone, Debug)]
 pub struct Setup {
     pub columns: Columns,
-    pub rules: StepConfig,
-    /// A forecast is issued at every step whose number is a multiple of this.
+    pub step_config: StepConfig,
+    /// A forecast is issued at every step that is a multiple of this.
     pub every: u32,
     /// Interval levels, ascending, each in (0, 1).
     pub levels: Vec<f64>,
-    /// Whether intervals go on to be corrected as actuals arrive; else they stay the model's own.
     pub calibration: CalibrationMode,
-    /// Whether forecasts are scored when their actuals have come.
+    /// `None` without scores.
     pub scoring: Option<Scoring>,
     pub model: Arc<Model>,
-    /// The grid's step as the user wrote it.
-    pub every_text: String,
-    /// How much a partition may hold.
+    /// The length of a step as text, for the output.
+    pub step_text: String,
+    /// Limits of a partition.
     pub capacity: Capacity,
 }
 
-/// Which forecasts are scored.
+/// Selection of the forecasts that are scored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scoring {
-    /// So many steps ahead, ascending, from 1 to the model's horizon.
+    /// Steps ahead, ascending, from 1 to the model's horizon.
     pub horizons: Vec<usize>,
-    /// StepBuffer of a period whose scores are written together.
+    /// Steps of a period; its scores are written together.
     pub every: u32,
 }
 
-/// Numbers of the forecasts of one push, at most: 64 MiB, and far below what a list column can hold.
-const NUMBERS_AT_ONCE: usize = 16 << 20;
+/// Most numbers in the forecasts of one push: 64 MiB, and far below the limit of a list column.
+const PUSH_NUMBERS_MAX: usize = 16 << 20;
 
 impl Setup {
-    /// StepBuffer after which the naive forecast that scores are held against repeats what was: the model's season, or a day where
-    /// the windows reach back over one. Without either it repeats the last value.
+    /// The season of the naive forecast in scores: the model's, or a day if the windows span one.
+    ///
+    /// Without a season the naive forecast repeats the last value.
     pub fn season(&self) -> Option<usize> {
-        let (manifest, every) = (&self.model.manifest, self.rules.grid.every);
-        let season = manifest.recurrence.as_ref().map_or(0, |memory| memory.season());
-        let day = steps_per(DAY, every).map(|day| day as usize);
-        let of_day = day.filter(|day| *day > 1 && *day <= self.past());
-        Some(season).filter(|season| *season > 0).or(of_day)
+        let (manifest, every) = (&self.model.manifest, self.step_config.grid.every);
+        let season = manifest.recurrence.as_ref().map_or(0, |recurrence| recurrence.season());
+        let day = steps_per(DAY, every).map(|steps| steps as usize);
+        let day = day.filter(|day| *day > 1 && *day <= self.history_steps());
+        Some(season).filter(|season| *season > 0).or(day)
     }
 
-    /// Whether actuals are waited for: intervals are corrected by them, or forecasts scored.
-    fn waits_for_actuals(&self) -> bool {
+    /// Whether actuals calibrate intervals or score forecasts.
+    fn needs_actuals(&self) -> bool {
         !self.levels.is_empty() || self.scoring.is_some()
     }
 
-    /// Values of a series that are looked back on at an origin.
-    fn past(&self) -> usize {
-        self.model.manifest.history_steps(self.waits_for_actuals())
+    /// Past values of a series read at an origin.
+    fn history_steps(&self) -> usize {
+        self.model.manifest.history_steps(self.needs_actuals())
     }
 
-    /// Values of a series that are kept.
-    pub fn keep(&self) -> Retention {
-        self.model.manifest.retention(&self.rules, self.waits_for_actuals())
+    /// Steps that the windows of a series retain.
+    pub fn retention(&self) -> Retention {
+        self.model.manifest.retention(&self.step_config, self.needs_actuals())
     }
 
-    /// Rows that should be pushed at once, so that what comes of them is bounded whatever the horizon and the number of
-    /// targets. (A row closes a few steps at most, but usually one.)
-    pub fn rows_at_once(&self) -> usize {
+    /// Rows to push at once, so that the output of a push is bounded for any horizon and number of targets.
+    ///
+    /// A row usually closes one step, at most a few.
+    pub fn rows_per_push(&self) -> usize {
         let lists = 1 + 2 * self.levels.len();
         let numbers = self.columns.targets.len() * lists * self.model.manifest.horizon;
-        (NUMBERS_AT_ONCE / numbers.max(1)).max(1)
+        (PUSH_NUMBERS_MAX / numbers.max(1)).max(1)
     }
 }
 
-/// What came of some rows.
+/// Result of a push.
 #[derive(Debug)]
 pub struct PushOutput {
     /// Forecasts by `schema::forecast_schema`, in the order of the rows that triggered them.
     pub forecasts: RecordBatch,
     /// Scores by `schema::score_schema`, in the order of the rows that ended their periods.
     pub scores: RecordBatch,
-    pub refused: Vec<DroppedRow>,
-    /// Candidates that came and went, in the order of the rows.
-    pub held: Vec<CandidateChange>,
-    /// Counts of this push alone.
-    pub tally: RowCounters,
+    pub dropped: Vec<DroppedRow>,
+    /// In the order of the rows.
+    pub candidate_changes: Vec<CandidateChange>,
+    /// Counters of this push alone.
+    pub counters: RowCounters,
 }
 
-/// One partition's series and the network over them.
-pub struct Forecaster {
-    setup: Arc<Setup>,
-    histories: SeriesStore,
-    jobs: Jobs,
-    written: Written,
-    capture: Option<Capture>,
+/// Whether the results of rows are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum OutputMode {
+    Emit,
+    /// The output of the rows is known already; only the state advances.
+    Replay,
 }
 
-/// What is written.
-struct Written {
+/// Builders of a push's output.
+struct OutputBuilders {
     forecasts: ForecastBuilder,
     scores: ScoreBuilder,
 }
 
-/// What is kept beside the histories, by the numbers of their ids.
-#[derive(Clone, Copy)]
-pub struct Beside<'a> {
-    /// Of a model with a memory.
-    pub remembered: Option<&'a MemoryStates>,
-    /// Of a model whose cells carry their state.
-    pub carried: Option<&'a CellStates>,
-    /// Where intervals are corrected or forecasts scored.
-    pub online: Option<&'a OnlineCalibrator>,
+/// The series of one partition, the model over them, and their forecasts.
+pub struct Forecaster {
+    setup: Arc<Setup>,
+    store: SeriesStore,
+    batcher: InferenceBatcher,
+    outputs: OutputBuilders,
+    snapshot: Option<IncrementalSnapshot>,
 }
 
-/// The same, to be put back.
-pub struct BesideMut<'a> {
-    pub remembered: Option<&'a mut MemoryStates>,
-    pub carried: Option<&'a mut CellStates>,
-    pub online: Option<&'a mut OnlineCalibrator>,
+/// Observer of a push: closed steps go to the batcher, and changing series to a running snapshot.
+struct RowProcessor<'a> {
+    batcher: &'a mut InferenceBatcher,
+    outputs: &'a mut OutputBuilders,
+    snapshot: &'a mut Option<IncrementalSnapshot>,
+    retention: Retention,
+    mode: OutputMode,
 }
 
-/// Who follows a push: forecasts are issued, or only what is carried goes on; ids that a capture has not taken yet are put
-/// aside before they change.
-struct Following<'a> {
-    jobs: &'a mut Jobs,
-    written: &'a mut Written,
-    capture: &'a mut Option<Capture>,
-    keep: Retention,
-    silent: bool,
-}
-
-impl Following<'_> {
-    /// Where it is called, the happening is known: inlined, nothing has to be told apart.
+impl SeriesObserver for RowProcessor<'_> {
     #[inline(always)]
-    fn heed(&mut self, happening: Happening<'_>) {
-        match happening {
-            Happening::Touched(index, history) if self.capture.is_some() => self.put_aside(index, history),
-            Happening::Touched(..) => {}
-            Happening::Coming(index) => self.jobs.prefetch(index),
-            Happening::Closed(closing) if self.silent => self.jobs.absorb(closing, self.written),
-            Happening::Closed(closing) => self.jobs.add(closing, self.written),
-            Happening::Evicted(index) => self.jobs.forget(index, self.written),
+    fn rows_ahead(&mut self, slot: usize) {
+        self.batcher.prefetch(slot);
+    }
+
+    #[inline(always)]
+    fn before_update(&mut self, slot: usize, state: &SeriesState) {
+        if self.snapshot.is_some() {
+            self.copy_before_write(slot, state);
         }
     }
 
+    #[inline(always)]
+    fn step_closed(&mut self, step: &StepContext<'_>) {
+        self.batcher.step_closed(step, self.mode, self.outputs);
+    }
+
+    #[inline(always)]
+    fn evicted(&mut self, slot: usize) {
+        self.batcher.evict(slot, self.outputs);
+    }
+}
+
+impl RowProcessor<'_> {
     #[cold]
-    fn put_aside(&mut self, index: usize, history: &SeriesState) {
-        if let Some(capture) = self.capture {
-            // What waits in the jobs was touched before, and all that waited before the capture was taken.
-            capture.touch(index, history, self.keep, self.jobs.beside());
+    fn copy_before_write(&mut self, slot: usize, state: &SeriesState) {
+        if let Some(snapshot) = self.snapshot {
+            // Series with pending operations were copied before those, or changed before the snapshot began.
+            snapshot.copy_before_write(slot, state, self.retention, self.batcher.states());
         }
     }
 }
 
 impl Forecaster {
     pub fn new(setup: Arc<Setup>) -> Self {
-        let manifest = &setup.model.manifest;
-        let histories = SeriesStore::new(
+        let store = SeriesStore::new(
             setup.columns.clone(),
-            setup.rules.clone(),
-            setup.keep(),
-            manifest.horizon,
+            setup.step_config.clone(),
+            setup.retention(),
+            setup.model.manifest.horizon,
             setup.capacity,
         );
-        let stamp = ForecastStamp { every: setup.every_text.clone(), model: setup.model.hash.clone() };
-        let forecasts = ForecastBuilder::new(&setup.levels, stamp.clone());
-        let written = Written { forecasts, scores: ScoreBuilder::new(&setup.levels, stamp) };
-        Self { jobs: Jobs::new(setup.clone()), setup, histories, written, capture: None }
+        let labels = OutputLabels { every: setup.step_text.clone(), model: setup.model.hash.clone() };
+        let forecasts = ForecastBuilder::new(&setup.levels, labels.clone());
+        let outputs = OutputBuilders { forecasts, scores: ScoreBuilder::new(&setup.levels, labels) };
+        Self { batcher: InferenceBatcher::new(setup.clone()), setup, store, outputs, snapshot: None }
     }
 
-    /// Takes rows, by `schema::Columns::schema`, in order.
+    /// Takes rows by `schema::Columns::schema`, in order.
     pub fn push(&mut self, rows: &RecordBatch) -> PushOutput {
-        let (tally, unused) = self.follow(false, |histories, tally, unused, following| {
-            histories.follow(rows, tally, unused, |happening| following.heed(happening));
-        });
-        self.pushed(tally, unused)
+        let mut diagnostics = RowDiagnostics::default();
+        let (store, mut processor) = self.split(OutputMode::Emit);
+        store.push(rows, &mut diagnostics, &mut processor);
+        self.finish_push(diagnostics)
     }
 
-    /// Takes rows whose forecasts are known already: the state afterwards is that of a push. Returns the candidates that
-    /// came and went.
-    pub fn absorb(&mut self, rows: &RecordBatch) -> Vec<CandidateChange> {
-        let (_, unused) = self.follow(true, |histories, tally, unused, following| {
-            histories.follow(rows, tally, unused, |happening| following.heed(happening));
-        });
-        self.jobs.run(&mut self.written);
-        unused.held
+    /// Takes rows whose output is known already: the state afterwards is that after a push.
+    ///
+    /// Returns the changes to candidates, in the order of the rows.
+    pub fn replay(&mut self, rows: &RecordBatch) -> Vec<CandidateChange> {
+        let mut diagnostics = RowDiagnostics::default();
+        let (store, mut processor) = self.split(OutputMode::Replay);
+        store.push(rows, &mut diagnostics, &mut processor);
+        self.batcher.run(&mut self.outputs);
+        diagnostics.candidate_changes
     }
 
-    /// The input is over: closes what time alone held open, id by id in the order of their names, `ids` at a time.
-    pub fn finish(&mut self, ids: usize) -> impl Iterator<Item = PushOutput> {
-        let mut left = self.histories.by_id().into_iter();
+    /// Closes all open steps at the end of the input, series by series in the order of their ids, `series_count` at a time.
+    pub fn finish(&mut self, series_count: usize) -> impl Iterator<Item = PushOutput> {
+        let mut remaining = self.store.slots_by_id().into_iter();
         std::iter::from_fn(move || {
-            let some: Vec<usize> = left.by_ref().take(ids.max(1)).collect();
-            if some.is_empty() {
-                return None;
-            }
-            let (tally, unused) = self.follow(false, |histories, tally, unused, following| {
-                // Id by id, so that what comes of one stands together however many there are at once.
-                for index in some {
-                    histories.follow_end(&[index], tally, unused, |happening| following.heed(happening));
-                    let history = &histories.all()[index];
-                    following.jobs.end(index, &history.id, history.position);
-                }
-            });
-            Some(self.pushed(tally, unused))
+            let slots: Vec<usize> = remaining.by_ref().take(series_count.max(1)).collect();
+            if slots.is_empty() { None } else { Some(self.finish_series(&slots)) }
         })
     }
 
-    fn follow(
-        &mut self,
-        silent: bool,
-        go: impl FnOnce(&mut SeriesStore, &mut RowCounters, &mut RowDiagnostics, &mut Following<'_>),
-    ) -> (RowCounters, RowDiagnostics) {
-        let Self { histories, jobs, written, capture, .. } = self;
-        let (mut tally, mut unused) = (RowCounters::default(), RowDiagnostics::default());
-        let keep = histories.keep();
-        let mut following = Following { jobs, written, capture, keep, silent };
-        go(histories, &mut tally, &mut unused, &mut following);
-        (tally, unused)
+    /// Series by series, so that the output of each is contiguous for any `series_count`.
+    fn finish_series(&mut self, slots: &[usize]) -> PushOutput {
+        let mut diagnostics = RowDiagnostics::default();
+        let (store, mut processor) = self.split(OutputMode::Emit);
+        for &slot in slots {
+            store.finish(&[slot], &mut diagnostics, &mut processor);
+            let SeriesState { id, position, .. } = &store.series()[slot];
+            processor.batcher.series_ended(slot, id, *position);
+        }
+        self.finish_push(diagnostics)
     }
 
-    fn pushed(&mut self, mut tally: RowCounters, RowDiagnostics { refused, held }: RowDiagnostics) -> PushOutput {
-        self.jobs.run(&mut self.written);
-        let Written { forecasts, scores } = &mut self.written;
-        tally.forecasts = forecasts.len() as u64;
-        PushOutput { forecasts: forecasts.finish(), scores: scores.finish(), refused, held, tally }
+    fn split(&mut self, mode: OutputMode) -> (&mut SeriesStore, RowProcessor<'_>) {
+        let Self { store, batcher, outputs, snapshot, .. } = self;
+        let retention = store.retention();
+        (store, RowProcessor { batcher, outputs, snapshot, retention, mode })
     }
 
-    /// How many ids there are.
-    pub fn series(&self) -> usize {
-        self.histories.all().len()
+    fn finish_push(&mut self, diagnostics: RowDiagnostics) -> PushOutput {
+        self.batcher.run(&mut self.outputs);
+        let OutputBuilders { forecasts, scores } = &mut self.outputs;
+        let RowDiagnostics { mut counters, dropped, candidate_changes } = diagnostics;
+        counters.forecasts = forecasts.len() as u64;
+        PushOutput {
+            forecasts: forecasts.finish(),
+            scores: scores.finish(),
+            dropped,
+            candidate_changes,
+            counters,
+        }
     }
 
-    /// How good the forecasts of each target of the id of this number were of late, in the order of the ids' first rows; all
-    /// empty where nothing is scored.
-    pub fn scores(&self, index: usize) -> Vec<SeriesScores> {
+    pub fn series_count(&self) -> usize {
+        self.store.series().len()
+    }
+
+    /// Recent scores of each target of the series in `slot`, in the order of the first rows; empty without scoring.
+    pub fn scores(&self, slot: usize) -> Vec<SeriesScores> {
         let targets = self.setup.columns.targets.len();
-        let online = self.jobs.beside().online;
-        let columns = index * targets..(index + 1) * targets;
-        online.map_or(Vec::new(), |online| columns.map(|column| online.scores(column)).collect())
+        let calibrator = self.batcher.states().calibrator;
+        let columns = slot * targets..(slot + 1) * targets;
+        calibrator.map_or(Vec::new(), |online| columns.map(|column| online.scores(column)).collect())
     }
 
-    /// How many ids can forecast all their targets. Walks over all of them.
-    pub fn warm(&self) -> usize {
+    /// Number of series that can forecast all their targets. Visits every series.
+    pub fn warm_series_count(&self) -> usize {
         let manifest = &self.setup.model.manifest;
         let is_warm = |target: &TargetState| {
-            target.window.len() >= manifest.lookback && target.running.count >= manifest.warmup
+            target.window.len() >= manifest.lookback && target.stats.count >= manifest.warmup
         };
-        let warm = |history: &&SeriesState| history.targets.iter().all(is_warm);
-        self.histories.all().iter().filter(warm).count()
+        self.store.series().iter().filter(|series| series.targets.iter().all(is_warm)).count()
     }
 
-    /// Every series' state, a row an id, in the order in which they first came (one that came for another has its place): equal states give equal batches.
+    /// The state of every series, one row each in the order of the slots. Equal states give equal batches.
     pub fn snapshot(&self) -> RecordBatch {
-        let mut rows = snapshot::Rows::default();
-        let mut state = snapshot::IdState::default();
-        for (index, history) in self.histories.all().iter().enumerate() {
-            state.fill(history, self.histories.keep(), index, self.jobs.beside());
-            rows.add(&state);
-        }
-        rows.finish()
+        snapshot::snapshot(&self.store, self.batcher.states())
     }
 
-    /// The same in batches of [`BATCH_IDS`] ids, each made when it is asked for.
+    /// The same in batches of [`SNAPSHOT_BATCH_SERIES`] series, each built on demand.
     pub fn snapshot_batches(&mut self) -> impl Iterator<Item = RecordBatch> {
-        self.begin_capture(ASIDE_BYTES);
+        self.begin_snapshot(COPIED_BYTES_MAX);
         std::iter::from_fn(move || {
             loop {
-                match self.capture(BATCH_IDS) {
-                    SnapshotProgress::More => {}
+                match self.advance_snapshot(SNAPSHOT_BATCH_SERIES) {
+                    SnapshotProgress::Pending => {}
                     SnapshotProgress::Batch(batch) => return Some(batch),
                     SnapshotProgress::Done => return None,
                 }
@@ -312,55 +309,55 @@ impl Forecaster {
         })
     }
 
-    /// From now on [`Forecaster::capture`] gives the state of this very moment, whatever is pushed in between; one that was
-    /// under way is dropped. Ids that change before they are taken are copied aside, in about `aside` bytes ([`ASIDE_BYTES`])
-    /// and what one more push touches.
-    pub fn begin_capture(&mut self, aside: usize) {
-        self.capture = Some(Capture::new(&self.histories, aside));
+    /// Starts an incremental snapshot of the current state; a running one is aborted.
+    ///
+    /// Rows may be pushed before it is complete: series that change before they are read are copied, in about
+    /// `copied_bytes_max` bytes ([`COPIED_BYTES_MAX`]) and the series of one more push.
+    pub fn begin_snapshot(&mut self, copied_bytes_max: usize) {
+        self.snapshot = Some(IncrementalSnapshot::new(&self.store, copied_bytes_max));
     }
 
-    /// Takes up to `ids` more of what [`Forecaster::begin_capture`] began. Without that, there is nothing left.
-    pub fn capture(&mut self, ids: usize) -> SnapshotProgress {
-        let Some(capture) = &mut self.capture else { return SnapshotProgress::Done };
-        let captured = capture.take(ids, &self.histories, self.jobs.beside());
-        if matches!(captured, SnapshotProgress::Done) {
-            self.capture = None;
+    /// Reads up to `series_count` more series of the running snapshot. Without one it is done.
+    pub fn advance_snapshot(&mut self, series_count: usize) -> SnapshotProgress {
+        let Some(snapshot) = &mut self.snapshot else { return SnapshotProgress::Done };
+        let progress = snapshot.advance(series_count, &self.store, self.batcher.states());
+        if matches!(progress, SnapshotProgress::Done) {
+            self.snapshot = None;
         }
-        captured
+        progress
     }
 
-    /// Whether a capture is under way.
-    pub fn captures(&self) -> bool {
-        self.capture.is_some()
+    pub fn snapshot_in_progress(&self) -> bool {
+        self.snapshot.is_some()
     }
 
-    /// Whether so much is put aside that the capture has to go on before more rows come: memory before latency.
-    pub fn must_capture(&self) -> bool {
-        self.capture.as_ref().is_some_and(Capture::is_full)
+    /// Whether the copies of a running snapshot reached their limit: it must advance before more rows are pushed.
+    pub fn snapshot_over_budget(&self) -> bool {
+        self.snapshot.as_ref().is_some_and(IncrementalSnapshot::is_over_budget)
     }
 
-    /// Drops a capture that is under way.
-    pub fn end_capture(&mut self) {
-        self.capture = None;
+    pub fn abort_snapshot(&mut self) {
+        self.snapshot = None;
     }
 
-    /// Puts back a snapshot, in place of all state.
+    /// Replaces all state by that of a snapshot.
     ///
     /// # Errors
-    /// If the columns are not those of a snapshot of this pipeline's columns, or a row contradicts itself.
+    /// If the columns are not those of a snapshot of this pipeline, or a row is inconsistent.
     pub fn restore(&mut self, snapshot: &RecordBatch) -> Result<(), RestoreError> {
-        let mut fresh = Self::new(self.setup.clone());
-        fresh.restore_more(snapshot)?;
-        *self = fresh;
+        let mut restored = Self::new(self.setup.clone());
+        restored.restore_batch(snapshot)?;
+        *self = restored;
         Ok(())
     }
 
-    /// Adds the next batch of a snapshot to one that is fresh but for the batches before. After an error it is of no use.
+    /// Adds the next batch of a snapshot to a forecaster that has its earlier batches and no other state.
     ///
     /// # Errors
-    /// As [`Forecaster::restore`]'s; and if an id is there already, or there are more than may be.
-    pub fn restore_more(&mut self, batch: &RecordBatch) -> Result<(), RestoreError> {
-        let Self { setup, histories, jobs, .. } = self;
-        restore::into(batch, &setup.columns, setup.capacity.series, histories, jobs.beside_mut())
+    /// As [`Forecaster::restore`], and if a series is there already or the limit is exceeded. After an error the state is
+    /// incomplete: discard the forecaster.
+    pub fn restore_batch(&mut self, batch: &RecordBatch) -> Result<(), RestoreError> {
+        let Self { setup, store, batcher, .. } = self;
+        restore::restore_batch(batch, &setup.columns, setup.capacity.series, store, batcher.states_mut())
     }
 }

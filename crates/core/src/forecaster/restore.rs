@@ -1,287 +1,413 @@
-//! A snapshot's rows back into histories. What they say is not to be trusted: a file may be damaged, or made by somebody.
+//! Restoring of series from a snapshot.
+//!
+//! The file is untrusted: it may be damaged or forged. Every number is checked against the invariants of a state, so that
+//! none can break a later computation.
 
-use arrow::array::{Array, ArrayRef, AsArray, LargeListArray, RecordBatch};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, Int64Array, LargeListArray, RecordBatch, StringArray,
+};
 use arrow::datatypes::{ArrowPrimitiveType, DataType, Float64Type, Int64Type};
 use smallvec::SmallVec;
 
-use super::snapshot::{LIVE, PARTS, values_of};
-use super::sound::{self, STEP_MAX};
-use super::{BesideMut, SeriesStore, SeriesState, TargetState};
+use super::series_store::{SeriesState, SeriesStore, TargetState};
+use super::snapshot::{LATEST_TIME, SECTIONS, Section};
+use super::states::{AuxStatesMut, LastObservation};
 use crate::intervals::OnlineCalibrator;
-use crate::series::{Candidate, StepAccumulator, OpenStep, RECENT_TIMES_MAX, Row, RunningStats, StepBuffer, CovariateWindow, Window};
 use crate::schema::Columns;
+use crate::series::{
+    Candidate, CovariateWindow, OpenStep, RECENT_TIMES_MAX, Row, RunningStats, StepAccumulator, StepBuffer,
+    TIMES_PER_STEP_MAX, Window,
+};
 
-/// Why a snapshot could not be put back.
+/// Bound on a step's distance from the epoch, so that differences of steps fit 64 bits.
+///
+/// Times are microseconds in 64 bits and a step spans at least a thousand of them; the factor of two covers rounding.
+const STEP_MAX: i64 = i64::MAX / 500;
+
+/// Reason that a snapshot cannot be restored.
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreError {
-    #[error("the snapshot has no column {0:?} of the right type")]
+    #[error("the snapshot has no column {0:?} of the expected type")]
     Column(String),
-    #[error("the snapshot's state of series {id:?} contradicts itself in {part:?}")]
-    Row { id: String, part: &'static str },
+    #[error("the snapshot's state of series {id:?} is inconsistent in {section:?}")]
+    Inconsistent { id: String, section: &'static str },
     #[error("the snapshot has series {0:?} twice")]
-    Twice(String),
-    #[error("the snapshot has more series than a partition may hold: {0}")]
-    TooMany(usize),
+    DuplicateSeries(String),
+    #[error("the snapshot has more series than the limit of {0} per partition")]
+    TooManySeries(usize),
 }
 
-/// Adds the ids of a snapshot, or of a batch of it, behind those that are there.
-pub fn into(
-    snapshot: &RecordBatch,
+/// Adds the series of a snapshot, or of a batch of it, to a store of at most `limit` series.
+pub(super) fn restore_batch(
+    batch: &RecordBatch,
     columns: &Columns,
     limit: usize,
-    histories: &mut SeriesStore,
-    beside: BesideMut<'_>,
+    store: &mut SeriesStore,
+    mut aux: AuxStatesMut<'_>,
 ) -> Result<(), RestoreError> {
-    let BesideMut { mut remembered, mut carried, mut online } = beside;
-    let column =
-        |name: &str| snapshot.column_by_name(name).ok_or_else(|| RestoreError::Column(name.to_owned()));
-    let whole = |name: &str| {
-        let found = column(name)?.as_primitive_opt::<Int64Type>();
-        found.ok_or_else(|| RestoreError::Column(name.to_owned()))
-    };
-    let series =
-        column("series")?.as_string_opt::<i32>().ok_or_else(|| RestoreError::Column("series".into()))?;
-    let cold = column("cold")?.as_boolean_opt().ok_or_else(|| RestoreError::Column("cold".into()))?;
-    let (positions, newest, frontiers) = (whole("position")?, whole("newest")?, whole("frontier")?);
-    let mut parts = Vec::new();
-    // A series of which nothing was kept here begins as the model knows it.
-    let known = |name: &&str| *name != LIVE || snapshot.column_by_name(name).is_some();
-    for name in PARTS.into_iter().filter(known) {
-        let (values, name) = (values_of(name), name.to_owned());
-        parts.push((
-            list(column(&name)?, &DataType::Int64, name)?,
-            list(column(&values)?, &DataType::Float64, values)?,
-        ));
-    }
-    let numbers = remembered.as_ref().map_or(0, |all| all.memory().numbers());
-    for row in 0..snapshot.num_rows() {
-        let id = series.value(row);
-        let torn = |Torn(part)| RestoreError::Row { id: id.to_owned(), part };
-        let cursors: [Cursor<'_>; PARTS.len()] = std::array::from_fn(|part| {
-            let Some((whole, real)) = parts.get(part).copied() else {
-                return Cursor { whole: &[], real: &[], part: PARTS[part] };
-            };
-            let (whole, real) = (of_row::<Int64Type>(whole, row), of_row::<Float64Type>(real, row));
-            Cursor { whole, real, part: PARTS[part] }
-        });
-        if histories.holds(id) {
-            return Err(RestoreError::Twice(id.to_owned()));
+    let view = SnapshotView::new(batch)?;
+    for row in 0..batch.num_rows() {
+        let id = view.series.value(row);
+        if store.contains(id) {
+            return Err(RestoreError::DuplicateSeries(id.to_owned()));
         }
-        if histories.all().len() >= limit {
-            return Err(RestoreError::TooMany(limit));
+        if store.series().len() >= limit {
+            return Err(RestoreError::TooManySeries(limit));
         }
-        let mut history = SeriesState {
-            id: id.into(),
-            position: positions.value(row),
-            steps: StepBuffer::default(),
-            targets: SmallVec::new(),
-            covariates: Box::default(),
-        };
-        history.steps.latest_time = newest.is_valid(row).then(|| newest.value(row));
-        history.steps.frontier = in_range(frontiers.value(row), "frontier").map_err(torn)?;
-        history.steps.cold_start = cold.value(row);
-        let [mut memory, mut states, mut followed] = read(cursors, columns, &mut history).map_err(torn)?;
-        let kept = columns.targets.iter().map(|_| Kept::read(&mut memory, numbers));
-        let kept = kept.collect::<Result<Vec<Kept>, Torn>>().map_err(torn)?;
-        memory.end().map_err(torn)?;
-        let lasts: Vec<Option<(i64, f64)>> = kept.iter().map(|kept| kept.last).collect();
-        if let Some(part) = sound::contradiction(&history, histories, remembered.is_some(), &lasts) {
-            return Err(torn(Torn(part)));
-        }
-        if let Some(remembered) = &mut remembered {
-            for (target, Kept { last, numbers }) in kept.iter().enumerate() {
-                remembered.set(histories.all().len() * columns.targets.len() + target, *last, numbers);
-            }
-        }
-        if let Some(carried) = &mut carried {
-            for target in 0..columns.targets.len() {
-                let numbers = states.singles(carried.numbers()).map_err(torn)?;
-                carried.set_column(histories.all().len() * columns.targets.len() + target, &numbers);
-            }
-        }
-        states.end().map_err(torn)?;
-        if let Some(online) = online.as_mut().filter(|_| parts.len() == PARTS.len()) {
-            for target in 0..columns.targets.len() {
-                let column = histories.all().len() * columns.targets.len() + target;
-                follow(&mut followed, &history, online, column).map_err(torn)?;
-            }
-            followed.end().map_err(torn)?;
-        }
-        histories.insert(history);
+        let state = restore_series(&view, row, columns, store, &mut aux);
+        let state = state
+            .map_err(|Inconsistent(section)| RestoreError::Inconsistent { id: id.to_owned(), section })?;
+        store.insert(state);
     }
     Ok(())
 }
 
-fn list<'a>(column: &'a ArrayRef, of: &DataType, name: String) -> Result<&'a LargeListArray, RestoreError> {
-    let found = column.as_list_opt::<i64>().filter(|list| list.value_type() == *of && list.null_count() == 0);
-    found.ok_or(RestoreError::Column(name))
+/// The section that contains an impossible number, or too few or too many of them.
+struct Inconsistent(&'static str);
+
+/// Typed view of a snapshot table.
+struct SnapshotView<'a> {
+    series: &'a StringArray,
+    positions: &'a Int64Array,
+    latest_times: &'a Int64Array,
+    frontiers: &'a Int64Array,
+    cold_starts: &'a BooleanArray,
+    /// Integers and floats of each section.
+    sections: Vec<(&'a LargeListArray, &'a LargeListArray)>,
 }
 
-/// The numbers of a row, without a new array for each.
-fn of_row<T: ArrowPrimitiveType>(list: &LargeListArray, row: usize) -> &[T::Native] {
+impl<'a> SnapshotView<'a> {
+    fn new(batch: &'a RecordBatch) -> Result<Self, RestoreError> {
+        let missing = |name: &str| RestoreError::Column(name.to_owned());
+        let column = |name: &str| batch.column_by_name(name).ok_or_else(|| missing(name));
+        let integers =
+            |name: &str| column(name)?.as_primitive_opt::<Int64Type>().ok_or_else(|| missing(name));
+        let mut sections = Vec::new();
+        for section in Section::ALL {
+            let (name, values_name) = (section.name(), section.values_name());
+            sections.push((
+                list(column(name)?, &DataType::Int64, name)?,
+                list(column(&values_name)?, &DataType::Float64, &values_name)?,
+            ));
+        }
+        Ok(Self {
+            series: column("series")?.as_string_opt::<i32>().ok_or_else(|| missing("series"))?,
+            positions: integers("position")?,
+            latest_times: integers(LATEST_TIME)?,
+            frontiers: integers("frontier")?,
+            cold_starts: column("cold_start")?.as_boolean_opt().ok_or_else(|| missing("cold_start"))?,
+            sections,
+        })
+    }
+
+    fn cursors(&self, row: usize) -> [Cursor<'a>; SECTIONS] {
+        Section::ALL.map(|section| {
+            let (integers, floats) = self.sections[section as usize];
+            Cursor {
+                integers: list_values::<Int64Type>(integers, row),
+                floats: list_values::<Float64Type>(floats, row),
+                section: section.name(),
+            }
+        })
+    }
+}
+
+fn list<'a>(column: &'a ArrayRef, item: &DataType, name: &str) -> Result<&'a LargeListArray, RestoreError> {
+    let list = column.as_list_opt::<i64>().filter(|l| l.value_type() == *item && l.null_count() == 0);
+    list.ok_or_else(|| RestoreError::Column(name.to_owned()))
+}
+
+/// The numbers of a row, without an array for each.
+fn list_values<T: ArrowPrimitiveType>(list: &LargeListArray, row: usize) -> &[T::Native] {
     let offsets = list.value_offsets();
     let values = list.values().as_primitive::<T>().values();
     values.get(offsets[row] as usize..offsets[row + 1] as usize).unwrap_or_default()
 }
 
-/// The part whose numbers are too few, too many or impossible.
-struct Torn(&'static str);
-
-/// What is left of one id's numbers of one part.
+/// Unread numbers of one section of one series.
 struct Cursor<'a> {
-    whole: &'a [i64],
-    real: &'a [f64],
-    part: &'static str,
+    integers: &'a [i64],
+    floats: &'a [f64],
+    section: &'static str,
 }
 
 impl<'a> Cursor<'a> {
-    fn whole(&mut self) -> Result<i64, Torn> {
-        Ok(self.wholes(1)?[0])
+    fn error(&self) -> Inconsistent {
+        Inconsistent(self.section)
     }
 
-    fn wholes(&mut self, count: usize) -> Result<&'a [i64], Torn> {
-        let (taken, rest) = self.whole.split_at_checked(count).ok_or(Torn(self.part))?;
-        self.whole = rest;
+    fn integer(&mut self) -> Result<i64, Inconsistent> {
+        Ok(self.take_integers(1)?[0])
+    }
+
+    fn take_integers(&mut self, count: usize) -> Result<&'a [i64], Inconsistent> {
+        let (taken, rest) = self.integers.split_at_checked(count).ok_or(self.error())?;
+        self.integers = rest;
         Ok(taken)
     }
 
-    fn count(&mut self) -> Result<usize, Torn> {
-        usize::try_from(self.whole()?).map_err(|_| Torn(self.part))
+    fn count(&mut self) -> Result<usize, Inconsistent> {
+        usize::try_from(self.integer()?).map_err(|_| self.error())
     }
 
-    fn narrow(&mut self) -> Result<u32, Torn> {
-        u32::try_from(self.whole()?).map_err(|_| Torn(self.part))
+    fn count_u32(&mut self) -> Result<u32, Inconsistent> {
+        u32::try_from(self.integer()?).map_err(|_| self.error())
     }
 
-    fn step(&mut self) -> Result<i64, Torn> {
-        in_range(self.whole()?, self.part)
+    fn step(&mut self) -> Result<i64, Inconsistent> {
+        let step = self.integer()?;
+        if is_step(step) { Ok(step) } else { Err(self.error()) }
     }
 
-    fn real(&mut self) -> Result<f64, Torn> {
-        Ok(self.reals(1)?[0])
+    fn float(&mut self) -> Result<f64, Inconsistent> {
+        Ok(self.take_floats(1)?[0])
     }
 
-    fn reals(&mut self, count: usize) -> Result<&'a [f64], Torn> {
-        let (taken, rest) = self.real.split_at_checked(count).ok_or(Torn(self.part))?;
-        self.real = rest;
+    fn take_floats(&mut self, count: usize) -> Result<&'a [f64], Inconsistent> {
+        let (taken, rest) = self.floats.split_at_checked(count).ok_or(self.error())?;
+        self.floats = rest;
         Ok(taken)
     }
 
-    fn finite(&mut self, count: usize) -> Result<&'a [f64], Torn> {
-        let numbers = self.reals(count)?;
-        if numbers.iter().all(|number| number.is_finite()) { Ok(numbers) } else { Err(Torn(self.part)) }
+    fn take_finite(&mut self, count: usize) -> Result<&'a [f64], Inconsistent> {
+        let values = self.take_floats(count)?;
+        if values.iter().all(|value| value.is_finite()) { Ok(values) } else { Err(self.error()) }
     }
 
     /// Finite numbers in single precision.
-    fn singles(&mut self, count: usize) -> Result<Vec<f32>, Torn> {
-        let numbers: Vec<f32> = self.reals(count)?.iter().map(|number| *number as f32).collect();
-        if numbers.iter().all(|number| number.is_finite()) { Ok(numbers) } else { Err(Torn(self.part)) }
+    fn take_f32(&mut self, count: usize) -> Result<Vec<f32>, Inconsistent> {
+        let values: Vec<f32> = self.take_floats(count)?.iter().map(|value| *value as f32).collect();
+        if values.iter().all(|value| value.is_finite()) { Ok(values) } else { Err(self.error()) }
     }
 
-    fn end(&self) -> Result<(), Torn> {
-        if self.whole.is_empty() && self.real.is_empty() { Ok(()) } else { Err(Torn(self.part)) }
+    fn end(&self) -> Result<(), Inconsistent> {
+        if self.integers.is_empty() && self.floats.is_empty() { Ok(()) } else { Err(self.error()) }
     }
 }
 
-fn in_range(step: i64, part: &'static str) -> Result<i64, Torn> {
-    if (-STEP_MAX..=STEP_MAX).contains(&step) { Ok(step) } else { Err(Torn(part)) }
+fn is_step(step: i64) -> bool {
+    (-STEP_MAX..=STEP_MAX).contains(&step)
 }
 
-/// What was followed of a target.
-fn follow(
-    followed: &mut Cursor<'_>,
-    history: &SeriesState,
-    online: &mut OnlineCalibrator,
-    column: usize,
-) -> Result<(), Torn> {
-    if followed.count()? == 0 {
-        return Ok(());
-    }
-    let last = followed.step()?;
-    let numbers = followed.reals(online.layout().state_len())?;
-    let numbers: Vec<f32> = numbers.iter().map(|number| *number as f32).collect();
-    let has_closed = history.steps.latest_time.is_some() && last < history.steps.frontier;
-    if has_closed && online.restore(column, last, &numbers) { Ok(()) } else { Err(Torn(followed.part)) }
-}
-
-/// Reads all parts but the last three, which it gives back.
-fn read<'a>(
-    cursors: [Cursor<'a>; PARTS.len()],
+/// Restores the next series of `store`; its carried states go to `aux`.
+fn restore_series(
+    view: &SnapshotView<'_>,
+    row: usize,
     columns: &Columns,
-    history: &mut SeriesState,
-) -> Result<[Cursor<'a>; 3], Torn> {
-    let [mut accepted, mut candidate, mut open, mut windows, mut tracks, memory, carried, online] = cursors;
-    let (targets, covariates) = (columns.targets.len(), columns.covariates.len());
-    let times = accepted.wholes(accepted.whole.len())?;
-    if times.len() > RECENT_TIMES_MAX {
-        return Err(Torn("accepted"));
+    store: &SeriesStore,
+    aux: &mut AuxStatesMut<'_>,
+) -> Result<SeriesState, Inconsistent> {
+    let [
+        recent_times,
+        candidate,
+        open_steps,
+        windows,
+        covariates,
+        mut recurrence,
+        mut cells,
+        mut calibration,
+    ] = view.cursors(row);
+    let mut steps = StepBuffer::default();
+    steps.latest_time = view.latest_times.is_valid(row).then(|| view.latest_times.value(row));
+    steps.frontier = view.frontiers.value(row);
+    steps.cold_start = view.cold_starts.value(row);
+    if !is_step(steps.frontier) {
+        return Err(Inconsistent("frontier"));
     }
-    history.steps.recent_times = times.iter().copied().collect();
-    if !candidate.whole.is_empty() {
-        let (offset, time) = (candidate.whole()?, candidate.whole()?);
-        let (targets, covariates) = (candidate.reals(targets)?, candidate.reals(covariates)?);
-        let ahead = candidate.reals(candidate.real.len())?;
-        history.steps.set_candidate(Candidate::new(Row { position: offset, time, targets, covariates, future: ahead }));
-    }
-    while !open.whole.is_empty() {
-        let step = open_step(&mut open, targets, covariates)?;
-        history.steps.push_open_step(step);
-    }
-    if !history.steps.open_steps().is_sorted_by(|a, b| a.step < b.step) {
-        return Err(Torn(open.part));
-    }
-    for _ in 0..targets {
-        let (last, length) = (windows.step()?, windows.count()?);
-        let marks = windows.wholes(length.div_ceil(64))?;
-        let count = windows.count()? as u64;
-        let moments = windows.finite(4)?;
-        let [mean, m2, min, max] = [moments[0], moments[1], moments[2], moments[3]];
-        let running = RunningStats { count, mean, m2, min, max };
-        let values = windows.reals(length)?.to_vec();
-        let observed = (0..length).map(|i| marks[i / 64] >> (i % 64) & 1 == 1).collect();
-        let window = Window::restored(last, values, observed);
-        history.targets.push(TargetState { window, running });
-    }
-    let track = |_| {
-        let (last, length) = (tracks.step()?, tracks.count()?);
-        Ok(CovariateWindow::restored(last, tracks.reals(length)?.to_vec()))
+    let state = SeriesState {
+        id: view.series.value(row).into(),
+        position: view.positions.value(row),
+        steps: read_steps(steps, recent_times, candidate, open_steps, columns)?,
+        targets: read_targets(windows, columns.targets.len())?,
+        covariates: read_covariates(covariates, columns.covariates.len())?,
     };
-    history.covariates = (0..covariates).map(track).collect::<Result<_, Torn>>()?;
-    [accepted, candidate, open, windows, tracks].iter().try_for_each(Cursor::end)?;
-    Ok([memory, carried, online])
+    let size = aux.recurrence.as_ref().map_or(0, |states| states.recurrence().numbers());
+    let read = |_| RecurrenceState::read(&mut recurrence, size);
+    let recurrence_states = (0..columns.targets.len()).map(read).collect::<Result<Vec<_>, _>>()?;
+    recurrence.end()?;
+    if let Some(section) = find_inconsistency(&state, store, aux.recurrence.is_some(), &recurrence_states) {
+        return Err(Inconsistent(section));
+    }
+    let first_column = store.series().len() * columns.targets.len();
+    if let Some(states) = &mut aux.recurrence {
+        for (column, state) in (first_column..).zip(&recurrence_states) {
+            states.set_column(column, state.last, &state.values);
+        }
+    }
+    let target_columns = first_column..first_column + columns.targets.len();
+    if let Some(states) = &mut aux.cells {
+        for column in target_columns.clone() {
+            let values = cells.take_f32(states.column_len())?;
+            states.set_column(column, &values);
+        }
+    }
+    cells.end()?;
+    if let Some(calibrator) = &mut aux.calibrator {
+        for column in target_columns {
+            restore_calibration(&mut calibration, &state, calibrator, column)?;
+        }
+        calibration.end()?;
+    }
+    Ok(state)
 }
 
-/// What is kept of a target's memory: as many numbers as it has and its latest reading, or nothing yet.
+fn read_steps(
+    mut steps: StepBuffer,
+    mut recent_times: Cursor<'_>,
+    mut candidate: Cursor<'_>,
+    mut open_steps: Cursor<'_>,
+    columns: &Columns,
+) -> Result<StepBuffer, Inconsistent> {
+    let (target_count, covariate_count) = (columns.targets.len(), columns.covariates.len());
+    let times = recent_times.take_integers(recent_times.integers.len())?;
+    if times.len() > RECENT_TIMES_MAX {
+        return Err(recent_times.error());
+    }
+    steps.recent_times = times.iter().copied().collect();
+    if !candidate.integers.is_empty() {
+        let (position, time) = (candidate.integer()?, candidate.integer()?);
+        let (targets, covariates) =
+            (candidate.take_floats(target_count)?, candidate.take_floats(covariate_count)?);
+        let future = candidate.take_floats(candidate.floats.len())?;
+        steps.set_candidate(Candidate::new(Row { position, time, targets, covariates, future }));
+    }
+    while !open_steps.integers.is_empty() {
+        let step = read_open_step(&mut open_steps, target_count, covariate_count)?;
+        steps.push_open_step(step);
+    }
+    if !steps.open_steps().is_sorted_by(|a, b| a.step < b.step) {
+        return Err(open_steps.error());
+    }
+    [recent_times, candidate, open_steps].iter().try_for_each(Cursor::end)?;
+    Ok(steps)
+}
+
+fn read_open_step(
+    cursor: &mut Cursor<'_>,
+    target_count: usize,
+    covariate_count: usize,
+) -> Result<OpenStep, Inconsistent> {
+    let (step, rows, times) = (cursor.step()?, cursor.count_u32()?, cursor.count()?);
+    let times = cursor.take_integers(times)?.to_vec();
+    let mut accumulators = Vec::new();
+    for _ in 0..target_count + covariate_count {
+        accumulators.push(StepAccumulator {
+            count: cursor.count_u32()?,
+            latest: cursor.integer()?,
+            value: 0.0,
+        });
+    }
+    let (future_time, future) = (cursor.integer()?, cursor.count()?);
+    for accumulator in &mut accumulators {
+        accumulator.value = cursor.float()?;
+    }
+    let future = cursor.take_floats(future)?.to_vec();
+    Ok(OpenStep { step, rows, times, accumulators, target_count, future, future_time, values: Vec::new() })
+}
+
+fn read_targets(mut windows: Cursor<'_>, count: usize) -> Result<SmallVec<[TargetState; 1]>, Inconsistent> {
+    let mut targets = SmallVec::new();
+    for _ in 0..count {
+        let (last_step, length) = (windows.step()?, windows.count()?);
+        let flags = windows.take_integers(length.div_ceil(64))?;
+        let count = windows.count()? as u64;
+        let moments = windows.take_finite(4)?;
+        let [mean, m2, min, max] = [moments[0], moments[1], moments[2], moments[3]];
+        let stats = RunningStats { count, mean, m2, min, max };
+        let values = windows.take_floats(length)?.to_vec();
+        let observed = (0..length).map(|i| flags[i / 64] >> (i % 64) & 1 == 1).collect();
+        targets.push(TargetState { window: Window::restored(last_step, values, observed), stats });
+    }
+    windows.end()?;
+    Ok(targets)
+}
+
+fn read_covariates(mut cursor: Cursor<'_>, count: usize) -> Result<Box<[CovariateWindow]>, Inconsistent> {
+    let mut covariates = Vec::new();
+    for _ in 0..count {
+        let (last_step, length) = (cursor.step()?, cursor.count()?);
+        covariates.push(CovariateWindow::restored(last_step, cursor.take_floats(length)?.to_vec()));
+    }
+    cursor.end()?;
+    Ok(covariates.into())
+}
+
+/// State of the recurrence of one target; without an observation it has no values.
 #[derive(Default)]
-struct Kept {
-    last: Option<(i64, f64)>,
-    numbers: Vec<f32>,
+struct RecurrenceState {
+    last: Option<LastObservation>,
+    values: Vec<f32>,
 }
 
-impl Kept {
-    fn read(memory: &mut Cursor<'_>, numbers: usize) -> Result<Self, Torn> {
-        match memory.count()? {
+impl RecurrenceState {
+    fn read(cursor: &mut Cursor<'_>, size: usize) -> Result<Self, Inconsistent> {
+        match cursor.count()? {
             0 => Ok(Self::default()),
-            count if count == numbers => {
-                let last = Some((memory.step()?, memory.finite(1)?[0]));
-                Ok(Self { last, numbers: memory.singles(numbers)? })
+            count if count == size => {
+                let last = LastObservation { step: cursor.step()?, value: cursor.take_finite(1)?[0] };
+                Ok(Self { last: Some(last), values: cursor.take_f32(size)? })
             }
-            _ => Err(Torn(memory.part)),
+            _ => Err(cursor.error()),
         }
     }
 }
 
-fn open_step(open: &mut Cursor<'_>, targets: usize, covariates: usize) -> Result<OpenStep, Torn> {
-    let (step, rows, times) = (open.step()?, open.narrow()?, open.count()?);
-    let times = open.wholes(times)?.to_vec();
-    let mut cells = Vec::new();
-    for _ in 0..targets + covariates {
-        cells.push(StepAccumulator { count: open.narrow()?, latest: open.whole()?, value: 0.0 });
+fn restore_calibration(
+    cursor: &mut Cursor<'_>,
+    state: &SeriesState,
+    calibrator: &mut OnlineCalibrator,
+    column: usize,
+) -> Result<(), Inconsistent> {
+    if cursor.count()? == 0 {
+        return Ok(());
     }
-    let (ahead_time, ahead) = (open.whole()?, open.count()?);
-    for cell in &mut cells {
-        cell.value = open.real()?;
+    let last = cursor.step()?;
+    let values = cursor.take_floats(calibrator.layout().state_len())?;
+    let values: Vec<f32> = values.iter().map(|value| *value as f32).collect();
+    let has_closed = state.steps.latest_time.is_some() && last < state.steps.frontier;
+    if has_closed && calibrator.restore(column, last, &values) { Ok(()) } else { Err(cursor.error()) }
+}
+
+/// The section that contradicts itself or another, if one does.
+fn find_inconsistency(
+    state: &SeriesState,
+    store: &SeriesStore,
+    has_recurrence: bool,
+    recurrence: &[RecurrenceState],
+) -> Option<&'static str> {
+    let SeriesState { steps, targets, covariates, .. } = state;
+    // No step closes before the first accepted row.
+    let has_started = steps.latest_time.is_some();
+    let has_closed = |step: i64| has_started && is_step(step) && step < steps.frontier;
+    let is_future = |values: &[f64]| values.is_empty() || values.len() == store.future_len();
+    if steps.candidate().is_some_and(|candidate| !is_future(candidate.row().future)) {
+        return Some(Section::Candidate.name());
     }
-    let ahead = open.reals(ahead)?.to_vec();
-    Ok(OpenStep { step, rows, times, accumulators: cells, target_count: targets, future: ahead, future_time: ahead_time, ..OpenStep::default() })
+    let is_open = steps.open_steps().all(|open| {
+        let is_later = is_step(open.step) && open.step >= steps.frontier;
+        is_later && open.times.len() <= TIMES_PER_STEP_MAX && is_future(&open.future)
+    });
+    if !is_open || !(has_started || steps.open_steps().next().is_none()) {
+        return Some(Section::OpenSteps.name());
+    }
+    for (target, recurrence) in targets.iter().zip(recurrence) {
+        let window = &target.window;
+        let values = window.tail(window.len()).map_or(&[][..], |(values, _)| values);
+        // There are no more observations than microseconds.
+        let is_count = target.stats.count <= i64::MAX as u64;
+        let is_window = values.is_empty() || has_closed(window.last_step);
+        if !is_window || !is_count || values.iter().any(|value| !value.is_finite()) {
+            return Some(Section::Windows.name());
+        }
+        // The recurrence starts with the window and survives its resets.
+        let is_aligned = match recurrence.last {
+            Some(last) => has_closed(last.step) && (values.is_empty() || last.step == window.last_step),
+            None => values.is_empty() || !has_recurrence,
+        };
+        if !is_aligned {
+            return Some(Section::Recurrence.name());
+        }
+    }
+    let is_window = |w: &CovariateWindow| w.tail(usize::MAX).is_empty() || has_closed(w.last_step);
+    (!covariates.iter().all(is_window)).then_some(Section::Covariates.name())
 }

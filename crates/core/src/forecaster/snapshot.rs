@@ -1,21 +1,20 @@
-//! Every series' state as an Arrow table, a row an id, and back. Plain columns and lists of numbers, so that any Arrow
-//! tool can read them:
+//! Snapshots: the state of every series as an Arrow table, one row per series.
 //!
-//! | column | of an id |
+//! | column | content |
 //! |---|---|
-//! | `series`, `position`, `newest`, `frontier`, `cold` | its name, its latest used row, its clock, its first open step |
-//! | `accepted` | its last accepted times |
-//! | `candidate`, `candidate_values` | offset and time; targets, covariates, known ahead |
-//! | `open`, `open_values` | each step: number, rows, times (counted), count and latest time of each cell, time of what is known ahead and its length; the cells' values, what is known ahead |
-//! | `windows`, `windows_values` | each target: last step, length, 64 marks a number, readings so far; mean, squares, least, greatest, a value a step |
-//! | `tracks`, `tracks_values` | each covariate: last step, length; a value a step |
-//! | `memory`, `memory_values` | each target: count of its numbers, last step; last value, the numbers; a count of 0 alone before the first reading |
-//! | `carried`, `carried_values` | nothing; each target: the cells' state, if the model carries one |
-//! | `live`, `live_values` | each target, where intervals are corrected or forecasts scored: whether it was observed, and at which step last; its trackers, tallies and waiting forecasts |
+//! | `series`, `position`, `latest_time`, `frontier`, `cold_start` | id, position of the latest accepted row, clock, first step not closed, whether no step has closed since a start |
+//! | `recent_times` | last accepted times |
+//! | `candidate`, `candidate_values` | position and time; targets, covariates, future covariates |
+//! | `open_steps`, `open_steps_values` | per step: step, rows, count of times, times, count and latest time of each accumulator, time and length of the future covariates; values of the accumulators, future covariates |
+//! | `windows`, `windows_values` | per target: last step, length, observed flags in words of 64 bits, count of observations; mean, sum of squared deviations, minimum, maximum, values |
+//! | `covariates`, `covariates_values` | per covariate: last step, length; values |
+//! | `recurrence`, `recurrence_values` | per target: length of the state, last step; last value, state. Length 0 alone before the first observation |
+//! | `cells_values` | per target: state of carried cells |
+//! | `calibration`, `calibration_values` | per target: 1 and the last step, or 0; trackers, scores and stored forecasts |
 //!
-//! Rows stand in the order in which their ids first came; one that came for another that gave way has its place. A state is first brought into a compact form, an id at a time,
-//! since a capture may have to put it aside.
+//! Rows are in the order of the slots. Equal states give equal tables.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -25,173 +24,332 @@ use arrow::array::{
 use arrow::datatypes::{Field, Schema};
 use compact_str::CompactString;
 
-use super::{Beside, SeriesState, TargetState};
+use super::series_store::{SeriesState, SeriesStore, TargetState};
+use super::states::AuxStates;
 use crate::series::Retention;
 
-/// The parts of a state that are lists of numbers.
-pub(super) const PARTS: [&str; 8] =
-    ["accepted", "candidate", "open", "windows", "tracks", "memory", "carried", LIVE];
+/// Series in a batch of a snapshot. Constant, so that equal states give equal files; a batch is some megabytes, which is
+/// what a writer or reader holds at a time.
+pub const SNAPSHOT_BATCH_SERIES: usize = 2048;
 
-/// The part that snapshots before format 6 have with other numbers, under another name.
-pub(super) const LIVE: &str = "live";
+/// Default limit for copied states, in bytes: as much as a busy tenth of a second changes, and small beside the state of a
+/// million series.
+pub const COPIED_BYTES_MAX: usize = 16 << 20;
 
-/// The name of the column of a part's floating point numbers.
-pub(super) fn values_of(part: &str) -> String {
-    format!("{part}_values")
+/// Number of [`Section`]s.
+pub(super) const SECTIONS: usize = 8;
+
+/// A part of a series' state that is stored as two lists of numbers, integers and floats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Section {
+    RecentTimes,
+    Candidate,
+    OpenSteps,
+    Windows,
+    Covariates,
+    Recurrence,
+    Cells,
+    Calibration,
 }
 
-/// The state of one id, in compact form.
+impl Section {
+    pub const ALL: [Section; SECTIONS] = [
+        Section::RecentTimes,
+        Section::Candidate,
+        Section::OpenSteps,
+        Section::Windows,
+        Section::Covariates,
+        Section::Recurrence,
+        Section::Cells,
+        Section::Calibration,
+    ];
+
+    /// Name of its column of integers.
+    pub fn name(self) -> &'static str {
+        match self {
+            Section::RecentTimes => "recent_times",
+            Section::Candidate => "candidate",
+            Section::OpenSteps => "open_steps",
+            Section::Windows => "windows",
+            Section::Covariates => "covariates",
+            Section::Recurrence => "recurrence",
+            Section::Cells => "cells",
+            Section::Calibration => "calibration",
+        }
+    }
+
+    /// Name of its column of floats.
+    pub fn values_name(self) -> String {
+        format!("{}_values", self.name())
+    }
+}
+
+/// The state of one series in compact form.
 #[derive(Clone, Debug, Default)]
-pub struct IdState {
+struct SeriesRecord {
     id: CompactString,
     position: i64,
-    newest: Option<i64>,
+    latest_time: Option<i64>,
     frontier: i64,
-    cold: bool,
-    /// The numbers of all parts, one after the other, and where each part ends.
-    whole: Vec<i64>,
-    real: Vec<f64>,
-    ends: [(usize, usize); PARTS.len()],
+    cold_start: bool,
+    /// Numbers of all sections, one after the other.
+    integers: Vec<i64>,
+    floats: Vec<f64>,
+    /// End of each section in `integers` and `floats`.
+    ends: [(usize, usize); SECTIONS],
 }
 
-impl IdState {
-    /// Takes the form of the id of this number. `keep` steps of a window can still be asked for.
-    pub fn fill(&mut self, history: &SeriesState, keep: Retention, index: usize, beside: Beside<'_>) {
-        let SeriesState { id, steps, targets, covariates, position } = history;
-        (self.id, self.position, self.newest) = (id.clone(), *position, steps.latest_time);
-        (self.frontier, self.cold) = (steps.frontier, steps.cold_start);
-        self.whole.clear();
-        self.real.clear();
-        let [accepted, candidate, open, windows, tracks, memory, cells, live] = [0, 1, 2, 3, 4, 5, 6, 7];
-        self.whole.extend(steps.recent_times.iter());
-        self.end(accepted);
-        if let Some(held) = steps.candidate() {
-            self.whole.extend([held.position, held.time]);
-            self.real.extend(held.values());
+impl SeriesRecord {
+    /// Overwrites the record with the state of the series in `slot`.
+    fn fill(&mut self, state: &SeriesState, retention: Retention, slot: usize, aux: AuxStates<'_>) {
+        let SeriesState { id, steps, targets, covariates, position } = state;
+        (self.id, self.position, self.latest_time) = (id.clone(), *position, steps.latest_time);
+        (self.frontier, self.cold_start) = (steps.frontier, steps.cold_start);
+        self.integers.clear();
+        self.floats.clear();
+        self.integers.extend(steps.recent_times.iter());
+        self.end(Section::RecentTimes);
+        if let Some(candidate) = steps.candidate() {
+            self.integers.extend([candidate.position, candidate.time]);
+            self.floats.extend(candidate.values());
         }
-        self.end(candidate);
+        self.end(Section::Candidate);
         for step in steps.open_steps() {
-            self.whole.extend([step.step, i64::from(step.rows), step.times.len() as i64]);
-            self.whole.extend(&step.times);
-            self.whole.extend(step.accumulators.iter().flat_map(|cell| [i64::from(cell.count), cell.latest]));
-            self.whole.extend([step.future_time, step.future.len() as i64]);
-            self.real.extend(step.accumulators.iter().map(|cell| cell.value));
-            self.real.extend(&step.future);
+            self.integers.extend([step.step, i64::from(step.rows), step.times.len() as i64]);
+            self.integers.extend(&step.times);
+            self.integers.extend(step.accumulators.iter().flat_map(|a| [i64::from(a.count), a.latest]));
+            self.integers.extend([step.future_time, step.future.len() as i64]);
+            self.floats.extend(step.accumulators.iter().map(|accumulator| accumulator.value));
+            self.floats.extend(&step.future);
         }
-        self.end(open);
-        for TargetState { window, running } in targets {
-            let (values, observed) = window.tail(window.len().min(keep.steps)).unwrap_or_default();
-            self.whole.extend([window.last_step, values.len() as i64]);
-            self.whole.extend(observed.chunks(64).map(packed));
-            self.whole.push(running.count as i64);
-            self.real.extend([running.mean, running.m2, running.min, running.max]);
-            self.real.extend(values);
+        self.end(Section::OpenSteps);
+        for TargetState { window, stats } in targets {
+            let (values, observed) = window.tail(window.len().min(retention.steps)).unwrap_or_default();
+            self.integers.extend([window.last_step, values.len() as i64]);
+            self.integers.extend(observed.chunks(64).map(packed));
+            self.integers.push(stats.count as i64);
+            self.floats.extend([stats.mean, stats.m2, stats.min, stats.max]);
+            self.floats.extend(values);
         }
-        self.end(windows);
-        for track in covariates {
-            let values = track.tail(keep.steps_max());
-            self.whole.extend([track.last_step, values.len() as i64]);
-            self.real.extend(values);
+        self.end(Section::Windows);
+        for window in covariates {
+            let values = window.tail(retention.steps_max());
+            self.integers.extend([window.last_step, values.len() as i64]);
+            self.floats.extend(values);
         }
-        self.end(tracks);
-        let columns = index * targets.len()..(index + 1) * targets.len();
+        self.end(Section::Covariates);
+        self.fill_aux(slot * targets.len()..(slot + 1) * targets.len(), aux);
+    }
+
+    /// Appends the carried states of a series, whose targets have these columns.
+    fn fill_aux(&mut self, columns: std::ops::Range<usize>, aux: AuxStates<'_>) {
         for column in columns.clone() {
-            let numbers = beside.remembered.map_or(&[][..], |all| all.numbers(column));
-            self.whole.push(numbers.len() as i64);
-            if let Some((step, value)) = beside.remembered.and_then(|all| all.last(column)) {
-                self.whole.push(step);
-                self.real.push(value);
-                self.real.extend(numbers.iter().copied().map(f64::from));
+            let state = aux.recurrence.map_or(&[][..], |states| states.column(column));
+            self.integers.push(state.len() as i64);
+            if let Some(last) = aux.recurrence.and_then(|states| states.last(column)) {
+                self.integers.push(last.step);
+                self.floats.push(last.value);
+                self.floats.extend(state.iter().copied().map(f64::from));
             }
         }
-        self.end(memory);
-        for column in columns.clone() {
-            self.real.extend(beside.carried.into_iter().flat_map(|all| all.column(column)).map(f64::from));
+        self.end(Section::Recurrence);
+        if let Some(cells) = aux.cells {
+            self.floats.extend(columns.clone().flat_map(|column| cells.column(column)).map(f64::from));
         }
-        self.end(cells);
-        for (all, column) in beside.online.into_iter().flat_map(|all| columns.clone().map(move |c| (all, c)))
-        {
-            let last = all.last(column);
-            self.whole.push(i64::from(last.is_some()));
-            self.whole.extend(last);
-            self.real.extend(all.state(column).iter().copied().map(f64::from));
+        self.end(Section::Cells);
+        if let Some(calibrator) = aux.calibrator {
+            for column in columns {
+                let last = calibrator.last(column);
+                self.integers.push(i64::from(last.is_some()));
+                self.integers.extend(last);
+                self.floats.extend(calibrator.state(column).iter().copied().map(f64::from));
+            }
         }
-        self.end(live);
+        self.end(Section::Calibration);
     }
 
-    fn end(&mut self, part: usize) {
-        self.ends[part] = (self.whole.len(), self.real.len());
+    fn end(&mut self, section: Section) {
+        self.ends[section as usize] = (self.integers.len(), self.floats.len());
     }
 
-    /// Bytes that it holds, about.
-    pub fn bytes(&self) -> usize {
-        size_of::<Self>() + 8 * (self.whole.len() + self.real.len())
+    /// Approximate size in bytes.
+    fn bytes(&self) -> usize {
+        size_of::<Self>() + 8 * (self.integers.len() + self.floats.len())
     }
 }
 
-/// ObservedMask as the bits of a number, the first one lowest.
-fn packed(marks: &[bool]) -> i64 {
-    marks.iter().rev().fold(0, |bits, mark| bits << 1 | i64::from(*mark))
+/// Flags as the bits of a word, the first one lowest.
+fn packed(flags: &[bool]) -> i64 {
+    flags.iter().rev().fold(0, |bits, flag| bits << 1 | i64::from(*flag))
 }
 
-/// One part of the state of many ids: whole numbers and floating point numbers, a list of each an id.
+/// The two columns of a section, one list per series.
 #[derive(Default)]
-struct Part {
-    whole: LargeListBuilder<Int64Builder>,
-    real: LargeListBuilder<Float64Builder>,
+struct SectionBuilder {
+    integers: LargeListBuilder<Int64Builder>,
+    floats: LargeListBuilder<Float64Builder>,
 }
 
-/// A table of states in the making.
+/// Builder of a snapshot table.
 #[derive(Default)]
-pub struct Rows {
+struct SnapshotBuilder {
     ids: Vec<CompactString>,
     positions: Vec<i64>,
-    newest: Vec<Option<i64>>,
+    latest_times: Vec<Option<i64>>,
     frontiers: Vec<i64>,
-    cold: Vec<bool>,
-    parts: [Part; PARTS.len()],
+    cold_starts: Vec<bool>,
+    sections: [SectionBuilder; SECTIONS],
 }
 
-impl Rows {
-    pub fn len(&self) -> usize {
+impl SnapshotBuilder {
+    fn len(&self) -> usize {
         self.ids.len()
     }
 
-    pub fn add(&mut self, state: &IdState) {
-        self.ids.push(state.id.clone());
-        self.positions.push(state.position);
-        self.newest.push(state.newest);
-        self.frontiers.push(state.frontier);
-        self.cold.push(state.cold);
+    fn append(&mut self, record: &SeriesRecord) {
+        self.ids.push(record.id.clone());
+        self.positions.push(record.position);
+        self.latest_times.push(record.latest_time);
+        self.frontiers.push(record.frontier);
+        self.cold_starts.push(record.cold_start);
         let mut start = (0, 0);
-        for (part, end) in self.parts.iter_mut().zip(state.ends) {
-            part.whole.values().append_slice(&state.whole[start.0..end.0]);
-            part.real.values().append_slice(&state.real[start.1..end.1]);
-            part.whole.append(true);
-            part.real.append(true);
+        for (section, end) in self.sections.iter_mut().zip(record.ends) {
+            section.integers.values().append_slice(&record.integers[start.0..end.0]);
+            section.floats.values().append_slice(&record.floats[start.1..end.1]);
+            section.integers.append(true);
+            section.floats.append(true);
             start = end;
         }
     }
 
-    /// The table; the next one starts empty.
-    pub fn finish(&mut self) -> RecordBatch {
-        let Self { ids, positions, newest, frontiers, cold, parts } = std::mem::take(self);
+    /// The table; the builder is empty again.
+    fn finish(&mut self) -> RecordBatch {
+        let Self { ids, positions, latest_times, frontiers, cold_starts, sections } = std::mem::take(self);
         let mut columns: Vec<(String, ArrayRef)> = vec![
             ("series".into(), Arc::new(StringArray::from_iter_values(ids))),
             ("position".into(), Arc::new(Int64Array::from(positions))),
-            ("newest".into(), Arc::new(Int64Array::from(newest))),
+            (LATEST_TIME.into(), Arc::new(Int64Array::from(latest_times))),
             ("frontier".into(), Arc::new(Int64Array::from(frontiers))),
-            ("cold".into(), Arc::new(BooleanArray::from(cold))),
+            ("cold_start".into(), Arc::new(BooleanArray::from(cold_starts))),
         ];
-        for (name, mut part) in PARTS.into_iter().zip(parts) {
-            columns.push((name.into(), Arc::new(part.whole.finish())));
-            columns.push((values_of(name), Arc::new(part.real.finish())));
+        for (section, mut builder) in Section::ALL.into_iter().zip(sections) {
+            columns.push((section.name().into(), Arc::new(builder.integers.finish())));
+            columns.push((section.values_name(), Arc::new(builder.floats.finish())));
         }
         let field = |(name, column): &(String, ArrayRef)| {
-            Field::new(name, column.data_type().clone(), name == "newest")
+            Field::new(name, column.data_type().clone(), name == LATEST_TIME)
         };
         let schema = Schema::new(columns.iter().map(field).collect::<Vec<_>>());
         let columns = columns.into_iter().map(|(_, column)| column).collect();
-        RecordBatch::try_new(Arc::new(schema), columns).expect("every column has a row an id")
+        RecordBatch::try_new(Arc::new(schema), columns).expect("every column has one row per series")
     }
+}
+
+/// The only nullable column: null before the first accepted row.
+pub(super) const LATEST_TIME: &str = "latest_time";
+
+/// Result of [`super::Forecaster::advance_snapshot`].
+#[derive(Debug)]
+pub enum SnapshotProgress {
+    /// The current batch is not full yet.
+    Pending,
+    /// The next [`SNAPSHOT_BATCH_SERIES`] series, or fewer in the last batch. A store without series gives one empty batch.
+    Batch(RecordBatch),
+    /// All series were returned.
+    Done,
+}
+
+/// A snapshot taken piece by piece between pushes.
+///
+/// It has the state at its start: a series that a push is about to change is copied first, all others are read in place.
+/// So a push waits only for the copies of its own series.
+pub(super) struct IncrementalSnapshot {
+    /// Series at the start, and how many of them were read.
+    series_count: usize,
+    next_slot: usize,
+    /// Series changed since the start and not read yet, as they were.
+    copies: BTreeMap<usize, SeriesRecord>,
+    copied_bytes: usize,
+    copied_bytes_max: usize,
+    builder: SnapshotBuilder,
+    has_batch: bool,
+    scratch: SeriesRecord,
+}
+
+impl IncrementalSnapshot {
+    /// Starts a snapshot of the current state; copies may take about `copied_bytes_max` bytes.
+    pub fn new(store: &SeriesStore, copied_bytes_max: usize) -> Self {
+        Self {
+            series_count: store.series().len(),
+            next_slot: 0,
+            copies: BTreeMap::new(),
+            copied_bytes: 0,
+            copied_bytes_max,
+            builder: SnapshotBuilder::default(),
+            has_batch: false,
+            scratch: SeriesRecord::default(),
+        }
+    }
+
+    /// Copies a series that is about to change, unless it was read or copied already.
+    pub fn copy_before_write(
+        &mut self,
+        slot: usize,
+        state: &SeriesState,
+        retention: Retention,
+        aux: AuxStates<'_>,
+    ) {
+        if (self.next_slot..self.series_count).contains(&slot) && !self.copies.contains_key(&slot) {
+            self.scratch.fill(state, retention, slot, aux);
+            // Cloning drops the spare capacity.
+            let copy = self.scratch.clone();
+            self.copied_bytes += copy.bytes();
+            self.copies.insert(slot, copy);
+        }
+    }
+
+    /// Whether the copies have reached their limit.
+    pub fn is_over_budget(&self) -> bool {
+        self.copied_bytes >= self.copied_bytes_max
+    }
+
+    /// Reads up to `count` more series.
+    pub fn advance(&mut self, count: usize, store: &SeriesStore, aux: AuxStates<'_>) -> SnapshotProgress {
+        for slot in self.next_slot..self.series_count.min(self.next_slot.saturating_add(count)) {
+            match self.copies.remove(&slot) {
+                Some(copy) => {
+                    self.copied_bytes -= copy.bytes();
+                    self.builder.append(&copy);
+                }
+                None => {
+                    self.scratch.fill(&store.series()[slot], store.retention(), slot, aux);
+                    self.builder.append(&self.scratch);
+                }
+            }
+            self.next_slot += 1;
+            if self.builder.len() == SNAPSHOT_BATCH_SERIES {
+                return self.finish_batch();
+            }
+        }
+        match self.next_slot < self.series_count {
+            true => SnapshotProgress::Pending,
+            false if self.builder.len() > 0 || !self.has_batch => self.finish_batch(),
+            false => SnapshotProgress::Done,
+        }
+    }
+
+    fn finish_batch(&mut self) -> SnapshotProgress {
+        self.has_batch = true;
+        SnapshotProgress::Batch(self.builder.finish())
+    }
+}
+
+/// The state of all series in one table.
+pub(super) fn snapshot(store: &SeriesStore, aux: AuxStates<'_>) -> RecordBatch {
+    let (mut builder, mut record) = (SnapshotBuilder::default(), SeriesRecord::default());
+    for (slot, state) in store.series().iter().enumerate() {
+        record.fill(state, store.retention(), slot, aux);
+        builder.append(&record);
+    }
+    builder.finish()
 }

@@ -1,4 +1,4 @@
-//! The schema of scores: how good the forecasts of one series were in one period.
+//! Scores of the forecasts of a series in a period: schema, builder and view.
 
 use std::sync::Arc;
 
@@ -9,16 +9,17 @@ use arrow::array::{
 };
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
-use super::{ForecastStamp, POSITION, percent, timestamp, typed};
+use super::{OutputLabels, POSITION, downcast, format_percent, timestamp};
 use crate::intervals::SeriesScores;
 
-/// `__position` of the row that ended the period (Int64), series, target (Utf8), from and until (Timestamp us UTC: the steps
-/// that were forecast lie between), every (Utf8), horizon (Int32, in steps), forecasts (Int32), mae, naive_mae, mase, bias,
-/// then coverage_NN for each level (Float32), ties (Float32), drift (Boolean) and model (Utf8).
+/// The schema of scores: `__position` of the row that ended the period (Int64), series, target (Utf8), from and until
+/// (Timestamp us UTC, the forecast steps of the period), every (Utf8), horizon (Int32, steps ahead), forecasts (Int32), mae,
+/// naive_mae, mase, bias, then coverage_NN for each level (Float32), ties (Float32), drift (Boolean) and model (Utf8).
 ///
-/// `mase` is mae over naive_mae, both of this period, and null where the naive forecast was never wrong. `bias` is the mean of
-/// actual less forecast. `drift` is of the series, and the same in all rows of a period: whether the errors of the first step
-/// ahead that is scored had left their own history at its end.
+/// - `mase` is mae / naive_mae, null if naive_mae is 0.
+/// - `bias` is the mean of actual - forecast.
+/// - `ties` is the fraction of actuals that equal a bound.
+/// - `drift` is the same in all rows of a period: whether the errors of the first scored horizon drifted from their history.
 pub fn score_schema(levels: &[f64]) -> SchemaRef {
     let number = |name: &str| Field::new(name, DataType::Float32, false);
     let mut fields = vec![
@@ -35,33 +36,33 @@ pub fn score_schema(levels: &[f64]) -> SchemaRef {
         Field::new("mase", DataType::Float32, true),
         number("bias"),
     ];
-    fields.extend(levels.iter().map(|level| number(&format!("coverage_{}", percent(*level)))));
+    fields.extend(levels.iter().map(|level| number(&format!("coverage_{}", format_percent(*level)))));
     fields.push(number("ties"));
     fields.push(Field::new("drift", DataType::Boolean, false));
     fields.push(Field::new("model", DataType::Utf8, false));
     Arc::new(Schema::new(fields))
 }
 
-/// Builds a batch of scores, a row for each step of the horizon that is scored.
+/// Builder of a batch of scores, one row for each scored horizon.
 pub struct ScoreBuilder {
     schema: SchemaRef,
-    stamp: ForecastStamp,
+    labels: OutputLabels,
     positions: Int64Builder,
     /// Series, target, every, model.
     texts: [StringBuilder; 4],
     span: [TimestampMicrosecondBuilder; 2],
     /// Horizon, forecasts.
     counts: [Int32Builder; 2],
-    /// MAE, that of the naive forecast, MASE, bias, coverage of each level, ties.
+    /// MAE, naive MAE, MASE, bias, coverage of each level, ties.
     numbers: Vec<Float32Builder>,
     drift: BooleanBuilder,
 }
 
 impl ScoreBuilder {
-    pub fn new(levels: &[f64], stamp: ForecastStamp) -> Self {
+    pub fn new(levels: &[f64], labels: OutputLabels) -> Self {
         Self {
             schema: score_schema(levels),
-            stamp,
+            labels,
             positions: Int64Builder::new(),
             texts: Default::default(),
             span: [(); 2].map(|()| TimestampMicrosecondBuilder::new().with_timezone("UTC")),
@@ -71,23 +72,24 @@ impl ScoreBuilder {
         }
     }
 
-    /// Adds what was scored of a series in the period from one time until another.
+    /// Appends the scores of a series in the period `span[0]..span[1]`.
     pub fn push(&mut self, position: i64, series: &str, target: &str, span: [i64; 2], scores: &SeriesScores) {
-        for of in &scores.horizons {
+        for horizon in &scores.horizons {
             self.positions.append_value(position);
-            let texts = [series, target, &self.stamp.every, &self.stamp.model];
+            let texts = [series, target, &self.labels.every, &self.labels.model];
             self.texts.iter_mut().zip(texts).for_each(|(builder, text)| builder.append_value(text));
             self.span.iter_mut().zip(span).for_each(|(builder, time)| builder.append_value(time));
-            let counts = [of.horizon as i32, of.forecasts as i32];
+            let counts = [horizon.horizon as i32, horizon.forecasts as i32];
             self.counts.iter_mut().zip(counts).for_each(|(builder, count)| builder.append_value(count));
-            let first = [Some(of.mae), Some(of.naive_mae), of.mase(), Some(of.bias)].into_iter();
-            let numbers = first.chain(of.coverage.iter().copied().map(Some)).chain([Some(of.ties)]);
+            let errors = [Some(horizon.mae), Some(horizon.naive_mae), horizon.mase(), Some(horizon.bias)];
+            let coverage = horizon.coverage.iter().copied().map(Some);
+            let numbers = errors.into_iter().chain(coverage).chain([Some(horizon.ties)]);
             self.numbers.iter_mut().zip(numbers).for_each(|(builder, number)| builder.append_option(number));
             self.drift.append_value(scores.is_drifting);
         }
     }
 
-    /// The rows so far; the builder is empty again.
+    /// The rows; the builder is empty again.
     pub fn finish(&mut self) -> RecordBatch {
         let [series, target, every, model] = &mut self.texts;
         let mut columns: Vec<ArrayRef> =
@@ -98,12 +100,12 @@ impl ScoreBuilder {
         columns.extend(self.numbers.iter_mut().map(|builder| Arc::new(builder.finish()) as ArrayRef));
         columns.push(Arc::new(self.drift.finish()));
         columns.push(Arc::new(model.finish()));
-        RecordBatch::try_new(self.schema.clone(), columns).expect("every builder has one value a row")
+        RecordBatch::try_new(self.schema.clone(), columns).expect("every builder has one value per row")
     }
 }
 
-/// A typed view of a batch of scores.
-pub struct ScoreRows<'a> {
+/// Typed view of a batch of scores.
+pub struct Scores<'a> {
     pub series: &'a StringArray,
     pub targets: &'a StringArray,
     pub from: &'a TimestampMicrosecondArray,
@@ -112,32 +114,32 @@ pub struct ScoreRows<'a> {
     pub forecasts: &'a Int32Array,
     pub mae: &'a Float32Array,
     mase: &'a Float32Array,
-    /// Mean of actual less forecast.
+    /// Mean of actual - forecast.
     pub bias: &'a Float32Array,
-    /// Of each level.
+    /// One per level.
     pub coverage: Vec<&'a Float32Array>,
     pub drift: &'a BooleanArray,
 }
 
-impl<'a> ScoreRows<'a> {
+impl<'a> Scores<'a> {
     /// # Panics
-    /// If `rows` was not made by [`ScoreBuilder`].
+    /// If `rows` was not built by [`ScoreBuilder`].
     pub fn new(rows: &'a RecordBatch) -> Self {
         let columns = rows.columns();
-        // Before the coverage of the levels stand twelve, behind it three.
+        // Twelve columns precede the coverage of the levels, three follow it.
         let end = columns.len() - 3;
         Self {
-            series: typed(&columns[1]),
-            targets: typed(&columns[2]),
-            from: typed(&columns[3]),
-            until: typed(&columns[4]),
-            horizons: typed(&columns[6]),
-            forecasts: typed(&columns[7]),
-            mae: typed(&columns[8]),
-            mase: typed(&columns[10]),
-            bias: typed(&columns[11]),
-            coverage: columns[12..end].iter().map(typed).collect(),
-            drift: typed(&columns[end + 1]),
+            series: downcast(&columns[1]),
+            targets: downcast(&columns[2]),
+            from: downcast(&columns[3]),
+            until: downcast(&columns[4]),
+            horizons: downcast(&columns[6]),
+            forecasts: downcast(&columns[7]),
+            mae: downcast(&columns[8]),
+            mase: downcast(&columns[10]),
+            bias: downcast(&columns[11]),
+            coverage: columns[12..end].iter().map(downcast).collect(),
+            drift: downcast(&columns[end + 1]),
         }
     }
 
@@ -149,13 +151,13 @@ impl<'a> ScoreRows<'a> {
         self.len() == 0
     }
 
-    /// Whether a row is the first of its series and period: those of the other steps ahead follow it.
-    pub fn begins(&self, row: usize) -> bool {
+    /// Whether a row is the first of its series and period; its other horizons follow.
+    pub fn starts_period(&self, row: usize) -> bool {
         let period = |row: usize| (self.series.value(row), self.targets.value(row), self.from.value(row));
         row == 0 || period(row) != period(row - 1)
     }
 
-    /// The mean absolute error over that of the naive forecast, where there is one.
+    /// mae / naive_mae; `None` if naive_mae is 0.
     pub fn mase(&self, row: usize) -> Option<f32> {
         self.mase.is_valid(row).then(|| self.mase.value(row))
     }

@@ -64,7 +64,6 @@ pub struct StepConfig {
     pub complete_after: Option<u32>,
     /// Time after its end during which a step accepts late rows, microseconds.
     pub lateness: i64,
-    #[serde(rename = "gaps")]
     pub gap_fill: GapFill,
     /// Longest gap that is filled, and largest lead of a row over its series' clock, microseconds.
     pub max_gap: i64,

@@ -1,5 +1,5 @@
-//! What the network reads at each step, written in one way for training and for serving:
-//! `[scaled value, change (carried states only), mask (gaps = missing only), covariates, calendar]`.
+//! Network inputs of a step, written by the same code in training and serving:
+//! `[scaled value, change (carried state only), mask (gap_fill = missing only), covariates, calendar]`.
 
 use serde::{Deserialize, Serialize};
 
@@ -19,145 +19,144 @@ pub enum Calendar {
 const EPOCH_IN_WEEK: i64 = 3 * DAY;
 
 impl Calendar {
-    /// Sine and cosine of 2π times the part of the day or week that has passed (UTC).
+    /// Sine and cosine of 2π times the elapsed fraction of the day or week (UTC).
     pub fn at(self, time: i64) -> [f32; 2] {
         let (period, shifted) = match self {
             Calendar::HourOfDay => (DAY, time),
             Calendar::DayOfWeek => (WEEK, time.saturating_add(EPOCH_IN_WEEK)),
         };
-        let passed = shifted.rem_euclid(period) as f64 / period as f64;
-        let (sine, cosine) = (std::f64::consts::TAU * passed).sin_cos();
+        let elapsed = shifted.rem_euclid(period) as f64 / period as f64;
+        let (sine, cosine) = (std::f64::consts::TAU * elapsed).sin_cos();
         [sine as f32, cosine as f32]
     }
 }
 
-/// Which inputs there are besides the value, and how covariates are scaled.
+/// The inputs of a step besides the value, and the scales of covariates.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct InputSpec {
-    /// Whether the way from the value before is read, too: a window shows it, a carried state would have to remember it.
+    /// Includes the change from the previous value: a window contains it, a carried state would have to remember it.
     pub change: bool,
-    /// Whether a mask says which values were observed.
+    /// Includes a mask of observed values.
     pub mask: bool,
     /// Training moments of each covariate.
     pub covariates: Vec<Moments>,
     pub calendar: Vec<Calendar>,
-    /// Training moments of each input that is known ahead.
+    /// Training moments of each future covariate.
     pub future_covariates: Vec<Moments>,
 }
 
-/// A step of a target as the network is to see it, scaled.
+/// The scaled target of one step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StepInput {
     pub value: f32,
-    /// The way from the value before, if there is one.
+    /// Change from the previous value; 0 without one.
     pub change: f32,
     pub observed: bool,
 }
 
-/// One window as the network is to see it.
-pub struct WindowView<'a> {
-    /// Values and marks of the lookback, oldest first.
-    pub values: &'a [f64],
-    pub observed: &'a [bool],
-    pub covariates: &'a [CovariateWindow],
-    /// Step number of the last value.
-    pub origin: i64,
-    pub scale: Scale,
-}
-
 impl StepInput {
-    /// In the unit of `scale`; `before` is the value of the step before.
-    pub fn new(scale: Scale, before: Option<f64>, value: f64, observed: bool) -> Self {
-        let change = before.map_or(0.0, |before| Scale { center: before, ..scale }.apply(value));
+    pub fn new(scale: Scale, previous: Option<f64>, value: f64, observed: bool) -> Self {
+        let change = previous.map_or(0.0, |previous| Scale { center: previous, ..scale }.apply(value));
         Self { value: scale.apply(value), change, observed }
     }
 }
 
+/// The window of one origin.
+pub struct WindowView<'a> {
+    /// Values and observed flags of the lookback, oldest first.
+    pub values: &'a [f64],
+    pub observed: &'a [bool],
+    pub covariates: &'a [CovariateWindow],
+    /// Step of the last value.
+    pub origin: i64,
+    pub scale: Scale,
+}
+
 impl InputSpec {
-    /// Inputs of one step.
+    /// Number of inputs of one step.
     pub fn width(&self) -> usize {
         let [change, mask] = [self.change, self.mask].map(usize::from);
         1 + change + mask + self.covariates.len() + 2 * self.calendar.len()
     }
 
-    /// Writes the lookback's inputs of one window: `out` is `[lookback x width]`.
-    pub fn write(&self, rules: &StepConfig, view: &WindowView<'_>, out: &mut [f32]) {
+    /// Writes the inputs of a window, `[lookback x width]`.
+    pub fn write_window(&self, config: &StepConfig, view: &WindowView<'_>, out: &mut [f32]) {
         let lookback = view.values.len();
-        assert_eq!(out.len(), lookback * self.width(), "one place for each input of each step");
-        for (s, out) in out.chunks_exact_mut(self.width()).enumerate() {
-            let step = view.origin - (lookback - 1 - s) as i64;
-            let before = s.checked_sub(1).map(|before| view.values[before]);
-            let reading = StepInput::new(view.scale, before, view.values[s], view.observed[s]);
-            self.write_step(rules, step, step, reading, view.covariates, out);
+        assert_eq!(out.len(), lookback * self.width(), "one number for each input of each step");
+        for (i, out) in out.chunks_exact_mut(self.width()).enumerate() {
+            let step = view.origin - (lookback - 1 - i) as i64;
+            let previous = i.checked_sub(1).map(|previous| view.values[previous]);
+            let input = StepInput::new(view.scale, previous, view.values[i], view.observed[i]);
+            self.write_step(config, step, input, view.covariates, out);
         }
     }
 
-    /// Writes what is known beforehand of the steps after `origin`, `out` being `[steps x width]`: the covariates as
-    /// they were at the origin, the calendar as it will be, and 0 in place of the value that the network has yet to say.
-    pub fn write_future(
+    /// Writes the known inputs of the steps after `origin` for a recursive decoder, `[step x width]`: covariates as of the
+    /// origin, the calendar of each step, and 0 in place of the value that the network feeds back.
+    pub fn write_decoder(
         &self,
-        rules: &StepConfig,
+        config: &StepConfig,
         origin: i64,
         covariates: &[CovariateWindow],
         out: &mut [f32],
     ) {
         for (i, out) in out.chunks_exact_mut(self.width()).enumerate() {
-            let unsaid = StepInput { value: 0.0, change: 0.0, observed: true };
-            self.write_step(rules, origin + i as i64 + 1, origin, unsaid, covariates, out);
+            let placeholder = StepInput { value: 0.0, change: 0.0, observed: true };
+            let covariates = Covariates { windows: covariates, step: origin };
+            self.write(config, origin + i as i64 + 1, placeholder, covariates, out);
         }
     }
 
-    /// Writes the inputs of a single step, with the covariates as they were in it.
-    pub fn write_one(
+    /// Writes the inputs of one step, with its own covariates.
+    pub fn write_step(
         &self,
-        rules: &StepConfig,
+        config: &StepConfig,
         step: i64,
-        reading: StepInput,
+        input: StepInput,
         covariates: &[CovariateWindow],
         out: &mut [f32],
     ) {
-        self.write_step(rules, step, step, reading, covariates, out);
+        self.write(config, step, input, Covariates { windows: covariates, step }, out);
     }
 
-    /// Writes what is known ahead: `ahead` is `[known x horizon]` as the row brought it, `out` `[horizon x known]`.
-    /// What is not known is at its mean, which is 0.
-    pub fn write_known(&self, ahead: &[f64], out: &mut [f32]) {
-        let known = self.future_covariates.len();
-        let horizon = out.len().checked_div(known).unwrap_or(0);
-        for (place, out) in out.iter_mut().enumerate() {
-            let (i, j) = (place / known, place % known);
-            let value = ahead.get(j * horizon + i).filter(|value| value.is_finite());
-            *out = value.map_or(0.0, |value| Scale::from(self.future_covariates[j]).apply(*value));
+    /// Writes future covariates: from `[covariate x horizon]` to `[horizon x covariate]`, scaled. An unknown value is at
+    /// its mean, 0.
+    pub fn write_future(&self, future: &[f64], out: &mut [f32]) {
+        let count = self.future_covariates.len();
+        let horizon = out.len().checked_div(count).unwrap_or(0);
+        for (index, out) in out.iter_mut().enumerate() {
+            let (i, covariate) = (index / count, index % count);
+            let value = future.get(covariate * horizon + i).filter(|value| value.is_finite());
+            *out = value.map_or(0.0, |value| Scale::from(self.future_covariates[covariate]).apply(*value));
         }
     }
 
-    /// Writes the inputs of `step`; the covariates are those of the step `known`.
-    fn write_step(
+    fn write(
         &self,
-        rules: &StepConfig,
+        config: &StepConfig,
         step: i64,
-        known: i64,
-        reading: StepInput,
-        covariates: &[CovariateWindow],
+        input: StepInput,
+        covariates: Covariates<'_>,
         out: &mut [f32],
     ) {
-        out[0] = reading.value;
+        out[0] = input.value;
         let mut next = 1;
         if self.change {
-            out[next] = reading.change;
+            out[next] = input.change;
             next += 1;
         }
         if self.mask {
-            out[next] = f32::from(u8::from(reading.observed));
+            out[next] = f32::from(u8::from(input.observed));
             next += 1;
         }
-        for (track, moments) in covariates.iter().zip(&self.covariates) {
-            // A covariate that is not known is at its mean, which is 0.
-            out[next] = track.at(rules, known).map_or(0.0, |value| Scale::from(*moments).apply(value));
+        for (window, moments) in covariates.windows.iter().zip(&self.covariates) {
+            // An unknown value is at its mean, 0.
+            let value = window.at(config, covariates.step);
+            out[next] = value.map_or(0.0, |value| Scale::from(*moments).apply(value));
             next += 1;
         }
-        let time = rules.grid.start_of(step);
+        let time = config.grid.start_of(step);
         for calendar in &self.calendar {
             out[next..next + 2].copy_from_slice(&calendar.at(time));
             next += 2;
@@ -165,12 +164,19 @@ impl InputSpec {
     }
 }
 
+/// Covariates as of a step.
+#[derive(Clone, Copy)]
+struct Covariates<'a> {
+    windows: &'a [CovariateWindow],
+    step: i64,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_day_starts_at_midnight_and_the_week_on_monday() {
+    fn days_start_at_midnight_and_weeks_on_monday() {
         assert_eq!(Calendar::HourOfDay.at(0), [0.0, 1.0]);
         assert_eq!(Calendar::DayOfWeek.at(4 * DAY), [0.0, 1.0]);
         let [sine, cosine] = Calendar::HourOfDay.at(-DAY / 4);

@@ -1,23 +1,24 @@
-//! Why a row was not used, and how often.
+//! Reasons for refusing a row, and counters of all rows.
 
-use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// The reason a row was refused. A refused row changes nothing but its count.
+use serde::{Deserialize, Serialize};
+
+/// Reason that a row was refused. A refused row changes nothing but a counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Refusal {
-    /// Could not be read as an observation: bad syntax, wrong type, no series or no time.
+    /// Not readable as an observation: bad syntax, wrong type, no series or no time.
     Malformed,
-    /// Belongs to a step that has closed.
+    /// For a closed step.
     Late,
-    /// Repeats the time of a row in an open step, or of one of the last accepted rows.
+    /// At the time of a row in an open step or of a recently accepted row.
     Duplicate,
-    /// Ahead of its series by more than `max_gap`, and no later row agreed with it.
+    /// More than `max_gap` ahead of its series, and not confirmed by a later row.
     TooFar,
-    /// No target has a finite value.
+    /// Without a finite target.
     NotFinite,
-    /// Would start one series more than the limit allows, or was held as the candidate of one that gave way to another.
+    /// Of a series beyond the limit, or the candidate of an evicted series.
     TooManySeries,
 }
 
@@ -31,8 +32,7 @@ impl Refusal {
         Refusal::TooManySeries,
     ];
 
-    /// The reason of that name.
-    pub fn named(name: &str) -> Option<Self> {
+    pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|reason| reason.name() == name)
     }
 
@@ -54,16 +54,16 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// Counts of what became of the rows: every row is either used, refused, or held as a candidate.
+/// Counters of rows and their effects. Every row is accepted, refused, or pending as a candidate.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RowCounters {
     pub rows: u64,
     pub forecasts: u64,
-    /// RecentTimes a series started again cold after a gap longer than `max_gap`.
+    /// Cold restarts of a series after a gap longer than `max_gap`.
     pub restarts: u64,
-    /// Ids that were forgotten because another one needed their place.
+    /// Series evicted to make room for another.
     pub evictions: u64,
-    /// StepBuffer that closed before their time because too many were open.
+    /// Steps closed early because too many were open.
     pub forced_closes: u64,
     refused: [u64; Refusal::ALL.len()],
 }
@@ -87,8 +87,8 @@ impl RowCounters {
         self.restarts += other.restarts;
         self.evictions += other.evictions;
         self.forced_closes += other.forced_closes;
-        for (mine, theirs) in self.refused.iter_mut().zip(other.refused) {
-            *mine += theirs;
+        for (sum, count) in self.refused.iter_mut().zip(other.refused) {
+            *sum += count;
         }
     }
 }
@@ -110,7 +110,7 @@ impl fmt::Display for RowCounters {
         }
         if self.refused_total() > 0 {
             write!(f, ", refused")?;
-            for reason in Refusal::ALL.into_iter().filter(|r| self.refused(*r) > 0) {
+            for reason in Refusal::ALL.into_iter().filter(|reason| self.refused(*reason) > 0) {
                 write!(f, " {}: {}", reason, self.refused(reason))?;
             }
         }
