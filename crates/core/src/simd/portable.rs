@@ -1,21 +1,21 @@
-//! Vectors of plain numbers, for processors of which nothing more is known; the compiler uses what it knows of them.
+//! Vectors in plain Rust, for processors without a special instruction set.
 
 use std::ops::{Add, Div, Mul, Sub};
 
 use super::{Arithmetic, Compare, Kernel, Simd, Vector};
 
-/// As every processor has that has vectors at all.
+/// SSE2 and NEON have four.
 const LANES: usize = 4;
 
 #[derive(Clone, Copy, Debug)]
 pub struct Portable;
 
 #[derive(Clone, Copy)]
-pub struct Numbers([f32; LANES]);
+pub struct PortableVector([f32; LANES]);
 
-impl Numbers {
+impl PortableVector {
     #[inline(always)]
-    fn with(mut self, other: Self, operation: impl Fn(f32, f32) -> f32) -> Self {
+    fn zip_with(mut self, other: Self, operation: impl Fn(f32, f32) -> f32) -> Self {
         for lane in 0..LANES {
             self.0[lane] = operation(self.0[lane], other.0[lane]);
         }
@@ -23,43 +23,25 @@ impl Numbers {
     }
 }
 
-impl Add for Numbers {
-    type Output = Self;
+macro_rules! operator {
+    ($trait:ident, $method:ident) => {
+        impl $trait for PortableVector {
+            type Output = Self;
 
-    #[inline(always)]
-    fn add(self, other: Self) -> Self {
-        self.with(other, |a, b| a + b)
-    }
+            #[inline(always)]
+            fn $method(self, other: Self) -> Self {
+                self.zip_with(other, |a, b| a.$method(b))
+            }
+        }
+    };
 }
 
-impl Sub for Numbers {
-    type Output = Self;
+operator!(Add, add);
+operator!(Sub, sub);
+operator!(Mul, mul);
+operator!(Div, div);
 
-    #[inline(always)]
-    fn sub(self, other: Self) -> Self {
-        self.with(other, |a, b| a - b)
-    }
-}
-
-impl Mul for Numbers {
-    type Output = Self;
-
-    #[inline(always)]
-    fn mul(self, other: Self) -> Self {
-        self.with(other, |a, b| a * b)
-    }
-}
-
-impl Div for Numbers {
-    type Output = Self;
-
-    #[inline(always)]
-    fn div(self, other: Self) -> Self {
-        self.with(other, |a, b| a / b)
-    }
-}
-
-impl Vector for Numbers {
+impl Vector for PortableVector {
     #[inline(always)]
     fn mul_add(self, factor: Self, addend: Self) -> Self {
         let mut sums = addend;
@@ -71,22 +53,22 @@ impl Vector for Numbers {
 
     #[inline(always)]
     fn clamp(self, low: Self, high: Self) -> Self {
-        // f32::clamp would have to make sure, number by number, that there is something between.
-        let at_most = self.with(high, |x, high| if high < x { high } else { x });
-        at_most.with(low, |x, low| if low > x { low } else { x })
+        // f32::clamp asserts low <= high for every number.
+        let below = self.zip_with(high, |x, high| if high < x { high } else { x });
+        below.zip_with(low, |x, low| if low > x { low } else { x })
     }
 }
 
-// As the instructions do it, to the sign of a zero.
-impl Compare for Numbers {
+// The results of the x86 instructions, including the sign of zero.
+impl Compare for PortableVector {
     #[inline(always)]
     fn min(self, other: Self) -> Self {
-        self.with(other, |a, b| if a < b { a } else { b })
+        self.zip_with(other, |a, b| if a < b { a } else { b })
     }
 
     #[inline(always)]
     fn max(self, other: Self) -> Self {
-        self.with(other, |a, b| if a > b { a } else { b })
+        self.zip_with(other, |a, b| if a > b { a } else { b })
     }
 
     #[inline(always)]
@@ -99,21 +81,21 @@ impl Compare for Numbers {
     }
 
     #[inline(always)]
-    fn select_gt(self, other: Self, then: Self, or: Self) -> Self {
-        let mut chosen = or;
+    fn select_gt(self, other: Self, if_gt: Self, otherwise: Self) -> Self {
+        let mut selected = otherwise;
         for lane in 0..LANES {
-            chosen.0[lane] = if self.0[lane] > other.0[lane] { then.0[lane] } else { or.0[lane] };
+            selected.0[lane] = if self.0[lane] > other.0[lane] { if_gt.0[lane] } else { otherwise.0[lane] };
         }
-        chosen
+        selected
     }
 }
 
 impl Arithmetic for Portable {
-    type V = Numbers;
+    type V = PortableVector;
 
     #[inline(always)]
-    fn splat(self, number: f32) -> Numbers {
-        Numbers([number; LANES])
+    fn splat(self, number: f32) -> PortableVector {
+        PortableVector([number; LANES])
     }
 }
 
@@ -122,19 +104,19 @@ impl Simd for Portable {
     const REGISTERS: usize = 16;
 
     #[inline(always)]
-    fn load(self, numbers: &[f32]) -> Numbers {
-        Numbers(numbers[..LANES].try_into().expect("a slice of as many"))
+    fn load(self, numbers: &[f32]) -> PortableVector {
+        PortableVector(numbers[..LANES].try_into().expect("the slice has that length"))
     }
 
     #[inline(always)]
-    fn store(self, vector: Numbers, numbers: &mut [f32]) {
+    fn store(self, vector: PortableVector, numbers: &mut [f32]) {
         numbers[..LANES].copy_from_slice(&vector.0);
     }
 
     #[inline(always)]
-    fn affine(self, x: Numbers, center: f64, spread: f64) -> Numbers {
-        let (least, most) = (f32::MIN.into(), f32::MAX.into());
-        Numbers(x.0.map(|x| (center + spread * f64::from(x)).clamp(least, most) as f32))
+    fn affine(self, x: PortableVector, center: f64, spread: f64) -> PortableVector {
+        let (min, max) = (f32::MIN.into(), f32::MAX.into());
+        PortableVector(x.0.map(|x| (center + spread * f64::from(x)).clamp(min, max) as f32))
     }
 
     fn run<K: Kernel>(self, kernel: K) -> K::Output {

@@ -87,13 +87,13 @@ mod tests {
         #[inline(always)]
         fn run<S: Simd>(self, simd: S) {
             for numbers in self.1.chunks_mut(S::LANES) {
-                let x = simd.load_part(numbers);
+                let x = simd.load_partial(numbers);
                 let y = match self.0 {
                     Function::Tanh => tanh(simd, x).value(),
                     Function::Sigmoid => sigmoid(simd, x).value(),
                     Function::Product => sigmoid(simd, x).times(tanh(simd, x)),
                 };
-                simd.store_part(y, numbers);
+                simd.store_partial(y, numbers);
             }
         }
     }

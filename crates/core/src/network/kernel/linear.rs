@@ -42,7 +42,7 @@ impl Work<1, 1> for Linear<'_> {
             Onto::Start => start,
             Onto::Itself => {
                 let (first, at) = (panel * S::LANES, place * self.out.stride);
-                simd.load_part(&self.out.numbers[at + first..at + self.units])
+                simd.load_partial(&self.out.numbers[at + first..at + self.units])
             }
         }
     }
@@ -57,7 +57,7 @@ impl Work<1, 1> for Linear<'_> {
     ) {
         for c in 0..C {
             let out = self.out(panel * S::LANES, place + c);
-            simd.store_part(sums[c], out);
+            simd.store_partial(sums[c], out);
         }
     }
 }
