@@ -1,21 +1,19 @@
-//! A source that plays back events and a sink that keeps what it is given: the ends for tests, where a batch may be
-//! cut anywhere and a run stopped at any point.
+//! An in-memory source and sink for tests, which can cut batches and end a run at any point.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use anyhow::{Result, anyhow};
 
-use super::{Batch, Event, Output, Partition, Positions, Sink, Source};
+use crate::{Batch, Output, Partition, Positions, Sink, Source, SourceEvent};
 
-/// What a [`MemorySource`] plays.
+/// One scripted event of a [`MemorySource`].
 #[derive(Debug)]
 pub enum Step {
-    Rows(Batch),
-    /// The source fails here, as a lost connection would.
-    Abort,
-    /// The input is over.
-    End,
+    Batch(Batch),
+    /// The source returns an error, like a lost connection.
+    Fail,
+    EndOfInput,
 }
 
 #[derive(Debug, Default)]
@@ -30,11 +28,11 @@ impl MemorySource {
 }
 
 impl Source for MemorySource {
-    async fn next(&mut self) -> Result<Event> {
+    async fn next(&mut self) -> Result<SourceEvent> {
         match self.steps.pop_front() {
-            Some(Step::Rows(batch)) => Ok(Event::Rows(batch)),
-            Some(Step::Abort) => Err(anyhow!("the source was told to fail here")),
-            Some(Step::End) | None => Ok(Event::End),
+            Some(Step::Batch(batch)) => Ok(SourceEvent::Batch(batch)),
+            Some(Step::Fail) => Err(anyhow!("scripted failure of the memory source")),
+            Some(Step::EndOfInput) | None => Ok(SourceEvent::EndOfInput),
         }
     }
 
@@ -43,24 +41,24 @@ impl Source for MemorySource {
     }
 }
 
-/// Keeps every output. Its clones share what is kept, so that it can be looked at when the sink has been given away.
+/// A sink that stores every output. Clones share the contents, so that a test can read them while the driver owns the sink.
 #[derive(Clone, Debug, Default)]
-pub struct MemorySink(Arc<Mutex<Kept>>);
+pub struct MemorySink(Arc<Mutex<MemoryContents>>);
 
 #[derive(Clone, Debug, Default)]
-pub struct Kept {
+pub struct MemoryContents {
     pub outputs: Vec<Output>,
-    /// How many of them a commit has covered.
+    /// The number of committed outputs.
     pub durable: usize,
     pub committed: Positions,
 }
 
 impl MemorySink {
-    pub fn kept(&self) -> Kept {
+    pub fn contents(&self) -> MemoryContents {
         self.lock().clone()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Kept> {
+    fn lock(&self) -> MutexGuard<'_, MemoryContents> {
         self.0.lock().expect("no holder panics")
     }
 }
@@ -72,17 +70,18 @@ impl Sink for MemorySink {
     }
 
     async fn commit(&mut self, reached: &Positions) -> Result<Positions> {
-        let mut kept = self.lock();
-        kept.durable = kept.outputs.len();
-        kept.committed.extend(reached.clone());
+        let mut contents = self.lock();
+        contents.durable = contents.outputs.len();
+        contents.committed.extend(reached.clone());
         Ok(reached.clone())
     }
 
-    async fn forget(&mut self, partitions: &[Partition]) -> Result<()> {
-        let mut kept = self.lock();
-        let durable = kept.durable;
-        let late = kept.outputs.split_off(durable);
-        kept.outputs.extend(late.into_iter().filter(|output| !partitions.contains(&output.partition)));
+    async fn discard(&mut self, partitions: &[Partition]) -> Result<()> {
+        let mut contents = self.lock();
+        let durable = contents.durable;
+        let uncommitted = contents.outputs.split_off(durable);
+        let owned = uncommitted.into_iter().filter(|output| !partitions.contains(&output.partition));
+        contents.outputs.extend(owned);
         Ok(())
     }
 

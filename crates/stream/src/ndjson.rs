@@ -1,17 +1,17 @@
-//! Forecasts as lines of JSON on any writer: standard output for `--to -`, or a pipe into another program. Rejects have
-//! no place there; they are only counted.
+//! Forecasts as JSON lines on any writer: standard output for `--to -`, or a pipe into another program. Rejects are only
+//! counted.
 
 use std::io::{ErrorKind, Write};
 
 use anyhow::{Result, anyhow};
 
-use super::codec::RowWriter;
-use super::{Output, Partition, Positions, Sink};
+use crate::codec::RowWriter;
+use crate::{Output, Partition, Positions, Sink};
 
-/// One object a line. A line is durable once the reader has it, so a commit is a flush.
+/// Writes one JSON object per line. A commit is a flush: the reader owns a line once it is written.
 pub struct NdjsonSink<W> {
     out: W,
-    /// The lines of one output, written at one go: a reader never sees half of one for long.
+    /// The lines of one output, written in one call so that a reader never waits for the rest of a line.
     lines: Vec<u8>,
 }
 
@@ -21,7 +21,7 @@ impl<W: Write + Send> NdjsonSink<W> {
     }
 
     fn flush(&mut self) -> Result<()> {
-        self.out.flush().map_err(explain)
+        self.out.flush().map_err(write_error)
     }
 }
 
@@ -33,7 +33,7 @@ impl<W: Write + Send> Sink for NdjsonSink<W> {
             writer.write(row, &mut self.lines)?;
             self.lines.push(b'\n');
         }
-        self.out.write_all(&self.lines).map_err(explain)
+        self.out.write_all(&self.lines).map_err(write_error)
     }
 
     async fn commit(&mut self, reached: &Positions) -> Result<Positions> {
@@ -41,8 +41,8 @@ impl<W: Write + Send> Sink for NdjsonSink<W> {
         Ok(reached.clone())
     }
 
-    /// Nothing: a line is out once it is written.
-    async fn forget(&mut self, _partitions: &[Partition]) -> Result<()> {
+    /// Does nothing: a written line cannot be taken back.
+    async fn discard(&mut self, _partitions: &[Partition]) -> Result<()> {
         Ok(())
     }
 
@@ -51,23 +51,23 @@ impl<W: Write + Send> Sink for NdjsonSink<W> {
     }
 }
 
-fn explain(error: std::io::Error) -> anyhow::Error {
+fn write_error(error: std::io::Error) -> anyhow::Error {
     match error.kind() {
         ErrorKind::BrokenPipe => {
-            anyhow!(error).context("the program reading the forecasts has ended; nobody takes the rest")
+            anyhow!(error).context("cannot write forecasts: the reading program has exited")
         }
-        _ => anyhow!(error).context("the forecasts could not be written"),
+        _ => anyhow!(error).context("cannot write forecasts"),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Origins, Partition};
-    use tidecast_core::table::{ForecastBuilder, ForecastStamp, ScoreBuilder};
+    use crate::{Partition, SourceRecords};
+    use tidecast_core::schema::{ForecastBuilder, OutputLabels, ScoreBuilder};
 
     fn output() -> Output {
-        let stamp = || ForecastStamp { every: "1h".into(), model: "abc".into() };
+        let stamp = || OutputLabels { every: "1h".into(), model: "abc".into() };
         let mut builder = ForecastBuilder::new(&[0.8], stamp());
         let lists = [[0.1, f32::NAN], [1e-7, -2.0], [3.5, 1e20]];
         builder.push(41, "s\"1", "value", 3_600_000_000, lists.iter().map(|list| &list[..]));
@@ -77,12 +77,12 @@ mod tests {
             forecasts: builder.finish(),
             scores: ScoreBuilder::new(&[], stamp()).finish(),
             rejects: Vec::new(),
-            origins: Origins::default(),
+            source: SourceRecords::default(),
         }
     }
 
     #[tokio::test]
-    async fn a_forecast_is_a_line() {
+    async fn each_forecast_is_one_line() {
         let mut bytes = Vec::new();
         let mut sink = NdjsonSink::new(&mut bytes);
         sink.write(output()).await.unwrap();
@@ -100,10 +100,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_reader_that_has_gone_is_a_clear_error() {
+    async fn a_closed_pipe_is_reported_clearly() {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
         let error = NdjsonSink::new(writer).write(output()).await.unwrap_err();
-        assert!(error.to_string().contains("has ended"), "{error:#}");
+        assert!(error.to_string().contains("has exited"), "{error:#}");
     }
 }

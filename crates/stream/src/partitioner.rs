@@ -1,13 +1,12 @@
-//! Kafka's standard partitioner, for those who have to know where a series is without asking a producer: murmur2 of the
-//! key, as Java's producers and `murmur2_random` of librdkafka place it.
+//! Kafka's default partitioner: murmur2 of the key, as in Java's producer and librdkafka's `murmur2_random`.
 
-/// The partition of a key among so many.
-pub fn partition_of(key: &[u8], partitions: i32) -> i32 {
-    // The sign bit is masked off, not the absolute value taken.
+/// The partition of a key in a topic with `partitions` partitions.
+pub fn partition_for_key(key: &[u8], partitions: i32) -> i32 {
+    // Kafka clears the sign bit; it does not take the absolute value.
     (murmur2(key) & 0x7fff_ffff) as i32 % partitions
 }
 
-/// MurmurHash2 with the seed that Kafka chose.
+/// MurmurHash2 with Kafka's seed.
 fn murmur2(data: &[u8]) -> u32 {
     const M: u32 = 0x5bd1_e995;
     const SEED: u32 = 0x9747_b28c;
@@ -32,8 +31,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_are_where_a_java_producer_puts_them() {
-        // Hashes from Kafka's own test of its utilities.
+    fn hashes_match_the_java_producer() {
+        // Expected hashes from Kafka's UtilsTest.
         let hashes: [(&str, i32); 6] = [
             ("21", -973_932_308),
             ("foobar", -790_332_482),
@@ -45,6 +44,6 @@ mod tests {
         for (key, hash) in hashes {
             assert_eq!(murmur2(key.as_bytes()) as i32, hash, "{key}");
         }
-        assert_eq!(partition_of(b"sensor-7", 5), 1);
+        assert_eq!(partition_for_key(b"sensor-7", 5), 1);
     }
 }

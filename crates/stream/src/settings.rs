@@ -1,158 +1,179 @@
-//! Settings of the driver, the state store and the codecs.
+//! Settings of the driver, the snapshot store and the codecs.
 
 use std::fmt;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
-use tidecast_core::series::{Capacity, Full, OPEN_STEPS};
+use serde::{Deserialize, Serialize};
+use tidecast_core::series::{Capacity, OPEN_STEPS_MAX, OnFull};
 
-/// What a crash may do to the output.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+/// The delivery guarantee of the output across crashes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Delivery {
-    /// Nothing: no forecast is lost and none is there twice.
+    /// No forecast is lost or duplicated.
     #[default]
     ExactlyOnce,
-    /// No forecast is lost, some may be there twice.
+    /// No forecast is lost; some may be duplicated.
     AtLeastOnce,
 }
 
-/// When written output and positions are made durable.
+/// When written output and positions are committed.
 #[derive(Clone, Copy, Debug)]
 pub struct Commit {
     pub every: Duration,
-    /// Rows since the last commit that force one earlier.
+    /// A commit starts earlier after this many rows.
     pub rows: usize,
 }
 
 impl Default for Commit {
     fn default() -> Self {
-        // A transaction costs as much as some thousand rows; two of these are what may wait for a commit.
+        // A transaction costs as much as a few thousand rows; twice this many rows may wait for a commit.
         Self { every: Duration::from_millis(100), rows: 50_000 }
     }
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+/// The format of source messages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Format {
+pub enum MessageFormat {
     #[default]
     Json,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+/// Where a partition without a usable position or state starts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Start {
+pub enum StartOffset {
     #[default]
     Earliest,
     Latest,
     Fail,
 }
 
-/// What to do where rows that are needed to go on have been deleted by the topic's retention.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+/// What to do if the topic's retention has deleted rows that a partition still needs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Deleted {
-    /// Stop, and say which.
+pub enum OnDataLoss {
+    /// Stop with an error that names the rows.
     #[default]
     Fail,
-    /// Go on from what is left, with series that know nothing.
+    /// Continue with the remaining rows and cold series.
     Cold,
 }
 
+/// Bounds of a pipeline's resources, and the conditions that stop it.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Series a partition may hold.
+    /// Series per partition.
     pub series: usize,
-    /// What happens to one series more.
-    pub full: Full,
-    /// Steps of a series that may be open at once; one more closes the oldest.
+    /// What happens to a series beyond that number.
+    pub on_full: OnFull,
+    /// Open steps per series; one more closes the oldest.
     pub open_steps: usize,
-    /// Bytes of a message; a longer one is malformed.
+    /// Bytes per message; a longer one is malformed.
     pub message_bytes: usize,
-    /// Bytes of a series id; a longer one makes its row malformed.
+    /// Bytes per series id; a longer one makes its row malformed.
     pub id_bytes: usize,
-    /// Rows read and not yet pushed, and output not yet committed; at it the intake pauses.
+    /// Rows read and not yet forecast, and output not yet committed. At this number the pipeline stops reading.
     pub queue_rows: usize,
-    /// A partition that has gone on for longer past its newest good snapshot stops the pipeline.
+    /// The pipeline stops if a partition runs for longer than this without a newer snapshot.
     pub snapshot_age: Duration,
-    /// More rejects than this stop the pipeline; `None` is as many as come.
-    pub rejects: Option<Share>,
-    /// Rows of a partition over which rejects are counted.
-    pub rejects_over: usize,
+    /// The pipeline stops if a larger fraction of rows is rejected; `None` is no limit.
+    pub reject_rate: Option<Ratio>,
+    /// The number of latest rows of a partition in which rejects are counted.
+    pub reject_window: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
             series: 1_000_000,
-            full: Full::Refuse,
-            open_steps: OPEN_STEPS,
+            on_full: OnFull::Refuse,
+            open_steps: OPEN_STEPS_MAX,
             message_bytes: 1 << 20,
             id_bytes: 256,
-            // A second at fifty thousand rows a second: what stalls for less is not felt, and it is some 50 MiB.
+            // One second at fifty thousand rows per second, some 50 MiB: shorter stalls have no effect.
             queue_rows: 50_000,
-            // Two outages of a store that a person has to mend, and not yet a restart of hours.
+            // Long enough to repair the store, short enough to keep a restart below an hour of replay.
             snapshot_age: Duration::from_secs(3600),
-            // To stop is an outage of every series for the fault of one producer, and rejects are kept or counted anyway: how
-            // many are too many only those know who know the producers.
-            rejects: None,
-            // Enough that one bad batch of a producer is a small part, few enough that an outage shows within moments.
-            rejects_over: 10_000,
+            // Off by default: otherwise one faulty producer would stop every series, and rejects are stored or counted anyway.
+            reject_rate: None,
+            // One bad batch of a producer is a small fraction of this window, and an outage still shows within moments.
+            reject_window: 10_000,
         }
     }
 }
 
 impl Limits {
-    /// What bounds the forecaster of a partition.
+    /// The bounds of one partition's forecaster.
     pub fn capacity(&self) -> Capacity {
-        Capacity { series: self.series, full: self.full, open_steps: self.open_steps }
+        Capacity { series: self.series, on_full: self.on_full, open_steps: self.open_steps }
     }
 }
 
-/// A part of a whole, in millionths.
+/// A ratio, in millionths.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Share(pub u32);
+pub struct Ratio(pub u32);
 
-impl Share {
-    /// Reads "1%" or "0.25%".
-    fn read(text: &str) -> Option<Self> {
-        let percent: f64 = text.trim().strip_suffix('%')?.trim_end().parse().ok()?;
-        let millionths = percent * 10_000.0;
-        let fits = (0.0..=1e6).contains(&millionths) && (millionths - millionths.round()).abs() < 1e-6;
-        fits.then_some(Self(millionths.round() as u32))
-    }
-
-    /// So many of `rows`, rounded down.
+impl Ratio {
+    /// This ratio of `rows`, rounded down.
     pub fn of(self, rows: usize) -> usize {
         (rows as u64 * u64::from(self.0) / 1_000_000) as usize
     }
 }
 
-impl std::fmt::Display for Share {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+/// Parses a percentage such as "1%" or "0.25%".
+impl FromStr for Ratio {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let percent = text.trim().strip_suffix('%').and_then(|text| text.trim_end().parse::<f64>().ok());
+        let millionths = percent.map(|percent| percent * 10_000.0).filter(|millionths| {
+            (0.0..=1e6).contains(millionths) && (millionths - millionths.round()).abs() < 1e-6
+        });
+        match millionths {
+            Some(millionths) => Ok(Self(millionths.round() as u32)),
+            None => Err(format!("`{text}` is not a percentage such as \"1%\" or \"0.25%\"")),
+        }
+    }
+}
+
+impl fmt::Display for Ratio {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}%", f64::from(self.0) / 10_000.0)
     }
 }
 
+/// The snapshot store of a pipeline.
 #[derive(Clone, Debug)]
-pub struct StateStore {
-    pub place: Place,
+pub struct StateConfig {
+    pub location: StateLocation,
+    /// The interval between two snapshots of a partition.
     pub every: Duration,
-    /// Snapshots are written no faster than this.
+    /// The maximum write rate of snapshots.
     pub bytes_per_second: u64,
     pub on_change: OnChange,
 }
 
-/// Where snapshots lie.
+impl StateConfig {
+    pub const DEFAULT_EVERY: Duration = Duration::from_secs(30);
+    /// Half the write rate of the slowest cloud disks (125 MiB/s), which leaves the rest to other users. A million series of
+    /// 2 KB take half a minute.
+    pub const DEFAULT_BYTES_PER_SECOND: usize = 64 << 20;
+}
+
+/// Where snapshots are stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
-    /// A folder of this machine, joined to the pipeline's folder.
+pub enum StateLocation {
+    /// A local folder, resolved against the pipeline file's folder.
     Folder(PathBuf),
-    /// `s3://`, `gs://` or `az://`, a bucket, and a folder in it. The credentials are the environment's.
+    /// `s3://`, `gs://` or `az://` with a bucket and a prefix. The credentials come from the environment.
     Url(String),
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for StateLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Folder(path) => path.display().fmt(f),
@@ -161,17 +182,16 @@ impl fmt::Display for Place {
     }
 }
 
-/// What to do with the state when the model, or the configuration that shaped it, is another one than before.
+/// What to do with the state after a change of the model or of state-affecting configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum OnChange {
-    /// Stop and name the key that differs.
+    /// Stop with an error that names the changed keys.
     #[default]
     Fail,
-    /// Go on from the committed positions without any history.
+    /// Continue from the committed positions with cold series.
     Cold,
-    /// Read again what came in this time up to the committed positions, silently.
+    /// Rebuild the state from the rows of this duration before the committed positions, without output.
     Replay(Duration),
-    /// Learn the past from these Parquet files, silently.
-    Warm(PathBuf),
+    /// Build the state from these Parquet files, without output.
+    Bootstrap(PathBuf),
 }
-

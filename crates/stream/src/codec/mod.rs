@@ -1,59 +1,58 @@
-//! Messages to rows and rows to messages: the seam where another format (Avro, Protobuf) would come in. Knows bytes,
-//! columns and limits; no broker, no clock.
+//! Codecs: messages to rows and rows to messages. Another message format (Avro, Protobuf) is added here.
 //!
-//! A message either becomes exactly one row, under its own offset, or is [`Malformed`]; nothing it holds can touch the
-//! row of another message. `json` says what is accepted.
+//! A message becomes exactly one row, at its own offset, or a [`MalformedRecord`]. No message affects the row of another.
+//! The codecs know bytes, columns and limits; no broker and no clock. [`json`] documents the accepted input.
 
-mod field;
 mod json;
-mod time;
-mod write;
+mod row_writer;
+mod timestamp;
 
 #[cfg(test)]
 mod tests;
 
 use arrow::array::RecordBatch;
+use tidecast_core::schema::Columns;
+use tidecast_core::time::TimeUnit;
 
-pub use write::RowWriter;
+pub use row_writer::RowWriter;
 
-use crate::config::{Format, Limits, TimeUnit};
-use crate::{Batch, Malformed, Origins, Partition, Position, Record};
-use tidecast_core::table::Columns;
+use crate::settings::{Limits, MessageFormat};
+use crate::{Batch, MalformedRecord, Partition, Position, Record, SourceRecords};
 
-/// Reads the messages of one format.
+/// A decoder for one message format.
 pub enum Codec {
-    Json(json::Json),
+    Json(json::JsonDecoder),
 }
 
-/// What came of some messages: every one of them is either a row or malformed, both ascending by offset.
+/// The decoded messages, each a row or malformed; both are ascending by offset.
 pub struct Decoded {
-    /// Observations by [`Columns::schema`].
+    /// Observations, with the schema [`Columns::schema`].
     pub rows: RecordBatch,
-    pub malformed: Vec<Malformed>,
+    pub malformed: Vec<MalformedRecord>,
 }
 
 impl Codec {
-    pub fn new(format: Format, columns: &Columns, time_unit: TimeUnit, limits: &Limits) -> Self {
+    pub fn new(format: MessageFormat, columns: &Columns, time_unit: TimeUnit, limits: &Limits) -> Self {
         match format {
-            Format::Json => Codec::Json(json::Json::new(columns, time_unit, limits)),
+            MessageFormat::Json => Codec::Json(json::JsonDecoder::new(columns, time_unit, limits)),
         }
     }
 
-    /// Reads messages of one partition, ascending by offset.
+    /// Decodes messages of one partition, ascending by offset.
     pub fn decode(&self, messages: &[Record]) -> Decoded {
         match self {
             Codec::Json(json) => json.decode(messages),
         }
     }
 
-    /// Reads messages of one partition into a batch.
+    /// Decodes messages of one partition into a batch that retains them.
     ///
     /// # Panics
-    /// If there are no messages.
-    pub fn batch(&self, partition: Partition, messages: Vec<Record>) -> Batch {
-        let last = messages.last().expect("a batch is made of at least one message");
+    /// If `messages` is empty.
+    pub fn decode_into_batch(&self, partition: Partition, messages: Vec<Record>) -> Batch {
+        let last = messages.last().expect("a batch has at least one message");
         let next = Position::after(last.offset);
         let Decoded { rows, malformed } = self.decode(&messages);
-        Batch { partition, rows, malformed, origins: Origins { records: messages }, next }
+        Batch { partition, rows, malformed, source: SourceRecords { records: messages }, next }
     }
 }

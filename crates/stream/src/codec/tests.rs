@@ -1,10 +1,10 @@
-//! What messages become: good ones rows, bad ones a reason, and none another's.
+//! Valid messages become rows, invalid ones become malformed records, and neither affects another message.
 
 use arrow::array::Array;
 use proptest::prelude::*;
 
 use super::*;
-use tidecast_core::table::Observations;
+use tidecast_core::schema::Observations;
 
 fn columns() -> Columns {
     Columns {
@@ -13,23 +13,23 @@ fn columns() -> Columns {
         time: "t".into(),
         targets: vec!["v".into()],
         covariates: vec!["c".into()],
-        known_ahead: vec!["plan".into()],
+        future_covariates: vec!["plan".into()],
     }
 }
 
 fn codec() -> Codec {
     let limits = Limits { series: 10, message_bytes: 200, id_bytes: 8, ..Limits::default() };
-    Codec::new(Format::Json, &columns(), TimeUnit::Seconds, &limits)
+    Codec::new(MessageFormat::Json, &columns(), TimeUnit::Seconds, &limits)
 }
 
 fn record(offset: i64, payload: impl AsRef<[u8]>) -> Record {
     Record { offset, payload: Some(payload.as_ref().to_vec().into()), ..Record::default() }
 }
 
-/// What is wrong with `payload`, between two good messages that must come through.
+/// The error detail of `payload`, decoded between two valid messages that must become rows.
 fn detail(payload: impl AsRef<[u8]>) -> String {
-    let good = r#"{"id":"a","t":1,"v":1}"#;
-    let decoded = codec().decode(&[record(3, good), record(5, payload.as_ref()), record(9, good)]);
+    let valid = r#"{"id":"a","t":1,"v":1}"#;
+    let decoded = codec().decode(&[record(3, valid), record(5, payload.as_ref()), record(9, valid)]);
     let rows = Observations::new(&decoded.rows, &columns());
     assert_eq!(rows.positions.values(), &[3, 9], "{:?}", decoded.malformed);
     assert_eq!(decoded.malformed[0].offset, 5);
@@ -37,7 +37,7 @@ fn detail(payload: impl AsRef<[u8]>) -> String {
 }
 
 #[test]
-fn every_bad_message_is_malformed_and_says_why() {
+fn every_invalid_message_is_malformed_with_a_reason() {
     let big = format!(r#"{{"id":"a","t":1,"x":"{}"}}"#, "x".repeat(200));
     let cases: &[(&[u8], &str)] = &[
         (b"", "EOF while parsing"),
@@ -89,7 +89,7 @@ fn every_bad_message_is_malformed_and_says_why() {
 }
 
 #[test]
-fn good_values_come_through_to_the_last_bit() {
+fn values_are_decoded_bit_for_bit() {
     let payload = concat!(
         r#"  {"more":{"x":[1,{}]},"v":0.1,"c":-2.2250738585072014e-308,"id":"é\n","t":"2024-03-31T02:00:00+01:00","#,
         r#""plan":[1,null,9007199254740993]}"#,
@@ -105,29 +105,29 @@ fn good_values_come_through_to_the_last_bit() {
     assert_eq!(rows.times.values(), &[1_711_846_800_000_000, -1_000_000]);
     assert_eq!(rows.targets[0].value(0).to_bits(), 0.1f64.to_bits());
     assert_eq!(rows.covariates[0].value(0), -2.2250738585072014e-308);
-    assert!(rows.targets[0].is_null(1) && rows.covariates[0].is_null(1) && rows.known_ahead[0].is_null(1));
-    let plan = rows.known_ahead[0].value(0);
+    assert!(rows.targets[0].is_null(1) && rows.covariates[0].is_null(1) && rows.future_covariates[0].is_null(1));
+    let plan = rows.future_covariates[0].value(0);
     assert_eq!((plan.len(), plan.null_count()), (3, 1));
 }
 
 #[test]
-fn without_a_series_column_every_row_is_of_the_only_series() {
+fn without_a_series_column_the_rows_have_no_series() {
     let columns = Columns { series: None, ..columns() };
     let limits = Limits { series: 1, message_bytes: 1000, id_bytes: 8, ..Limits::default() };
-    let codec = Codec::new(Format::Json, &columns, TimeUnit::Milliseconds, &limits);
+    let codec = Codec::new(MessageFormat::Json, &columns, TimeUnit::Milliseconds, &limits);
     let decoded = codec.decode(&[record(0, r#"{"t":5,"v":2}"#)]);
     let rows = Observations::new(&decoded.rows, &columns);
     assert!(rows.series.is_none());
     assert_eq!((rows.times.value(0), rows.targets[0].value(0)), (5_000, 2.0));
 }
 
-/// A message, and the value it holds if it is good.
+/// A message, and its value if it is valid.
 fn message() -> impl Strategy<Value = (Vec<u8>, Option<f64>)> {
-    let good = any::<f64>().prop_filter("finite", |v| v.is_finite()).prop_map(|v| {
+    let valid = any::<f64>().prop_filter("finite", |v| v.is_finite()).prop_map(|v| {
         let payload = serde_json::json!({"id": "s", "t": 1, "v": v, "plan": [v]});
         (payload.to_string().into_bytes(), Some(v))
     });
-    let bad = prop_oneof![
+    let invalid = prop_oneof![
         Just(br#"{"id":"a","t":1}{"id":"a","t":1}"#.to_vec()),
         Just(br#"{"id":"\udc00","t":1}"#.to_vec()),
         Just(br#"{"id":"a","t":1,"v":"1"}"#.to_vec()),
@@ -136,13 +136,13 @@ fn message() -> impl Strategy<Value = (Vec<u8>, Option<f64>)> {
         Just(Vec::new()),
         proptest::collection::vec(any::<u8>(), 0..20),
     ];
-    prop_oneof![good, bad.prop_map(|bytes| (bytes, None))]
+    prop_oneof![valid, invalid.prop_map(|bytes| (bytes, None))]
 }
 
 proptest! {
-    /// Any mix of good and bad messages: every value stays with its offset, and each message is one or the other.
+    /// In any mix of valid and invalid messages every value keeps its offset, and every message is a row or malformed.
     #[test]
-    fn rows_keep_to_their_offsets(messages in proptest::collection::vec((message(), 1i64..5), 0..40)) {
+    fn rows_keep_their_offsets(messages in proptest::collection::vec((message(), 1i64..5), 0..40)) {
         let mut offset = 0;
         let mut records = Vec::new();
         let mut expected = Vec::new();
@@ -161,11 +161,11 @@ proptest! {
         prop_assert!(decoded.malformed.is_sorted_by(|a, b| a.offset < b.offset));
     }
 
-    /// What `replay` writes is what was read, bit for bit.
+    /// `replay` writes rows that decode to the same bits.
     #[test]
-    fn written_rows_read_back(v in any::<f64>(), t in -1_000_000_000_000i64..4_000_000_000_000_000) {
+    fn written_rows_decode_to_the_same_bits(v in any::<f64>(), t in -1_000_000_000_000i64..4_000_000_000_000_000) {
         let columns = columns();
-        let text = time::to_text(t).unwrap();
+        let text = timestamp::format(t).unwrap();
         let number = if v.is_finite() { format!("{v:e}") } else { "null".into() };
         let first = codec().decode(&[record(6, format!(r#"{{"id":"a","t":"{text}","v":{number},"plan":[{number}]}}"#))]);
         let mut written = Vec::new();

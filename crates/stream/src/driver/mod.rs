@@ -1,348 +1,379 @@
-//! The only loop: pull rows, push them through their partition's forecaster, hand over what comes out, commit, stop.
+//! The driver: the loop that pulls rows, pushes them through their partition's forecaster, writes the output and commits.
 //!
-//! The sink works beside it: while one commit is under way, the rows of the next are pulled and pushed already. State is
-//! never rewound: what is not known to be durable is kept by the sink and said again.
+//! - `partition_tasks`: the assigned partitions
+//! - `partition_task`: one partition with its forecaster
+//! - `recovery`: the state a partition starts with
+//! - `candidate_records`: the messages of candidate rows
+//! - `reject_limit`: the limit on rejected rows
+//! - `sink_task`: the sink in its own task
+//! - `commit_scheduler`: when the next commit starts
+//! - `checkpointer`: snapshots between pushes
+//!
+//! While one commit runs, the driver already pulls and forecasts the rows of the next. State is never rewound: the sink
+//! retains output until it is known to be durable, and writes it again if necessary.
 
-mod age;
-mod budget;
-mod held;
-mod keep;
-mod lane;
-mod lanes;
-mod pace;
-mod start;
-mod warm;
-mod weight;
-mod writer;
+mod candidate_records;
+mod checkpointer;
+mod commit_scheduler;
+mod partition_task;
+mod partition_tasks;
+mod recovery;
+mod reject_limit;
+mod sink_task;
 
-use std::future::Future;
-use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use futures_util::FutureExt;
-use tokio::time::Instant;
-
-use crate::config::{Commit, Deleted, Start};
 use tidecast_core::forecaster::Setup;
-use crate::{Batch, Event, Position, Positions, Sink, Source, Stopped};
-use tidecast_core::series::Tally;
-use crate::state::Store;
-pub use budget::{Allowance, Budget, Counted, Overrun};
-use lanes::Lanes;
-use pace::Pace;
-pub use start::Life;
-pub use warm::History;
-use weight::BYTES_MOST;
-use writer::Writer;
+use tidecast_core::series::RowCounters;
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
 
-/// How a pipeline is driven.
+use crate::bootstrap::BootstrapHistory;
+use crate::settings::{Commit, OnDataLoss, StartOffset};
+use crate::state::{SnapshotStore, UploadSchedule};
+use crate::{Batch, Position, Positions, Sink, Source, SourceClosed, SourceEvent};
+use commit_scheduler::CommitScheduler;
+use partition_tasks::PartitionTasks;
+pub use recovery::CommitMetadata;
+pub use reject_limit::{BudgetExceeded, CountedReject, RejectBudget, RejectLimit};
+use sink_task::{BUFFERED_BYTES_MAX, SinkTask};
+
 #[derive(Debug)]
-pub struct Options {
+pub struct DriverOptions {
     pub setup: Arc<Setup>,
     pub commit: Commit,
-    pub state: Option<State>,
+    pub state: Option<StateOptions>,
     /// Rows whose output may wait for the sink.
     pub queue_rows: usize,
-    /// Where a partition starts that has a commit and no state to go with it.
-    pub start: Start,
-    /// What to do where rows that a partition needs are deleted.
-    pub deleted: Deleted,
-    /// Whether the end of the input closes what time alone held open.
-    pub finish: bool,
-    /// How many rows may be rejected; `None` is as many as come.
-    pub rejects: Option<Allowance>,
+    /// Where a partition with a committed position and no state starts.
+    pub start: StartOffset,
+    pub on_data_loss: OnDataLoss,
+    pub end_of_input: EndOfInput,
+    /// `None` is no limit.
+    pub reject_limit: Option<RejectLimit>,
 }
 
-/// Where states are kept.
-#[derive(Debug)]
-pub struct State {
-    pub store: Arc<Store>,
-    /// From one snapshot of a partition to the next.
-    pub every: Duration,
-    pub bytes_per_second: u64,
-    /// After so long past the newest good snapshot of a partition the pipeline stops.
-    pub age_most: Duration,
-    pub on_change: OnChange,
+/// What happens to open steps at the end of the input. A stop always leaves them open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndOfInput {
+    /// Close the steps that only wait for time, and forecast from them.
+    CloseSteps,
+    LeaveOpen,
 }
 
-/// What to do where the state is another pipeline's.
+/// Snapshots of the state.
 #[derive(Debug)]
-pub enum OnChange {
-    /// Stop and name what differs.
+pub struct StateOptions {
+    pub store: Arc<SnapshotStore>,
+    pub schedule: UploadSchedule,
+    /// The pipeline stops if a partition runs for longer than this without a newer snapshot.
+    pub snapshot_age_max: Duration,
+    pub on_mismatch: LineageMismatchPolicy,
+}
+
+/// What to do if the stored state has another lineage.
+#[derive(Debug)]
+pub enum LineageMismatchPolicy {
+    /// Stop with an error that names the differences.
     Fail,
-    /// Go on without any history.
+    /// Continue with cold series.
     Cold,
-    /// Read the topic again from where the source says.
+    /// Rebuild the state from earlier rows of the topic; the source decides from which.
     Replay,
-    /// Learn the past of a topic with so many partitions from files.
-    Warm { history: History, partitions: i32, turn: tokio::sync::Mutex<()> },
+    /// Build the state from a history, for a topic with `partitions` partitions.
+    Bootstrap {
+        history: BootstrapHistory,
+        partitions: i32,
+        /// Each partition reads all of the history, so they take turns.
+        lock: tokio::sync::Mutex<()>,
+    },
 }
 
-/// How far it has come.
+/// The progress of a run.
 #[derive(Clone, Debug, Default)]
 pub struct Progress {
-    pub tally: Tally,
-    /// Ids, and how many of them can forecast.
+    pub counters: RowCounters,
     pub series: usize,
-    pub warm: usize,
-    /// Positions whose rows are still to be read again, for states that are older than what is committed.
-    pub again: u64,
-    /// And those that were.
-    pub reread: u64,
-    /// Where the latest batch ended.
-    pub reached: Option<Position>,
-    /// Positions that are durable.
+    /// Series that can forecast; counted at the end of the run only.
+    pub warm_series: usize,
+    /// Positions still to be replayed to rebuild state.
+    pub replay_remaining: u64,
+    /// Positions replayed so far.
+    pub replayed: u64,
+    /// The end of the latest batch.
+    pub position: Option<Position>,
+    /// The durable positions.
     pub committed: Positions,
-    /// Whether it was told to stop before the input was over.
+    /// Whether the run was stopped before the end of the input.
     pub stopped: bool,
 }
 
-/// How long a stop may take to commit what is in flight. What is not committed by then is done again by whoever goes on.
+/// How long a stop waits for the last commit. Uncommitted output is written again by the next run.
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
-const TOO_LATE: &str =
-    "stopped, but what was written last could not be committed within 30 s: it will be done again";
+const STOP_TIMED_OUT: &str =
+    "stopped, but the last output could not be committed within 30 s; the next run writes it again";
 
-/// A source that has ended has its reason at hand.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+/// How long to wait for the source's own error after the sink reports it closed.
+const SOURCE_ERROR_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Runs the line from `source` to `sink` until the input ends, `stop` is ready or something fails; what is written by
-/// then is committed, except after a failure. `report` is called after every batch. Returns how far it came, and the sink.
+/// Rows that take longer to forecast than a thread takes to start.
+const PARALLEL_ROWS_MIN: usize = 500;
+
+/// Drives rows from `source` to `sink` until the input ends, `stop` is cancelled or an error occurs.
+///
+/// Output written so far is committed, except after an error. `report` is called after every batch. Returns the final
+/// progress, and the sink.
 ///
 /// # Errors
-/// Whatever source, sink or state store report. The committed positions then stand where the last commit put them. And
-/// when more rows are rejected than is allowed: then all that was read is committed first.
+/// Any error of source, sink or snapshot store; the committed positions are those of the last commit. Also if the reject
+/// limit is exceeded; all rows read so far are then committed first.
 pub async fn drive<S: Sink + Send + 'static>(
     source: &mut impl Source,
     sink: S,
-    options: Options,
-    stop: impl Future<Output = ()>,
+    options: DriverOptions,
+    stop: &CancellationToken,
     mut report: impl FnMut(&Progress),
 ) -> Result<(Progress, S)> {
     let options = Arc::new(options);
-    let pace = Pace::new(&options.commit);
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let (lanes, writer) = (Lanes::new(options.clone()), Writer::start(sink));
-    let mut line = Line { lanes, writer, options, pace, cores };
-    let stop = pin!(stop);
-    let stopped = match line.run(source, stop, &mut report).await {
-        Ok(stopped) => stopped,
+    let mut driver = Driver {
+        tasks: PartitionTasks::new(options.clone()),
+        sink: SinkTask::spawn(sink),
+        commits: CommitScheduler::new(&options.commit),
+        cores: std::thread::available_parallelism().map_or(1, usize::from),
+        options,
+    };
+    let end = match driver.run(source, stop, &mut report).await {
+        Ok(end) => end,
         Err(error) => {
-            let Line { lanes, writer, .. } = line;
-            writer.abandon(&lanes.partitions()).await;
-            // Where the sink only found out that the source is gone, the source knows why.
-            return Err(if error.is::<Stopped>() {
-                last_words(source).await.unwrap_or(error)
-            } else {
-                error
-            });
+            driver.sink.abort(&driver.tasks.partitions()).await;
+            // The sink only knows that the source is closed; the source knows the cause.
+            let cause = if error.is::<SourceClosed>() { source_error(source).await } else { None };
+            return Err(cause.unwrap_or(error));
         }
     };
-    let Line { mut lanes, writer, .. } = line;
-    // What was broken off is not the end: a file that needs one is not put in place.
-    let sink = writer.end(!stopped).await?;
-    if let Err(error) = source.close().await {
-        // Everything is committed; the group will find out by itself.
-        tracing::warn!("{error:#}");
+    let Driver { mut tasks, mut sink, .. } = driver;
+    // After a stop the output is incomplete: a file of the whole input does not get its final name.
+    if end == RunEnd::EndOfInput {
+        sink.finish();
     }
-    lanes.count_warm();
-    let mut progress = lanes.progress();
-    progress.stopped = stopped;
+    let sink = sink.close().await?;
+    if let Err(error) = source.close().await {
+        // Everything is committed, and the group detects the missing member by itself.
+        tracing::warn!("cannot close the source: {error:#}");
+    }
+    tasks.count_warm_series();
+    let progress = Progress { stopped: end == RunEnd::Stopped, ..tasks.progress() };
     report(&progress);
     Ok((progress, sink))
 }
 
-/// The error that a source ended with.
-async fn last_words(source: &mut impl Source) -> Option<anyhow::Error> {
-    let words = async {
+/// The error that a closed source ended with.
+async fn source_error(source: &mut impl Source) -> Option<anyhow::Error> {
+    let error = async {
         loop {
             if let Err(error) = source.next().await {
                 return error;
             }
         }
     };
-    tokio::time::timeout(LAST_WORDS, words).await.ok()
+    timeout(SOURCE_ERROR_TIMEOUT, error).await.ok()
 }
 
-struct Line<S> {
-    options: Arc<Options>,
-    lanes: Lanes,
-    writer: Writer<S>,
-    /// When the next commit is to begin.
-    pace: Pace,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum RunEnd {
+    EndOfInput,
+    Stopped,
+}
+
+struct Driver<S> {
+    options: Arc<DriverOptions>,
+    tasks: PartitionTasks,
+    sink: SinkTask<S>,
+    commits: CommitScheduler,
     cores: usize,
 }
 
-/// Rows whose way through a model takes longer than a thread takes to begin.
-const WORTH_A_THREAD: usize = 500;
-
-/// What is held, or the next event. Cancel-safe.
-async fn next(source: &mut impl Source, held: &mut Option<Result<Event>>) -> Result<Event> {
-    match held.take() {
+/// The event read ahead, or the source's next one. Cancel-safe.
+async fn next_event(
+    source: &mut impl Source,
+    read_ahead: &mut Option<Result<SourceEvent>>,
+) -> Result<SourceEvent> {
+    match read_ahead.take() {
         Some(event) => event,
         None => source.next().await,
     }
 }
 
-impl<S: Sink + Send + 'static> Line<S> {
-    /// Until the input ends or it is told to stop, which it returns.
+impl<S: Sink + Send + 'static> Driver<S> {
     async fn run(
         &mut self,
         source: &mut impl Source,
-        mut stop: Pin<&mut impl Future<Output = ()>>,
+        stop: &CancellationToken,
         report: &mut impl FnMut(&Progress),
-    ) -> Result<bool> {
-        let backlog = self.writer.backlog();
-        let (mut is_told, mut held) = (false, None);
-        let stopped = loop {
-            if is_told {
-                break true;
-            }
-            self.begin_commit();
-            self.lanes.keep().await?;
-            let (has_room, deadline, keep) = (self.has_room(), self.pace.due(), self.lanes.keep_turn());
+    ) -> Result<RunEnd> {
+        let end = self.process_events(source, stop, report).await?;
+        if end == RunEnd::EndOfInput && self.options.end_of_input == EndOfInput::CloseSteps {
+            self.tasks.close_steps(&mut self.sink).await?;
+        }
+        let last_commit = self.sink.flush(self.tasks.take_uncommitted());
+        let limit = if end == RunEnd::Stopped { STOP_TIMEOUT } else { Duration::MAX };
+        match timeout(limit, last_commit).await {
+            Ok(durable) => self.tasks.on_committed(durable?),
+            Err(_) => bail!(STOP_TIMED_OUT),
+        }
+        self.tasks.checkpoint_all().await;
+        Ok(end)
+    }
+
+    async fn process_events(
+        &mut self,
+        source: &mut impl Source,
+        stop: &CancellationToken,
+        report: &mut impl FnMut(&Progress),
+    ) -> Result<RunEnd> {
+        let backlog = self.sink.backlog();
+        let mut read_ahead = None;
+        while !stop.is_cancelled() {
+            self.start_commit_if_due();
+            self.tasks.advance_checkpoint().await?;
+            let (has_capacity, commit_due) = (self.has_capacity(0), self.commits.due());
+            let checkpoint_due = self.tasks.next_checkpoint();
             tokio::select! {
                 biased;
-                () = &mut stop => break true,
-                positions = self.writer.committed() => {
-                    self.pace.ended(Instant::now());
-                    self.lanes.committed(positions?);
+                () = stop.cancelled() => break,
+                positions = self.sink.commit_end() => {
+                    self.commits.on_commit_end(Instant::now());
+                    self.tasks.on_committed(positions?);
                 }
-                started = self.lanes.started(), if self.lanes.is_starting() => started?,
-                () = sleep_until(deadline), if deadline.is_some() && !self.writer.is_committing() => {}
-                () = backlog.shrunk(), if !has_room => {}
-                event = next(source, &mut held), if has_room => {
+                recovered = self.tasks.finish_recovery(), if self.tasks.is_recovering() => recovered?,
+                () = sleep_until(commit_due), if commit_due.is_some() && !self.sink.is_committing() => {}
+                () = backlog.shrunk(), if !has_capacity => {}
+                event = next_event(source, &mut read_ahead), if has_capacity => {
                     let event = event?;
-                    let beside = self.gather(&event, source, &mut held);
-                    let mut taken = pin!(self.take(event, beside, report));
-                    let is_end = tokio::select! {
-                        biased;
-                        taken = &mut taken => taken?,
-                        () = &mut stop => {
-                            is_told = true;
-                            tokio::time::timeout(STOP_TIMEOUT, taken).await.context(TOO_LATE)??
-                        }
-                    };
-                    if is_end {
-                        break false;
+                    let others = self.collect_ready_batches(&event, source, &mut read_ahead);
+                    if self.handle_or_time_out(event, others, stop, report).await? {
+                        return Ok(RunEnd::EndOfInput);
                     }
                 }
-                () = keep => {}
+                () = checkpoint_due => {}
             }
-        };
-        if !stopped && self.options.finish {
-            let rows_at_once = self.options.setup.rows_at_once();
-            self.lanes.finish(&mut self.writer, rows_at_once).await?;
         }
-        let last = self.writer.flush(self.lanes.take_uncommitted());
-        let limit = if stopped { STOP_TIMEOUT } else { Duration::MAX };
-        match tokio::time::timeout(limit, last).await {
-            Ok(durable) => self.lanes.committed(durable?),
-            Err(_) => bail!(TOO_LATE),
+        Ok(RunEnd::Stopped)
+    }
+
+    /// Handles an event. After a stop it may take no longer than [`STOP_TIMEOUT`].
+    async fn handle_or_time_out(
+        &mut self,
+        event: SourceEvent,
+        others: Vec<Batch>,
+        stop: &CancellationToken,
+        report: &mut impl FnMut(&Progress),
+    ) -> Result<bool> {
+        let mut handled = std::pin::pin!(self.handle_event(event, others, report));
+        tokio::select! {
+            biased;
+            handled = &mut handled => handled,
+            () = stop.cancelled() => timeout(STOP_TIMEOUT, handled).await.context(STOP_TIMED_OUT)?,
         }
-        self.lanes.keep_all().await;
-        Ok(stopped)
     }
 
-    fn has_room(&self) -> bool {
-        self.has_room_beside(0)
+    /// Whether the sink can take the output of more rows than `rows`. One commit may run while the next one fills; a longer
+    /// queue would only make the output older when it is committed.
+    fn has_capacity(&self, rows: usize) -> bool {
+        let DriverOptions { commit, queue_rows, .. } = &*self.options;
+        let (backlog, in_flight) = (self.sink.backlog().size(), self.sink.in_flight());
+        backlog.rows + rows < *queue_rows
+            && in_flight.rows + rows < commit.rows.saturating_mul(2)
+            && backlog.bytes < BUFFERED_BYTES_MAX
+            && in_flight.bytes < 2 * BUFFERED_BYTES_MAX
     }
 
-    /// Whether there is room for more, beside so many rows. One commit under way and the next one filling: more would only be
-    /// older when it is done.
-    fn has_room_beside(&self, rows: usize) -> bool {
-        let Options { commit, queue_rows, .. } = &*self.options;
-        let (backlog, kept) = (self.writer.backlog(), self.writer.kept());
-        let has_rows =
-            backlog.rows() + rows < *queue_rows && kept.rows + rows < commit.rows.saturating_mul(2);
-        has_rows && backlog.bytes() < BYTES_MOST && kept.bytes < 2 * BYTES_MOST
-    }
-
-    /// The batches of other partitions that are there already and go beside an event's own, one for each core. What comes first
-    /// and is none of these is `held`: an error, too, has its turn after the rows before it.
-    fn gather(
+    /// The batches of other partitions that the source has ready, to be processed in parallel with `event`, at most one per
+    /// core. The first event that is not such a batch is left in `read_ahead`; an error waits for the rows before it, too.
+    fn collect_ready_batches(
         &self,
-        event: &Event,
+        event: &SourceEvent,
         source: &mut impl Source,
-        held: &mut Option<Result<Event>>,
+        read_ahead: &mut Option<Result<SourceEvent>>,
     ) -> Vec<Batch> {
-        let mut beside: Vec<Batch> = Vec::new();
-        let Event::Rows(first) = event else { return beside };
-        if !self.lanes.are_several() {
-            return beside;
+        let mut others: Vec<Batch> = Vec::new();
+        let SourceEvent::Batch(first) = event else { return others };
+        if self.tasks.partition_count() < 2 {
+            return others;
         }
         let mut rows = first.rows.num_rows();
-        while rows >= WORTH_A_THREAD && beside.len() + 1 < self.cores && self.has_room_beside(rows) {
-            let Some(event) = next(source, held).now_or_never() else { break };
-            let is_other = |batch: &Batch| {
-                first.partition != batch.partition
-                    && beside.iter().all(|other| other.partition != batch.partition)
-            };
+        while rows >= PARALLEL_ROWS_MIN && others.len() + 1 < self.cores && self.has_capacity(rows) {
+            let Some(event) = next_event(source, read_ahead).now_or_never() else { break };
             match event {
-                Ok(Event::Rows(batch)) if is_other(&batch) => {
+                Ok(SourceEvent::Batch(batch))
+                    if first.partition != batch.partition
+                        && others.iter().all(|other| other.partition != batch.partition) =>
+                {
                     rows += batch.rows.num_rows();
-                    beside.push(batch);
+                    others.push(batch);
                 }
-                other => {
-                    *held = Some(other);
+                event => {
+                    *read_ahead = Some(event);
                     break;
                 }
             }
         }
-        beside
+        others
     }
 
-    /// Begins a commit, if it is time and none is under way.
-    fn begin_commit(&mut self) {
-        let uncommitted = self.writer.uncommitted();
-        let is_full = uncommitted.rows >= self.options.commit.rows || uncommitted.bytes >= BYTES_MOST;
+    /// Starts a commit if one is due or the buffers are full, and none is running.
+    fn start_commit_if_due(&mut self) {
+        let uncommitted = self.sink.uncommitted();
+        let is_full = uncommitted.rows >= self.options.commit.rows || uncommitted.bytes >= BUFFERED_BYTES_MAX;
         let now = Instant::now();
-        let is_due = self.pace.due().is_some_and(|due| due <= now);
-        if (is_full || is_due) && !self.writer.is_committing() {
-            self.pace.begun(now, uncommitted.rows);
-            self.writer.begin_commit(self.lanes.take_uncommitted());
+        let is_due = self.commits.due().is_some_and(|due| due <= now);
+        if (is_full || is_due) && !self.sink.is_committing() {
+            self.commits.on_commit_start(now, uncommitted.rows);
+            self.sink.start_commit(self.tasks.take_uncommitted());
         }
     }
 
-    /// Takes an event, and the batches that go beside its own; returns whether it was the end.
-    async fn take(
+    /// Handles an event, together with the ready batches of other partitions. Returns whether it was the end of the input.
+    async fn handle_event(
         &mut self,
-        event: Event,
-        mut beside: Vec<Batch>,
+        event: SourceEvent,
+        mut others: Vec<Batch>,
         report: &mut impl FnMut(&Progress),
     ) -> Result<bool> {
-        let Self { lanes, writer, pace, .. } = self;
+        let Self { tasks, sink, commits, .. } = self;
         match event {
-            Event::Assigned(assigned) => lanes.assign(assigned),
-            Event::Reading { partition, .. } => {
-                if lanes.reading(partition) {
-                    pace.at_once(Instant::now());
+            SourceEvent::Assigned { assignment, reply } => tasks.assign(assignment, reply),
+            SourceEvent::ReadingStarted { partition, .. } => {
+                if tasks.on_reading_started(partition) {
+                    commits.schedule_now(Instant::now());
                 }
             }
-            Event::Rows(batch) => {
-                beside.insert(0, batch);
-                lanes.push(beside, writer).await?;
-                if let Some(overrun) = lanes.overrun() {
-                    writer.flush(lanes.take_uncommitted()).await?;
-                    lanes.keep_all().await;
-                    bail!(overrun);
+            SourceEvent::Batch(batch) => {
+                others.insert(0, batch);
+                tasks.push(others, sink).await?;
+                if let Some(error) = tasks.take_reject_error() {
+                    sink.flush(tasks.take_uncommitted()).await?;
+                    tasks.checkpoint_all().await;
+                    bail!(error);
                 }
-                pace.rows(Instant::now());
-                report(&lanes.progress());
+                commits.on_rows(Instant::now());
+                report(&tasks.progress());
             }
-            Event::Revoked { partitions, done } => {
-                pace.begun(Instant::now(), writer.uncommitted().rows);
-                let durable = writer.flush(lanes.take_uncommitted()).await?;
-                pace.ended(Instant::now());
-                lanes.committed(durable);
-                writer.forget(partitions.clone()).await?;
-                // The source may have given up waiting; then the partitions are gone either way.
+            SourceEvent::Revoked { partitions, done } => {
+                commits.on_commit_start(Instant::now(), sink.uncommitted().rows);
+                let durable = sink.flush(tasks.take_uncommitted()).await?;
+                commits.on_commit_end(Instant::now());
+                tasks.on_committed(durable);
+                sink.discard(partitions.clone()).await?;
+                // The source may have timed out; the partitions are revoked in any case.
                 let _ = done.send(());
-                lanes.drop(&partitions);
-                report(&lanes.progress());
+                tasks.revoke(&partitions);
+                report(&tasks.progress());
             }
-            Event::End => return Ok(true),
+            SourceEvent::EndOfInput => return Ok(true),
         }
         Ok(false)
     }

@@ -1,59 +1,32 @@
-//! What a state is a function of, besides the rows and where they start: the configuration that shapes it, the model and
-//! the format of the file. Only a snapshot of the same lineage is restored.
+//! The lineage of a state: everything it depends on besides the rows and their start. A snapshot is restored only by a
+//! pipeline of the same lineage.
 
-use super::file::{digest, hex};
+use super::file::{FORMAT, hex, sha256};
 
-/// Version of the file.
-pub const FORMAT: u32 = 6;
-
-/// The versions before, which are read too. What they know of forecasts that were issued are other numbers: such a series goes
-/// on with the intervals of the model, and the promise of equal bits starts anew there.
-pub const FORMERS: [u32; 2] = [4, 5];
-
-const FORMAT_KEY: &str = "snapshot format";
-
-/// Names and values, in a fixed order.
+/// State-affecting configuration, model hash and snapshot format as key-value pairs, in a fixed order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lineage {
     keys: Vec<(String, String)>,
     hash: String,
-    /// Those of the same pipeline in the versions before.
-    formers: [String; FORMERS.len()],
 }
 
 impl Lineage {
-    pub fn new(keys: Vec<(String, String)>, model: &str) -> Self {
-        let mut of = keys;
-        of.push(("model".to_owned(), model.to_owned()));
-        let of_format = |format: u32| {
-            let format = (FORMAT_KEY.to_owned(), format.to_string());
-            of.iter().cloned().chain([format]).collect::<Vec<_>>()
-        };
-        let keys = of_format(FORMAT);
-        Self { hash: hash(&keys), formers: FORMERS.map(|format| hash(&of_format(format))), keys }
+    pub fn new(mut keys: Vec<(String, String)>, model_hash: &str) -> Self {
+        keys.push(("model".to_owned(), model_hash.to_owned()));
+        keys.push(("snapshot format".to_owned(), FORMAT.to_string()));
+        Self { hash: hash(&keys), keys }
     }
 
-    /// Whether a state of the lineage with this hash is one to go on from: its own, or that of a version before.
-    pub fn continues(&self, hash: &str) -> bool {
-        self.hash == hash || self.formers.iter().any(|former| former == hash)
-    }
-
-    /// Names and values.
     pub fn keys(&self) -> &[(String, String)] {
         &self.keys
     }
 
-    /// Twelve letters that stand for all of it.
+    /// Twelve hexadecimal digits that identify the lineage.
     pub fn hash(&self) -> &str {
         &self.hash
     }
 
-    /// Those of the versions before, as [`FORMERS`].
-    pub fn formers(&self) -> &[String] {
-        &self.formers
-    }
-
-    /// The keys in which `other` differs, as text.
+    /// The keys whose values differ in `other`, as text, sorted.
     pub fn differences(&self, other: &[(String, String)]) -> Vec<String> {
         let value_of = |keys: &[(String, String)], key: &String| {
             keys.iter().find(|(known, _)| known == key).map(|(_, value)| value.clone())
@@ -66,8 +39,8 @@ impl Lineage {
                 None => differences.push(format!("{key} is {value}, the snapshot has none")),
             }
         }
-        let gone = other.iter().filter(|(key, _)| value_of(&self.keys, key).is_none());
-        differences.extend(gone.map(|(key, _)| format!("{key} is not there any more")));
+        let removed = other.iter().filter(|(key, _)| value_of(&self.keys, key).is_none());
+        differences.extend(removed.map(|(key, _)| format!("{key} was removed")));
         differences.sort();
         differences
     }
@@ -75,9 +48,9 @@ impl Lineage {
 
 fn hash(keys: &[(String, String)]) -> String {
     let mut bytes = Vec::new();
-    for part in keys.iter().flat_map(|(key, value)| [key, value]) {
-        bytes.extend((part.len() as u64).to_le_bytes());
-        bytes.extend(part.as_bytes());
+    for text in keys.iter().flat_map(|(key, value)| [key, value]) {
+        bytes.extend((text.len() as u64).to_le_bytes());
+        bytes.extend(text.as_bytes());
     }
-    hex(&digest(&bytes)[..6])
+    hex(&sha256(&bytes)[..6])
 }

@@ -1,5 +1,5 @@
-//! Rows to JSON objects, one a row: forecasts and scores on their way out, and observations for `replay`. The names are those of
-//! the table's columns; the position, which comes first, stays out.
+//! Rows to JSON objects, one per row: forecasts and scores on output, observations in `replay`. Keys are the column names;
+//! the first column, the position, is omitted.
 
 use anyhow::{Context, Result, bail};
 use arrow::array::{
@@ -9,10 +9,10 @@ use arrow::array::{
 use arrow::datatypes::{DataType, TimeUnit};
 use serde::Serialize;
 
-use super::time;
+use super::timestamp;
 
-/// Writes the rows of one batch. Numbers are the shortest decimals that read back to the same bits; a missing value is
-/// left out, within a list it is null; NaN and infinity, which JSON does not have, are missing values.
+/// Writes the rows of one batch as JSON. Numbers are the shortest decimals that parse to the same bits. A missing value is
+/// omitted, or null within a list. NaN and infinity, which JSON lacks, are missing values.
 pub struct RowWriter<'a> {
     columns: Vec<Column<'a>>,
 }
@@ -26,21 +26,21 @@ struct Column<'a> {
 enum Values<'a> {
     Text(&'a StringArray),
     Time(&'a TimestampMicrosecondArray),
-    Number(&'a Float64Array),
-    Single(&'a Float32Array),
-    Count(&'a Int32Array),
-    Flag(&'a BooleanArray),
-    Singles(&'a ListArray, &'a Float32Array),
-    Doubles(&'a ListArray, &'a Float64Array),
+    Float64(&'a Float64Array),
+    Float32(&'a Float32Array),
+    Int32(&'a Int32Array),
+    Boolean(&'a BooleanArray),
+    Float32List(&'a ListArray, &'a Float32Array),
+    Float64List(&'a ListArray, &'a Float64Array),
 }
 
 impl<'a> RowWriter<'a> {
     /// # Errors
-    /// For a column of a type that neither observations, forecasts nor scores have.
+    /// If a column has a type that neither observations, forecasts nor scores have.
     pub fn new(rows: &'a RecordBatch) -> Result<Self> {
         let fields = rows.schema_ref().fields().iter().zip(rows.columns()).skip(1);
         let columns = fields.map(|(field, array)| {
-            let values = Values::of(array.as_ref());
+            let values = Values::new(array.as_ref());
             let values = values.with_context(|| format!("column `{}`", field.name()))?;
             let mut key = serde_json::to_vec(field.name())?;
             key.push(b':');
@@ -52,7 +52,7 @@ impl<'a> RowWriter<'a> {
     /// Appends row `row` to `out`.
     ///
     /// # Errors
-    /// For a time that RFC 3339 cannot write.
+    /// If RFC 3339 cannot represent a time.
     pub fn write(&self, row: usize, out: &mut Vec<u8>) -> Result<()> {
         out.push(b'{');
         let mut first = true;
@@ -70,26 +70,26 @@ impl<'a> RowWriter<'a> {
 }
 
 impl<'a> Values<'a> {
-    fn of(array: &'a dyn Array) -> Result<Self> {
+    fn new(array: &'a dyn Array) -> Result<Self> {
         fn typed<T: 'static>(array: &dyn Array) -> &T {
-            array.as_any().downcast_ref().expect("an array is what its type says")
+            array.as_any().downcast_ref().expect("the data type determines the array type")
         }
         Ok(match array.data_type() {
             DataType::Utf8 => Values::Text(typed(array)),
             DataType::Timestamp(TimeUnit::Microsecond, _) => Values::Time(typed(array)),
-            DataType::Float64 => Values::Number(typed(array)),
-            DataType::Float32 => Values::Single(typed(array)),
-            DataType::Int32 => Values::Count(typed(array)),
-            DataType::Boolean => Values::Flag(typed(array)),
+            DataType::Float64 => Values::Float64(typed(array)),
+            DataType::Float32 => Values::Float32(typed(array)),
+            DataType::Int32 => Values::Int32(typed(array)),
+            DataType::Boolean => Values::Boolean(typed(array)),
             DataType::List(item) if item.data_type() == &DataType::Float32 => {
                 let lists: &ListArray = typed(array);
-                Values::Singles(lists, typed(lists.values().as_ref()))
+                Values::Float32List(lists, typed(lists.values().as_ref()))
             }
             DataType::List(item) if item.data_type() == &DataType::Float64 => {
                 let lists: &ListArray = typed(array);
-                Values::Doubles(lists, typed(lists.values().as_ref()))
+                Values::Float64List(lists, typed(lists.values().as_ref()))
             }
-            other => bail!("{other} is no type of an observation, a forecast or a score"),
+            other => bail!("type {other} is not a type of an observation, a forecast or a score"),
         })
     }
 
@@ -97,11 +97,11 @@ impl<'a> Values<'a> {
         match self {
             Values::Text(texts) => texts.is_valid(row),
             Values::Time(times) => times.is_valid(row),
-            Values::Number(numbers) => numbers.is_valid(row) && numbers.value(row).is_finite(),
-            Values::Single(numbers) => numbers.is_valid(row) && numbers.value(row).is_finite(),
-            Values::Count(counts) => counts.is_valid(row),
-            Values::Flag(flags) => flags.is_valid(row),
-            Values::Singles(lists, _) | Values::Doubles(lists, _) => lists.is_valid(row),
+            Values::Float64(numbers) => numbers.is_valid(row) && numbers.value(row).is_finite(),
+            Values::Float32(numbers) => numbers.is_valid(row) && numbers.value(row).is_finite(),
+            Values::Int32(counts) => counts.is_valid(row),
+            Values::Boolean(flags) => flags.is_valid(row),
+            Values::Float32List(lists, _) | Values::Float64List(lists, _) => lists.is_valid(row),
         }
     }
 
@@ -110,25 +110,25 @@ impl<'a> Values<'a> {
             Values::Text(texts) => write_json(texts.value(row), out),
             Values::Time(times) => {
                 let micros = times.value(row);
-                let text = time::to_text(micros)
+                let text = timestamp::format(micros)
                     .with_context(|| format!("{micros} µs since 1970 is outside the years 0 to 9999"))?;
                 write_json(&text, out)
             }
-            Values::Number(numbers) => write_json(&numbers.value(row), out),
-            Values::Single(numbers) => write_json(&numbers.value(row), out),
-            Values::Count(counts) => write_json(&counts.value(row), out),
-            Values::Flag(flags) => write_json(&flags.value(row), out),
-            // serde_json writes what JSON has no word for as null.
-            Values::Singles(lists, items) => {
+            Values::Float64(numbers) => write_json(&numbers.value(row), out),
+            Values::Float32(numbers) => write_json(&numbers.value(row), out),
+            Values::Int32(counts) => write_json(&counts.value(row), out),
+            Values::Boolean(flags) => write_json(&flags.value(row), out),
+            Values::Float32List(lists, items) => {
                 write_list(lists, row, out, |i| items.is_valid(i).then(|| items.value(i)))
             }
-            Values::Doubles(lists, items) => {
+            Values::Float64List(lists, items) => {
                 write_list(lists, row, out, |i| items.is_valid(i).then(|| items.value(i)))
             }
         }
     }
 }
 
+/// Writes a list. serde_json writes NaN, infinity and `None` as null.
 fn write_list<T: Serialize>(
     lists: &ListArray,
     row: usize,
