@@ -1,6 +1,6 @@
-//! The dashboard of the demo in a real Chromium, driven by Playwright's core package: `browser/drive.mjs` says what it does.
-//! Chromium is the system's; where the package is, `TIDECAST_NODE_MODULES` says: a folder in which `npm ci` was run with the
-//! files of `tests/browser`. `TIDECAST_PICTURES` names a folder for what the browser saw.
+//! The dashboard in a real Chromium, driven by playwright-core: see `browser/drive.mjs`. Needs Chromium, node, and
+//! `TIDECAST_NODE_MODULES`, a folder in which `npm ci` was run with the files of `tests/browser`. `TIDECAST_PICTURES` names a
+//! folder for screenshots.
 
 use std::fs;
 use std::path::Path;
@@ -11,77 +11,84 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use crate::broker;
-use crate::command_line::program::Running;
+use crate::command_line::program::RunningStats;
 
-/// The first of these that there is.
+/// In order of preference.
 const BROWSERS: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
 
-fn runs(program: &str) -> bool {
-    let tried = Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
-    tried.is_ok_and(|status| status.success())
+fn is_installed(program: &str) -> bool {
+    let outcome = Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    outcome.is_ok_and(|status| status.success())
 }
 
-/// What the test runs on: the browser and the folder of the package.
-fn tools() -> Result<(String, String), String> {
-    if !runs("node") {
-        return Err("there is no node".to_owned());
+struct Tools {
+    browser: String,
+    /// The folder with `node_modules`.
+    modules: String,
+}
+
+/// # Errors
+/// The missing tool, and how to provide it.
+fn find_tools() -> Result<Tools, String> {
+    if !is_installed("node") {
+        return Err("node is not installed".to_owned());
     }
     let found = std::env::var("TIDECAST_CHROMIUM").ok();
-    let browser = found.or_else(|| BROWSERS.into_iter().find(|name| runs(name)).map(str::to_owned));
-    let browser = browser.ok_or("there is no Chromium: set TIDECAST_CHROMIUM, or install it")?;
+    let browser = found.or_else(|| BROWSERS.into_iter().find(|name| is_installed(name)).map(str::to_owned));
+    let browser = browser.ok_or("Chromium is not installed: install it, or set TIDECAST_CHROMIUM")?;
     let which = Command::new("sh").args(["-c", &format!("command -v '{browser}'")]).output();
     let path = which.map_err(|error| error.to_string())?.stdout;
     let modules = std::env::var("TIDECAST_NODE_MODULES").map_err(|_| "TIDECAST_NODE_MODULES is not set")?;
     if !Path::new(&modules).join("node_modules/playwright-core").exists() {
         return Err(format!("{modules} has no node_modules/playwright-core: run `npm ci` there"));
     }
-    Ok((String::from_utf8_lossy(&path).trim().to_owned(), modules))
+    Ok(Tools { browser: String::from_utf8_lossy(&path).trim().to_owned(), modules })
 }
 
-/// The tools, or none where they are not there and need not be.
-fn tools_or_skip(what: &str) -> Option<(String, String)> {
-    match tools() {
+/// The tools; `None` if they are missing and `TIDECAST_REQUIRE_BROWSER` is not set.
+fn tools_or_skip(test: &str) -> Option<Tools> {
+    match find_tools() {
         Ok(tools) => Some(tools),
-        Err(why) => {
+        Err(reason) => {
             let required = std::env::var_os("TIDECAST_REQUIRE_BROWSER").is_some();
-            assert!(!required, "TIDECAST_REQUIRE_BROWSER is set, and {why}");
-            eprintln!("SKIPPED {what}: {why}");
+            assert!(!required, "TIDECAST_REQUIRE_BROWSER is set, but {reason}");
+            eprintln!("SKIPPED {test}: {reason}");
             None
         }
     }
 }
 
-/// Runs a script of `browser/` to its end, and gives back what it says.
-fn node(script: &str, modules: &str, arguments: &[&str]) -> String {
+/// Runs a script of `browser/` to its end and returns its output.
+fn run_script(script: &str, modules: &str, arguments: &[&str]) -> String {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser").join(script);
     let mut command = Command::new("node");
     command.arg(script).args(arguments).env("TIDECAST_NODE_MODULES", modules);
-    let outcome = command.output().expect("it has just run");
-    let (said, failed) = (String::from_utf8_lossy(&outcome.stdout), String::from_utf8_lossy(&outcome.stderr));
-    assert!(outcome.status.success() && said.trim_end().ends_with("done"), "{said}\n{failed}");
-    said.into_owned()
+    let outcome = command.output().expect("node is installed");
+    let (output, errors) = (String::from_utf8_lossy(&outcome.stdout), String::from_utf8_lossy(&outcome.stderr));
+    assert!(outcome.status.success() && output.trim_end().ends_with("done"), "{output}\n{errors}");
+    output.into_owned()
 }
 
 #[test]
-fn the_dashboard_is_seen_in_a_real_browser() {
-    let Some((browser, modules)) = tools_or_skip("the dashboard in a browser") else { return };
-    let pictures = std::env::var("TIDECAST_PICTURES").ok();
+fn the_dashboard_works_in_a_real_browser() {
+    let Some(Tools { browser, modules }) = tools_or_skip("the dashboard in a browser") else { return };
+    let screenshots = std::env::var("TIDECAST_PICTURES").ok();
     let program = env!("CARGO_BIN_EXE_tidecast");
-    let arguments: Vec<&str> = [program, &browser].into_iter().chain(pictures.as_deref()).collect();
-    node("drive.mjs", &modules, &arguments);
+    let arguments: Vec<&str> = [program, &browser].into_iter().chain(screenshots.as_deref()).collect();
+    run_script("drive.mjs", &modules, &arguments);
 }
 
-/// Hours of each series before somebody looks: the sample's model is warm by then, and its forecasts have come due.
-const BEFORE: i64 = 96;
+/// Hours sent before the page opens: enough for the sample's model to warm up and for forecasts to be due.
+const WARMUP_HOURS: i64 = 96;
 const HOUR_MS: i64 = 3_600_000;
 
-/// Takes a minute or two, and says how busy the page was: with `TIDECAST_MANY_SERIES=10000`.
+/// Runs with `TIDECAST_MANY_SERIES=10000`, takes a minute or two, and prints the measurements.
 #[test]
-fn many_series_stream_without_lag() {
+fn many_series_do_not_block_the_page() {
     let Ok(count) = std::env::var("TIDECAST_MANY_SERIES") else {
         return eprintln!("SKIPPED many series in a browser: TIDECAST_MANY_SERIES is not set");
     };
-    let Some((browser, modules)) = tools_or_skip("many series in a browser") else { return };
+    let Some(Tools { browser, modules }) = tools_or_skip("many series in a browser") else { return };
     let series: usize = count.parse().expect("TIDECAST_MANY_SERIES is a number of series");
     let folder = TempDir::new().unwrap();
     let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("pipelines");
@@ -100,7 +107,7 @@ fn many_series_stream_without_lag() {
     let url = run.said().split_whitespace().find(|word| word.starts_with("http://")).unwrap().to_owned();
 
     let ids: Vec<String> = (0..series).map(|id| format!("plant-{}/sensor-{}", id / 100, id % 100)).collect();
-    // A day that repeats, and something on top that does not.
+    // A daily cycle plus noise.
     let value = |id: usize, hour: i64| {
         20.0 + (hour % 24) as f64 + (hour * hour * (id as i64 + 7919) % 10_007) as f64 / 5000.0
     };
@@ -111,24 +118,25 @@ fn many_series_stream_without_lag() {
         let messages: Vec<String> = ids.iter().enumerate().map(message).collect();
         broker::produce(&readings, None, ids.iter().zip(&messages).map(|(id, message)| (&**id, &**message)));
     };
-    (0..BEFORE).for_each(send);
-    let said = std::thread::scope(|scope| {
-        let (over, is_over) = channel::<()>();
+    (0..WARMUP_HOURS).for_each(send);
+    let output = std::thread::scope(|scope| {
+        let (running, ended) = channel::<()>();
         let (url, browser, count, modules) = (&url, &browser, &count, &modules);
-        let looks = scope.spawn(move || {
-            let _over = over;
-            node("many.mjs", modules, &[url, browser, count])
+        let script = scope.spawn(move || {
+            // Dropped when the script ends.
+            let _running = running;
+            run_script("many.mjs", modules, &[url, browser, count])
         });
-        // An hour of all series a second, until nobody looks any more.
-        for hour in BEFORE.. {
+        // One hour of all series per second until the script ends.
+        for hour in WARMUP_HOURS.. {
             send(hour);
-            if is_over.recv_timeout(Duration::from_secs(1)) == Err(RecvTimeoutError::Disconnected) {
+            if ended.recv_timeout(Duration::from_secs(1)) == Err(RecvTimeoutError::Disconnected) {
                 break;
             }
         }
-        looks.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        script.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     });
-    println!("{said}");
+    println!("{output}");
     run.signal("TERM");
     run.finish().succeeds();
 }

@@ -1,63 +1,65 @@
-//! `demo`: everything at once in one process, on real data. A broker, a year of weather sensors replayed into it in
-//! accelerated time, an ordinary consumer that forecasts them, and a table of what it does.
+//! `demo`: the whole line in one process, on real data. An embedded broker, a year of weather sensors replayed into it in
+//! accelerated time, the consumer of `run`, and a live table.
 
-mod board;
 pub mod sample;
 mod screen;
 
-use std::sync::{Arc, Mutex};
+use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
+use tokio_util::sync::CancellationToken;
 
-use super::ends::AnySink;
-use super::replay::Pace;
-use super::{ends, look, prepare, stop};
+use super::replay::Pacer;
+use super::{connectors, dashboard, load};
 use crate::cli::{Demo, Speed};
-use crate::config::{Order, Pipeline};
-use tidecast_stream::driver::{Options, Progress, drive};
+use crate::config::Pipeline;
+use crate::dataset::{self, RowFilter};
+use crate::shutdown;
+use crate::terminal::print;
+use tidecast_stream::driver::{DriverOptions, EndOfInput, Progress, drive};
 use tidecast_core::forecaster::Setup;
 use tidecast_stream::codec::Codec;
-use tidecast_kafka::{Cluster, Embedded, KafkaSource, Replay, Until};
-use tidecast_tables::{ParquetInput, Range};
-use tidecast_stream::{Output, Partition, Positions, Sink};
-use crate::serve::{Observer, Watched};
-use board::Board;
+use tidecast_kafka::{Cluster, EmbeddedBroker, KafkaSource, ObservationWriter, ReadUntil};
+use crate::serve::{Instrumented, Observer};
 use screen::Screen;
 
-/// After the last reading, the time its forecasts have to come back.
-const SETTLE: Duration = Duration::from_secs(2);
+/// Time for the last forecasts to be written after the last row is sent.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
 pub async fn demo(arguments: Demo, quiet: bool) -> Result<()> {
-    let stop = stop::stop("the broker goes with this process")?;
+    let stop = shutdown::on_signal("the embedded broker stops, too")?;
     let sample = sample::unpack()?;
     let pipeline = &sample.pipeline;
-    let setup = prepare::setup(pipeline)?;
-    let config = ends::kafka_source(pipeline)?;
-    let (observer, page) = look::start_demo(pipeline, &setup, arguments.address).await?;
-    let broker = Embedded::start(&config.topic, ends::PARTITIONS)?;
+    let setup = load::setup(pipeline)?;
+    let config = load::kafka_source(pipeline)?;
+    let (observer, page) = dashboard::start_demo(pipeline, &setup, arguments.address).await?;
+    let broker = EmbeddedBroker::start(&config.topic, connectors::DEFAULT_PARTITIONS)?;
     let cluster = Cluster::new(&config.brokers, Some(&broker), &config.client)?;
-    let board = Arc::new(Mutex::new(Board::new(pipeline.rules.grid)));
-    let screen =
-        Screen::start(board.clone(), page, broker.bootstrap_servers(), pipeline, arguments.speed, quiet)?;
-
-    let feed = feed(pipeline, &cluster, arguments.speed, &board);
-    let over = async {
+    if !quiet {
+        print(&screen::header(pipeline, page, &broker.bootstrap_servers(), arguments.speed))?;
+    }
+    let dashboard = observer.dashboard().clone();
+    let screen = (!quiet).then(|| Screen::start(dashboard.clone()));
+    let feed = feed(pipeline, &cluster, arguments.speed);
+    let ended = async {
         tokio::select! {
             sent = feed => {
-                // The last forecasts are still on their way.
-                tokio::time::sleep(SETTLE).await;
+                tokio::time::sleep(DRAIN_TIMEOUT).await;
                 sent
             }
-            () = stop => Ok(()),
+            () = stop.cancelled() => Ok(()),
             () = wait(arguments.duration) => Ok(()),
         }
     };
-    let consumed = consume(pipeline, setup, (&broker, &cluster), board.clone(), observer, over).await;
-    screen.end().await;
+    let consumed = consume(pipeline, setup, &broker, &cluster, observer, ended).await;
+    if let Some(screen) = screen {
+        screen.stop().await;
+    }
     let progress = consumed?;
-    let board = board.lock().expect("nobody panics with the board in hand");
-    super::print(&screen::summary(&board, &progress))
+    dashboard.refresh();
+    print(&screen::summary(&dashboard, &progress))
 }
 
 async fn wait(duration: Option<Duration>) {
@@ -67,82 +69,60 @@ async fn wait(duration: Option<Duration>) {
     }
 }
 
-/// Sends the sample's readings to the broker at their pace, and shows them to the board.
-async fn feed(pipeline: &Pipeline, cluster: &Cluster, speed: Speed, board: &Mutex<Board>) -> Result<()> {
-    let Pipeline { columns, time_unit, limits, .. } = pipeline;
-    let (config, history) = (ends::kafka_source(pipeline)?, sample::history(pipeline)?);
-    let input =
-        ParquetInput::open(history, columns, *time_unit, Order::File, Range::default(), None, limits)?;
-    let mut topic = Replay::open(cluster, &config.topic, columns.clone(), ends::PARTITIONS).await?;
-    let mut pace = Pace::new(speed);
+/// Sends the rows of the sample to the broker at their pace.
+async fn feed(pipeline: &Pipeline, cluster: &Cluster, speed: Speed) -> Result<()> {
+    let (config, columns) = (load::kafka_source(pipeline)?, &pipeline.columns);
+    let input = dataset::open_parquet(pipeline, sample::history(pipeline)?, RowFilter::default())?;
+    let mut topic = ObservationWriter::open(cluster, &config.topic, columns.clone(), connectors::DEFAULT_PARTITIONS).await?;
+    let mut pacer = Pacer::new(speed);
     for batch in input.batches() {
         let mut rows = batch?.rows;
         while rows.num_rows() > 0 {
-            let due = pace.wait(&rows, columns).await;
-            let sent = rows.slice(0, due);
-            topic.send(&sent).await?;
-            board.lock().expect("nobody panics with the board in hand").readings(&sent, columns);
+            let due = pacer.wait(&rows, columns).await;
+            topic.send(&rows.slice(0, due)).await?;
             rows = rows.slice(due, rows.num_rows() - due);
         }
     }
     topic.flush().await
 }
 
-/// An ordinary consumer of the readings, until `over` is.
+/// Runs the consumer until `ended` resolves.
 async fn consume(
     pipeline: &Pipeline,
     setup: Arc<Setup>,
-    (broker, cluster): (&Embedded, &Cluster),
-    board: Arc<Mutex<Board>>,
+    broker: &EmbeddedBroker,
+    cluster: &Cluster,
     observer: Observer,
-    over: impl Future<Output = Result<()>>,
+    ended: impl Future<Output = Result<()>>,
 ) -> Result<Progress> {
-    let config = ends::kafka_source(pipeline)?;
+    let config = load::kafka_source(pipeline)?;
     let codec = Codec::new(config.format, &pipeline.columns, pipeline.time_unit, &pipeline.limits);
-    let source = KafkaSource::open(cluster, config, codec, Until::Stopped).await?;
-    observer.ends(source.ends());
-    let sink = ends::kafka(pipeline, Some(broker), source.partitions(), Some(source.group())).await?;
-    let sink = Watched::new(Shown { sink, board }, Some(observer.clone()));
-    let mut source = Watched::new(source, Some(observer.clone()));
-    let options = Options {
+    let source = KafkaSource::open(cluster, config, codec, ReadUntil::Closed).await?;
+    observer.set_lag_tracker(source.lag());
+    let sink = connectors::kafka_sink(pipeline, Some(broker), source.partitions(), Some(source.group())).await?;
+    let sink = Instrumented::new(sink, Some(observer.clone()));
+    let mut source = Instrumented::new(source, Some(observer.clone()));
+    let options = DriverOptions {
         setup,
         commit: config.commit,
         state: None,
         start: config.start,
-        deleted: config.deleted,
+        on_data_loss: config.on_data_loss,
         queue_rows: pipeline.limits.queue_rows,
-        finish: false,
-        rejects: None,
+        end_of_input: EndOfInput::LeaveOpen,
+        reject_limit: None,
     };
-    let mut fed = Ok(());
-    let stop = async { fed = over.await };
-    let (progress, _) =
-        drive(&mut source, sink, options, stop, |progress| observer.progress(progress)).await?;
-    fed?;
+    let stop = CancellationToken::new();
+    let mut driven =
+        pin!(drive(&mut source, sink, options, &stop, |progress| observer.on_progress(progress)));
+    let (progress, _) = tokio::select! {
+        failed = &mut driven => failed?,
+        ended = ended => {
+            stop.cancel();
+            let driven = driven.await?;
+            ended?;
+            driven
+        }
+    };
     Ok(progress)
-}
-
-/// A sink whose forecasts the board sees, too.
-struct Shown {
-    sink: AnySink,
-    board: Arc<Mutex<Board>>,
-}
-
-impl Sink for Shown {
-    async fn write(&mut self, output: Output) -> Result<()> {
-        self.board.lock().expect("nobody panics with the board in hand").forecasts(&output.forecasts);
-        self.sink.write(output).await
-    }
-
-    async fn commit(&mut self, reached: &Positions) -> Result<Positions> {
-        self.sink.commit(reached).await
-    }
-
-    async fn forget(&mut self, partitions: &[Partition]) -> Result<()> {
-        self.sink.forget(partitions).await
-    }
-
-    async fn finish(&mut self) -> Result<()> {
-        self.sink.finish().await
-    }
 }

@@ -1,79 +1,84 @@
-//! A running pipeline to look at: its dashboard, its metrics, its health. Off unless the pipeline file says `[serve]`.
+//! The dashboard, metrics and health checks of a running pipeline. Enabled by `[serve]` in the pipeline file.
 //!
-//! - `watched`   the source and the sink as the driver has them, and somebody watching
-//! - `observer`  what is noted of the line: a few additions a batch, and a channel that drops when it is full
-//! - `line`      where each partition stands, what happened, samples of what was refused
-//! - `histogram` durations and sizes, counted
-//! - `scored`    what the stream scored of its own forecasts, counted
-//! - `stamps`    when what is written and not durable was stamped
-//! - `door`      who may come in, and how many at a time
-//! - `pulse`     a sample each second: rates, lag, latency, memory
-//! - `board`     every series: its last steps, what was forecast for them, how far off that was
-//! - `facts`     what does not change: names, grid, model
-//! - `metrics`   all of it for Prometheus
-//! - `routes`, `streams`, `files`   the pages, and what flows to them
+//! ```text
+//! driver -> observer -> counters, status ------------------------> dashboard -> http, sse, prometheus
+//!                `----> queue (bounded, drops when full) -> view ----'
+//! ```
 //!
-//! Nothing that the line computes depends on what is here. Whoever watches may miss batches and never holds one up; the
-//! counts are exact all the same. Ids and messages are other people's text: they leave as JSON, and the page shows them as
-//! text only.
+//! - `info`        fixed properties: names, grid, model
+//! - `status`      partitions, events, samples of refused messages
+//! - `counters`    counters and histograms
+//! - `view`        each series: its last steps, their forecasts, their errors
+//! - `dashboard`   the shared state of the four above, and a sample of the process each second
+//! - `observer`    instrumentation of the source and the sink
+//! - `http`        listener, routes, security headers, files of the page
+//! - `sse`         event streams of the page
+//! - `prometheus`  the metrics
+//!
+//! No result depends on this module. Ids and messages are untrusted text: they leave as JSON, and the page inserts them as
+//! text nodes only.
 
-mod board;
-mod door;
-mod facts;
-mod files;
-mod histogram;
-mod line;
-mod metrics;
+mod counters;
+mod dashboard;
+mod http;
+mod info;
 mod observer;
-mod pulse;
-mod routes;
-mod scored;
-mod stamps;
-mod streams;
-mod watched;
+mod prometheus;
+mod sse;
+mod status;
+mod view;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::time::{MissedTickBehavior, interval};
 
-use door::Door;
-pub use facts::{Facts, Writes};
-pub use observer::Observer;
-pub use watched::Watched;
+pub use dashboard::Dashboard;
+pub use info::{OutputKind, PipelineInfo};
+pub use observer::{Instrumented, Observer};
+pub use view::{SeriesRow, ViewQuery};
 
-use crate::config::Serve;
+use crate::config::ServeConfig;
+use http::{ConnectionLimits, HostCheck};
 
-/// From one sample to the next.
-const SECOND: Duration = Duration::from_secs(1);
+const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Opens the address, and answers there from now on until the runtime ends. What it answers from is told to the observer.
+/// Binds the address of `config` and serves until the runtime ends. Returns the observer to report to, and the bound address.
 ///
 /// # Errors
-/// If the address cannot be had.
-pub async fn start(config: &Serve, facts: Facts) -> Result<(Observer, std::net::SocketAddr)> {
+/// If the address cannot be bound.
+pub async fn start(config: &ServeConfig, info: PipelineInfo) -> Result<(Observer, SocketAddr)> {
     let address = config.address;
-    let listener = TcpListener::bind(address).await;
-    let listener =
-        listener.with_context(|| format!("cannot serve on {address}: set another address in [serve]"))?;
-    let address = listener.local_addr().context("the address that is served on")?;
-    let (observer, seen) = Observer::new(Arc::new(facts));
-    let shared = observer.shared();
-    tokio::spawn(board::keep(shared.clone(), seen));
-    tokio::spawn(async move {
-        let mut ticks = tokio::time::interval(SECOND);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            ticks.tick().await;
-            shared.tick();
-        }
-    });
-    let app = routes::routes(observer.shared(), address.ip().is_loopback());
-    tokio::spawn(async move {
-        if let Err(error) = axum::serve(Door::new(listener), app).await {
-            tracing::warn!("the dashboard has ended: {error}");
-        }
-    });
-    Ok((observer, address))
+    let listener = TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot serve on {address}: set another address in [serve]"))?;
+    let address = listener.local_addr().context("cannot read the bound address")?;
+    let dashboard = Arc::new(Dashboard::new(info));
+    // Unbounded in count: the observer bounds the queued bytes.
+    let (sender, updates) = mpsc::unbounded_channel();
+    tokio::spawn(apply_updates(dashboard.clone(), updates));
+    tokio::spawn(refresh(dashboard.clone()));
+    let host_check = if address.ip().is_loopback() { HostCheck::LoopbackOnly } else { HostCheck::Any };
+    let app = http::router(dashboard.clone(), host_check);
+    tokio::spawn(http::serve(listener, app, ConnectionLimits::default()));
+    Ok((Observer::new(dashboard, sender), address))
+}
+
+async fn apply_updates(dashboard: Arc<Dashboard>, mut updates: mpsc::UnboundedReceiver<view::ViewUpdate>) {
+    while let Some(update) = updates.recv().await {
+        dashboard.apply(&update);
+    }
+}
+
+async fn refresh(dashboard: Arc<Dashboard>) {
+    let mut ticks = interval(REFRESH_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        dashboard.refresh();
+    }
 }

@@ -1,279 +1,301 @@
-//! What is noted of the line while it works. All of it together is a lock that nobody holds for long, a few additions, and
-//! a batch handed on by reference, once a batch; a board that is behind misses some.
+//! Instrumentation of the source and the sink. Per batch it costs a short lock, a few additions and a reference to the batch.
+//! The counters are exact. The view may miss batches: its queue is bounded, and a full queue drops updates instead of
+//! blocking the driver.
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
 
-use arrow::array::RecordBatch;
-use parking_lot::{FairMutex, FairMutexGuard};
-use tokio::sync::{Semaphore, mpsc};
+use anyhow::Result;
+use tokio::sync::mpsc;
 
-use super::board::{Board, Origin};
-use super::facts::Facts;
-use super::histogram::{Histogram, ROWS, SECONDS};
-use super::line::{self, Line};
-use super::pulse::Pulse;
-use super::scored::Scored;
-use super::stamps::Done;
+use super::dashboard::Dashboard;
+use super::status::now_ms;
+use super::view::{RowSource, ViewUpdate};
+use tidecast_kafka::LagTracker;
 use tidecast_stream::driver::Progress;
-use tidecast_kafka::{Ends, Reach};
-use tidecast_stream::{Assigned, Batch, Output, Partition, Position, Positions, Record};
-use tidecast_stream::state::Store;
+use tidecast_stream::state::SnapshotStore;
+use tidecast_stream::{Assignment, Batch, SourceEvent, Output, Partition, Position, Positions, Record, Sink, Source};
 
-/// Bytes on their way to the board: a second of fifty thousand forecasts of a day of hours. More would only be memory for what is
-/// old.
-const WAITING: usize = 32 << 20;
-/// Pages that may be open at once: each costs a message of some kilobytes four times a second.
-const VIEWERS: usize = 64;
+/// Bytes queued for the view: about a second at fifty thousand forecasts of 24 steps. A longer queue would only hold stale data.
+const QUEUED_BYTES_MAX: usize = 32 << 20;
 
-/// What the board is to see.
-pub enum Seen {
-    Rows(Origin, RecordBatch),
-    Forecasts(RecordBatch),
-    Scores(RecordBatch),
-    /// These have left.
-    Gone(Vec<Partition>),
-}
+/// Timestamp runs retained per partition: a Parquet file may take long to fill. Later records join the last run.
+const RUNS_MAX: usize = 100_000;
 
-impl Seen {
-    /// About so many bytes: what its rows hold, not what they share with the rest of their batch.
-    fn bytes(&self, facts: &Facts) -> usize {
-        // An id, times, positions.
-        let rows = |rows: &RecordBatch, numbers: usize| rows.num_rows() * (64 + numbers);
-        let columns = &facts.columns;
-        let inputs =
-            columns.targets.len() + columns.covariates.len() + columns.known_ahead.len() * facts.horizon;
-        match self {
-            Self::Rows(_, observed) => rows(observed, inputs * size_of::<f64>()),
-            Self::Forecasts(said) => {
-                rows(said, facts.horizon * (1 + 2 * facts.levels.len()) * size_of::<f32>())
-            }
-            Self::Scores(scores) => rows(scores, (8 + facts.levels.len()) * size_of::<f64>()),
-            Self::Gone(_) => 0,
-        }
-    }
-}
-
-/// What the routes answer from.
-pub struct Shared {
-    pub facts: Arc<Facts>,
-    pub counts: Counts,
-    line: Mutex<Line>,
-    /// In turns: a stream that never pauses would leave none to the pages.
-    board: FairMutex<Board>,
-    pulse: Mutex<Pulse>,
-    ends: OnceLock<Ends>,
-    store: OnceLock<Arc<Store>>,
-    pub viewers: Arc<Semaphore>,
-}
-
-/// What is counted rather than kept.
-pub struct Counts {
-    pub batch_rows: Histogram,
-    /// From a record's timestamp to the commit of what came of it.
-    pub latency: Histogram,
-    pub commits: Histogram,
-    pub commit_rows: Histogram,
-    pub snapshots: Histogram,
-    pub snapshots_failed: AtomicU64,
-    pub scored: Scored,
-    /// Bytes on their way to the board.
-    waiting: AtomicUsize,
-    /// Batches that the board did not see.
-    pub unseen: AtomicU64,
-}
-
+/// Reports what a pipeline does to its dashboard.
 #[derive(Clone)]
 pub struct Observer {
-    shared: Arc<Shared>,
-    feed: mpsc::UnboundedSender<Seen>,
+    dashboard: Arc<Dashboard>,
+    updates: mpsc::UnboundedSender<ViewUpdate>,
 }
 
 impl Observer {
-    pub fn new(facts: Arc<Facts>) -> (Self, mpsc::UnboundedReceiver<Seen>) {
-        let (feed, seen) = mpsc::unbounded_channel();
-        let counts = Counts {
-            batch_rows: Histogram::new(ROWS),
-            latency: Histogram::new(SECONDS),
-            commits: Histogram::new(SECONDS),
-            commit_rows: Histogram::new(ROWS),
-            snapshots: Histogram::new(SECONDS),
-            snapshots_failed: AtomicU64::new(0),
-            scored: Scored::new(facts.scoring.as_ref(), facts.levels.len()),
-            waiting: AtomicUsize::new(0),
-            unseen: AtomicU64::new(0),
-        };
-        let shared = Shared {
-            board: FairMutex::new(Board::new(facts.clone())),
-            pulse: Mutex::new(Pulse::new(&counts)),
-            facts,
-            counts,
-            line: Mutex::default(),
-            ends: OnceLock::new(),
-            store: OnceLock::new(),
-            viewers: Arc::new(Semaphore::new(VIEWERS)),
-        };
-        (Self { shared: Arc::new(shared), feed }, seen)
+    pub(super) fn new(dashboard: Arc<Dashboard>, updates: mpsc::UnboundedSender<ViewUpdate>) -> Self {
+        Self { dashboard, updates }
     }
 
-    pub fn shared(&self) -> Arc<Shared> {
-        self.shared.clone()
+    pub fn dashboard(&self) -> &Arc<Dashboard> {
+        &self.dashboard
     }
 
-    /// Where to ask how far the partitions reach.
-    pub fn ends(&self, ends: Ends) {
-        // It is said once.
-        let _ = self.shared.ends.set(ends);
+    /// Sets the source of the partitions' end offsets. Call once.
+    pub fn set_lag_tracker(&self, ends: LagTracker) {
+        self.dashboard.set_lag_tracker(ends);
     }
 
-    /// Where to ask which snapshots were kept.
-    pub fn store(&self, store: Arc<Store>) {
-        let _ = self.shared.store.set(store);
+    /// Sets the store whose snapshots are reported. Call once.
+    pub fn set_store(&self, store: Arc<SnapshotStore>) {
+        self.dashboard.set_store(store);
     }
 
-    pub fn progress(&self, progress: &Progress) {
-        self.shared.line().progress(progress);
+    pub fn on_progress(&self, progress: &Progress) {
+        self.dashboard.status().on_progress(progress);
     }
 
-    pub(super) fn assigned(&self, assigned: &Assigned) {
-        let committed = assigned.committed.as_ref().map(|committed| committed.position.0);
-        self.shared.line().assigned(&assigned.partition, committed);
-    }
-
-    pub(super) fn reading(&self, partition: &Partition, from: Position) {
-        self.shared.line().reading(partition, from.0);
-    }
-
-    pub(super) fn revoked(&self, partitions: &[Partition]) {
-        self.shared.line().revoked(partitions);
-        self.feed(Seen::Gone(partitions.to_vec()));
-    }
-
-    pub(super) fn rows(&self, batch: &Batch) {
-        let rows = batch.rows.num_rows() + batch.malformed.len();
-        let resumed = self.shared.line().rows(&batch.partition, batch.next.0);
-        // What is read again only makes up a state.
-        if resumed.is_none_or(|resumed| batch.next.0 > resumed) {
-            self.shared.counts.batch_rows.observe(rows as f64);
+    fn on_event(&self, event: &SourceEvent) {
+        match event {
+            SourceEvent::Assigned { assignment, .. } => self.on_assigned(assignment),
+            SourceEvent::ReadingStarted { partition, position } => self.on_recovered(partition, *position),
+            SourceEvent::Batch(batch) => self.on_batch(batch),
+            // The partition stays assigned until its output is committed: see `Instrumented::discard`.
+            SourceEvent::Revoked { .. } | SourceEvent::EndOfInput => {}
         }
-        let origin = Origin { partition: batch.partition.number, goes_on: resumed.is_some() };
-        self.feed(Seen::Rows(origin, batch.rows.clone()));
     }
 
-    pub(super) fn output(&self, output: &Output) {
+    fn on_assigned(&self, assignment: &Assignment) {
+        let committed = assignment.committed.as_ref().map(|committed| committed.position.0);
+        self.dashboard.status().on_assigned(&assignment.partition, committed);
+    }
+
+    fn on_recovered(&self, partition: &Partition, position: Position) {
+        self.dashboard.status().on_recovered(partition, position.0);
+    }
+
+    fn on_revoked(&self, partitions: &[Partition]) {
+        self.dashboard.status().on_revoked(partitions);
+        self.queue(ViewUpdate::Revoked(partitions.iter().map(|partition| partition.number).collect()));
+    }
+
+    fn on_batch(&self, batch: &Batch) {
+        let rows = batch.rows.num_rows() + batch.malformed.len();
+        let resumed_from = self.dashboard.status().on_batch(&batch.partition, batch.next.0);
+        // Replayed rows only rebuild state.
+        if resumed_from.is_none_or(|resumed| batch.next.0 > resumed) {
+            self.dashboard.counters.batch_rows.observe(rows as f64);
+        }
+        let source = RowSource { partition: batch.partition.number, is_resumed: resumed_from.is_some() };
+        self.queue(ViewUpdate::Rows(source, batch.rows.clone()));
+    }
+
+    fn on_output(&self, output: &Output) {
+        let dashboard = &self.dashboard;
         if !output.rejects.is_empty() {
-            self.shared.line().output(output, &self.shared.facts.rejected);
+            dashboard.status().on_rejects(output, &dashboard.info.reject_reasons);
         }
         if output.forecasts.num_rows() > 0 {
-            self.feed(Seen::Forecasts(output.forecasts.clone()));
+            self.queue(ViewUpdate::Forecasts(output.forecasts.clone()));
         }
         if output.scores.num_rows() > 0 {
-            self.shared.counts.scored.add(&output.scores);
-            self.feed(Seen::Scores(output.scores.clone()));
+            dashboard.counters.scores.add(&output.scores);
+            self.queue(ViewUpdate::Scores(output.scores.clone()));
         }
     }
 
-    fn feed(&self, seen: Seen) {
-        let (counts, bytes) = (&self.shared.counts, seen.bytes(&self.shared.facts));
-        // That a partition has left is always said.
-        if bytes > 0 && counts.waiting.load(Relaxed) >= WAITING {
-            counts.unseen.fetch_add(1, Relaxed);
+    fn on_committed(&self, positions: &Positions, duration: Duration, committed: &CommittedRows) {
+        let counters = &self.dashboard.counters;
+        counters.commit_duration.observe(duration.as_secs_f64());
+        counters.commit_rows.observe(committed.rows as f64);
+        let now = now_ms() as i64;
+        for run in &committed.stamped {
+            let seconds = (now - run.timestamp_ms).max(0) as f64 / 1e3;
+            counters.end_to_end_latency.observe_many(seconds, run.rows);
+        }
+        self.dashboard.status().on_committed(positions);
+    }
+
+    fn queue(&self, update: ViewUpdate) {
+        let (counters, bytes) = (&self.dashboard.counters, update.bytes(&self.dashboard.info));
+        // Updates without rows are never dropped: a revocation must reach the view.
+        if bytes > 0 && counters.queued_bytes.load(Relaxed) >= QUEUED_BYTES_MAX {
+            counters.dropped_updates.fetch_add(1, Relaxed);
             return;
         }
-        counts.waiting.fetch_add(bytes, Relaxed);
-        // Where the board has ended, the program is about to.
-        let _ = self.feed.send(seen);
+        counters.queued_bytes.fetch_add(bytes, Relaxed);
+        // The receiver is closed only when the runtime shuts down.
+        let _ = self.updates.send(update);
     }
 
-    /// The records of an output that had not been committed before: the others only make up a state again.
-    pub(super) fn fresh<'a>(&self, output: &'a Output) -> &'a [Record] {
-        let records = &output.origins.records;
-        let from = self.shared.line().partitions.get(&output.partition).and_then(|stand| stand.resumed);
-        &records[from.map_or(0, |from| records.partition_point(|record| record.offset < from))..]
-    }
-
-    pub(super) fn committed(&self, positions: &Positions, took: Duration, done: &Done) {
-        let counts = &self.shared.counts;
-        counts.commits.observe(took.as_secs_f64());
-        counts.commit_rows.observe(done.rows as f64);
-        let now = line::now_ms() as i64;
-        for (stamp, rows) in &done.stamps {
-            counts.latency.observe_all((now - stamp).max(0) as f64 / 1e3, *rows);
-        }
-        self.shared.line().committed(positions);
+    /// The records of an output that were not committed at assignment. Earlier records only rebuild state.
+    fn new_records<'a>(&self, output: &'a Output) -> &'a [Record] {
+        let records = &output.source.records;
+        let status = self.dashboard.status();
+        let resumed_from = status.partitions.get(&output.partition).and_then(|status| status.resumed_from);
+        let start = resumed_from
+            .map_or(0, |position| records.partition_point(|record| record.offset < position));
+        &records[start..]
     }
 }
 
-impl Shared {
-    // What is behind a lock is whole after every statement; who panicked with it has been reported.
-    pub fn line(&self) -> MutexGuard<'_, Line> {
-        self.line.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// A source or sink that reports to an observer, if there is one.
+pub struct Instrumented<T> {
+    pub inner: T,
+    observer: Option<Observer>,
+    latency: LatencyTracker,
+}
 
-    pub fn board(&self) -> FairMutexGuard<'_, Board> {
-        self.board.lock()
+impl<T> Instrumented<T> {
+    pub fn new(inner: T, observer: Option<Observer>) -> Self {
+        Self { inner, observer, latency: LatencyTracker::default() }
     }
+}
 
-    /// Shows the board what has come.
-    pub fn show(&self, seen: &Seen) {
-        match seen {
-            Seen::Rows(origin, rows) => self.board().rows(*origin, rows),
-            Seen::Forecasts(rows) => self.board().forecasts(rows),
-            Seen::Scores(rows) => self.board().scores(rows),
-            Seen::Gone(partitions) => {
-                let numbers: Vec<i32> = partitions.iter().map(|partition| partition.number).collect();
-                self.board().gone(&numbers);
-            }
+impl<S: Source + Send> Source for Instrumented<S> {
+    async fn next(&mut self) -> Result<SourceEvent> {
+        let event = self.inner.next().await?;
+        if let Some(observer) = &self.observer {
+            observer.on_event(&event);
         }
-        self.counts.waiting.fetch_sub(seen.bytes(&self.facts), Relaxed);
+        Ok(event)
     }
 
-    pub fn pulse(&self) -> MutexGuard<'_, Pulse> {
-        self.pulse.lock().unwrap_or_else(PoisonError::into_inner)
+    async fn close(&mut self) -> Result<()> {
+        self.inner.close().await
     }
+}
 
-    pub fn ends(&self) -> BTreeMap<i32, Reach> {
-        self.ends.get().map(Ends::all).unwrap_or_default()
-    }
-
-    /// Once a second.
-    pub fn tick(&self) {
-        let series = self.line().series;
-        self.board().tick(series);
-        for kept in self.store.get().map(|store| store.keeping().take()).unwrap_or_default() {
-            self.counts.snapshots.observe(kept.took.as_secs_f64());
-            if !kept.safe {
-                self.counts.snapshots_failed.fetch_add(1, Relaxed);
-                let detail = format!("the snapshot at {} failed", kept.position);
-                self.line().happen("not kept", &kept.partition, detail);
-            }
+impl<S: Sink + Send> Sink for Instrumented<S> {
+    async fn write(&mut self, output: Output) -> Result<()> {
+        if let Some(observer) = &self.observer {
+            observer.on_output(&output);
+            self.latency.on_written(&output.partition, observer.new_records(&output));
         }
-        let ends = self.ends();
-        let (tally, lag, is_stale) = {
-            let line = self.line();
-            (line.tally.clone(), line.lag(&ends), line.last_rows.map(|at| at.elapsed()))
+        self.inner.write(output).await
+    }
+
+    async fn commit(&mut self, positions: &Positions) -> Result<Positions> {
+        let Some(observer) = &self.observer else { return self.inner.commit(positions).await };
+        let started = Instant::now();
+        let durable = self.inner.commit(positions).await?;
+        observer.on_committed(&durable, started.elapsed(), &self.latency.take_committed(&durable));
+        Ok(durable)
+    }
+
+    async fn discard(&mut self, partitions: &[Partition]) -> Result<()> {
+        if let Some(observer) = &self.observer {
+            observer.on_revoked(partitions);
+            self.latency.discard(partitions);
+        }
+        self.inner.forget(partitions).await
+    }
+
+    async fn finish(&mut self) -> Result<()> {
+        self.inner.finish().await
+    }
+}
+
+/// Timestamps of written records that are not durable yet, to measure their latency at the commit. Stored as runs of equal
+/// milliseconds, which are few even at high rates.
+#[derive(Debug, Default)]
+struct LatencyTracker(BTreeMap<Partition, PendingRuns>);
+
+#[derive(Debug, Default)]
+struct PendingRuns {
+    /// Position after the last record. The message of a confirmed candidate is written a second time and must not count twice.
+    next: i64,
+    runs: VecDeque<Run>,
+}
+
+#[derive(Debug)]
+struct Run {
+    /// Position after the last record of the run.
+    next: i64,
+    timestamp_ms: Option<i64>,
+    rows: u64,
+}
+
+/// The rows that a commit made durable.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct CommittedRows {
+    stamped: Vec<StampedRows>,
+    rows: u64,
+}
+
+/// Rows with the same timestamp, in milliseconds since the epoch.
+#[derive(Debug, PartialEq, Eq)]
+struct StampedRows {
+    timestamp_ms: i64,
+    rows: u64,
+}
+
+impl LatencyTracker {
+    /// Adds written records, ascending by offset.
+    fn on_written(&mut self, partition: &Partition, records: &[Record]) {
+        if records.is_empty() {
+            return;
+        }
+        let pending = match self.0.get_mut(partition) {
+            Some(pending) => pending,
+            None => self.0.entry(partition.clone()).or_default(),
         };
-        self.pulse().sample(&self.counts, &tally, lag, is_stale);
+        let start = records.partition_point(|record| record.offset < pending.next);
+        for record in &records[start..] {
+            pending.next = record.offset + 1;
+            let is_full = pending.runs.len() == RUNS_MAX;
+            match pending.runs.back_mut() {
+                Some(run) if run.timestamp_ms == record.timestamp || is_full => {
+                    (run.next, run.rows) = (pending.next, run.rows + 1);
+                }
+                _ => {
+                    let run = Run { next: pending.next, timestamp_ms: record.timestamp, rows: 1 };
+                    pending.runs.push_back(run);
+                }
+            }
+        }
     }
 
-    /// Why it is not ready, if it is not.
-    pub fn unready(&self) -> Option<String> {
-        let ends = self.ends();
-        let line = self.line();
-        if line.partitions.is_empty() {
-            return Some("no partition is assigned".to_owned());
-        }
-        if let Some((partition, _)) = line.partitions.iter().find(|(_, stand)| !stand.is_reading) {
-            return Some(format!("the state of {partition} is being made up"));
-        }
-        match line.lag(&ends) {
-            None => Some("the ends of the partitions are not known yet".to_owned()),
-            Some(lag) if lag > self.facts.ready_lag => {
-                Some(format!("{lag} rows behind, more than serve.ready_lag = {}", self.facts.ready_lag))
+    /// Removes and returns the rows below the durable positions.
+    fn take_committed(&mut self, durable: &Positions) -> CommittedRows {
+        let mut committed = CommittedRows::default();
+        for (partition, position) in durable {
+            let Some(pending) = self.0.get_mut(partition) else { continue };
+            let end = pending.runs.partition_point(|run| run.next <= position.0);
+            for run in pending.runs.drain(..end) {
+                committed.rows += run.rows;
+                let stamped =
+                    run.timestamp_ms.map(|timestamp_ms| StampedRows { timestamp_ms, rows: run.rows });
+                committed.stamped.extend(stamped);
             }
-            Some(_) => None,
         }
+        committed
+    }
+
+    /// Drops the records of revoked partitions: the next owner writes them.
+    fn discard(&mut self, partitions: &[Partition]) {
+        self.0.retain(|partition, _| !partitions.contains(partition));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn latency_is_measured_once_per_record_when_its_run_is_durable() {
+        let partition = Partition { topic: "t".into(), number: 0 };
+        let record = |offset, timestamp| Record { offset, timestamp, ..Record::default() };
+        let at = |position| Positions::from([(partition.clone(), Position(position))]);
+        let rows = |timestamp_ms, rows| vec![StampedRows { timestamp_ms, rows }];
+        let mut tracker = LatencyTracker::default();
+        tracker.on_written(&partition, &[record(5, Some(70)), record(6, Some(70)), record(7, None)]);
+        // Offset 6 is the message of a confirmed candidate.
+        tracker.on_written(&partition, &[record(6, Some(70)), record(8, Some(90))]);
+        assert_eq!(tracker.take_committed(&at(6)), CommittedRows::default(), "the run is not complete");
+        assert_eq!(tracker.take_committed(&at(8)), CommittedRows { stamped: rows(70, 2), rows: 3 });
+        assert_eq!(tracker.take_committed(&at(9)), CommittedRows { stamped: rows(90, 1), rows: 1 });
+        tracker.discard(std::slice::from_ref(&partition));
+        tracker.on_written(&partition, &[record(5, Some(70))]);
+        assert_eq!(tracker.take_committed(&at(9)).rows, 1, "a partition that returns is read again");
     }
 }

@@ -1,11 +1,11 @@
 //! How far behind a pipeline says that it is.
 
-use super::serving::{RUN, SERVE, served, until};
+use super::serving::{RUN, SERVE, dashboard_address, get_until};
 use super::*;
 
 /// Asks until it is ready.
 fn until_ready(address: &str) {
-    until(address, "/readyz", |answer| answer.status() == "200");
+    get_until(address, "/readyz", |answer| answer.status() == "200");
 }
 
 #[test]
@@ -16,15 +16,15 @@ fn who_is_behind_is_not_ready_and_says_by_how_much_though_it_reads_no_more() {
     let place = Place::new(&format!("{}{limits}{SERVE}ready_lag = 10\n", between(&topics)));
     // Nobody takes its lines: it stands still once the pipe is full.
     let mut run = place.start(RUN);
-    let address = served(&mut run);
-    let answer = until(&address, "/readyz", |answer| answer.body.contains("rows behind"));
+    let address = dashboard_address(&mut run);
+    let answer = get_until(&address, "/readyz", |answer| answer.body.contains("rows behind"));
     assert_eq!(answer.status(), "503");
     // What is paused is not fetched, and yet known.
-    let before = until(&address, "/metrics", |answer| answer.sum("tidecast_lag_rows") > 0.0);
+    let before = get_until(&address, "/metrics", |answer| answer.sum("tidecast_partition_lag_rows") > 0.0);
     topics.send(&readings(&["a", "b"], 3000..6000));
-    let after = before.sum("tidecast_lag_rows") + before.sum("tidecast_position") + 6000.0;
-    until(&address, "/metrics", |answer| {
-        answer.sum("tidecast_lag_rows") + answer.sum("tidecast_position") == after
+    let after = before.sum("tidecast_partition_lag_rows") + before.sum("tidecast_partition_position") + 6000.0;
+    get_until(&address, "/metrics", |answer| {
+        answer.sum("tidecast_partition_lag_rows") + answer.sum("tidecast_partition_position") == after
     });
     let expected = expected(&Case::default(), &readings(&["a", "b"], 0..6000), false);
     run.read_lines(expected.values().map(Vec::len).sum());
@@ -41,9 +41,9 @@ fn what_is_there_and_not_to_be_read_is_no_lag() {
     broker::produce_in_transactions(&topics.readings, "a", [(row(1.0), true), (row(2.0), false)]);
     let place = Place::new(&format!("{}{SERVE}ready_lag = 0\n", between(&topics)));
     let mut run = place.start(RUN);
-    let address = served(&mut run);
+    let address = dashboard_address(&mut run);
     until_ready(&address);
-    until(&address, "/metrics", |answer| answer.sum("tidecast_position") == 1.0);
+    get_until(&address, "/metrics", |answer| answer.sum("tidecast_partition_position") == 1.0);
     until_ready(&address);
     run.signal("TERM");
     run.finish().succeeds();
@@ -54,7 +54,7 @@ fn what_is_there_and_not_to_be_read_is_no_lag() {
     let latest = between(&topics).replace("group =", "start = \"latest\"\ngroup =");
     let place = Place::new(&format!("{latest}{SERVE}ready_lag = 0\n"));
     let mut run = place.start(RUN);
-    let address = served(&mut run);
+    let address = dashboard_address(&mut run);
     until_ready(&address);
     run.signal("TERM");
     run.finish().succeeds();

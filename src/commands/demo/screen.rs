@@ -1,183 +1,183 @@
-//! The live table of the demo: redrawn in place on a terminal, a line now and then elsewhere.
+//! The live table of the demo, read from the dashboard: redrawn in place on a terminal, one line every few seconds elsewhere.
 
 use std::fmt::Write;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
-use anyhow::Result;
 use console::{Term, style};
 use tokio::task::JoinHandle;
 
-use super::board::{Board, Sensor};
 use crate::cli::Speed;
 use crate::config::Pipeline;
+use crate::serve::{Dashboard, SeriesRow, ViewQuery};
+use tidecast_core::schema::format_time;
+use tidecast_core::time::duration_text;
 use tidecast_stream::driver::Progress;
-use tidecast_core::table::time_text;
 
-const REDRAW: Duration = Duration::from_millis(250);
-const LINE: Duration = Duration::from_secs(5);
+const TABLE_INTERVAL: Duration = Duration::from_millis(250);
+const LINE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Lines of a screen that are not sensors.
-const FRAME: usize = 6;
+/// Lines of the table that are not series.
+const TABLE_FRAME: usize = 6;
 
-/// Draws until it is told to end.
+/// Errors are shown at the farthest horizon of the dashboard.
+const HORIZON_INDEX: usize = 1;
+
+/// Addresses and topics of the demo.
+pub fn header(pipeline: &Pipeline, page: SocketAddr, broker: &str, speed: Speed) -> String {
+    let input = pipeline.kafka_source.as_ref().map_or("-", |source| &source.topic);
+    let output = pipeline.kafka_sink.as_ref().map_or("-", |sink| &sink.topic);
+    let speed = match speed {
+        Speed::Factor(factor) => format!("at {factor} times real time"),
+        Speed::Max => "without pacing".to_owned(),
+    };
+    format!(
+        "dashboard: http://{page}\n\
+         embedded broker: {broker} (any Kafka client can connect)\n\
+         topics: {input} (replayed {speed}) -> {output}\n"
+    )
+}
+
+/// A task that draws until it is stopped.
 pub struct Screen {
-    drawing: JoinHandle<()>,
+    task: JoinHandle<()>,
 }
 
 impl Screen {
-    /// Says where the broker is and starts drawing.
-    pub fn start(
-        board: Arc<Mutex<Board>>,
-        page: SocketAddr,
-        broker: String,
-        pipeline: &Pipeline,
-        speed: Speed,
-        quiet: bool,
-    ) -> Result<Self> {
-        let topic = |topic: Option<&str>| topic.unwrap_or("-").to_owned();
-        let readings = topic(pipeline.kafka_source.as_ref().map(|source| source.topic.as_str()));
-        let forecasts = topic(pipeline.kafka_sink.as_ref().map(|sink| sink.topic.as_str()));
-        if !quiet {
-            super::super::print(&format!(
-                "dashboard: http://{page}\n\
-                 a broker inside this process: {broker}; any Kafka client can look in\n\
-                 topics: {readings} ({speed} as fast as it came) -> {forecasts}\n"
-            ))?;
-        }
-        let drawing = tokio::spawn(async move {
-            if !quiet {
-                draw(board).await;
-            }
-        });
-        Ok(Self { drawing })
+    pub fn start(dashboard: Arc<Dashboard>) -> Self {
+        Self { task: tokio::spawn(draw(dashboard)) }
     }
 
-    pub async fn end(self) {
-        self.drawing.abort();
-        // It ends by being aborted.
-        let _ = self.drawing.await;
+    pub async fn stop(self) {
+        self.task.abort();
+        // The only error is the cancellation itself.
+        let _ = self.task.await;
     }
 }
 
-async fn draw(board: Arc<Mutex<Board>>) {
+async fn draw(dashboard: Arc<Dashboard>) {
     let term = Term::stdout();
-    let watched = term.features().is_attended();
-    let mut ticks = tokio::time::interval(if watched { REDRAW } else { LINE });
+    let is_terminal = term.features().is_attended();
+    let mut ticks = tokio::time::interval(if is_terminal { TABLE_INTERVAL } else { LINE_INTERVAL });
     ticks.tick().await;
-    let (mut drawn, mut rate) = (0, Rate::new());
+    let mut drawn_lines = 0;
     loop {
         ticks.tick().await;
-        let text = {
-            let board = board.lock().expect("nobody panics with the board in hand");
-            rate.update(&board);
-            if watched { table(&board, &rate, usize::from(term.size().0)) } else { line(&board, &rate) }
-        };
-        if watched {
-            // A terminal that is gone has nobody to tell.
-            let _ = term.clear_last_lines(drawn);
-            drawn = text.lines().count();
+        let text = if is_terminal { table(&dashboard, usize::from(term.size().0)) } else { line(&dashboard) };
+        if is_terminal {
+            // A closed terminal is not an error of the demo.
+            let _ = term.clear_last_lines(drawn_lines);
+            drawn_lines = text.lines().count();
         }
         let _ = term.write_str(&text);
     }
 }
 
-/// Readings and forecasts a second, over the last second or more.
-struct Rate {
-    since: Instant,
-    readings: u64,
-    forecasts: u64,
-    per_second: [f64; 2],
+/// Rows and forecasts per second, in the latest second.
+fn rates(dashboard: &Dashboard) -> (f64, f64) {
+    let sampler = dashboard.sampler();
+    sampler.samples.back().map_or((0.0, 0.0), |sample| (sample.rows_per_second, sample.forecasts_per_second))
 }
 
-impl Rate {
-    fn new() -> Self {
-        Self { since: Instant::now(), readings: 0, forecasts: 0, per_second: [0.0; 2] }
-    }
-
-    fn update(&mut self, board: &Board) {
-        let seconds = self.since.elapsed().as_secs_f64();
-        if seconds >= 1.0 {
-            let rate = |now: u64, before: u64| (now - before) as f64 / seconds;
-            self.per_second = [rate(board.readings, self.readings), rate(board.forecasts, self.forecasts)];
-            (self.since, self.readings, self.forecasts) = (Instant::now(), board.readings, board.forecasts);
-        }
-    }
-}
-
-fn line(board: &Board, rate: &Rate) -> String {
-    let [readings, forecasts] = rate.per_second;
+fn line(dashboard: &Dashboard) -> String {
+    let (row_rate, forecast_rate) = rates(dashboard);
+    let rows = dashboard.status().rows.clone();
     format!(
-        "{}  {} readings ({readings:.0}/s), {} forecasts ({forecasts:.0}/s), {}\n",
-        event_time(board),
-        board.readings,
-        board.forecasts,
-        ratio(board)
+        "{}  {} rows ({row_rate:.0}/s), {} forecasts ({forecast_rate:.0}/s), {}\n",
+        event_time(dashboard),
+        rows.rows,
+        rows.forecasts,
+        error_summary(dashboard)
     )
 }
 
-fn event_time(board: &Board) -> String {
-    if board.readings == 0 { "waiting for readings".to_owned() } else { time_text(board.now) }
+fn event_time(dashboard: &Dashboard) -> String {
+    dashboard.view().event_time.map_or("waiting for rows".to_owned(), format_time)
 }
 
-fn ratio(board: &Board) -> String {
-    board.ratio().map_or("no forecast is a day old yet".to_owned(), |(ratio, sensors)| {
-        format!("error {ratio:.2} of seasonal-naive's over {sensors} sensors")
+/// The horizon of the errors, such as `1d`.
+fn horizon_text(dashboard: &Dashboard) -> String {
+    let info = &dashboard.info;
+    duration_text(info.grid.every * info.view_horizons[HORIZON_INDEX] as i64)
+}
+
+fn error_summary(dashboard: &Dashboard) -> String {
+    let horizon = horizon_text(dashboard);
+    let summary = dashboard.view().summaries[HORIZON_INDEX].clone();
+    summary.mase.map_or(format!("no forecast {horizon} ahead is due yet"), |mase| {
+        format!("error {horizon} ahead {mase:.2} of seasonal naive's over {} sensors", summary.series)
     })
 }
 
-/// The whole screen, as many sensors as fit.
-fn table(board: &Board, rate: &Rate, height: usize) -> String {
-    let [readings, forecasts] = rate.per_second;
+/// The whole screen, with as many sensors as fit.
+fn table(dashboard: &Dashboard, height: usize) -> String {
+    let (row_rate, forecast_rate) = rates(dashboard);
     let mut out = String::new();
     // Writing to a string cannot fail.
     let _ = writeln!(
         out,
-        "\n{}  {readings:.0} readings/s, {forecasts:.0} forecasts/s, {}",
-        style(event_time(board)).bold(),
-        ratio(board)
+        "\n{}  {row_rate:.0} rows/s, {forecast_rate:.0} forecasts/s, {}",
+        style(event_time(dashboard)).bold(),
+        error_summary(dashboard)
     );
     let head = format!(
         "{:<32}{:>10}{:>12}{:>22}{:>12}{:>10}",
-        "sensor", "reading", "next hour", "80 % between", "error", "naive's"
+        "sensor",
+        "value",
+        "next hour",
+        "80 % interval",
+        format!("MAE {}", horizon_text(dashboard)),
+        "naive"
     );
     let _ = writeln!(out, "{}", style(head).underlined());
-    let room = height.saturating_sub(FRAME).max(1);
-    for (name, sensor) in board.sensors.iter().take(room) {
-        let _ = writeln!(out, "{}", row(name, sensor));
+    let room = height.saturating_sub(TABLE_FRAME).max(1);
+    let view = dashboard.view();
+    let matches = view.query(&ViewQuery::default());
+    for index in matches.iter().take(room) {
+        let _ = writeln!(out, "{}", table_row(&view.row(*index, HORIZON_INDEX)));
     }
-    if let Some(more) = board.sensors.len().checked_sub(room).filter(|more| *more > 0) {
+    if let Some(more) = matches.len().checked_sub(room).filter(|more| *more > 0) {
         let _ = writeln!(out, "and {more} more");
     }
     out
 }
 
-fn row(name: &str, sensor: &Sensor) -> String {
+fn table_row(row: &SeriesRow<'_>) -> String {
     let number = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.1}"));
-    let (next, between) = match sensor.next {
-        Some((_, [next, lower, upper])) => (format!("{next:.1}"), format!("{lower:.1} .. {upper:.1}")),
-        None => ("warming".to_owned(), "-".to_owned()),
-    };
-    let (ours, naive) = sensor.error().unzip();
-    let error = format!("{:>12}", number(ours));
-    let better = ours.zip(naive).is_some_and(|(ours, naive)| ours < naive);
-    let error = if better { style(error).green() } else { style(error) };
-    format!("{name:<32}{:>10}{next:>12}{between:>22}{error}{:>10}", number(sensor.last()), number(naive))
+    let next = row.next.map_or("warming up".to_owned(), |next| format!("{next:.1}"));
+    let interval = row
+        .lower
+        .zip(row.upper)
+        .map_or("-".to_owned(), |(lower, upper)| format!("{lower:.1} .. {upper:.1}"));
+    let scores = row.scores;
+    let mae = format!("{:>12}", number(scores.mae));
+    let is_better = scores.mase.is_some_and(|mase| mase < 1.0);
+    let mae = if is_better { style(mae).green() } else { style(mae) };
+    format!(
+        "{:<32}{:>10}{next:>12}{interval:>22}{mae}{:>10}",
+        row.id,
+        number(row.value),
+        number(scores.naive_mae)
+    )
 }
 
-/// What it came to.
-pub fn summary(board: &Board, progress: &Progress) -> String {
-    let errors: Vec<(f64, f64)> = board.sensors.values().filter_map(Sensor::error).collect();
-    let better = errors.iter().filter(|(ours, naive)| ours < naive).count();
-    let mut out =
-        format!("\n{} sensors, up to {}: {}\n", board.sensors.len(), event_time(board), progress.tally);
-    let _ = match board.ratio() {
-        Some((ratio, sensors)) => writeln!(
+/// The result of the demo.
+pub fn summary(dashboard: &Dashboard, progress: &Progress) -> String {
+    let horizon = horizon_text(dashboard);
+    let event_time = event_time(dashboard);
+    let view = dashboard.view();
+    let mases: Vec<f64> =
+        view.entries.iter().filter_map(|entry| entry.scores[HORIZON_INDEX].mase).collect();
+    let better = mases.iter().filter(|mase| **mase < 1.0).count();
+    let mut out = format!("\n{} sensors, up to {event_time}: {}\n", view.entries.len(), progress.tally);
+    let _ = match view.summaries[HORIZON_INDEX].mase {
+        Some(mase) => writeln!(
             out,
-            "mean absolute error over the next day: {ratio:.2} of seasonal-naive's on average over {sensors} sensors, better on {better}"
+            "mean absolute error {horizon} ahead: {mase:.2} of seasonal naive's on average over {} sensors, better on {better}",
+            mases.len()
         ),
-        None => writeln!(out, "no forecast's day was over yet: run it longer, or with a higher --speed"),
+        None => writeln!(out, "no forecast {horizon} ahead is due yet: run longer, or with a higher --speed"),
     };
     out
 }

@@ -1,4 +1,4 @@
-// The page: which part of it is open, how the connection is, colours and keys.
+// The page frame: routing, the state of the connection, theme and keyboard shortcuts.
 
 import { detail } from "./detail.js";
 import { el, empty, setText } from "./dom.js";
@@ -6,147 +6,153 @@ import { Feed } from "./feed.js";
 import * as format from "./format.js";
 import { overview } from "./overview.js";
 import { pipeline } from "./pipeline.js";
-import { forgetColours } from "./sparkline.js";
+import { resetPalette } from "./sparkline.js";
+
+/** Seconds without rows before the status reads "Idle". */
+const IDLE_SECONDS = 10;
+/** Milliseconds before a lost connection is announced: short interruptions go unnoticed. */
+const LOST_DELAY = 1000;
 
 const main = document.getElementById("main");
 const status = document.getElementById("status");
 const statusText = document.getElementById("status-text");
-const statusSince = document.getElementById("status-since");
+const statusDuration = document.getElementById("status-duration");
 const notice = document.getElementById("notice");
 const themeButton = document.getElementById("theme");
 const keys = document.getElementById("keys");
-const single = document.getElementById("single");
+const singleKeys = document.getElementById("single-keys");
 
-const app = { main, facts: null, feed: null, leftOut: false, pulse };
+const app = { main, info: null, feed: null, omitted: false, onProcess };
 let page = null;
 let lostAt = null;
-let heardAt = null;
-let last = null;
-let quiet = null;
+let receivedAt = null;
+/** The process part of the latest message. */
+let latest = null;
 
-/* The connection. */
+/* Connection. */
 
-function connection(state) {
+function onConnection(state) {
   if (state === "live") {
     lostAt = null;
     document.body.classList.remove("stale");
     notice.hidden = true;
   } else if (state === "full") {
     lostAt = null;
-    document.body.classList.add("stale");
-    notice.replaceChildren(el("b", {}, "Too many pages are open."), " Close some: this one goes on as soon as there is room.");
-    notice.hidden = false;
+    showNotice("Too many pages are open.", " Close some. This page continues as soon as there is room.");
   } else if (state === "lost") {
     lostAt ??= Date.now();
-    // A blink of the network is not worth a word.
     setTimeout(() => {
-      if (lostAt === null || Date.now() - lostAt < 1000) return;
-      document.body.classList.add("stale");
-      notice.replaceChildren(el("b", {}, "The pipeline cannot be reached."),
-        ` What is shown is of ${format.wall(heardAt ?? lostAt)}. Trying again… `,
-        el("button", { type: "button", class: "button", onclick: () => app.feed.again() }, "Now"));
-      notice.hidden = false;
-    }, 1100);
+      if (lostAt === null || Date.now() - lostAt < LOST_DELAY) return;
+      showNotice("The pipeline cannot be reached.", ` The page shows data from ${format.wallTime(receivedAt ?? lostAt)}. Retrying… `,
+        el("button", { type: "button", class: "button", onclick: () => app.feed.reconnect() }, "Retry now"));
+    }, LOST_DELAY + 100);
   }
-  lamp();
+  showStatus();
 }
 
-/** What every message says of the whole; false where it is of a process that the page knows nothing of yet. */
-function pulse(message) {
-  if (message.boot !== app.facts.boot) {
-    restarted();
+function showNotice(title, ...content) {
+  document.body.classList.add("stale");
+  notice.replaceChildren(el("b", {}, title), ...content);
+  notice.hidden = false;
+}
+
+/** Takes the process part of a message. Returns false if the message is from a process that the page has no info of yet. */
+function onProcess(message) {
+  if (message.run_id !== app.info.run_id) {
+    onRestart();
     return false;
   }
-  heardAt = Date.now();
-  last = message;
-  quiet = message.quiet;
-  lamp();
+  receivedAt = Date.now();
+  latest = message;
+  showStatus();
   return true;
 }
 
-let isLearning = false;
+let isReloading = false;
 
-/** What the page knows is asked for anew, with each message until it is told. */
-async function restarted() {
-  if (isLearning) return;
-  isLearning = true;
-  const before = app.facts.version;
-  const isTold = await learn();
-  isLearning = false;
-  if (!isTold) return;
-  if (app.facts.version !== before) return location.reload();
-  page?.again();
+/** Reloads the info after a restart of the server. Called for each message until it succeeds. */
+async function onRestart() {
+  if (isReloading) return;
+  isReloading = true;
+  const version = app.info.version;
+  const isLoaded = await loadInfo();
+  isReloading = false;
+  if (!isLoaded) return;
+  if (app.info.version !== version) return location.reload();
+  page?.reset();
   route();
 }
 
-function lamp() {
+function showStatus() {
   const state = app.feed?.state ?? "connecting";
-  const [name, text, since = ""] = state !== "live"
-    ? state === "lost" ? ["lost", "Reconnecting"] : state === "full" ? ["lost", "No room"] : ["connecting", "Connecting"]
-    : last?.unready ? ["starting", last.unready.includes("behind") ? "Catching up" : "Starting"]
-      : quiet !== null && quiet > 10 ? ["quiet", "Quiet", ` for ${format.length(quiet)}`]
-        : ["live", "Live"];
+  const idle = latest?.idle_seconds ?? null;
+  const [name, text, duration = ""] = state === "lost" ? ["lost", "Reconnecting"]
+    : state === "full" ? ["lost", "No room"]
+      : state !== "live" ? ["connecting", "Connecting"]
+        : latest?.not_ready ? ["starting", latest.not_ready.reason === "lag" ? "Catching up" : "Starting"]
+          : idle !== null && idle > IDLE_SECONDS ? ["idle", "Idle", ` for ${format.duration(idle)}`]
+            : ["live", "Live"];
   status.dataset.state = name;
-  status.title = state === "live" && last?.unready ? last.unready : "";
+  status.title = state === "live" ? latest?.not_ready?.text ?? "" : "";
   setText(statusText, text);
-  // Outside of what is read aloud when it changes: it does so every second.
-  setText(statusSince, since);
+  // Outside the live region: a screen reader would announce it every second.
+  setText(statusDuration, duration);
 }
 
-async function learn() {
+async function loadInfo() {
   try {
-    const answer = await fetch("/api/pipeline");
-    if (!answer.ok) return false;
-    app.facts = await answer.json();
-    setText(document.getElementById("pipeline-name"), app.facts.name);
+    const response = await fetch("/api/pipeline");
+    if (!response.ok) return false;
+    app.info = await response.json();
+    setText(document.getElementById("pipeline-name"), app.info.name);
     return true;
   } catch {
     return false;
   }
 }
 
-/* Which page is open. */
+/* Routing. */
 
 function route(event) {
-  // What is loaded first begins at the top by itself.
-  const isMove = Boolean(event) || main.contains(document.activeElement);
+  // The first page takes no focus.
+  const isNavigation = Boolean(event) || main.contains(document.activeElement);
   const [, name, ...rest] = location.hash.split("/");
-  let words;
+  let segments;
   try {
-    words = rest.map(decodeURIComponent);
+    segments = rest.map(decodeURIComponent);
   } catch {
-    words = [];
+    segments = [];
   }
   page?.leave();
-  const isSeries = name === "series" && words.length > 0;
-  page = isSeries ? detail(app, words[0], words[1]) : name === "pipeline" ? pipeline(app) : overview(app);
-  document.title = `${page.title} · ${app.facts.name} · TideCast`;
+  const isSeries = name === "series" && segments.length > 0;
+  page = isSeries ? detail(app, segments[0], segments[1]) : name === "pipeline" ? pipeline(app) : overview(app);
+  document.title = `${page.title} · ${app.info.name} · TideCast`;
   const current = name === "pipeline" ? "pipeline" : "overview";
   for (const link of document.querySelectorAll("nav a")) {
     if (link.dataset.page === current) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
   page.show();
-  if (isMove) begin(event ? new URL(event.oldURL).hash : "");
+  if (isNavigation) moveFocus(event ? new URL(event.oldURL).hash : "");
 }
 
-/** Where focus was is gone with the page before: it goes on at the top of this one, or where one came `from`. */
-function begin(from) {
-  const title = main.querySelector("h1");
-  title.tabIndex = -1;
-  title.focus({ preventScroll: true });
-  page.cameFrom?.(from);
+/** Moves focus, whose element left with the previous page, to the heading, or to the link of the previous page. */
+function moveFocus(previousHash) {
+  const heading = main.querySelector("h1");
+  heading.tabIndex = -1;
+  heading.focus({ preventScroll: true });
+  page.restoreFocus?.(previousHash);
 }
 
-// Not by its address, which would be that of a page.
+// Following the link would change the route.
 document.getElementById("skip").addEventListener("click", (event) => {
   event.preventDefault();
   main.focus();
 });
 
-/* What this browser keeps. */
+/* Settings of this browser. */
 
-function stored(name) {
+function loadSetting(name) {
   try {
     return localStorage.getItem(`tidecast-${name}`);
   } catch {
@@ -154,84 +160,81 @@ function stored(name) {
   }
 }
 
-function store(name, value) {
+function saveSetting(name, value) {
   try {
     localStorage.setItem(`tidecast-${name}`, value);
   } catch {
-    // A browser that keeps nothing forgets the choice.
+    // Without storage the setting lasts until the page is closed.
   }
 }
 
-/* Colours. */
+/* Theme. */
 
 const THEMES = {
-  auto: ["◐", "Colours: as the system has them"],
-  light: ["☀", "Colours: light"],
-  dark: ["☾", "Colours: dark"],
+  auto: ["◐", "Theme: system"],
+  light: ["☀", "Theme: light"],
+  dark: ["☾", "Theme: dark"],
 };
 
-let theme = THEMES[stored("theme")] ? stored("theme") : "auto";
+let theme = THEMES[loadSetting("theme")] ? loadSetting("theme") : "auto";
 
-function paint() {
+function applyTheme() {
   if (theme === "auto") delete document.documentElement.dataset.theme;
   else document.documentElement.dataset.theme = theme;
-  const [mark, label] = THEMES[theme];
-  setText(themeButton, mark);
+  const [icon, label] = THEMES[theme];
+  setText(themeButton, icon);
   themeButton.setAttribute("aria-label", label);
   themeButton.title = label;
-  forgetColours();
-  page?.recolour();
+  resetPalette();
+  page?.redraw();
 }
 
 function nextTheme() {
   const names = Object.keys(THEMES);
   theme = names[(names.indexOf(theme) + 1) % names.length];
-  store("theme", theme);
-  paint();
+  saveSetting("theme", theme);
+  applyTheme();
 }
 
 themeButton.addEventListener("click", nextTheme);
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", paint);
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", applyTheme);
 
-/* Keys. */
+/* Keyboard shortcuts. */
 
-// Who speaks to the machine, or hits keys unwillingly, can do without those of one character.
-single.checked = stored("single") !== "off";
-single.addEventListener("change", () => store("single", single.checked ? "on" : "off"));
+// Single-character shortcuts can be disabled, for speech input and unsteady hands (WCAG 2.1.4).
+singleKeys.checked = loadSetting("single-keys") !== "off";
+singleKeys.addEventListener("change", () => saveSetting("single-keys", singleKeys.checked ? "on" : "off"));
 document.getElementById("help").addEventListener("click", () => keys.showModal());
 
 addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || keys.open || !page) return;
-  // A list has keys of its own, and what is open over the page is closed first.
+  // A select has its own keys, and Escape closes an open popover first.
   if (event.target.matches?.("select") || (event.key === "Escape" && document.querySelector(":popover-open"))) return;
-  const typing = event.target.matches?.("input");
-  if (!typing && event.key.length === 1 && !single.checked) return;
-  if (page.key(event)) return event.preventDefault();
-  if (typing) return;
-  const does = {
+  const isTyping = event.target.matches?.("input");
+  if (!isTyping && event.key.length === 1 && !singleKeys.checked) return;
+  if (page.onKey(event)) return event.preventDefault();
+  if (isTyping) return;
+  const action = {
     "?": () => keys.showModal(),
     p: () => (location.hash = "#/pipeline"),
     s: () => (location.hash = "#/"),
     t: nextTheme,
   }[event.key];
-  if (does) {
-    does();
+  if (action) {
+    action();
     event.preventDefault();
   }
 });
 
-/* Begin. */
+/* Start. */
 
-paint();
-app.feed = new Feed(connection);
-while (!(await learn())) {
-  main.replaceChildren(empty("The pipeline cannot be reached", "It is asked again every second."));
+applyTheme();
+app.feed = new Feed(onConnection);
+while (!(await loadInfo())) {
+  main.replaceChildren(empty("The pipeline cannot be reached", "Retrying every second."));
   status.dataset.state = "lost";
   setText(statusText, "Reconnecting");
   await new Promise((done) => setTimeout(done, 1000));
 }
 addEventListener("hashchange", route);
-setInterval(() => {
-  if (quiet !== null && app.feed.state === "live") lamp();
-}, 1000);
 route();

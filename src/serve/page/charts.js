@@ -1,34 +1,34 @@
-// Charts in the colours of the page, at the size of their boxes, with their own line of what is under the pointer.
+// Time series charts with the colours of the theme and a readout of the values under the pointer.
 
 import { el, setText } from "./dom.js";
 
 const UTC = (seconds) => uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC");
 
-const two = (n) => String(n).padStart(2, "0");
+const twoDigits = (n) => String(n).padStart(2, "0");
 const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
-/** Times on one line: the day where one begins, else the hour and minute, and seconds where they tell points apart. */
-function times(utc) {
+/** Labels of the time axis: the date at midnight, else the time, with seconds where the labels are less than a minute apart. */
+function timeLabels(utc) {
   return (_plot, splits) => splits.map((split) => {
     const at = new Date(split * 1000);
     const [month, day, hours, minutes, seconds] = utc
       ? [at.getUTCMonth(), at.getUTCDate(), at.getUTCHours(), at.getUTCMinutes(), at.getUTCSeconds()]
       : [at.getMonth(), at.getDate(), at.getHours(), at.getMinutes(), at.getSeconds()];
     if (hours + minutes + seconds === 0) return `${day} ${MONTHS[month]}`;
-    const fine = splits.length > 1 && splits[1] - splits[0] < 60;
-    return `${two(hours)}:${two(minutes)}${fine ? `:${two(seconds)}` : ""}`;
+    const hasSeconds = splits.length > 1 && splits[1] - splits[0] < 60;
+    return `${twoDigits(hours)}:${twoDigits(minutes)}${hasSeconds ? `:${twoDigits(seconds)}` : ""}`;
   });
 }
 
-/** Numbers with as many decimals as tell them apart. */
-export function ticks(_plot, splits) {
+/** Labels of the value axis, with enough decimals to differ. */
+function valueLabels(_plot, splits) {
   const step = splits.length > 1 ? Math.abs(splits[1] - splits[0]) : 1;
   const digits = Math.min(6, Math.max(0, Math.ceil(-Math.log10(step) - 1e-9)));
   return splits.map((split) => split.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits }).replace("-", "−"));
 }
 
-/** Whole numbers only. */
-export const WHOLE = [1, 2, 5].flatMap((one) => [...Array(12).keys()].map((power) => one * 10 ** power)).sort((a, b) => a - b);
+/** Tick increments that are integers. */
+export const INTEGER_INCREMENTS = [1, 2, 5].flatMap((digit) => [...Array(12).keys()].map((power) => digit * 10 ** power)).sort((a, b) => a - b);
 
 /** A colour of the style sheet. */
 export function colour(name) {
@@ -36,10 +36,10 @@ export function colour(name) {
 }
 
 /**
- * A chart. `make()` gives `{ series, bands, axes, scales, hooks }` in the colours of now; `describe(index)` what stands in the line
- * above it at a point, or at the end where `index` is null, as `[label, text, colour]` each.
+ * A chart. `options()` returns `{ series, bands, y, scales, hooks }` with the current colours. `describe(index)` returns the readout at
+ * a point, or at the end if `index` is null, as `[label, text, colour]` entries.
  */
-export function chart({ title, hint, height, make, describe, utc = true, sync = null }) {
+export function chart({ title, hint, height, options, describe, utc = true, sync = null }) {
   const readout = el("p", { class: "readout" });
   const box = el("div", { class: "plot", role: "img", "aria-label": title });
   box.style.height = `${height}px`;
@@ -47,16 +47,16 @@ export function chart({ title, hint, height, make, describe, utc = true, sync = 
     el("figcaption", {}, el("h3", {}, title), hint ? el("small", {}, hint) : null, readout), box);
   let plot = null;
   let data = null;
-  let at = null;
+  let index = null;
 
-  function axis(of = {}) {
+  function axis(properties = {}) {
     return {
       stroke: colour("muted"),
       font: `11px ${getComputedStyle(document.body).fontFamily}`,
       grid: { stroke: colour("grid"), width: 1 },
       ticks: { show: false },
       gap: 6,
-      ...of,
+      ...properties,
     };
   }
 
@@ -64,7 +64,7 @@ export function chart({ title, hint, height, make, describe, utc = true, sync = 
     plot?.destroy();
     plot = null;
     if (!data || !box.clientWidth) return;
-    const own = make();
+    const own = options();
     plot = new uPlot({
       width: box.clientWidth,
       height,
@@ -80,35 +80,35 @@ export function chart({ title, hint, height, make, describe, utc = true, sync = 
       series: [{}, ...own.series],
       bands: own.bands,
       scales: own.scales,
-      axes: [axis({ size: 28, space: 80, values: times(utc) }), axis({ size: 54, space: 36, values: ticks, ...own.y })],
+      axes: [axis({ size: 28, space: 80, values: timeLabels(utc) }), axis({ size: 54, space: 36, values: valueLabels, ...own.y })],
       hooks: {
         setCursor: [(plot_) => {
-          at = plot_.cursor.left >= 0 ? plot_.cursor.idx : null;
-          say();
+          index = plot_.cursor.left >= 0 ? plot_.cursor.idx : null;
+          updateReadout();
         }],
         ...own.hooks,
       },
     }, data, box);
-    say();
+    updateReadout();
   }
 
-  let last = "";
-  function say() {
-    const parts = describe(at);
-    const key = JSON.stringify(parts);
-    if (key === last) return;
-    last = key;
-    readout.replaceChildren(...parts.map(([label, text, colour_]) => {
+  let shown = "";
+  function updateReadout() {
+    const entries = describe(index);
+    const key = JSON.stringify(entries);
+    if (key === shown) return;
+    shown = key;
+    readout.replaceChildren(...entries.map(([label, text, colour_]) => {
       const mark = colour_ ? el("i", { class: "mark", "aria-hidden": "true", "data-colour": colour_ }) : null;
       return el("span", {}, mark, label ? el("em", {}, label) : null, el("b", {}, text));
     }));
   }
 
-  const sizes = new ResizeObserver(() => {
+  const resizeObserver = new ResizeObserver(() => {
     if (!plot) build();
     else if (Math.abs(plot.width - box.clientWidth) > 1) plot.setSize({ width: box.clientWidth, height });
   });
-  sizes.observe(box);
+  resizeObserver.observe(box);
 
   return {
     element: figure,
@@ -116,29 +116,26 @@ export function chart({ title, hint, height, make, describe, utc = true, sync = 
       data = columns;
       if (plot) plot.setData(columns, !keepScales);
       else build();
-      say();
+      updateReadout();
     },
-    title(text) {
+    setTitle(text) {
       setText(figure.querySelector("h3"), text);
       box.setAttribute("aria-label", text);
     },
-    hint(text) {
-      setText(figure.querySelector("figcaption small"), text);
-    },
-    recolour: build,
+    redraw: build,
     destroy() {
-      sizes.disconnect();
+      resizeObserver.disconnect();
       plot?.destroy();
     },
   };
 }
 
-/** A line of a chart. */
-export function line(stroke, of = {}) {
-  return { stroke, width: 1.5, points: { show: false }, spanGaps: false, ...of };
+/** A line series. */
+export function line(stroke, properties = {}) {
+  return { stroke, width: 1.5, points: { show: false }, spanGaps: false, ...properties };
 }
 
-/** The edge of a band: there, but not to be seen. */
-export function edge() {
+/** An invisible series that bounds a band. */
+export function bandEdge() {
   return { stroke: "transparent", width: 0, points: { show: false }, spanGaps: false };
 }

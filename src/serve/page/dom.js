@@ -1,6 +1,6 @@
-// Elements made by hand: text goes in as text, never as markup.
+// DOM helpers. Text is inserted as text nodes, never as markup.
 
-/** `el("td", { class: "number", onclick }, "text", child)`; `null` children are left out. */
+/** `el("td", { class: "number", onclick }, "text", child)`; `null` children are skipped. */
 export function el(tag, properties = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(properties)) {
@@ -12,7 +12,7 @@ export function el(tag, properties = {}, ...children) {
   return element;
 }
 
-/** Sets text only where it differs: nothing is laid out anew for nothing. */
+/** Sets text only if it differs, which avoids a needless layout. */
 export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
@@ -21,12 +21,12 @@ export function setClass(element, name, on) {
   element.classList.toggle(name, Boolean(on));
 }
 
-/** A group of choices of which one is on; `choices` are `[value, label]`. */
-export function choice(label, choices, chosen, onchange) {
+/** A group of buttons of which one is pressed. `choices` are `[value, label]` pairs. */
+export function choice(label, choices, initial, onchange) {
   const buttons = choices.map(([value, text]) =>
     el("button", {
       type: "button",
-      "aria-pressed": String(value === chosen),
+      "aria-pressed": String(value === initial),
       onclick: () => {
         buttons.forEach((button, i) => button.setAttribute("aria-pressed", String(choices[i][0] === value)));
         onchange(value);
@@ -37,8 +37,8 @@ export function choice(label, choices, chosen, onchange) {
 
 let hints = 0;
 
-/** A name that says what it means when it is pressed: a finger or a key cannot hover. */
-function explained(name, hint) {
+/** A button with a popover that explains it: touch and keyboard cannot hover. */
+function hintButton(name, hint) {
   const id = `hint-${(hints += 1)}`;
   return [
     el("button", { type: "button", class: "hint", popovertarget: id }, name),
@@ -46,9 +46,9 @@ function explained(name, hint) {
   ];
 }
 
-/** A number with its name above it; returns the element and what to call with `(text, unit, note)`. */
+/** A number under its name. Returns the element and a function `set(text, unit, note, tone)`. */
 export function tile(name, hint) {
-  const heading = hint ? explained(name, hint) : [name];
+  const heading = hint ? hintButton(name, hint) : [name];
   const value = el("b", {}, "–");
   const unit = el("span", { class: "unit" });
   const note = el("small", {}, "\u00a0");
@@ -62,12 +62,12 @@ export function tile(name, hint) {
   return { element, set };
 }
 
-/** A table that may be wider than the page: it is scrolled by keyboard, too. */
-export function wide(label, table) {
-  return el("div", { class: "wide", role: "region", "aria-label": label, tabindex: "0" }, table);
+/** A container that scrolls a table wider than the page, with the keyboard, too. */
+export function scrollable(label, table) {
+  return el("div", { class: "scrollable", role: "region", "aria-label": label, tabindex: "0" }, table);
 }
 
-/** What is shown where there is nothing to show; `text` may be a paragraph that is filled later. */
+/** The placeholder of an empty page. `text` is a string or a paragraph that is filled later. */
 export function empty(title, text, ...more) {
   return el("div", { class: "empty" }, el("h2", {}, title), typeof text === "string" ? el("p", {}, text) : text, ...more);
 }

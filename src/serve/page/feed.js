@@ -1,30 +1,29 @@
-// A stream from the server, for as long as a page is open and seen: found silent or broken, it is opened again.
+// The event stream of the open page. Reopened when it is silent or broken; closed while the tab is hidden.
 
-const FIRST_WAIT = 500;
-const LONGEST_WAIT = 5000;
-/** The server speaks at least every second. */
-const SILENCE = 6000;
-/** One that says nothing for so long is not there. */
-const ANSWER = 1000;
+const RETRY_MIN = 500;
+const RETRY_MAX = 5000;
+/** Milliseconds without a message before the stream counts as lost. The server sends at least one per second. */
+const SILENCE_MAX = 6000;
+/** Milliseconds to wait for a response that tells why a stream failed. */
+const PROBE_TIMEOUT = 1000;
 
 export class Feed {
-  /** `told` is given every change of the connection: "connecting", "live", "lost" or "full". */
-  constructor(told) {
-    this.told = told;
+  /** `onState` receives every change of the connection: "connecting", "live", "lost" or "full". */
+  constructor(onState) {
+    this.onState = onState;
     this.source = null;
     this.timers = [];
-    this.wait = FIRST_WAIT;
+    this.retryDelay = RETRY_MIN;
     this.state = "";
-    // A laptop that wakes up, or a network that is back, need not wait.
-    addEventListener("online", () => this.again());
-    // A browser has six connections to a server for all its tabs: one that is not looked at takes none.
-    document.addEventListener("visibilitychange", () => (document.hidden ? this.close() : this.again()));
+    addEventListener("online", () => this.reconnect());
+    // A browser opens six connections per server for all its tabs: a hidden tab takes none.
+    document.addEventListener("visibilitychange", () => (document.hidden ? this.close() : this.reconnect()));
   }
 
-  /** Opens a stream instead of the one before; `heard` has a function for each kind of event. */
-  open(url, heard) {
+  /** Opens a stream in place of the previous one. `handlers` has a function per event name. */
+  open(url, handlers) {
     this.url = url;
-    this.heard = heard;
+    this.handlers = handlers;
     this.connect();
   }
 
@@ -35,64 +34,64 @@ export class Feed {
     this.timers = [];
   }
 
-  again() {
+  reconnect() {
     if (this.url) this.connect();
   }
 
   connect() {
     this.close();
     if (document.hidden) return;
-    if (this.state !== "live") this.tell(this.state || "connecting");
+    if (this.state !== "live") this.setState(this.state || "connecting");
     const source = new EventSource(this.url);
     this.source = source;
-    this.watch();
-    for (const [name, hear] of Object.entries(this.heard)) {
+    this.restartTimeout();
+    for (const [name, handler] of Object.entries(this.handlers)) {
       source.addEventListener(name, (event) => {
         if (source !== this.source) return;
-        this.wait = FIRST_WAIT;
-        this.watch();
-        this.tell("live");
-        hear(JSON.parse(event.data));
+        this.retryDelay = RETRY_MIN;
+        this.restartTimeout();
+        this.setState("live");
+        handler(JSON.parse(event.data));
       });
     }
     source.addEventListener("error", () => {
-      if (source === this.source) this.lose();
+      if (source === this.source) this.onLost();
     });
   }
 
-  watch() {
+  restartTimeout() {
     clearTimeout(this.timers[0]);
-    this.timers[0] = setTimeout(() => this.lose(), SILENCE);
+    this.timers[0] = setTimeout(() => this.onLost(), SILENCE_MAX);
   }
 
-  async lose() {
+  async onLost() {
     this.close();
     const url = this.url;
-    const full = await refused(url);
-    // Something else was opened meanwhile, or nobody looks any more.
+    const isFull = await isServerFull(url);
+    // Another stream was opened meanwhile, or the tab was hidden.
     if (this.source || url !== this.url || document.hidden) return;
-    this.tell(full ? "full" : "lost");
-    this.timers[1] = setTimeout(() => this.connect(), this.wait);
-    this.wait = Math.min(this.wait * 1.6, LONGEST_WAIT);
+    this.setState(isFull ? "full" : "lost");
+    this.timers[1] = setTimeout(() => this.connect(), this.retryDelay);
+    this.retryDelay = Math.min(this.retryDelay * 1.6, RETRY_MAX);
   }
 
-  tell(state) {
+  setState(state) {
     if (state === this.state) return;
     this.state = state;
-    this.told(state);
+    this.onState(state);
   }
 }
 
-/** Whether the server is there and has too many pages open: a stream that fails does not say why. */
-async function refused(url) {
-  const stop = new AbortController();
-  const timer = setTimeout(() => stop.abort(), ANSWER);
+/** Whether the server refuses the stream because too many pages are open: an EventSource does not tell why it failed. */
+async function isServerFull(url) {
+  const abort = new AbortController();
+  const timer = setTimeout(() => abort.abort(), PROBE_TIMEOUT);
   try {
-    return (await fetch(url, { signal: stop.signal })).status === 503;
+    return (await fetch(url, { signal: abort.signal })).status === 503;
   } catch {
     return false;
   } finally {
     clearTimeout(timer);
-    stop.abort();
+    abort.abort();
   }
 }

@@ -1,69 +1,70 @@
-// All series: a row each, of which only those in view exist. The server sends what of them has changed.
+// The overview: one row per series. Only the rows in view exist; the server sends the rows that changed.
 
 import { choice, el, empty, setClass, setText, tile } from "./dom.js";
 import * as format from "./format.js";
-import { sparks } from "./sparkline.js";
+import { drawSparklines } from "./sparkline.js";
 
-/** Rows asked for beyond those in view, on either side, so that a scroll finds them there. */
+/** Rows requested beyond the view on either side, so that scrolling finds them loaded. */
 const MARGIN = 40;
+/** Rows of one request, at most; the limit of the server. */
+const ROWS_MAX = 200;
 const NARROW = matchMedia("(max-width: 760px)");
 
 const COLUMNS = [
-  ["name", "Series", "By name"],
-  [null, "Last steps", "The last 48 steps, and the next 24 as they are forecast"],
-  ["value", "Reading", "The latest reading"],
-  ["next", "Next step", "The forecast of the next step, and its narrowest interval"],
-  ["error", "Error", "Mean absolute error over the last 168 steps, or as many as are kept, in the unit of the series"],
-  ["ratio", null, "The error in units of the baseline's: below 1 is better"],
-  ["coverage", "Coverage", "Share of readings within the narrowest interval"],
-  ["state", "State", "How the series is"],
+  ["name", "Series", "Sort by name"],
+  [null, "History", "The last 48 steps and the next 24 forecast steps"],
+  ["value", "Value", "The latest observation"],
+  ["next", "Next step", "The forecast of the next step and its narrowest interval"],
+  ["mae", "MAE", "Mean absolute error over the last 168 steps, or over the retained steps, in the unit of the series"],
+  ["mase", "MASE", "MAE divided by that of the baseline: below 1 is better"],
+  ["coverage", "Coverage", "Share of observations inside the narrowest interval"],
+  ["status", "Status", "The status of the series"],
 ];
 
-/** Columns of which the largest are looked for first. */
-const LARGEST_FIRST = ["ratio", "error"];
+/** Columns that sort largest first: their worst series have the largest values. */
+const LARGEST_FIRST = ["mase", "mae"];
 
-/** What a page remembers while others are open. */
-const kept = { search: "", sort: "name", descending: false, state: null, ahead: 1, top: 0, at: 0, found: 0 };
+/** The state of the page while other pages are open. */
+const saved = { search: "", sort: "name", descending: false, status: null, horizonIndex: 1, scrollTop: 0, focusedIndex: 0, matched: 0 };
 
 export function overview(app) {
-  const { facts, feed, main } = app;
+  const { info, feed, main } = app;
   const rowHeight = () => (NARROW.matches ? 76 : 46);
-  const baseline = format.baseline(facts);
-  // As many as there were: the page is as high again, and scrolled to where it was.
-  let found = kept.found;
+  const baseline = format.baseline(info);
+  // Starts with the previous number of rows, so that the scroll position can be restored.
+  let matched = saved.matched;
   let series = 0;
-  let order = [];
-  let from = 0;
-  let asked = "";
-  let at = kept.at;
-  let back = "";
+  /** Series indices of the loaded window, whose first row is `offset`. */
+  let indices = [];
+  let offset = 0;
+  let url = "";
+  let focusedIndex = saved.focusedIndex;
+  let restoredLink = "";
+  /** Loaded rows by series index. */
   const rows = new Map();
-  const shown = new Map();
+  /** Row elements in view by row number. */
+  const views = new Map();
   const pool = [];
 
-  // The head of the page.
-  const now = tile("Event time", "The time that one in ten series has reached (UTC)");
-  now.element.classList.add("long");
-  const rate = tile("Readings", "Readings taken in the last second");
-  const ratio = tile(`Error against ${baseline.name}`, `Mean over series; the baseline says ${baseline.says}`);
-  const coverage = tile("Coverage", "Share of readings within their intervals, mean over series");
-  const filters = el("div", { class: "filters", role: "group", "aria-label": "States" });
+  // Tiles, filters and search.
+  const eventTime = tile("Event time", "Event time that a tenth of the series have reached (UTC)");
+  eventTime.element.classList.add("long");
+  const rate = tile("Throughput", "Rows read in the last second");
+  const mase = tile("MASE", `Mean absolute error divided by that of the baseline (${baseline.forecast}), mean over series: below 1 is better`);
+  const coverage = tile("Coverage", "Share of observations inside their intervals, mean over series");
+  const filters = el("div", { class: "filters", role: "group", "aria-label": "Filter by status" });
   const chips = new Map();
-  for (const [state, label] of [[null, "All"], ...Object.entries(format.STATES).map(([key, [text]]) => [key, text])]) {
+  for (const [status, label] of [[null, "All"], ...Object.entries(format.STATUSES).map(([key, [text]]) => [key, text])]) {
     const number = el("span", { class: "count" }, "0");
     const chip = el("button", {
       type: "button",
       class: "chip",
-      "data-state": state ?? "all",
-      "aria-pressed": String(kept.state === state),
-      title: state ? format.STATES[state][1] : "Every series that is shown",
-      onclick: () => {
-        kept.state = state;
-        chips.forEach(({ chip: other }, of) => other.setAttribute("aria-pressed", String(of === state)));
-        restart();
-      },
-    }, state ? el("i", { class: "lamp", "data-state": state, "aria-hidden": "true" }) : null, label, number);
-    chips.set(state, { chip, number });
+      "data-status": status ?? "all",
+      "aria-pressed": String(saved.status === status),
+      title: status ? format.STATUSES[status][1] : "All series",
+      onclick: () => setStatus(status),
+    }, status ? el("i", { class: "indicator", "data-status": status, "aria-hidden": "true" }) : null, label, number);
+    chips.set(status, { chip, number });
     filters.append(chip);
   }
   const search = el("input", {
@@ -73,383 +74,384 @@ export function overview(app) {
     "aria-keyshortcuts": "/",
     autocomplete: "off",
     spellcheck: "false",
-    value: kept.search,
+    value: saved.search,
     oninput: () => {
-      kept.search = search.value;
+      saved.search = search.value;
       clearTimeout(search.timer);
-      search.timer = setTimeout(restart, 120);
+      search.timer = setTimeout(reload, 120);
     },
   });
-  const horizons = facts.ahead[0] === facts.ahead[1] ? null : choice(
-    "Steps ahead that errors are of",
-    facts.ahead.map((ahead, i) => [i, `${format.steps(ahead, facts.every_ms)} ahead`]),
-    kept.ahead,
-    (ahead) => {
-      kept.ahead = ahead;
-      restart(true);
+  const [firstHorizon, lastHorizon] = info.view_horizons;
+  const horizons = firstHorizon === lastHorizon ? null : choice(
+    "Horizon of the errors",
+    info.view_horizons.map((horizon, i) => [i, `${format.steps(horizon, info.step_ms)} ahead`]),
+    saved.horizonIndex,
+    (index) => {
+      saved.horizonIndex = index;
+      reload({ keepScroll: true });
     },
   );
 
   // The table.
-  const ratioName = `vs ${baseline.name}`;
   const heads = COLUMNS.map(([sort, label, hint]) => {
-    const head = el("div", { role: "columnheader", class: `cell ${sort ?? "spark"}`, title: hint, "aria-description": hint });
+    const head = el("div", { role: "columnheader", class: `cell ${sort ?? "sparkline"}`, title: hint, "aria-description": hint });
     head.append(sort
       ? el("button", {
           type: "button",
-          onclick: () => {
-            sortBy(sort, kept.sort === sort ? !kept.descending : LARGEST_FIRST.includes(sort));
-          },
-        }, label ?? ratioName)
+          onclick: () => sortBy(sort, saved.sort === sort ? !saved.descending : LARGEST_FIRST.includes(sort)),
+        }, label)
       : document.createTextNode(label));
     return head;
   });
   const body = el("div", { class: "rows", role: "rowgroup" });
-  const nothing = el("div", { class: "nothing", hidden: true });
+  const noMatches = el("div", { class: "no-matches", hidden: true });
   const table = el("div", { class: "table", role: "table", "aria-label": "Series" },
     el("div", { class: "row head", role: "row" }, ...heads), body);
-  // On a phone there is no room for the heads that sort.
-  const ways = COLUMNS.filter(([sort]) => sort).flatMap(([sort, label]) => {
-    const words = { name: ["A to Z", "Z to A"], state: ["worst first", "best first"] }[sort] ?? ["lowest first", "highest first"];
-    const both = ["ascending", "descending"].map((way, i) => el("option", { value: `${sort} ${way}` }, `${label ?? ratioName}, ${words[i]}`));
-    return LARGEST_FIRST.includes(sort) ? both.reverse() : both;
+  // A phone has no room for the column heads.
+  const sortOptions = COLUMNS.filter(([sort]) => sort).flatMap(([sort, label]) => {
+    const words = { name: ["A to Z", "Z to A"], status: ["worst first", "best first"] }[sort] ?? ["lowest first", "highest first"];
+    const options = ["ascending", "descending"].map((direction, i) => el("option", { value: `${sort} ${direction}` }, `${label}, ${words[i]}`));
+    return LARGEST_FIRST.includes(sort) ? options.reverse() : options;
   });
-  const sorts = el("select", {
+  const sortSelect = el("select", {
     onchange: () => {
-      const [sort, way] = sorts.value.split(" ");
-      sortBy(sort, way === "descending");
+      const [sort, direction] = sortSelect.value.split(" ");
+      sortBy(sort, direction === "descending");
     },
-  }, ...ways);
-  const sorting = el("label", { class: "sorting" }, el("span", { class: "unseen" }, "Sort by"), sorts);
-  const beyond = el("p", { class: "beyond", hidden: true });
-  const toolbar = el("div", { class: "toolbar" }, search, sorting, filters, horizons);
+  }, ...sortOptions);
+  const sortLabel = el("label", { class: "sorting" }, el("span", { class: "visually-hidden" }, "Sort by"), sortSelect);
+  const omittedNote = el("p", { class: "omitted", hidden: true });
+  const toolbar = el("div", { class: "toolbar" }, search, sortLabel, filters, horizons);
   const page = el("section", { class: "page overview" },
-    el("h1", { class: "unseen" }, "Series"),
-    el("div", { class: "tiles" }, now.element, rate.element, ratio.element, coverage.element),
-    toolbar, beyond, table, nothing);
+    el("h1", { class: "visually-hidden" }, "Series"),
+    el("div", { class: "tiles" }, eventTime.element, rate.element, mase.element, coverage.element),
+    toolbar, omittedNote, table, noMatches);
 
   function makeRow() {
     const parts = {
       name: el("a", { class: "name", tabindex: "-1" }),
-      lamp: el("i", { class: "lamp", "aria-hidden": "true" }),
+      indicator: el("i", { class: "indicator", "aria-hidden": "true" }),
       target: el("small", { class: "target" }),
       canvas: el("canvas", { "aria-hidden": "true" }),
       value: el("span"),
       unit: el("small", { class: "unit" }),
       next: el("span"),
       interval: el("small"),
-      error: el("span"),
-      ratio: el("span", { "data-of": baseline.name }),
+      mae: el("span"),
+      mase: el("span"),
       bar: el("i", { class: "bar", "aria-hidden": "true" }),
       coverage: el("span"),
-      state: el("span", { class: "state-text" }),
+      status: el("span", { class: "status-text" }),
       detail: el("small"),
     };
     const cell = (name, ...children) => el("div", { class: `cell ${name}`, role: "cell" }, ...children);
     const element = el("div", { class: "row", role: "row" },
-      cell("name", parts.lamp, el("span", { class: "both" }, parts.name, parts.target)),
-      cell("spark", parts.canvas),
+      cell("name", parts.indicator, el("span", { class: "name-text" }, parts.name, parts.target)),
+      cell("sparkline", parts.canvas),
       cell("value", parts.value, parts.unit),
       cell("next", parts.next, parts.interval),
-      cell("error", parts.error),
-      cell("ratio", parts.ratio, parts.bar),
+      cell("mae", parts.mae),
+      cell("mase", parts.mase, parts.bar),
       cell("coverage", parts.coverage),
-      cell("state", parts.state, parts.detail));
-    parts.name.addEventListener("focus", () => (at = Number(element.dataset.index)));
-    return { element, parts, place: null, row: null };
+      cell("status", parts.status, parts.detail));
+    parts.name.addEventListener("focus", () => (focusedIndex = Number(element.dataset.index)));
+    return { element, parts, row: null, isBlank: false, isDrawn: false };
   }
 
   function fill(view, row) {
     const { parts } = view;
     view.row = row;
-    const scores = row.scores;
-    const state = format.STATES[row.state];
+    const { scores, status } = row;
     parts.name.href = `#/series/${encodeURIComponent(row.id)}${row.target ? `/${encodeURIComponent(row.target)}` : ""}`;
-    view.element.dataset.state = row.state;
+    view.element.dataset.status = status;
     setText(parts.name, row.id);
     parts.name.title = row.id;
     setText(parts.target, row.target ?? "");
-    parts.lamp.dataset.state = row.state;
+    parts.indicator.dataset.status = status;
     setText(parts.value, format.number(row.value));
     setText(parts.unit, row.unit ?? "");
     setText(parts.next, format.number(row.next));
     setText(parts.interval, row.lower === null ? "" : `${format.number(row.lower)} to ${format.number(row.upper)}`);
-    setText(parts.error, format.number(scores.error));
-    const against = scores.naive ? scores.beside_naive / scores.naive : null;
-    setText(parts.ratio, against === null ? "–" : against.toFixed(2));
-    parts.ratio.className = against === null ? "" : against < 1 ? "good" : "bad";
-    parts.bar.style.setProperty("--share", against === null ? 0 : Math.min(against / 2, 1));
-    setClass(parts.bar, "worse", against !== null && against >= 1);
+    setText(parts.mae, format.number(scores.mae));
+    const { mase } = scores;
+    setText(parts.mase, mase === null ? "–" : mase.toFixed(2));
+    parts.mase.className = mase === null ? "" : mase < 1 ? "good" : "bad";
+    parts.bar.style.setProperty("--share", mase === null ? 0 : Math.min(mase / 2, 1));
+    setClass(parts.bar, "worse", mase !== null && mase >= 1);
     const share = scores.coverage[0];
     setText(parts.coverage, share === undefined ? "–" : `${format.percent(share)} %`);
-    setText(parts.state, state[0]);
-    setText(parts.detail, row.state === "cold" && row.observed !== null && row.observed < facts.warm
-      ? `${row.observed} of ${facts.warm}`
-      : row.state === "late" || row.state === "silent" ? `since ${format.time(row.time_ms, facts.every_ms).slice(5)}` : "");
-    view.drawn = false;
+    setText(parts.status, format.STATUSES[status][0]);
+    setText(parts.detail, status === "warming" && row.warmup_steps_observed !== null && row.warmup_steps_observed < info.warmup_steps
+      ? `${row.warmup_steps_observed} of ${info.warmup_steps}`
+      : status === "late" || status === "silent" ? `since ${format.time(row.time_ms, info.step_ms).slice(5)}` : "");
+    view.isBlank = false;
+    view.isDrawn = false;
   }
 
-  function waiting(view) {
+  /** Blanks a row that is not loaded yet. */
+  function blank(view) {
     for (const [name, part] of Object.entries(view.parts)) {
-      if (name !== "canvas" && name !== "bar" && name !== "lamp") setText(part, "");
+      if (name !== "canvas" && name !== "bar" && name !== "indicator") setText(part, "");
     }
     view.row = null;
-    view.parts.lamp.dataset.state = "none";
+    view.isBlank = true;
+    view.parts.indicator.dataset.status = "none";
     view.parts.name.removeAttribute("href");
     const canvas = view.parts.canvas;
     canvas.getContext("2d").clearRect(0, 0, canvas.width, canvas.height);
   }
 
-  /** Puts the rows in view where they belong, and asks for them where they are not there. */
-  function place() {
+  /** Positions the rows in view, and requests the missing ones. */
+  function layout() {
     const height = rowHeight();
     const top = main.scrollTop - body.offsetTop;
-    const inView = main.clientHeight;
-    body.style.height = `${found * height}px`;
+    body.style.height = `${matched * height}px`;
     const first = Math.max(0, Math.floor(top / height));
-    const last = Math.min(found, Math.ceil((top + inView) / height) + 1);
-    for (const [index, view] of shown) {
-      if (index < first || index >= last) {
-        if (view.element.contains(document.activeElement)) main.focus({ preventScroll: true });
-        view.element.remove();
-        pool.push(view);
-        shown.delete(index);
-      }
+    const last = Math.min(matched, Math.ceil((top + main.clientHeight) / height) + 1);
+    recycle(first, last);
+    for (let number = first; number < last; number++) {
+      const view = views.get(number) ?? insertRow(number);
+      // Roving tabindex: one row in view can be reached by Tab, the last focused one if possible.
+      view.parts.name.tabIndex = number === Math.max(first, Math.min(last - 1, focusedIndex)) ? 0 : -1;
+      const row = rows.get(indices[number - offset]);
+      if (row === undefined && !view.isBlank) blank(view);
+      else if (row !== undefined && view.row !== row) fill(view, row);
     }
-    for (let index = first; index < last; index++) {
-      let view = shown.get(index);
-      if (!view) {
-        view = pool.pop() ?? makeRow();
-        shown.set(index, view);
-        view.place = null;
-        view.element.dataset.index = index;
-        view.element.setAttribute("aria-rowindex", index + 2);
-        view.element.style.transform = `translateY(${index * height}px)`;
-        // In the order of the table, so that Tab and readers find them so.
-        const after = [...body.children].find((other) => Number(other.dataset.index) > index);
-        body.insertBefore(view.element, after ?? null);
-      }
-      // One row in view can be reached by Tab, whichever was the last to have focus.
-      view.parts.name.tabIndex = index === Math.max(first, Math.min(last - 1, at)) ? 0 : -1;
-      const place_ = order[index - from];
-      const row = place_ === undefined ? undefined : rows.get(place_);
-      if (row === undefined) {
-        if (view.row || view.place === null) waiting(view);
-        view.place = undefined;
-      } else if (view.row !== row) {
-        view.place = place_;
-        fill(view, row);
-      }
-    }
-    const undrawn = [...shown.values()].filter((view) => view.row && !view.drawn);
-    sparks(undrawn.map((view) => [view.parts.canvas, view.row]));
-    undrawn.forEach((view) => (view.drawn = true));
-    table.setAttribute("aria-rowcount", found + 1);
-    if (back && rows.size) goBack();
-    ask(first, last);
+    const undrawn = [...views.values()].filter((view) => view.row && !view.isDrawn);
+    drawSparklines(undrawn.map((view) => [view.parts.canvas, view.row.sparkline]));
+    undrawn.forEach((view) => (view.isDrawn = true));
+    table.setAttribute("aria-rowcount", matched + 1);
+    if (restoredLink && rows.size) focusRestoredLink();
+    request(first, last);
   }
 
-  /** Focus goes to the row of the series that was open, if it is in view and nothing else was given focus meanwhile. */
-  function goBack() {
-    const view = [...shown.values()].find(({ row, parts }) => row && parts.name.getAttribute("href") === back);
-    back = "";
+  /** Removes the rows that left the view, for reuse. */
+  function recycle(first, last) {
+    for (const [number, view] of views) {
+      if (number >= first && number < last) continue;
+      if (view.element.contains(document.activeElement)) main.focus({ preventScroll: true });
+      view.element.remove();
+      pool.push(view);
+      views.delete(number);
+    }
+  }
+
+  function insertRow(number) {
+    const view = pool.pop() ?? makeRow();
+    views.set(number, view);
+    Object.assign(view, { row: null, isBlank: false });
+    view.element.dataset.index = number;
+    view.element.setAttribute("aria-rowindex", number + 2);
+    view.element.style.transform = `translateY(${number * rowHeight()}px)`;
+    // In table order, which Tab and screen readers follow.
+    const next = [...body.children].find((other) => Number(other.dataset.index) > number);
+    body.insertBefore(view.element, next ?? null);
+    return view;
+  }
+
+  /** Focuses the row of the series that was open, if it is in view and the user moved focus nowhere else. */
+  function focusRestoredLink() {
+    const view = [...views.values()].find(({ row, parts }) => row && parts.name.getAttribute("href") === restoredLink);
+    restoredLink = "";
     if (view && page.querySelector("h1") === document.activeElement) view.parts.name.focus({ preventScroll: true });
   }
 
-  let due = 0;
-  const later = () => {
-    if (!due) due = requestAnimationFrame(() => ((due = 0), place()));
+  let frame = 0;
+  const scheduleLayout = () => {
+    if (!frame) frame = requestAnimationFrame(() => ((frame = 0), layout()));
   };
 
-  /** A window of rows with some to spare; it moves only when what is in view nears its edge. */
-  let askTimer = 0;
-  function ask(first, last) {
-    wanted = [first, last];
-    const near = MARGIN / 2;
-    const isThere = (first - near >= start || start === 0) && (last + near <= start + size || start + size >= found);
-    if ((asked && isThere) || askTimer) return;
-    // While the list is scrolled, now and then; not at its end only.
-    askTimer = setTimeout(() => {
-      askTimer = 0;
-      subscribe(Math.max(0, wanted[0] - MARGIN), wanted[1] - wanted[0] + 2 * MARGIN);
-    }, asked ? 80 : 0);
-  }
-  let wanted = [0, 0];
-  let start = 0;
-  let size = 0;
-
-  function subscribe(first, count) {
-    start = first;
-    size = Math.min(200, Math.max(count, 2 * MARGIN + Math.ceil(main.clientHeight / rowHeight())));
-    const query = new URLSearchParams({ search: kept.search, sort: kept.sort, descending: kept.descending, ahead: kept.ahead, from: first, rows: size });
-    if (kept.state) query.set("state", kept.state);
-    const url = `/api/streams/overview?${query}`;
-    if (url === asked) return;
-    asked = url;
-    feed.open(url, { overview: heard });
+  /** Requests a window of rows around the view. The window moves when the view nears its edge. */
+  let requestTimer = 0;
+  let visible = [0, 0];
+  let windowStart = 0;
+  let windowSize = 0;
+  function request(first, last) {
+    visible = [first, last];
+    const edge = MARGIN / 2;
+    const isLoaded = (first - edge >= windowStart || windowStart === 0)
+      && (last + edge <= windowStart + windowSize || windowStart + windowSize >= matched);
+    if ((url && isLoaded) || requestTimer) return;
+    // Throttled, not debounced: rows load while the user scrolls.
+    requestTimer = setTimeout(() => {
+      requestTimer = 0;
+      subscribe(Math.max(0, visible[0] - MARGIN), visible[1] - visible[0] + 2 * MARGIN);
+    }, url ? 80 : 0);
   }
 
-  /** Another order or other scores: what was there is not what is asked for. */
-  function restart(keepScroll = false) {
-    sortHeads();
+  function subscribe(start, count) {
+    windowStart = start;
+    windowSize = Math.min(ROWS_MAX, Math.max(count, 2 * MARGIN + Math.ceil(main.clientHeight / rowHeight())));
+    const { search, sort, descending, status, horizonIndex } = saved;
+    const query = new URLSearchParams({ search, sort, descending, horizon_index: horizonIndex, offset: start, limit: windowSize });
+    if (status) query.set("status", status);
+    const next = `/api/streams/overview?${query}`;
+    if (next === url) return;
+    url = next;
+    feed.open(url, { overview: onMessage });
+  }
+
+  /** Discards the loaded rows after a change of the query. */
+  function reload({ keepScroll = false } = {}) {
+    showSortOrder();
     if (!keepScroll) {
-      at = 0;
+      focusedIndex = 0;
       main.scrollTop = Math.min(main.scrollTop, toolbar.offsetTop);
     }
-    asked = "";
+    url = "";
     rows.clear();
-    order = [];
-    from = 0;
-    clearTimeout(askTimer);
-    askTimer = 0;
-    place();
+    indices = [];
+    offset = 0;
+    clearTimeout(requestTimer);
+    requestTimer = 0;
+    layout();
+  }
+
+  function setStatus(status) {
+    saved.status = status;
+    chips.forEach(({ chip }, of) => chip.setAttribute("aria-pressed", String(of === status)));
+    reload();
   }
 
   function sortBy(sort, descending) {
-    Object.assign(kept, { sort, descending });
-    restart();
+    Object.assign(saved, { sort, descending });
+    reload();
   }
 
-  function sortHeads() {
-    sorts.value = `${kept.sort} ${kept.descending ? "descending" : "ascending"}`;
+  function showSortOrder() {
+    const direction = saved.descending ? "descending" : "ascending";
+    sortSelect.value = `${saved.sort} ${direction}`;
     COLUMNS.forEach(([sort], i) => {
-      const is = sort !== null && sort === kept.sort;
-      if (is) heads[i].setAttribute("aria-sort", kept.descending ? "descending" : "ascending");
+      if (sort !== null && sort === saved.sort) heads[i].setAttribute("aria-sort", direction);
       else heads[i].removeAttribute("aria-sort");
     });
   }
 
-  function heard(message) {
-    if (!app.pulse(message.pulse)) return;
-    for (const row of message.rows) rows.set(row.place, row);
-    order = message.order;
-    from = message.from;
-    found = message.found;
-    series = message.series;
-    app.leftOut = message.left_out;
-    // Rows that have left the window are not kept up to date: they come anew.
-    if (rows.size > 2 * order.length + 50) {
-      const wanted = new Set(order);
-      for (const key of rows.keys()) if (!wanted.has(key)) rows.delete(key);
+  function onMessage(message) {
+    if (!app.onProcess(message.process)) return;
+    for (const row of message.rows) rows.set(row.index, row);
+    ({ indices, offset, matched, series } = message);
+    app.omitted = message.omitted;
+    // Rows outside the window receive no updates: they are requested again.
+    if (rows.size > 2 * indices.length + 50) {
+      const loaded = new Set(indices);
+      for (const index of rows.keys()) if (!loaded.has(index)) rows.delete(index);
     }
-    tiles(message);
-    const isEmpty = found === 0;
-    nothing.hidden = !isEmpty;
+    updateTiles(message);
+    const isEmpty = matched === 0;
+    noMatches.hidden = !isEmpty;
     table.hidden = isEmpty;
-    if (isEmpty) explain(message);
-    later();
+    if (isEmpty) explainEmpty(message.process.not_ready);
+    scheduleLayout();
   }
 
-  function explain(message) {
-    const leftOut = app.leftOut;
-    const reason = series > 0 ? `search ${leftOut}` : message.pulse.unready ?? "rows";
-    if (nothing.dataset.reason === reason) return;
-    nothing.dataset.reason = reason;
-    nothing.replaceChildren(series > 0
-      ? empty(leftOut ? "No series like that among those shown" : "No series like that",
-          `Nothing matches what is searched for and filtered.${leftOut ? ` The dashboard has no room for ${format.others(leftOut)}.` : ""}`,
+  function explainEmpty(notReady) {
+    const { omitted } = app;
+    const reason = series > 0 ? `search ${omitted}` : notReady?.text ?? "rows";
+    if (noMatches.dataset.reason === reason) return;
+    noMatches.dataset.reason = reason;
+    noMatches.replaceChildren(series > 0
+      ? empty("No matching series",
+          `No series matches the search and the filter.${omitted ? ` The dashboard omits ${format.others(omitted)}.` : ""}`,
           el("button", { type: "button", class: "button", onclick: clear }, "Show all series"))
-      : empty("Waiting for readings",
-          message.pulse.unready ? `Not ready yet: ${message.pulse.unready}.` : `Nothing has come from ${facts.topic ?? "the source"} yet.`,
-          el("p", {}, el("a", { href: "#/pipeline" }, "Look at the pipeline"))));
+      : empty("Waiting for observations",
+          notReady ? `Not ready: ${notReady.text}.` : `No rows from ${info.input_topic ?? "the source"} yet.`,
+          el("p", {}, el("a", { href: "#/pipeline" }, "Show the pipeline"))));
   }
 
   function clear() {
-    search.value = kept.search = "";
-    kept.state = null;
-    chips.forEach(({ chip }, state) => chip.setAttribute("aria-pressed", String(state === null)));
-    restart();
+    search.value = saved.search = "";
+    setStatus(null);
   }
 
-  function tiles(message) {
-    const { overall, states, pulse } = message;
-    now.set(format.time(message.now_ms, facts.every_ms), message.now_ms ? "UTC" : "", `in steps of ${facts.every}`);
-    rate.set(format.count(Math.round(pulse.last?.readings ?? 0)), "/s", `${format.count(Math.round(pulse.last?.forecasts ?? 0))} forecasts/s`);
-    ratio.set(overall.ratio === null ? "–" : overall.ratio.toFixed(2), "",
-      overall.ratio === null ? "no forecast has come due yet" : `beside ${baseline.says}`,
-      overall.ratio === null ? "" : overall.ratio < 1 ? "good" : "bad");
-    const [narrow, wide] = overall.coverage;
-    const [level, level2] = facts.levels.map(format.level);
+  function updateTiles(message) {
+    const { summary, status_counts, process, event_time_ms } = message;
+    eventTime.set(format.time(event_time_ms, info.step_ms), event_time_ms ? "UTC" : "", `step: ${info.step}`);
+    const { rows_per_second, forecasts_per_second } = process.sample ?? { rows_per_second: 0, forecasts_per_second: 0 };
+    rate.set(format.count(Math.round(rows_per_second)), "/s", `${format.count(Math.round(forecasts_per_second))} forecasts/s`);
+    mase.set(summary.mase === null ? "–" : summary.mase.toFixed(2), "",
+      summary.mase === null ? "no forecast is due yet" : `baseline: ${baseline.short}`,
+      summary.mase === null ? "" : summary.mase < 1 ? "good" : "bad");
+    const [narrow, wide] = summary.coverage;
+    const [narrowLevel, wideLevel] = info.view_levels.map(format.level);
     coverage.set(narrow === undefined ? "–" : format.percent(narrow, 1), narrow === undefined ? "" : "%",
-      narrow === undefined ? (facts.levels.length ? "no interval has come due yet" : "the pipeline has no levels")
-        : wide === undefined ? `of ${level} % intervals` : `of ${level} %; ${format.percent(wide, 1)} % of ${level2} %`);
+      narrow === undefined ? (info.view_levels.length ? "no interval is due yet" : "the pipeline has no levels")
+        : wide === undefined ? `of ${narrowLevel} %` : `of ${narrowLevel} %; ${format.percent(wide, 1)} % of ${wideLevel} %`);
     setText(chips.get(null).number, format.count(series));
-    beyond.hidden = !app.leftOut;
-    if (app.leftOut) setText(beyond, `${format.count(series)} series are shown, and there are ${format.others(app.leftOut)} that the dashboard has no room for.`);
-    for (const state of Object.keys(format.STATES)) {
-      const { chip, number } = chips.get(state);
-      setText(number, format.count(states[state]));
-      setClass(chip, "none", states[state] === 0);
+    omittedNote.hidden = !app.omitted;
+    if (app.omitted) setText(omittedNote, `Showing ${format.count(series)} series. The dashboard omits ${format.others(app.omitted)}.`);
+    for (const status of Object.keys(format.STATUSES)) {
+      const { chip, number } = chips.get(status);
+      setText(number, format.count(status_counts[status]));
+      setClass(chip, "none", status_counts[status] === 0);
     }
   }
 
-  function move(to) {
-    if (!found) return;
-    at = Math.max(0, Math.min(found - 1, to));
+  function focusRow(number) {
+    if (!matched) return;
+    focusedIndex = Math.max(0, Math.min(matched - 1, number));
     const height = rowHeight();
-    const top = body.offsetTop + at * height;
+    const top = body.offsetTop + focusedIndex * height;
     const headHeight = toolbar.offsetHeight + 40;
     if (top < main.scrollTop + headHeight) main.scrollTop = top - headHeight;
     if (top + height > main.scrollTop + main.clientHeight) main.scrollTop = top + height - main.clientHeight;
-    place();
-    shown.get(at)?.parts.name.focus({ preventScroll: true });
+    layout();
+    views.get(focusedIndex)?.parts.name.focus({ preventScroll: true });
   }
 
-  function key(event) {
+  function onKey(event) {
     const inSearch = event.target === search;
-    const onRow = event.target.matches?.(".rows .name");
+    const isOnRow = event.target.matches?.(".rows .name");
     if (event.key === "/" && !inSearch) return search.focus(), search.select(), true;
-    if (event.key === "Escape" && (kept.search || kept.state)) return clear(), true;
+    if (event.key === "Escape" && (saved.search || saved.status)) return clear(), true;
     if (event.key === "Escape" && inSearch) return search.blur(), true;
     if (inSearch && event.key !== "ArrowDown" && event.key !== "Enter") return false;
-    const page_ = Math.max(1, Math.floor(main.clientHeight / rowHeight()) - 3);
-    const steps = { ArrowDown: 1, j: 1, ArrowUp: -1, k: -1, PageDown: page_, PageUp: -page_ };
-    if (event.key === "Enter" && inSearch) return move(0), true;
-    if (event.key in steps) return move(onRow ? at + steps[event.key] : at), true;
-    if (onRow && event.key === "Home") return move(0), true;
-    if (onRow && event.key === "End") return move(found - 1), true;
+    const rowsPerPage = Math.max(1, Math.floor(main.clientHeight / rowHeight()) - 3);
+    const moves = { ArrowDown: 1, j: 1, ArrowUp: -1, k: -1, PageDown: rowsPerPage, PageUp: -rowsPerPage };
+    if (event.key === "Enter" && inSearch) return focusRow(0), true;
+    if (event.key in moves) return focusRow(isOnRow ? focusedIndex + moves[event.key] : focusedIndex), true;
+    if (isOnRow && event.key === "Home") return focusRow(0), true;
+    if (isOnRow && event.key === "End") return focusRow(matched - 1), true;
     return false;
   }
 
   const redraw = () => {
-    for (const view of shown.values()) {
-      view.drawn = false;
+    for (const view of views.values()) {
+      view.isDrawn = false;
       view.element.style.transform = `translateY(${Number(view.element.dataset.index) * rowHeight()}px)`;
     }
-    later();
+    scheduleLayout();
   };
-  main.addEventListener("scroll", later, { passive: true });
-  const sizes = new ResizeObserver(redraw);
+  main.addEventListener("scroll", scheduleLayout, { passive: true });
+  const resizeObserver = new ResizeObserver(redraw);
 
   return {
     title: "Series",
     show() {
       main.replaceChildren(page);
-      sizes.observe(main);
-      sortHeads();
-      body.style.height = `${found * rowHeight()}px`;
-      main.scrollTop = kept.top;
-      place();
+      resizeObserver.observe(main);
+      showSortOrder();
+      body.style.height = `${matched * rowHeight()}px`;
+      main.scrollTop = saved.scrollTop;
+      layout();
     },
-    cameFrom(address) {
-      back = address;
+    restoreFocus(link) {
+      restoredLink = link;
     },
-    key,
-    recolour: redraw,
-    again() {
+    onKey,
+    redraw,
+    reset() {
       rows.clear();
-      asked = "";
-      place();
+      url = "";
+      layout();
     },
     leave() {
-      kept.top = main.scrollTop;
-      kept.at = at;
-      kept.found = found;
-      clearTimeout(askTimer);
+      Object.assign(saved, { scrollTop: main.scrollTop, focusedIndex, matched });
+      clearTimeout(requestTimer);
       clearTimeout(search.timer);
-      cancelAnimationFrame(due);
-      main.removeEventListener("scroll", later);
-      sizes.disconnect();
+      cancelAnimationFrame(frame);
+      main.removeEventListener("scroll", scheduleLayout);
+      resizeObserver.disconnect();
     },
   };
 }

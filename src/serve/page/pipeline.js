@@ -1,176 +1,197 @@
-// Where the line stands: how fast, how far behind, what was refused and why, what happened.
+// The pipeline page: throughput, lag, latency, partitions, refused rows and events.
 
-import { WHOLE, chart, colour, line } from "./charts.js";
-import { el, setText, tile, wide } from "./dom.js";
+import { INTEGER_INCREMENTS, chart, colour, line } from "./charts.js";
+import { el, scrollable, setText, tile } from "./dom.js";
 import * as format from "./format.js";
-import { overall } from "./scores.js";
+import { totalScores } from "./scores.js";
 
-/** Samples that are kept: five minutes, as the server has. */
-const SAMPLES = 300;
+/** Retained samples: five minutes, as on the server. */
+const SAMPLES_MAX = 300;
 
-const REASONS = {
-  malformed: "could not be read",
-  late: "for a step that has closed",
-  duplicate: "the time of a row that was just taken",
-  too_far: "too far ahead, and no other row agreed",
-  not_finite: "no value that is a number",
-  too_many_series: "one series more than the limit",
+const REFUSAL_REASONS = {
+  malformed: "message could not be decoded",
+  late: "for a closed step",
+  duplicate: "time of a row that was just accepted",
+  too_far: "too far ahead, and not confirmed by another row",
+  not_finite: "no finite value",
+  too_many_series: "above the series limit",
 };
 
+const EVENT_KINDS = { assigned: "assigned", running: "running", revoked: "revoked", snapshot_failed: "snapshot failed" };
+
 export function pipeline(app) {
-  const { facts, feed, main } = app;
+  const { info, feed, main } = app;
   let samples = [];
   let columns = {};
 
-  const rate = tile("Readings", "Readings taken in the last second");
-  const lag = tile("Lag", "Rows that are there and not yet read, all partitions together");
-  const latency = tile("Latency", "From a record's timestamp to the commit of what came of it, half of the last second's readings");
-  const commits = tile("Commits", "Time of half of all commits");
-  const snapshots = tile("Snapshots", "Time of half of all snapshots");
-  const memory = tile("Memory", "Of this process");
+  const rate = tile("Throughput", "Rows read in the last second");
+  const lag = tile("Lag", "Rows available and not read, over all partitions");
+  const latency = tile("Latency", "Median time from a record's timestamp to the commit of its output, in the last second");
+  const commits = tile("Commits", "Median duration of a commit since the start");
+  const snapshots = tile("Snapshots", "Median time to store a snapshot since the start");
+  const memory = tile("Memory", "Resident memory of the process");
 
-  const small = (title, hint, names, read, write, y = {}) => chart({
+  const sampleChart = (title, hint, lines, read, label, y = {}) => chart({
     title,
     hint,
     height: 150,
     utc: false,
     sync: "pipeline",
-    make: () => ({
-      series: names.map(([, name], i) => line(colour(name), { fill: i === 0 && names.length === 1 ? colour("band-wide") : undefined })),
-      scales: { y: { range: (_plot, _min, max) => [0, Math.max(max ?? 0, y.least ?? 1) * 1.1] } },
-      y: { values: (_plot, splits) => splits.map(write), incrs: y.incrs },
+    options: () => ({
+      series: lines.map(([, name], i) => line(colour(name), { fill: i === 0 && lines.length === 1 ? colour("band-wide") : undefined })),
+      scales: { y: { range: (_plot, _min, max) => [0, Math.max(max ?? 0, y.max ?? 1) * 1.1] } },
+      y: { values: (_plot, splits) => splits.map(label), incrs: y.incrs },
     }),
     describe(index) {
       const lists = columns[title];
       if (!lists?.[0].length) return [["", "–"]];
       const i = index ?? lists[0].length - 1;
-      return names.map(([label, name], of) => [label, lists[of + 1][i] === null ? "–" : read(lists[of + 1][i]), names.length > 1 ? name : null]);
+      return lines.map(([name, colourName], list) => {
+        const value = lists[list + 1][i];
+        return [name, value === null ? "–" : read(value), lines.length > 1 ? colourName : null];
+      });
     },
   });
-  const inSeconds = (value) => format.seconds(value).join(" ");
-  const inBytes = (value) => format.bytes(value).join(" ");
+  const seconds = (value) => format.seconds(value).join(" ");
+  const bytes = (value) => format.bytes(value).join(" ");
   const short = (value) => (value >= 1e6 ? `${value / 1e6} M` : value >= 1e4 ? `${value / 1e3} k` : format.count(value));
-  const rates = small("Rate", "a second", [["readings", "forecast"], ["forecasts", "naive"]], (value) => format.count(Math.round(value)), short, { incrs: WHOLE });
-  const lags = small("Lag", "rows", [["", "forecast"]], format.count, short, { incrs: WHOLE });
-  const latencies = small("Latency", "to the commit", [["half", "forecast"], ["99 %", "naive"]], inSeconds, (value) => (value === 0 ? "0" : inSeconds(value)), { least: 0.01 });
-  const memories = small("Memory", "resident", [["", "forecast"]], inBytes, (value) => (value ? `${Math.round(value / (1 << 20))} MiB` : "0"), { least: 1 << 20, incrs: WHOLE.map((one) => one * (1 << 20)) });
+  const mebibytes = INTEGER_INCREMENTS.map((increment) => increment * (1 << 20));
+  const rates = sampleChart("Throughput", "per second", [["rows", "forecast"], ["forecasts", "naive"]], (value) => format.count(Math.round(value)), short, { incrs: INTEGER_INCREMENTS });
+  const lags = sampleChart("Lag", "rows", [["", "forecast"]], format.count, short, { incrs: INTEGER_INCREMENTS });
+  const latencies = sampleChart("Latency", "to the commit", [["median", "forecast"], ["99 %", "naive"]], seconds, (value) => (value === 0 ? "0" : seconds(value)), { max: 0.01 });
+  const memories = sampleChart("Memory", "resident", [["", "forecast"]], bytes, (value) => (value ? `${Math.round(value / (1 << 20))} MiB` : "0"), { max: 1 << 20, incrs: mebibytes });
   const charts = [rates, lags, latencies, memories];
 
   const partitions = el("tbody");
   const refusals = el("div", { class: "refusals" });
   const reasons = new Map();
-  const happened = el("ol", { class: "happened" });
-  const facts_ = el("dl", { class: "facts" });
-  const model = el("dl", { class: "facts" });
-  const counts = el("dl", { class: "facts" });
+  const events = el("ol", { class: "events" });
+  const configuration = el("dl", { class: "properties" });
+  const model = el("dl", { class: "properties" });
+  const totals = el("dl", { class: "properties" });
   const fill = (list, entries) => list.replaceChildren(...entries.filter(([, text]) => text !== null && text !== undefined)
     .map(([name, text]) => el("div", {}, el("dt", {}, name), el("dd", {}, String(text)))));
-  fill(facts_, [
-    ["pipeline", facts.name], ["reads", facts.topic], ["writes", facts.forecasts], ["rejects to", facts.rejects], ["scores to", facts.scored ? facts.scored.to ?? "nowhere" : null], ["brokers", facts.brokers],
-    ["group", facts.group], ["instance", facts.instance], ["state in", facts.state ?? "nowhere"], ["step", facts.every], ["horizon", `${facts.horizon} steps`],
-    ["started", `${new Date(facts.started_ms).toLocaleDateString()} ${format.wall(facts.started_ms)}`], ["version", facts.version],
+  fill(configuration, [
+    ["pipeline", info.name], ["input", info.input_topic], ["output", info.forecast_output], ["rejects", info.rejects_output],
+    ["scores", info.scoring ? info.scoring.output ?? "not written" : null], ["brokers", info.brokers],
+    ["group", info.group], ["instance", info.instance], ["state", info.state_location ?? "not stored"], ["step", info.step], ["horizon", `${info.horizon} steps`],
+    ["started", `${new Date(info.started_ms).toLocaleDateString()} ${format.wallTime(info.started_ms)}`], ["version", info.version],
   ]);
-  fill(model, facts.model);
+  fill(model, info.model);
 
-  const scored = overall(facts);
+  const scores = totalScores(info);
   const panel = (title, ...children) => el("section", { class: "panel" }, el("h2", {}, title), ...children);
+  const partitionColumns = ["Partition", "State", "Position", "Committed", "End", "Lag", "Assigned for"];
   const page = el("section", { class: "page pipeline" },
     el("h1", {}, "Pipeline"),
     el("div", { class: "tiles six" }, rate.element, lag.element, latency.element, commits.element, snapshots.element, memory.element),
-    el("div", { class: "pair" }, ...charts.map((one) => one.element)),
-    panel("Partitions", wide("Partitions", el("table", { class: "plain" },
-      el("thead", {}, el("tr", {}, ...["Partition", "State", "Read up to", "Durable up to", "End", "Lag", "Ours for"].map((name, i) => el("th", { scope: "col", class: i > 1 ? "number" : null }, name)))),
+    el("div", { class: "columns" }, ...charts.map((one) => one.element)),
+    panel("Partitions", scrollable("Partitions", el("table", { class: "plain" },
+      el("thead", {}, el("tr", {}, ...partitionColumns.map((name, i) => el("th", { scope: "col", class: i > 1 ? "number" : null }, name)))),
       partitions))),
-    scored?.element,
-    el("div", { class: "pair" },
-      panel("Refused readings", refusals),
-      panel("What happened", happened)),
-    el("div", { class: "pair three" }, panel("Since the start", counts), panel("Model", model), panel("Wiring", facts_)));
+    scores?.element,
+    el("div", { class: "columns" },
+      panel("Refused rows", refusals),
+      panel("Events", events)),
+    el("div", { class: "columns three" }, panel("Since the start", totals), panel("Model", model), panel("Configuration", configuration)));
 
-  function partitionRows(line_) {
-    if (line_.partitions.length === 0) {
-      return [el("tr", {}, el("td", { colspan: 7, class: "nothing-yet" }, "No partition is assigned yet."))];
+  function partitionRows(status) {
+    if (status.partitions.length === 0) {
+      return [el("tr", {}, el("td", { colspan: partitionColumns.length, class: "empty-note" }, "No partition is assigned."))];
     }
-    return line_.partitions.map((one) => el("tr", {},
-      el("th", { scope: "row" }, `${one.topic}/${one.partition}`),
-      el("td", {}, one.is_reading ? "reading" : "making up its state"),
-      ...[one.position, one.committed, one.end === null ? null : Math.max(one.end, one.position ?? 0), one.lag].map((value) => el("td", { class: "number" }, format.count(value))),
-      el("td", { class: "number" }, format.length(one.seconds))));
+    return status.partitions.map((partition) => el("tr", {},
+      el("th", { scope: "row" }, `${partition.topic}/${partition.partition}`),
+      el("td", {}, partition.phase),
+      ...[partition.position, partition.committed, partition.end === null ? null : Math.max(partition.end, partition.position ?? 0), partition.lag_rows]
+        .map((value) => el("td", { class: "number" }, format.count(value))),
+      el("td", { class: "number" }, format.duration(partition.assigned_seconds))));
   }
 
-  /** What is open stays open: parts are made once and filled again. */
-  function refused(line_) {
-    for (const { reason, count, samples: found } of line_.refused) {
-      if (!reasons.has(reason)) {
-        const number = el("b");
-        const list = el("ul", { class: "samples" });
-        const element = el("details", {},
-          el("summary", {}, el("span", { class: "reason" }, reason.replaceAll("_", " ")), el("small", {}, REASONS[reason]), number), list);
-        reasons.set(reason, { element, number, list, key: "" });
-        refusals.append(element);
-      }
-      const part = reasons.get(reason);
-      setText(part.number, format.large(count));
-      part.element.dataset.some = String(count > 0);
+  function makeReason(reason) {
+    const count = el("b");
+    const list = el("ul", { class: "samples" });
+    const element = el("details", {},
+      el("summary", {}, el("span", { class: "reason" }, reason.replaceAll("_", " ")), el("small", {}, REFUSAL_REASONS[reason]), count), list);
+    refusals.append(element);
+    return { element, count, list, shown: "" };
+  }
+
+  /** Elements are created once and refilled, so that an open section stays open. */
+  function updateRefusals(status) {
+    for (const { reason, count, samples: found } of status.refused) {
+      if (!reasons.has(reason)) reasons.set(reason, makeReason(reason));
+      const section = reasons.get(reason);
+      setText(section.count, format.large(count));
+      section.element.dataset.some = String(count > 0);
       const key = JSON.stringify(found);
-      if (key === part.key) continue;
-      part.key = key;
-      part.list.replaceChildren(...found.map((sample) => el("li", {},
-        el("p", {}, el("span", { class: "place" }, `${sample.topic}/${sample.partition} at ${sample.offset}`),
-          el("time", {}, format.wall(sample.at_ms))),
-        sample.detail ? el("p", { class: "why" }, sample.detail) : null,
-        sample.value === null ? null : el("code", {}, `${sample.key === null ? "" : `${sample.key}: `}${sample.value}`))));
-    }
-    for (const { element, list } of reasons.values()) {
-      if (list.children.length === 0 && !element.querySelector(".nothing-yet")) list.append(el("li", { class: "nothing-yet" }, "None so far."));
+      if (key === section.shown) continue;
+      section.shown = key;
+      section.list.replaceChildren(...(found.length === 0 ? [el("li", { class: "empty-note" }, "None.")] : found.map(sampleItem)));
     }
   }
 
-  let events = "";
-  function heard(message) {
-    if (!app.pulse(message.pulse)) return;
-    const newest = samples.at(-1)?.at_ms ?? 0;
-    samples.push(...message.samples.filter((sample) => sample.at_ms > newest));
-    samples = samples.slice(-SAMPLES);
-    const line_ = message.line;
-    const last = samples.at(-1);
+  function sampleItem(sample) {
+    return el("li", {},
+      el("p", {}, el("span", { class: "coordinates" }, `${sample.topic}/${sample.partition} at ${sample.offset}`), el("time", {}, format.wallTime(sample.at_ms))),
+      sample.detail ? el("p", { class: "detail-text" }, sample.detail) : null,
+      sample.value === null ? null : el("code", {}, `${sample.key === null ? "" : `${sample.key}: `}${sample.value}`));
+  }
+
+  let shownEvents = "";
+  function updateEvents(status) {
+    const key = JSON.stringify(status.events);
+    if (key === shownEvents) return;
+    shownEvents = key;
+    events.replaceChildren(...(status.events.length === 0
+      ? [el("li", { class: "empty-note" }, "None.")]
+      : status.events.map((event) => el("li", {}, el("time", {}, format.wallTime(event.at_ms)),
+          el("span", {}, el("b", {}, `${event.topic}/${event.partition}`), ` ${EVENT_KINDS[event.kind]}`, el("small", {}, event.detail))))));
+  }
+
+  function updateTiles(status, sample) {
+    rate.set(format.count(Math.round(sample?.rows_per_second ?? 0)), "/s", `${format.count(Math.round(sample?.forecasts_per_second ?? 0))} forecasts/s`);
+    lag.set(format.large(sample?.lag_rows), sample?.lag_rows === null || sample?.lag_rows === undefined ? "" : "rows",
+      `${status.partitions.length} partition${status.partitions.length === 1 ? "" : "s"}`);
+    latency.set(...format.seconds(sample?.latency_p50_seconds), sample?.latency_p99_seconds ? `99 %: ${seconds(sample.latency_p99_seconds)}` : "");
+    commits.set(...format.seconds(status.commits.p50_seconds), status.commits.count ? `${format.large(status.commits.count)}; 99 %: ${seconds(status.commits.p99_seconds)}` : "none yet");
+    snapshots.set(...format.seconds(status.snapshots.p50_seconds), info.state_location === null ? "state is not stored"
+      : `${format.large(status.snapshots.count)}${status.snapshot_failures ? `, ${status.snapshot_failures} failed` : ""}`);
+    memory.set(...format.bytes(sample?.memory_bytes), `${format.count(status.series)} series`);
+  }
+
+  function updateCharts() {
     const time = samples.map((sample) => sample.at_ms / 1000);
     const list = (name) => samples.map((sample) => sample[name]);
     columns = {
-      Rate: [time, list("readings"), list("forecasts")],
-      Lag: [time, list("lag")],
-      Latency: [time, list("latency_p50"), list("latency_p99")],
-      Memory: [time, list("memory")],
+      Throughput: [time, list("rows_per_second"), list("forecasts_per_second")],
+      Lag: [time, list("lag_rows")],
+      Latency: [time, list("latency_p50_seconds"), list("latency_p99_seconds")],
+      Memory: [time, list("memory_bytes")],
     };
-    rates.set(columns.Rate);
+    rates.set(columns.Throughput);
     lags.set(columns.Lag);
     latencies.set(columns.Latency);
     memories.set(columns.Memory);
-    rate.set(format.count(Math.round(last?.readings ?? 0)), "/s", `${format.count(Math.round(last?.forecasts ?? 0))} forecasts/s`);
-    lag.set(format.large(last?.lag), last?.lag === null || last?.lag === undefined ? "" : "rows",
-      `${line_.partitions.length} partition${line_.partitions.length === 1 ? "" : "s"}`);
-    latency.set(...format.seconds(last?.latency_p50), last?.latency_p99 ? `99 %: ${inSeconds(last.latency_p99)}` : "");
-    commits.set(...format.seconds(line_.commits.p50), line_.commits.count ? `${format.large(line_.commits.count)}; 99 %: ${inSeconds(line_.commits.p99)}` : "none yet");
-    snapshots.set(...format.seconds(line_.snapshots.p50), facts.state === null ? "no state is kept"
-      : `${format.large(line_.snapshots.count)}${line_.snapshots_failed ? `, ${line_.snapshots_failed} failed` : ""}`);
-    memory.set(...format.bytes(last?.memory), `${format.count(line_.series)} series`);
-    partitions.replaceChildren(...partitionRows(line_));
-    scored?.set(line_.scored);
-    refused(line_);
-    fill(counts, [
-      ["readings", format.large(line_.readings)], ["forecasts", format.large(line_.forecasts)], ["series", format.count(line_.series)],
-      ["series begun anew after a gap", format.count(line_.restarts)], ["series that gave way", format.count(line_.evictions)],
-      ["steps closed early", format.count(line_.early)], ["partitions that came", format.count(line_.assignments)],
-      ["partitions that left", format.count(line_.revocations)], ["batches that this page missed", format.count(line_.missed)],
+  }
+
+  function onMessage(message) {
+    if (!app.onProcess(message.process)) return;
+    const newest = samples.at(-1)?.at_ms ?? 0;
+    samples.push(...message.samples.filter((sample) => sample.at_ms > newest));
+    samples = samples.slice(-SAMPLES_MAX);
+    const { status } = message;
+    updateCharts();
+    updateTiles(status, samples.at(-1));
+    partitions.replaceChildren(...partitionRows(status));
+    scores?.set(status.scores);
+    updateRefusals(status);
+    fill(totals, [
+      ["rows", format.large(status.rows)], ["forecasts", format.large(status.forecasts)], ["series", format.count(status.series)],
+      ["series reset by a gap", format.count(status.gap_resets)], ["series evicted", format.count(status.evictions)],
+      ["steps closed early", format.count(status.forced_closes)], ["partition assignments", format.count(status.assignments)],
+      ["partition revocations", format.count(status.revocations)], ["updates missed by this dashboard", format.count(status.dropped_updates)],
     ]);
-    const key = JSON.stringify(line_.happened);
-    if (key !== events) {
-      events = key;
-      happened.replaceChildren(...(line_.happened.length === 0
-        ? [el("li", { class: "nothing-yet" }, "Nothing yet.")]
-        : line_.happened.map((one) => el("li", {}, el("time", {}, format.wall(one.at_ms)),
-            el("span", {}, el("b", {}, `${one.topic}/${one.partition}`), ` ${one.what}`, el("small", {}, one.detail))))));
-    }
+    updateEvents(status);
   }
 
   return {
@@ -178,16 +199,16 @@ export function pipeline(app) {
     show() {
       main.replaceChildren(page);
       main.scrollTop = 0;
-      feed.open("/api/streams/pipeline", { pipeline: heard });
+      feed.open("/api/streams/pipeline", { pipeline: onMessage });
     },
-    key(event) {
+    onKey(event) {
       if (event.key === "Escape") return (location.hash = "#/"), true;
       return false;
     },
-    recolour() {
-      charts.forEach((one) => one.recolour());
+    redraw() {
+      charts.forEach((one) => one.redraw());
     },
-    again() {
+    reset() {
       samples = [];
     },
     leave() {

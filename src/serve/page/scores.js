@@ -1,98 +1,98 @@
-// What the stream scored of its own forecasts: of one series the latest period of each step ahead, of all series what there was
-// since the start. A row each step ahead is there from the beginning, so that nothing moves when the first numbers come.
+// Tables of the scores that the stream computes of its own forecasts: the latest period of one series, or totals of all series. All rows
+// exist from the start, so that the first scores do not move the page.
 
-import { el, setText, wide } from "./dom.js";
+import { el, scrollable, setText } from "./dom.js";
 import * as format from "./format.js";
 
-/** Room for the first column, and for a period: two times of the grid, the seconds among them where it is that fine. */
-const FIRST = 116;
-const period = (facts) => (facts.every_ms < 60000 ? 360 : 310);
+/** Width in pixels of the first column, and of a period: two times, with seconds on a fine grid. */
+const FIRST_COLUMN = 116;
+const periodWidth = (info) => (info.step_ms < 60000 ? 360 : 310);
 
 /**
- * `columns` are `[name, class, name on a phone]`, where `long` stands there on a line of its own, each `width` wide; `set(texts,
- * tones)` fills a row. `legend` says what they are.
+ * A table with one row per scored horizon. `columns` are `[name, class, name on a phone]`; each is `width` wide, and `long` gets its own
+ * line on a phone. A row's `set(texts, tones)` fills it.
  */
-function table(facts, columns, width, legend) {
-  const rows = facts.scored.ahead.map((ahead) => {
-    const cells = columns.map(([name, kind, long]) => el("td", { role: "cell", class: kind ?? "number", "data-name": long ?? name }, "–"));
-    const element = el("tr", { role: "row" }, el("th", { scope: "row", role: "rowheader" }, `${format.steps(ahead, facts.every_ms)} ahead`), ...cells);
+function table(info, columns, width, legend) {
+  const rows = info.scoring.horizons.map((horizon) => {
+    const cells = columns.map(([name, kind, phoneName]) => el("td", { role: "cell", class: kind ?? "number", "data-name": phoneName ?? name }, "–"));
+    const element = el("tr", { role: "row" }, el("th", { scope: "row", role: "rowheader" }, `${format.steps(horizon, info.step_ms)} ahead`), ...cells);
     const set = (texts, tones = []) => cells.forEach((cell, i) => {
       setText(cell, texts[i]);
       cell.dataset.tone = tones[i] ?? "";
     });
-    return { ahead, element, set };
+    return { horizon, element, set };
   });
-  const note = el("p", { class: "scored-note" });
-  const drift = el("p", { class: "scored-note" });
+  const note = el("p", { class: "scores-note" });
+  const drift = el("p", { class: "scores-note" });
   const head = columns.map(([name, kind]) => el("th", { scope: "col", role: "columnheader", class: kind ?? "number" }, name));
-  const grid = el("table", { class: "plain scored", role: "table" },
-    el("thead", { role: "rowgroup" }, el("tr", { role: "row" }, el("th", { scope: "col", role: "columnheader" }, "Steps ahead"), ...head)),
+  const grid = el("table", { class: "plain scores", role: "table" },
+    el("thead", { role: "rowgroup" }, el("tr", { role: "row" }, el("th", { scope: "col", role: "columnheader" }, "Horizon"), ...head)),
     el("tbody", { role: "rowgroup" }, ...rows.map((row) => row.element)));
-  // So that nothing overlaps; a page that is narrower scrolls them.
-  const all = columns.reduce((sum, [, kind]) => sum + (kind === "period" ? period(facts) : width), FIRST);
-  grid.style.setProperty("--width", `${all}px`);
-  grid.style.setProperty("--period", `${period(facts)}px`);
-  const element = el("section", { class: "panel scored-panel" }, el("h2", {}, "Scores of the stream"), note, drift,
-    wide("Scores of the stream, for each step ahead", grid), el("p", { class: "scored-legend" }, legend));
+  // Fixed widths keep cells from overlapping; a narrow page scrolls.
+  const total = columns.reduce((sum, [, kind]) => sum + (kind === "period" ? periodWidth(info) : width), FIRST_COLUMN);
+  grid.style.setProperty("--width", `${total}px`);
+  grid.style.setProperty("--period", `${periodWidth(info)}px`);
+  const element = el("section", { class: "panel scores-panel" }, el("h2", {}, "Stream scores"), note, drift,
+    scrollable("Stream scores by horizon", grid), el("p", { class: "scores-legend" }, legend));
   return { element, rows, note, drift };
 }
 
-const within = (facts, kind) => facts.scored.levels.map((level) => [`Within ${format.level(level)} %`, kind]);
-const none = (facts) => `None has been told yet: the first comes with the first reading after a period of ${format.count(facts.scored.every)} steps.`;
-/** The step ahead whose errors are tested for drift. */
-const tested = (facts) => `${format.steps(facts.scored.ahead[0], facts.every_ms)} ahead`;
-const NAIVE = "Against naive";
+const coverageColumns = (info, kind) => info.scoring.levels.map((level) => [`${format.level(level)} % coverage`, kind]);
+const noScores = (info) => `No scores yet. The first follow the first observation after a period of ${format.count(info.scoring.period_steps)} steps.`;
+/** The horizon whose errors are tested for drift. */
+const driftHorizon = (info) => `${format.steps(info.scoring.horizons[0], info.step_ms)} ahead`;
+const NO_DRIFT = "Drift is reported with the first period.";
 
-/** Of one series; null where the pipeline scores nothing. */
-export function periods(facts) {
-  if (!facts.scored) return null;
-  const { element, rows, note, drift } = table(facts, [
-    ["Period", "period"], ["Forecasts"], ["Mean error", "number long"], [NAIVE], ["Bias", "number long", "Bias, reading less forecast"], ...within(facts),
-  ], 112, `A period is of steps that were forecast, in UTC. ${NAIVE}: its mean absolute error over that of a forecast that says `
-    + `${format.naive(facts.season, facts.every_ms)}, in the same period; below 1 is better. Bias: the mean of reading less forecast; below `
-    + "zero, forecasts were too high. Within: the share of readings in the interval; the nearer to its level, the better.");
-  function set(told, drifts, unit) {
-    setText(note, told.length === 0 ? none(facts) : "The latest period of each step ahead, as the stream told it.");
-    setText(drift, drifts === null ? "Drift is told with a period." : drifts
-      ? `Drifting: errors ${tested(facts)} have left their own history, by the test of Page and Hinkley.`
-      : `Not drifting: errors ${tested(facts)} are as they were, by the test of Page and Hinkley.`);
-    drift.dataset.tone = drifts ? "drifting" : "";
-    const sized = (text) => (unit ? `${text} ${unit}` : text);
+/** The table of one series; null if the pipeline scores nothing. */
+export function periodScores(info) {
+  if (!info.scoring) return null;
+  const { element, rows, note, drift } = table(info, [
+    ["Period", "period"], ["Forecasts"], ["MAE", "number long"], ["MASE"], ["Bias", "number long"], ...coverageColumns(info),
+  ], 112, "Periods are ranges of forecast steps, in UTC. MAE: mean absolute error. MASE: MAE divided by that of the naive forecast "
+    + `(${format.naive(info.season, info.step_ms)}) in the same period; below 1 is better. Bias: mean of observation minus forecast; `
+    + "negative if forecasts are too high. Coverage: share of observations inside the interval; best near its level.");
+  function set(periods, isDrifting, unit) {
+    setText(note, periods.length === 0 ? noScores(info) : "Latest period of each horizon.");
+    setText(drift, isDrifting === null ? NO_DRIFT : isDrifting
+      ? `Drifting: errors ${driftHorizon(info)} are above their own history (Page-Hinkley test).`
+      : `Not drifting: errors ${driftHorizon(info)} match their own history (Page-Hinkley test).`);
+    drift.dataset.tone = isDrifting ? "drifting" : "";
+    const withUnit = (text) => (unit ? `${text} ${unit}` : text);
     for (const row of rows) {
-      const one = told.find((one) => one.ahead === row.ahead);
-      const shares = one?.coverage.map((share) => `${format.percent(share, 1)} %`);
-      row.set(one ? [
-        format.span(one.from_ms, one.until_ms, facts.every_ms), format.count(one.forecasts), sized(format.number(one.mae)),
-        format.number(one.mase), sized(format.signed(one.bias)), ...shares,
-      ] : new Array(5 + facts.scored.levels.length).fill("–"), ["", "", "", one?.mase == null ? "" : one.mase < 1 ? "good" : "bad"]);
+      const period = periods.find(({ horizon }) => horizon === row.horizon);
+      row.set(period ? [
+        format.range(period.from_ms, period.until_ms, info.step_ms), format.count(period.forecasts), withUnit(format.number(period.mae)),
+        format.number(period.mase), withUnit(format.signed(period.bias)), ...period.coverage.map((share) => `${format.percent(share, 1)} %`),
+      ] : new Array(5 + info.scoring.levels.length).fill("–"), ["", "", "", period?.mase == null ? "" : period.mase < 1 ? "good" : "bad"]);
     }
   }
   return { element, set };
 }
 
-/** Of all series, those that this page has no room for among them; null where the pipeline scores nothing. */
-export function overall(facts) {
-  if (!facts.scored) return null;
-  const { element, rows, note, drift } = table(facts, [
-    ["Forecasts scored", "number long"], ...within(facts, "number long"), ["No worse than naive", "number long"], ["Median ratio", "number long"],
-  ], 140, "Within: the share of readings in the interval, and what it should be. No worse than naive: periods of series whose mean absolute "
-    + `error was at most that of a forecast that says ${format.naive(facts.season, facts.every_ms)}. Median ratio: half of the periods had a `
-    + "lower ratio of these two errors, to within a bucket of the metric; what is above 4 is shown as 4.");
-  function set({ ahead, periods, drifts }) {
-    setText(note, periods === 0 ? none(facts) : "All series together, since the start of this process.");
-    setText(drift, periods === 0 ? "Drift is told with a period."
-      : `Drifting in ${format.large(drifts)} of ${format.large(periods)} periods of series, by their errors ${tested(facts)}.`);
+/** The table of all series, including those that the dashboard omits; null if the pipeline scores nothing. */
+export function totalScores(info) {
+  if (!info.scoring) return null;
+  const { element, rows, note, drift } = table(info, [
+    ["Scored forecasts", "number long"], ...coverageColumns(info, "number long"), ["MASE up to 1", "number long"], ["Median MASE", "number long"],
+  ], 140, "Coverage: share of observations inside the interval, and its level. MASE: mean absolute error of a series in a period, divided by "
+    + `that of the naive forecast (${format.naive(info.season, info.step_ms)}). MASE up to 1: share of periods no worse than the naive `
+    + "forecast. Median MASE: accurate to a bucket of the metric; values above 4 read as 4.");
+  function set(scores) {
+    const { periods, drifting_periods } = scores;
+    setText(note, periods === 0 ? noScores(info) : "All series, since the start of the process.");
+    setText(drift, periods === 0 ? NO_DRIFT
+      : `Drifting in ${format.large(drifting_periods)} of ${format.large(periods)} periods, by errors ${driftHorizon(info)}.`);
     for (const row of rows) {
-      const one = ahead.find((one) => one.ahead === row.ahead);
-      if (!one) continue;
-      const { forecasts, inside, ratios, no_worse, median } = one;
-      // Half of the periods: then the median is at most 1.
-      const tone = ratios === 0 ? "" : 2 * no_worse >= ratios ? "good" : "bad";
+      const totals = scores.horizons.find(({ horizon }) => horizon === row.horizon);
+      if (!totals) continue;
+      const { forecasts, covered, periods, periods_within_naive, median_mase } = totals;
+      // Good if at least half of the periods are within the naive error: the median is then at most 1.
+      const tone = periods === 0 ? "" : 2 * periods_within_naive >= periods ? "good" : "bad";
       row.set([
         format.large(forecasts),
-        ...facts.scored.levels.map((level, at) => (forecasts ? `${format.percent(inside[at] / forecasts, 1)} of ${format.level(level)} %` : "–")),
-        ratios ? `${format.percent(no_worse / ratios, 1)} % of ${format.large(ratios)}` : "–", format.number(median),
-      ], ["", ...facts.scored.levels.map(() => ""), tone, tone]);
+        ...info.scoring.levels.map((level, i) => (forecasts ? `${format.percent(covered[i] / forecasts, 1)} of ${format.level(level)} %` : "–")),
+        periods ? `${format.percent(periods_within_naive / periods, 1)} % of ${format.large(periods)}` : "–", format.number(median_mase),
+      ], ["", ...info.scoring.levels.map(() => ""), tone, tone]);
     }
   }
   return { element, set };

@@ -11,7 +11,7 @@ use tidecast_core::forecaster::Scoring;
 use tidecast_core::intervals::DriftDetector;
 use tidecast_core::metrics::{ErrorSums, Mean, mase, naive_lag};
 use tidecast_core::series::Aggregate;
-use tidecast_core::schema::ScoreRows;
+use tidecast_core::schema::Scores;
 
 /// Steps that errors are averaged over: a week of hours.
 const SCORE_WINDOW: i64 = 168;
@@ -475,7 +475,7 @@ impl PeriodScores {
     }
 
     /// Replaces the period of a row's horizon. Ignores horizons that the pipeline does not score.
-    pub fn set(&mut self, scoring: &Scoring, rows: &ScoreRows<'_>, row: usize) {
+    pub fn set(&mut self, scoring: &Scoring, rows: &Scores<'_>, row: usize) {
         let horizon = rows.horizons.value(row).unsigned_abs();
         if !scoring.horizons.contains(&(horizon as usize)) {
             return;
