@@ -14,7 +14,9 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::{Offset, TopicPartitionList};
 use tidecast_stream::settings::{OnDataLoss, StartOffset};
-use tidecast_stream::{Assigned, Committed, Event, From, Partition, Position, Stopped};
+use tidecast_stream::{
+    Assignment, CommittedPosition, Partition, Position, SourceClosed, SourceEvent, StartPosition,
+};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
@@ -64,12 +66,12 @@ enum PendingAssignment {
     /// Waits for the brokers to return its offsets.
     Offsets(Receiver<Result<PartitionOffsets>>),
     /// Waits for the driver to choose the start position.
-    Start { offsets: PartitionOffsets, start: oneshot::Receiver<From> },
+    Start { offsets: PartitionOffsets, start: oneshot::Receiver<StartPosition> },
 }
 
 #[derive(Clone)]
 struct PartitionOffsets {
-    committed: Option<Committed>,
+    committed: Option<CommittedPosition>,
     low: i64,
     high: i64,
     /// The first record within the replay window.
@@ -98,7 +100,7 @@ pub(crate) struct Assignments {
     pub has_joined: bool,
     /// The end of the input was reported: new partitions are ignored.
     pub is_finished: bool,
-    events: UnboundedSender<Result<Event>>,
+    events: UnboundedSender<Result<SourceEvent>>,
     pub lag: LagTracker,
 }
 
@@ -108,7 +110,7 @@ impl Assignments {
         group: Group,
         config: &KafkaSourceConfig,
         initial_partitions: i32,
-        events: UnboundedSender<Result<Event>>,
+        events: UnboundedSender<Result<SourceEvent>>,
         lag: LagTracker,
     ) -> Self {
         Self {
@@ -219,7 +221,7 @@ impl Assignments {
     fn request_start(&mut self, number: i32, mut offsets: PartitionOffsets) -> Result<()> {
         let partition = self.partition(number);
         let mut reset = false;
-        if let Some(Committed { position, .. }) = offsets.committed {
+        if let Some(CommittedPosition { position, .. }) = offsets.committed {
             match self.check_available(number, position.0, offsets.low, offsets.high) {
                 Ok(()) => {}
                 Err(error) if self.on_data_loss == OnDataLoss::Cold && position.0 < offsets.low => {
@@ -231,18 +233,17 @@ impl Assignments {
             }
         }
         let fallback = if reset { offsets.low } else { self.fallback(&partition, &offsets)? };
-        let (answer, start) = oneshot::channel();
-        let event = Event::Assigned(Assigned {
+        let (reply, start) = oneshot::channel();
+        let assignment = Assignment {
             partition,
             committed: offsets.committed.clone(),
-            anew: reset,
-            fallback: Position(fallback),
-            low: Position(offsets.low),
-            rewound: offsets.replay_from.map(Position),
-            start: answer,
-        });
+            reset,
+            default_start: Position(fallback),
+            log_start: Position(offsets.low),
+            replay_from: offsets.replay_from.map(Position),
+        };
         self.pending.insert(number, PendingAssignment::Start { offsets, start });
-        self.emit(event);
+        self.emit(SourceEvent::Assigned { assignment, reply });
         Ok(())
     }
 
@@ -270,15 +271,18 @@ impl Assignments {
         }
     }
 
-    fn start_reading(&mut self, number: i32, offsets: &PartitionOffsets, start: From) -> Result<()> {
-        let From { position: Position(next), resume, note: metadata } = start;
+    fn start_reading(&mut self, number: i32, offsets: &PartitionOffsets, start: StartPosition) -> Result<()> {
+        let StartPosition { position: Position(next), replay_until, metadata } = start;
         self.check_available(number, next, offsets.low, offsets.high.max(next))?;
         let list = self.list([(number, Offset::Offset(next))])?;
         self.consumer.incremental_assign(&list).context("adding a partition")?;
         self.owned.insert(number, OwnedPartition { next, end: offsets.high, phase: Phase::Reading });
-        self.group.owned.insert(number, resume, metadata);
+        self.group.owned.insert(number, replay_until, metadata);
         self.lag.on_start(number, next, offsets.high);
-        self.emit(Event::Reading { partition: self.partition(number), from: Position(next) });
+        self.emit(SourceEvent::ReadingStarted {
+            partition: self.partition(number),
+            position: Position(next),
+        });
         Ok(())
     }
 
@@ -340,7 +344,7 @@ impl Assignments {
         if known.is_empty() {
             let _ = answer.send(());
         } else {
-            self.emit(Event::Revoked { partitions: known, done: answer });
+            self.emit(SourceEvent::Revoked { partitions: known, done: answer });
         }
         let mut deadline = Instant::now() + REVOKE_TIMEOUT;
         if is_lost {
@@ -420,7 +424,7 @@ impl Assignments {
     }
 
     /// The receiver is gone if the source was dropped, which also closes it.
-    fn emit(&self, event: Event) {
+    fn emit(&self, event: SourceEvent) {
         let _ = self.events.send(Ok(event));
     }
 
@@ -440,7 +444,7 @@ fn partition_offsets(
     replay_window: Option<Duration>,
 ) -> Result<BTreeMap<i32, PartitionOffsets>> {
     let committed = group.committed(partitions)?;
-    let consumer = group.consumer.upgrade().ok_or(Stopped)?;
+    let consumer = group.consumer.upgrade().ok_or(SourceClosed)?;
     let replay_from = match replay_window {
         Some(window) => offsets_within(&consumer, group, partitions, window)?,
         None => BTreeMap::new(),

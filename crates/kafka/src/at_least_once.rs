@@ -12,7 +12,7 @@ use crate::Group;
 ///
 /// A partition can be revoked long before the driver handles its `Revoked` event, which waits behind rows that were read before.
 /// As soon as a commit finds that the partition is no longer owned, its open output is discarded, and so is all further output
-/// until the driver calls [Sink::forget]: a file that starts in the middle of its range would replace that of the next
+/// until the driver calls [`Sink::discard`]: a file that starts in the middle of its range would replace that of the next
 /// owner. The partition cannot come back before that: it is owned again only after the driver has answered its `Assigned` event,
 /// which follows the `Revoked` event.
 ///
@@ -47,15 +47,15 @@ impl<S: Sink + Send> Sink for AtLeastOnce<S> {
         let revoked: Vec<_> =
             reached.keys().filter(|partition| !owned.contains_key(*partition)).cloned().collect();
         if !revoked.is_empty() {
-            self.sink.forget(&revoked).await?;
+            self.sink.discard(&revoked).await?;
             self.revoked.extend(revoked);
         }
         let durable = self.sink.commit(&owned).await?;
         if durable.is_empty() { Ok(durable) } else { group.commit(&durable).await }
     }
 
-    async fn forget(&mut self, partitions: &[Partition]) -> Result<()> {
-        self.sink.forget(partitions).await?;
+    async fn discard(&mut self, partitions: &[Partition]) -> Result<()> {
+        self.sink.discard(partitions).await?;
         self.revoked.retain(|partition| !partitions.contains(partition));
         Ok(())
     }
@@ -72,7 +72,7 @@ mod tests {
     use std::path::{Path, PathBuf};
 
     use tempfile::tempdir;
-    use tidecast_core::schema::{ForecastBuilder, ForecastStamp, ScoreBuilder};
+    use tidecast_core::schema::{ForecastBuilder, OutputLabels, ScoreBuilder};
     use tidecast_stream::Position;
     use tidecast_stream::settings::Delivery;
     use tidecast_tables::RollingParquetSink;
@@ -98,14 +98,14 @@ mod tests {
 
     /// Writes one forecast per position.
     async fn write(member: &mut FileSink, positions: Range<i64>) {
-        let stamp = ForecastStamp { every: "1h".into(), model: "c0ffee".into() };
+        let stamp = OutputLabels { every: "1h".into(), model: "c0ffee".into() };
         let mut forecasts = ForecastBuilder::new(&[], stamp.clone());
         for position in positions {
             forecasts.push(position, "a", "value", position, [&[position as f32][..]]);
         }
         let (forecasts, scores) = (forecasts.finish(), ScoreBuilder::new(&[], stamp).finish());
-        let (rejects, origins) = Default::default();
-        member.write(Output { partition: partition(), forecasts, scores, rejects, origins }).await.unwrap();
+        let (rejects, source) = Default::default();
+        member.write(Output { partition: partition(), forecasts, scores, rejects, source }).await.unwrap();
     }
 
     async fn commit(member: &mut FileSink, position: i64) -> Option<i64> {
@@ -140,7 +140,7 @@ mod tests {
         assert!([100, 200].map(|start| bytes(folder.path(), start)) == complete);
 
         // Once the driver knows, the partition may come back, at the committed position of the next owner.
-        old.forget(&[partition()]).await.unwrap();
+        old.discard(&[partition()]).await.unwrap();
         group.gain(3);
         write(&mut old, 300..400).await;
         assert_eq!(commit(&mut old, 400).await, Some(400));

@@ -25,8 +25,8 @@ use rdkafka::consumer::{
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientContext, Message, Offset, Statistics, TopicPartitionList};
-use tidecast_stream::partitioner::partition_of;
-use tidecast_stream::{Committed, From, Partition, Position, Positions, Stopped};
+use tidecast_stream::partitioner::partition_for_key;
+use tidecast_stream::{CommittedPosition, Partition, Position, Positions, SourceClosed, StartPosition};
 use tokio::sync::oneshot;
 
 use crate::Cluster;
@@ -66,14 +66,14 @@ pub(crate) struct OwnedPartitions(Mutex<BTreeMap<i32, CommitInfo>>);
 #[derive(Clone, Debug)]
 struct CommitInfo {
     /// The position where this process took the partition over.
-    resume: Position,
+    replay_until: Position,
     /// Metadata of every committed position.
     metadata: String,
 }
 
 impl OwnedPartitions {
-    pub fn insert(&self, partition: i32, resume: Position, metadata: String) {
-        self.0.lock().expect("no holder panics").insert(partition, CommitInfo { resume, metadata });
+    pub fn insert(&self, partition: i32, replay_until: Position, metadata: String) {
+        self.0.lock().expect("no holder panics").insert(partition, CommitInfo { replay_until, metadata });
     }
 
     pub fn remove(&self, partition: i32) {
@@ -105,16 +105,16 @@ impl Group {
     pub async fn commit(&self, reached: &Positions) -> Result<Positions> {
         let (done, result) = oneshot::channel();
         if self.commands.send(Command::Commit { reached: reached.clone(), done }).is_err() {
-            bail!(Stopped);
+            bail!(SourceClosed);
         }
-        result.await.map_err(|_| Stopped)?
+        result.await.map_err(|_| SourceClosed)?
     }
 
     /// The part of `reached` that this process may commit.
     pub(crate) fn committable(&self, reached: &Positions) -> Result<Committable, KafkaError> {
         let mut committable = Committable { list: TopicPartitionList::new(), positions: Positions::new() };
         for (partition, position) in reached {
-            let Some(CommitInfo { resume, metadata }) = self.commit_info(partition) else {
+            let Some(CommitInfo { replay_until, metadata }) = self.commit_info(partition) else {
                 tracing::info!(
                     group = self.name,
                     topic = %partition.topic,
@@ -124,8 +124,8 @@ impl Group {
                 );
                 continue;
             };
-            // An output file may start before this process took over. Everything below `resume` is committed already.
-            let position = (*position).max(resume);
+            // An output file may start before this process took over. Everything below `replay_until` is committed already.
+            let position = (*position).max(replay_until);
             let mut element = committable.list.add_partition(&self.topic, partition.number);
             element.set_offset(Offset::Offset(position.0))?;
             element.set_metadata(metadata);
@@ -150,7 +150,7 @@ impl Group {
     /// # Errors
     /// If the source is closed.
     pub(crate) fn membership(&self) -> Result<Option<ConsumerGroupMetadata>> {
-        let consumer = self.consumer.upgrade().ok_or(Stopped)?;
+        let consumer = self.consumer.upgrade().ok_or(SourceClosed)?;
         // SAFETY: the handle belongs to a client that is borrowed here. The metadata is a copy of ours: it is read while it
         // is alive and destroyed once.
         let is_member = unsafe {
@@ -168,8 +168,8 @@ impl Group {
     }
 
     /// The committed positions of partitions. Waits until open transactions on them end. Blocks.
-    pub(crate) fn committed(&self, partitions: &[i32]) -> Result<BTreeMap<i32, Option<Committed>>> {
-        let consumer = self.consumer.upgrade().ok_or(Stopped)?;
+    pub(crate) fn committed(&self, partitions: &[i32]) -> Result<BTreeMap<i32, Option<CommittedPosition>>> {
+        let consumer = self.consumer.upgrade().ok_or(SourceClosed)?;
         let mut list = TopicPartitionList::new();
         for number in partitions {
             list.add_partition(&self.topic, *number);
@@ -184,9 +184,10 @@ impl Group {
                 anyhow!(error).context(format!("{partition}: reading the committed position"))
             })?;
             let committed = match element.offset() {
-                Offset::Offset(offset) => {
-                    Some(Committed { position: Position(offset), note: element.metadata().to_owned() })
-                }
+                Offset::Offset(offset) => Some(CommittedPosition {
+                    position: Position(offset),
+                    metadata: element.metadata().to_owned(),
+                }),
                 _ => None,
             };
             found.insert(partition.number, committed);
@@ -419,7 +420,7 @@ pub struct GroupInitializer {
     partitions: i32,
 }
 
-/// A record outside the partition that [`partition_of`] computes for its key.
+/// A record outside the partition that [`partition_for_key`] computes for its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MispartitionedKey {
     pub key: String,
@@ -500,7 +501,7 @@ impl GroupInitializer {
             match self.consumer.poll(Duration::from_millis(100)) {
                 Some(Ok(record)) => {
                     let (partition, key) = (record.partition(), record.key().unwrap_or_default());
-                    if !key.is_empty() && partition_of(key, self.partitions) != partition {
+                    if !key.is_empty() && partition_for_key(key, self.partitions) != partition {
                         let key = String::from_utf8_lossy(key).into_owned();
                         return Ok(Some(MispartitionedKey { key, partition }));
                     }
@@ -517,9 +518,9 @@ impl GroupInitializer {
     ///
     /// # Errors
     /// If the group has members, or the coordinator refuses.
-    pub fn commit(&self, starts: &BTreeMap<i32, From>) -> Result<()> {
+    pub fn commit(&self, starts: &BTreeMap<i32, StartPosition>) -> Result<()> {
         let mut list = TopicPartitionList::new();
-        for (number, From { position, note: metadata, .. }) in starts {
+        for (number, StartPosition { position, metadata, .. }) in starts {
             let mut element = list.add_partition(&self.topic, *number);
             element.set_offset(Offset::Offset(position.0))?;
             element.set_metadata(metadata);

@@ -47,5 +47,5 @@ pub use rejects::{
 };
 pub use sink::{KafkaSink, ObservationWriter};
 pub use source::KafkaSource;
-pub use tidecast_stream::partitioner::partition_of;
+pub use tidecast_stream::partitioner::partition_for_key;
 pub use transactions::TransactionalKafkaSink;

@@ -17,7 +17,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::BorrowedMessage;
 use tidecast_stream::codec::Codec;
-use tidecast_stream::{Event, Record};
+use tidecast_stream::{Record, SourceEvent};
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::assignment::{Assignments, OwnedPartition, Phase};
@@ -47,7 +47,7 @@ const WATERMARK_BUDGET: Duration = Duration::from_millis(200);
 pub enum ReadUntil {
     /// Until the source is closed.
     Closed,
-    /// To the end offset that each partition had at its assignment. [`Event::End`] follows once all partitions of this member
+    /// To the end offset that each partition had at its assignment. [`SourceEvent::EndOfInput`] follows once all partitions of this member
     /// are there, at once if it has none.
     End,
 }
@@ -64,7 +64,7 @@ impl QueueSize {
     const BYTES_MAX: usize = 64 << 20;
 
     pub fn new(records: &[Record]) -> Self {
-        Self { messages: records.len(), bytes: records.iter().map(Record::bytes).sum() }
+        Self { messages: records.len(), bytes: records.iter().map(Record::byte_len).sum() }
     }
 
     fn is_full(self, messages_max: usize) -> bool {
@@ -105,7 +105,7 @@ impl QueueCounter {
 
 /// The thread's side of its connection with the source.
 pub(crate) struct Channels {
-    pub events: UnboundedSender<Result<Event>>,
+    pub events: UnboundedSender<Result<SourceEvent>>,
     pub commands: Receiver<Command>,
     pub queue: Arc<QueueCounter>,
 }
@@ -315,10 +315,10 @@ impl PollLoop {
 
     fn emit_batch(&mut self, number: i32, records: Vec<Record>) {
         self.channels.queue.add(QueueSize::new(&records));
-        let batch = self.codec.batch(self.assignment.partition(number), records);
+        let batch = self.codec.decode_into_batch(self.assignment.partition(number), records);
         self.lag.on_rows(number, batch.next.0);
         // The receiver is gone if the source was dropped, which ends the loop.
-        let _ = self.channels.events.send(Ok(Event::Rows(batch)));
+        let _ = self.channels.events.send(Ok(SourceEvent::Batch(batch)));
     }
 
     fn pause_at_end(&mut self) -> Result<()> {
@@ -331,13 +331,13 @@ impl PollLoop {
         at_end.into_iter().try_for_each(|number| self.assignment.set_phase(number, Phase::AtEnd))
     }
 
-    /// Emits [`Event::End`] once, when all partitions are at their end.
+    /// Emits [`SourceEvent::EndOfInput`] once, when all partitions are at their end.
     fn report_end(&mut self) {
         let is_at_end = self.assignment.owned.values().all(|owned| owned.phase == Phase::AtEnd);
         let is_end = self.until == ReadUntil::End && self.assignment.is_settled() && is_at_end;
         if is_end && !self.assignment.is_finished {
             self.assignment.is_finished = true;
-            let _ = self.channels.events.send(Ok(Event::End));
+            let _ = self.channels.events.send(Ok(SourceEvent::EndOfInput));
         }
     }
 

@@ -207,7 +207,7 @@ impl RejectsReader {
         Some(RejectedMessage {
             partition: message.partition(),
             offset: message.offset(),
-            reason: Refusal::named(header(message, "reason")?)?,
+            reason: Refusal::from_name(header(message, "reason")?)?,
             detail: header(message, "detail").unwrap_or_default().to_string(),
             source: Partition { topic: topic.into(), number: i32::try_from(number("partition")?).ok()? },
             source_offset: number("offset")?,
@@ -313,7 +313,7 @@ impl ReplayProgress {
         let mut progress = Self::new(offset);
         for part in metadata.split(' ') {
             let Some((name, next)) = part.split_once('=') else { continue };
-            if let (Some(reason), Ok(next)) = (Refusal::named(name), next.parse()) {
+            if let (Some(reason), Ok(next)) = (Refusal::from_name(name), next.parse()) {
                 progress.advance(&[reason], next);
             }
         }

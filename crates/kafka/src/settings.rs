@@ -7,14 +7,14 @@ use std::time::Duration;
 
 pub use crate::oauth::{TOKEN_PROPERTY, TokenLocation, TokenSource};
 use tidecast_core::series::Refusal;
-use tidecast_stream::settings::{Commit, Format, OnDataLoss, StartOffset};
+use tidecast_stream::settings::{Commit, MessageFormat, OnDataLoss, StartOffset};
 
 #[derive(Clone, Debug)]
 pub struct KafkaSourceConfig {
     pub brokers: Brokers,
     pub topic: String,
     pub group: String,
-    pub format: Format,
+    pub format: MessageFormat,
     /// Where to start if the group has no committed position.
     pub start: StartOffset,
     /// What to do if retention has deleted rows that are still needed.

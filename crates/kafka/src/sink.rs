@@ -151,7 +151,7 @@ impl Outbox {
                 partition: None,
                 key: Some(key),
                 payload: Some(start..self.bytes.len()),
-                timestamp: output.origins.at(offset).and_then(|record| record.timestamp),
+                timestamp: output.source.get(offset).and_then(|record| record.timestamp),
                 reject: None,
             });
         }
@@ -159,7 +159,7 @@ impl Outbox {
     }
 
     fn add_reject(&mut self, output: &Output, reject: &Reject, rejects: &RejectsTopic) {
-        let record = output.origins.at(reject.offset);
+        let record = output.source.get(reject.offset);
         let key = record.and_then(|record| record.key.as_deref());
         let payload = record.and_then(|record| record.payload.as_deref());
         let (key_bytes, payload_bytes) = (key.map_or(0, <[u8]>::len), payload.map_or(0, <[u8]>::len));
@@ -271,7 +271,7 @@ impl Sink for KafkaSink {
     }
 
     /// Does nothing: the output is sent already, and its next owner writes it again.
-    async fn forget(&mut self, _partitions: &[Partition]) -> Result<()> {
+    async fn discard(&mut self, _partitions: &[Partition]) -> Result<()> {
         Ok(())
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use rdkafka::consumer::BaseConsumer;
 use tidecast_stream::codec::Codec;
-use tidecast_stream::{Event, Source};
+use tidecast_stream::{Source, SourceEvent};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::Cluster;
@@ -30,7 +30,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct KafkaSource {
     partitions: i32,
     group: Group,
-    events: mpsc::UnboundedReceiver<Result<Event>>,
+    events: mpsc::UnboundedReceiver<Result<SourceEvent>>,
     commands: blocking::Sender<Command>,
     queue: Arc<QueueCounter>,
     lag: LagTracker,
@@ -133,7 +133,7 @@ fn client_settings<'a>(cluster: &Cluster, config: &'a KafkaSourceConfig) -> Vec<
 }
 
 impl Source for KafkaSource {
-    async fn next(&mut self) -> Result<Event> {
+    async fn next(&mut self) -> Result<SourceEvent> {
         if !self.has_joined {
             self.has_joined = true;
             // A thread that has stopped reports the reason in its last event.
@@ -141,8 +141,8 @@ impl Source for KafkaSource {
         }
         match self.events.recv().await {
             Some(Ok(event)) => {
-                if let Event::Rows(batch) = &event {
-                    self.queue.remove(QueueSize::new(&batch.origins.records));
+                if let SourceEvent::Batch(batch) = &event {
+                    self.queue.remove(QueueSize::new(&batch.source.records));
                 }
                 Ok(event)
             }

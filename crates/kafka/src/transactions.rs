@@ -379,7 +379,7 @@ impl Sink for TransactionalKafkaSink {
         }
     }
 
-    async fn forget(&mut self, partitions: &[Partition]) -> Result<()> {
+    async fn discard(&mut self, partitions: &[Partition]) -> Result<()> {
         let before = self.outbox.len();
         self.outbox.retain(|partition| !partitions.contains(partition));
         if self.outbox.len() < before { self.abort().await } else { Ok(()) }

@@ -7,9 +7,9 @@ use anyhow::{Result, ensure};
 use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray};
 use arrow::compute::{cast, filter_record_batch};
 use arrow::datatypes::{DataType, Int64Type, TimeUnit as ArrowUnit, TimestampMicrosecondType};
-use tidecast_core::schema::{Columns, TIMES};
+use tidecast_core::schema::{Columns, TIME_RANGE};
 use tidecast_core::time::{DAY, TimeUnit};
-use tidecast_stream::Malformed;
+use tidecast_stream::MalformedRecord;
 
 /// A half-open range of times, in microseconds since the epoch; `None` is unbounded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -145,7 +145,7 @@ pub(super) struct RowSelection {
 /// Result of [`RowSelection::select`].
 pub(super) struct SelectedRows {
     pub observations: RecordBatch,
-    pub malformed: Vec<Malformed>,
+    pub malformed: Vec<MalformedRecord>,
 }
 
 impl RowSelection {
@@ -178,7 +178,7 @@ impl RowSelection {
                 && time.map_or(self.range.is_unbounded(), |time| self.range.contains(time));
             let detail = if is_wanted { self.find_error(id, time, raw_times.is_null(row)) } else { None };
             is_selected.push(is_wanted && detail.is_none());
-            malformed.extend(detail.map(|detail| Malformed { offset: first + row as i64, detail }));
+            malformed.extend(detail.map(|detail| MalformedRecord { offset: first + row as i64, detail }));
         }
 
         let mut columns: Vec<ArrayRef> =
@@ -209,7 +209,7 @@ impl RowSelection {
             }
             (_, None) if time_is_null => Some("no time".to_string()),
             (_, None) => Some("the time does not fit into 64 bits of microseconds".to_string()),
-            (_, Some(time)) if !TIMES.contains(&time) => {
+            (_, Some(time)) if !TIME_RANGE.contains(&time) => {
                 Some("the time is outside the years 0 to 9999 (is `time_unit` right?)".to_string())
             }
             _ => None,

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use tidecast_stream::unread::unread;
+use tidecast_stream::read_error::describe_read_error;
 
 /// Maximum depth of nested folders. Deeper nesting is a link back to a parent.
 const FOLDER_DEPTH_MAX: usize = 64;
@@ -52,7 +52,11 @@ pub(super) fn find(path: &Path) -> Result<Vec<PathBuf>> {
             bail!(
                 "cannot read {} (file, folder or pattern): {}",
                 path.display(),
-                unread(path, &error, "; a path in a pipeline file is relative to the folder of that file")
+                describe_read_error(
+                    path,
+                    &error,
+                    "; a path in a pipeline file is relative to the folder of that file"
+                )
             );
         }
     }

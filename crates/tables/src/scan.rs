@@ -10,7 +10,7 @@ use arrow::array::{Array, ArrayRef, RecordBatch, StringArray};
 use arrow::datatypes::DataType;
 use tidecast_core::schema::Columns;
 use tidecast_core::time::TimeUnit;
-use tidecast_stream::{Batch, Malformed, Partition, Position};
+use tidecast_stream::{Batch, MalformedRecord, Partition, Position};
 use tokio_util::sync::CancellationToken;
 
 use crate::columns::{ColumnRole, RowSelection, SelectedRows, TimeBounds, to_micros, type_name};
@@ -105,8 +105,8 @@ impl ScanPlan {
         RowGroupCounts { total: groups().count(), skipped: groups().filter(|group| group.is_skipped).count() }
     }
 
-    pub fn batch(&self, rows: RecordBatch, malformed: Vec<Malformed>, next: Position) -> Batch {
-        Batch { partition: self.partition.clone(), rows, malformed, origins: Default::default(), next }
+    pub fn batch(&self, rows: RecordBatch, malformed: Vec<MalformedRecord>, next: Position) -> Batch {
+        Batch { partition: self.partition.clone(), rows, malformed, source: Default::default(), next }
     }
 }
 

@@ -27,6 +27,10 @@ pub struct ParquetSinkConfig {
     pub positions_per_file: usize,
 }
 
+impl ParquetSinkConfig {
+    pub const DEFAULT_POSITIONS_PER_FILE: usize = 10_000;
+}
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Layout {

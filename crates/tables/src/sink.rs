@@ -199,7 +199,7 @@ impl Sink for ParquetSink {
     }
 
     /// Does nothing: files are one partition, which is never revoked.
-    async fn forget(&mut self, _partitions: &[Partition]) -> Result<()> {
+    async fn discard(&mut self, _partitions: &[Partition]) -> Result<()> {
         Ok(())
     }
 
@@ -327,7 +327,7 @@ impl Sink for RollingParquetSink {
         Ok(durable)
     }
 
-    async fn forget(&mut self, partitions: &[Partition]) -> Result<()> {
+    async fn discard(&mut self, partitions: &[Partition]) -> Result<()> {
         self.open.retain(|partition, _| !partitions.contains(partition));
         Ok(())
     }

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, anyhow};
 use tidecast_core::schema::Columns;
 use tidecast_core::time::TimeUnit;
 use tidecast_stream::settings::Limits;
-use tidecast_stream::{Batch, Event, Partition, Source};
+use tidecast_stream::{Batch, Partition, Source, SourceEvent};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -127,9 +127,9 @@ impl Iterator for Batches {
 
 impl Source for ParquetSource {
     /// The first call starts the reading.
-    async fn next(&mut self) -> Result<Event> {
+    async fn next(&mut self) -> Result<SourceEvent> {
         if self.has_ended {
-            return Ok(Event::End);
+            return Ok(SourceEvent::EndOfInput);
         }
         let reader = match &mut self.reader {
             Some(reader) => reader,
@@ -140,10 +140,10 @@ impl Source for ParquetSource {
             }
         };
         match reader.batches.recv().await {
-            Some(Ok(Some(batch))) => Ok(Event::Rows(batch)),
+            Some(Ok(Some(batch))) => Ok(SourceEvent::Batch(batch)),
             Some(Ok(None)) => {
                 self.has_ended = true;
-                Ok(Event::End)
+                Ok(SourceEvent::EndOfInput)
             }
             Some(Err(error)) => Err(error),
             None => Err(anyhow!("reading {} has stopped", self.plan.partition.topic)),
