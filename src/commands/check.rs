@@ -1,136 +1,281 @@
-//! `check`: whether a pipeline would run, and what it is with every default filled in.
+//! `check`: validates a pipeline, and prints it with every default filled in.
 
-mod told;
-
+use std::collections::BTreeMap;
+use std::fmt;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use serde::Serialize;
+use serde_json::Value;
 
-use super::log::say;
-use super::{inspect, prepare};
+use tidecast_core::forecaster::{RowDiagnostics, SeriesStore, StepContext};
+use tidecast_core::schema::format_time;
+use tidecast_core::series::{Refusal, Retention, RowCounters};
+use tidecast_core::time::duration_text;
+use tidecast_kafka::ConnectionError;
+use tidecast_tables::InputSummary;
+
+use super::load;
 use crate::cli::Check;
-use crate::config::{Pipeline, duration_text};
-use tidecast_core::forecaster::{Histories, Unused};
-use tidecast_kafka;
-use tidecast_tables::{self, ParquetInput, Range};
-use tidecast_core::series::{Keep, Refusal, Tally};
-use tidecast_core::table::time_text;
-use told::{Beginning, History, Told, Topics};
+use crate::config::{ConfigError, Pipeline};
+use crate::dataset::{self, RowFilter};
+use crate::report::model::{self, ModelJson};
+use crate::terminal::{json_line, print};
+use crate::user_info;
 
-/// Rows that are looked at for the cadence of the data.
-const LOOKED_AT: u64 = 200_000;
+/// Rows of the history that are pushed through the grid.
+const SAMPLE_ROWS: u64 = 200_000;
 
 pub async fn check(arguments: Check) -> Result<()> {
     let Check { pipeline: file, connect, json } = arguments;
     let pipeline = match Pipeline::open(&file) {
         Err(error) if json => {
-            super::print(&super::json_line(&Told::unusable(&error))?)?;
+            print(&json_line(&CheckReport::invalid(&error))?)?;
             return Err(error.into());
         }
         opened => opened?,
     };
-    let mut told = Told::new(&pipeline);
-    // A script reads one object, at the end.
-    let say = |text: String| if json { Ok(()) } else { super::print(&text) };
-    say(pipeline.plan())?;
-    look_at_model(&pipeline, &mut told, &say)?;
+    let mut report = CheckReport::new(&pipeline, json);
+    report.print_text(pipeline.plan())?;
+    check_model(&pipeline, &mut report)?;
     if let Some(source) = &pipeline.parquet_source
-        && let Err(error) = look_at_history(&pipeline, &source.path, &mut told, &say)
+        && let Err(error) = check_history(&pipeline, &source.path, &mut report)
     {
-        told.problem(&pipeline, "source.parquet.path", format!("source.parquet: {error:#}"));
+        report.add_problem(&pipeline, "source.parquet.path", format!("source.parquet: {error:#}"));
     }
     if connect {
-        let (source, sink) = (pipeline.kafka_source.clone(), pipeline.kafka_sink.clone());
-        let asked = tokio::task::spawn_blocking(move || kafka::check(source.as_ref(), sink.as_ref()));
-        match asked.await.context("asking kafka")? {
-            Ok(report) => {
-                say(format!("\n# its topics\n{}", commented(&report.to_string())))?;
-                told.topics = Some(Topics::of(report));
-            }
-            Err((table, error)) => told.problem(&pipeline, table, format!("{error:#}")),
-        }
+        check_topics(&pipeline, &mut report).await?;
     }
     if json {
-        super::print(&super::json_line(&told)?)?;
+        print(&json_line(&report)?)?;
     }
-    told.notes.iter().for_each(|note| say!("note: {note}"));
-    let problems = told.problems();
-    if !problems.is_empty() {
-        bail!("{} would not run as it should:\n  {}", pipeline.file.display(), problems.join("\n  "));
+    report.notes.iter().for_each(|note| user_info!("note: {note}"));
+    if !report.ok {
+        let problems: Vec<String> = report.problems.iter().map(Problem::to_string).collect();
+        bail!("{} would not run:\n  {}", pipeline.file.display(), problems.join("\n  "));
     }
-    say!("ok");
+    user_info!("ok");
     Ok(())
 }
 
-/// The plan is a pipeline file; whatever is said besides must not make it another one.
-fn commented(text: &str) -> String {
-    text.lines().map(|line| format!("# {line}\n")).collect()
-}
-
-/// Whether there is a model, and what it and the pipeline disagree about.
-fn look_at_model(pipeline: &Pipeline, told: &mut Told, say: &impl Fn(String) -> Result<()>) -> Result<()> {
-    let model = match prepare::model_of(pipeline) {
+/// Reads the model and compares it with the pipeline.
+fn check_model(pipeline: &Pipeline, report: &mut CheckReport) -> Result<()> {
+    let model = match load::pipeline_model(pipeline) {
         Ok(model) => model,
         Err(error) => {
-            told.problem(pipeline, "forecast.model", format!("forecast.model: {error:#}"));
+            report.add_problem(pipeline, "forecast.model", format!("forecast.model: {error:#}"));
             return Ok(());
         }
     };
-    let wrong = prepare::disagreements(pipeline, &model);
-    wrong.into_iter().for_each(|(key, text)| told.problem(pipeline, key, text));
-    say(format!("\n# its model\n{}", commented(&inspect::text(&model))))?;
-    told.model = Some(serde_json::to_value(inspect::Told::of(&model))?);
-    let (ours, theirs) = (pipeline.rules.max_gap, model.description.rules.max_gap);
-    if ours > theirs {
-        told.notes.push(format!(
-            "gaps of up to {} are filled here, the model has seen them up to {}",
-            duration_text(ours),
-            duration_text(theirs)
-        ));
+    for mismatch in load::find_mismatches(pipeline, &model) {
+        report.add_problem(pipeline, mismatch.key, mismatch.text);
+    }
+    report.print_text(format!("\n# model\n{}", as_comment(&model::text(&model))))?;
+    report.model = Some(serde_json::to_value(ModelJson::new(&model))?);
+    let (max_gap, trained) = (pipeline.step_config.max_gap, model.manifest.step_config.max_gap);
+    if max_gap > trained {
+        let (max_gap, trained) = (duration_text(max_gap), duration_text(trained));
+        report.notes.push(format!("grid.max_gap is {max_gap}, but the model was trained with gaps up to {trained}"));
     }
     Ok(())
 }
 
-/// What is in the Parquet source, and what is wrong with it: its columns, or a cadence that the grid cannot follow.
-fn look_at_history(
-    pipeline: &Pipeline,
-    path: &Path,
-    told: &mut Told,
-    say: &impl Fn(String) -> Result<()>,
-) -> Result<()> {
-    let Pipeline { columns, time_unit, limits, rules, .. } = pipeline;
-    let found = parquet::describe(path, columns, *time_unit)?;
-    let times = found.times.map_or("no times".to_owned(), |(first, last)| {
-        format!("{} to {}", time_text(first), time_text(last))
+/// Reads the first rows of the Parquet source through the grid.
+fn check_history(pipeline: &Pipeline, path: &Path, report: &mut CheckReport) -> Result<()> {
+    let Pipeline { columns, time_unit, limits, step_config, .. } = pipeline;
+    let summary = tidecast_tables::summarize(path, columns, *time_unit)?;
+    let times = summary.times.map_or("no times".to_owned(), |(first, last)| {
+        format!("{} to {}", format_time(first), format_time(last))
     });
-    say(format!("\n# its history\n# {found}\n# {times}\n"))?;
-    let history = told.history.insert(History::of(&found));
-    let order = pipeline.parquet_source.as_ref().map(|source| source.order).unwrap_or_default();
-    let input = ParquetInput::open(path, columns, *time_unit, order, Range::default(), None, limits)?;
-    let mut histories = Histories::new(
-        columns.clone(),
-        rules.clone(),
-        Keep::new(1),
-        pipeline.train.horizon,
-        limits.capacity(),
-    );
-    let (mut tally, mut unused) = (Tally::default(), Unused::default());
+    report.print_text(format!("\n# history\n# {summary}\n# {times}\n"))?;
+    report.history = Some(History::new(&summary));
+    let input = dataset::open_parquet(pipeline, path, RowFilter::default())?;
+    let (columns, capacity) = (columns.clone(), limits.capacity());
+    let mut store =
+        SeriesStore::new(columns, step_config.clone(), Retention::new(1), pipeline.train.horizon, capacity);
+    let mut counters = RowCounters::default();
     for batch in input.batches() {
-        histories.push(&batch?.rows, &mut tally, &mut unused, |_| ());
-        unused = Unused::default();
-        if tally.rows >= LOOKED_AT {
+        let mut diagnostics = RowDiagnostics::default();
+        store.push(&batch?.rows, &mut diagnostics, &mut |_: &StepContext<'_>| ());
+        counters.add(&diagnostics.counters);
+        if counters.rows >= SAMPLE_ROWS {
             break;
         }
     }
-    let series = histories.all().len();
-    say(format!("# its first rows: {series} series, {tally}\n"))?;
-    history.beginning = Some(Beginning::of(series, &tally));
-    if tally.refused(Refusal::TooFar) * 2 > tally.rows {
+    let series = store.series().len();
+    report.print_text(format!("# first rows: {series} series, {counters}\n"))?;
+    if let Some(history) = &mut report.history {
+        history.sample = Some(Sample::new(series, &counters));
+    }
+    if counters.refused(Refusal::TooFar) * 2 > counters.rows {
+        let max_gap = duration_text(step_config.max_gap);
         let text = format!(
-            "grid.max_gap is {}: most rows are farther ahead of the one before them than that; the data's own cadence is longer",
-            duration_text(rules.max_gap)
+            "grid.max_gap is {max_gap}, but most rows are farther ahead of the previous row of their series; increase it to \
+             the interval of the data"
         );
-        told.problem(pipeline, "grid.max_gap", text);
+        report.add_problem(pipeline, "grid.max_gap", text);
     }
     Ok(())
+}
+
+/// Looks up the topics.
+async fn check_topics(pipeline: &Pipeline, report: &mut CheckReport) -> Result<()> {
+    let (source, sink) = (pipeline.kafka_source.clone(), pipeline.kafka_sink.clone());
+    let lookup =
+        tokio::task::spawn_blocking(move || tidecast_kafka::check(source.as_ref(), sink.as_ref())).await;
+    match lookup.context("the lookup of the topics panicked")? {
+        Ok(topics) => {
+            report.print_text(format!("\n# topics\n{}", as_comment(&topics.to_string())))?;
+            report.topics = Some(Topics {
+                source: topics.source.into_iter().map(|topic| (topic.topic, topic.partitions)).collect(),
+                sink: topics.sink.into_iter().map(|topic| (topic.topic, topic.partitions)).collect(),
+            });
+        }
+        Err(ConnectionError { table, error }) => report.add_problem(pipeline, table, format!("{error:#}")),
+    }
+    Ok(())
+}
+
+/// The printed plan must remain a pipeline file.
+fn as_comment(text: &str) -> String {
+    text.lines().map(|line| format!("# {line}\n")).collect()
+}
+
+/// The result of `check`, printed as text while it grows, or as JSON at the end.
+#[derive(Serialize)]
+struct CheckReport {
+    kind: &'static str,
+    pipeline: String,
+    /// Whether there are no problems.
+    ok: bool,
+    /// The pipeline by key, every default filled in; null if its file is invalid.
+    plan: Option<Value>,
+    /// As `inspect --json` prints it.
+    model: Option<Value>,
+    history: Option<History>,
+    /// With --connect.
+    topics: Option<Topics>,
+    notes: Vec<String>,
+    problems: Vec<Problem>,
+    #[serde(skip)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Problem {
+    path: String,
+    /// Null if the problem concerns the whole file.
+    line: Option<usize>,
+    text: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { path, line, text } = self;
+        match line {
+            Some(line) => write!(f, "{path}:{line}: {text}"),
+            None => write!(f, "{path}: {text}"),
+        }
+    }
+}
+
+/// The pipeline's Parquet source.
+#[derive(Serialize)]
+struct History {
+    files: usize,
+    row_groups: usize,
+    rows: u64,
+    /// Names and types, from the first file.
+    columns: BTreeMap<String, String>,
+    first: Option<String>,
+    last: Option<String>,
+    sample: Option<Sample>,
+}
+
+/// Counters of the first rows.
+#[derive(Serialize)]
+struct Sample {
+    rows: u64,
+    series: usize,
+    restarts: u64,
+    refused: BTreeMap<&'static str, u64>,
+}
+
+/// Topics with their partitions; null if `run` will create the topic.
+#[derive(Serialize)]
+struct Topics {
+    source: BTreeMap<String, i32>,
+    sink: BTreeMap<String, Option<i32>>,
+}
+
+impl CheckReport {
+    fn new(pipeline: &Pipeline, json: bool) -> Self {
+        Self {
+            kind: "pipeline",
+            pipeline: pipeline.file.display().to_string(),
+            ok: true,
+            plan: Some(pipeline.plan_json()),
+            model: None,
+            history: None,
+            topics: None,
+            notes: Vec::new(),
+            problems: Vec::new(),
+            json,
+        }
+    }
+
+    /// The report of an invalid file.
+    fn invalid(error: &ConfigError) -> Self {
+        let pipeline = error.file.display().to_string();
+        let problems = error.problems.iter().map(|problem| Problem {
+            path: pipeline.clone(),
+            line: problem.line,
+            text: problem.text.clone(),
+        });
+        Self {
+            kind: "pipeline",
+            ok: false,
+            plan: None,
+            model: None,
+            history: None,
+            topics: None,
+            notes: Vec::new(),
+            problems: problems.collect(),
+            json: true,
+            pipeline,
+        }
+    }
+
+    fn print_text(&self, text: String) -> Result<()> {
+        if self.json { Ok(()) } else { print(&text) }
+    }
+
+    /// Adds a problem of a key of the pipeline.
+    fn add_problem(&mut self, pipeline: &Pipeline, key: &str, text: String) {
+        self.ok = false;
+        let (path, line) = (pipeline.file.display().to_string(), pipeline.line_of(key));
+        self.problems.push(Problem { path, line, text });
+    }
+}
+
+impl History {
+    fn new(summary: &InputSummary) -> Self {
+        Self {
+            files: summary.files,
+            row_groups: summary.row_groups,
+            rows: summary.rows,
+            columns: summary.fields.iter().cloned().collect(),
+            first: summary.times.map(|(first, _)| format_time(first)),
+            last: summary.times.map(|(_, last)| format_time(last)),
+            sample: None,
+        }
+    }
+}
+
+impl Sample {
+    fn new(series: usize, counters: &RowCounters) -> Self {
+        let refused = Refusal::ALL.into_iter().map(|reason| (reason.name(), counters.refused(reason)));
+        let refused = refused.filter(|(_, count)| *count > 0).collect();
+        Self { rows: counters.rows, series, restarts: counters.restarts, refused }
+    }
 }

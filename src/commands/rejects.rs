@@ -14,7 +14,9 @@ use super::log::say;
 use super::{ends, report, stop};
 use crate::cli;
 use crate::config::{Brokers, KafkaSink, KafkaSource, Pipeline};
-use tidecast_kafka::{Cluster, REPLAYS_MOST, Rejected, Rejects, Replayer};
+use tidecast_kafka::{
+    Cluster, REPLAYS_MAX, RejectedMessage, RejectsQuery, RejectsReader, RejectsReplayer, RejectsScope, Replay,
+};
 use tidecast_core::series::Refusal;
 
 /// Messages of each reason that a listing shows.
@@ -63,7 +65,7 @@ impl Work {
         for name in &arguments.reason {
             let known = Refusal::ALL.map(Refusal::name).join(", ");
             reasons.push(
-                Refusal::named(name).with_context(|| format!("--reason {name}: it is one of {known}"))?,
+                Refusal::from_name(name).with_context(|| format!("--reason {name}: it is one of {known}"))?,
             );
         }
         if reasons.is_empty() {
@@ -83,12 +85,12 @@ impl Work {
         // First: what an earlier one left unfinished is settled before the positions are read.
         let mut replayer = match arguments.dry_run {
             true => None,
-            false => Some(Replayer::open(&writer, &source.group, reasons)?),
+            false => Some(RejectsReplayer::open(&writer, &source.group, reasons)?),
         };
         let mut rejects = self.open(&reader, false)?;
         let mut counts = Counts::default();
         // A dry run's lines are to be seen, and say themselves how far it is.
-        let bar = report::bar(rejects.left(), "rejects", quiet || arguments.dry_run);
+        let bar = report::bar(rejects.unread_count(), "rejects", quiet || arguments.dry_run);
         while !stopped.load(Ordering::Relaxed) {
             let some = self.some(&mut rejects, &mut counts, &bar)?;
             let is_last = some.is_empty();
@@ -101,7 +103,7 @@ impl Work {
                 }
                 None => {
                     counts.sent += messages.len();
-                    for (rejected, value) in &messages {
+                    for Replay { rejected, value } in &messages {
                         super::print(&format!("{}\n", line(rejected, Some(value), usize::MAX)))?;
                     }
                 }
@@ -125,19 +127,21 @@ impl Work {
         Ok(())
     }
 
-    fn open(&self, cluster: &Cluster, all: bool) -> Result<Rejects> {
+    fn open(&self, cluster: &Cluster, all: bool) -> Result<RejectsReader> {
         let Self { source, topic, reasons, .. } = self;
         // A broker inside the process of a run cannot be asked by another.
         let origin = match &source.brokers {
             Brokers::Embedded => None,
             brokers => Some(Cluster::new(brokers, None, &source.client)?),
         };
-        Rejects::open(cluster, origin, [topic, &source.topic, &source.group], reasons, all)
+        let scope = if all { RejectsScope::All } else { RejectsScope::Pending(reasons) };
+        let query = RejectsQuery { topic, source_topic: &source.topic, group: &source.group, scope };
+        RejectsReader::open(cluster, origin, query)
             .context("sink.kafka.rejects")
     }
 
     /// Some rejects to send, with all their bytes; none at the end.
-    fn some(&self, rejects: &mut Rejects, counts: &mut Counts, bar: &ProgressBar) -> Result<Vec<Rejected>> {
+    fn some(&self, rejects: &mut RejectsReader, counts: &mut Counts, bar: &ProgressBar) -> Result<Vec<RejectedMessage>> {
         let (mut some, mut bytes) = (Vec::new(), 0);
         while some.len() < AT_ONCE && bytes < BYTES_AT_ONCE {
             let Some(mut rejected) = rejects.read()? else { break };
@@ -147,10 +151,10 @@ impl Work {
                 continue;
             }
             rejects.complete(&mut rejected)?;
-            if rejected.replays >= REPLAYS_MOST {
+            if rejected.replays >= REPLAYS_MAX {
                 counts.given_up += 1;
                 tracing::warn!(
-                    "{}/{}: sent through {REPLAYS_MOST} times, given up",
+                    "{}/{}: sent through {REPLAYS_MAX} times, given up",
                     rejected.source,
                     rejected.source_offset
                 );
@@ -169,8 +173,8 @@ impl Work {
         Ok(some)
     }
 
-    fn list(&self, rejects: &mut Rejects, arguments: &cli::Rejects) -> Result<()> {
-        let mut found: BTreeMap<Refusal, (usize, Vec<Rejected>)> = BTreeMap::new();
+    fn list(&self, rejects: &mut RejectsReader, arguments: &cli::Rejects) -> Result<()> {
+        let mut found: BTreeMap<Refusal, (usize, Vec<RejectedMessage>)> = BTreeMap::new();
         while let Some(mut rejected) = rejects.read()? {
             let is_over = !arguments.all && rejects.is_done(&rejected);
             if is_over || !self.reasons.contains(&rejected.reason) {
@@ -199,7 +203,7 @@ impl Work {
         for (reason, (count, samples)) in &found {
             let _ = writeln!(text, "{reason}: {count}");
             for rejected in samples {
-                let Rejected { source, source_offset, detail, value, .. } = rejected;
+                let RejectedMessage { source, source_offset, detail, value, .. } = rejected;
                 let shown = value
                     .as_deref()
                     .map_or("(its bytes are gone)".to_string(), |value| beginning(value, SHOWN));
@@ -212,8 +216,8 @@ impl Work {
 }
 
 /// How many were read, of those that the bar is over.
-fn read(rejects: &Rejects, bar: &ProgressBar) -> u64 {
-    bar.length().unwrap_or(0).saturating_sub(rejects.left())
+fn read(rejects: &RejectsReader, bar: &ProgressBar) -> u64 {
+    bar.length().unwrap_or(0).saturating_sub(rejects.unread_count())
 }
 
 /// What became of the rejects.
@@ -243,9 +247,9 @@ impl Counts {
 }
 
 /// A reject as a line of JSON, its message or another one in its place.
-fn line(rejected: &Rejected, value: Option<&[u8]>, most: usize) -> String {
+fn line(rejected: &RejectedMessage, value: Option<&[u8]>, most: usize) -> String {
     let text = |bytes: Option<&[u8]>| bytes.map(|bytes| beginning(bytes, most));
-    let Rejected { reason, detail, source, source_offset, key, .. } = rejected;
+    let RejectedMessage { reason, detail, source, source_offset, key, .. } = rejected;
     json!({
         "reason": reason.name(),
         "detail": detail,

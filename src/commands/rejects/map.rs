@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 
 use super::{Counts, line};
 use crate::commands::report::Beside;
-use tidecast_kafka::Rejected;
+use tidecast_kafka::{RejectedMessage, Replay};
 
 /// What is to be sent in place of each reject: its own bytes, or what the program makes of them.
 ///
@@ -16,13 +16,13 @@ use tidecast_kafka::Rejected;
 /// If the program fails, or says more or fewer lines than there are messages.
 pub fn corrected(
     program: Option<&str>,
-    rejected: Vec<Rejected>,
+    rejected: Vec<RejectedMessage>,
     counts: &mut Counts,
-) -> Result<Vec<(Rejected, Vec<u8>)>> {
+) -> Result<Vec<Replay>> {
     let Some(program) = program.filter(|_| !rejected.is_empty()) else {
-        let own = |rejected: Rejected| {
+        let own = |rejected: RejectedMessage| {
             let value = rejected.value.clone().unwrap_or_default();
-            (rejected, value)
+            Replay { rejected, value }
         };
         return Ok(rejected.into_iter().map(own).collect());
     };
@@ -46,7 +46,7 @@ pub fn corrected(
     for (rejected, line) in rejected.into_iter().zip(lines) {
         match line.trim_ascii() {
             [] => counts.left_out += 1,
-            value => corrected.push((rejected, value.to_vec())),
+            value => corrected.push(Replay { rejected, value: value.to_vec() }),
         }
     }
     Ok(corrected)
