@@ -55,17 +55,17 @@ levels = [0.8]
 "#;
 
 /// A folder with `p.toml` and `model.safetensors`.
-pub struct Place {
+pub struct Workspace {
     folder: TempDir,
 }
 
-impl Place {
+impl Workspace {
     /// A pipeline with these tables besides those that every pipeline has.
     pub fn new(tables: &str) -> Self {
-        let place = Self { folder: TempDir::new().unwrap() };
-        fs::write(place.path("model.safetensors"), Case::default().model().to_bytes()).unwrap();
-        fs::write(place.path("p.toml"), format!("{PIPELINE}{tables}")).unwrap();
-        place
+        let workspace = Self { folder: TempDir::new().unwrap() };
+        fs::write(workspace.path("model.safetensors"), Case::default().model().to_bytes()).unwrap();
+        fs::write(workspace.path("p.toml"), format!("{PIPELINE}{tables}")).unwrap();
+        workspace
     }
 
     pub fn path(&self, name: &str) -> PathBuf {

@@ -20,10 +20,10 @@ calendar = [\"hour-of-day\"]
 ";
 const ADOPT: &str = "adopt p.toml --weights w.safetensors --data in.parquet --out m.safetensors";
 
-fn place() -> Place {
-    let place = Place::new(&format!("{PARQUET}{RECIPE}"));
-    place.readings("in.parquet", &readings(&["a", "b"], 0..100));
-    place
+fn workspace() -> Workspace {
+    let workspace = Workspace::new(&format!("{PARQUET}{RECIPE}"));
+    workspace.readings("in.parquet", &readings(&["a", "b"], 0..100));
+    workspace
 }
 
 /// The weights that fit, under the names of a module.
@@ -36,46 +36,46 @@ fn weights() -> Tensors {
     network.tensors().iter().map(named).collect()
 }
 
-fn write(place: &Place, tensors: &Tensors) {
-    fs::write(place.path("w.safetensors"), tensors::write(tensors, "format", "pt")).unwrap();
+fn write(workspace: &Workspace, tensors: &Tensors) {
+    fs::write(workspace.path("w.safetensors"), tensors::write(tensors, "format", "pt")).unwrap();
 }
 
 /// That weights changed like this are refused for these reasons, and nothing is written.
 #[track_caller]
 fn refused(change: impl FnOnce(&mut Tensors), why: &[&str]) {
-    let place = place();
+    let workspace = workspace();
     let mut tensors = weights();
     change(&mut tensors);
-    write(&place, &tensors);
-    place.run(ADOPT).fails(&["w.safetensors cannot be adopted"]).says(why);
-    assert!(!place.path("m.safetensors").exists());
+    write(&workspace, &tensors);
+    workspace.run(ADOPT).fails(&["w.safetensors cannot be adopted"]).says(why);
+    assert!(!workspace.path("m.safetensors").exists());
 }
 
 #[test]
 fn an_adopted_model_is_scored_and_has_intervals() {
-    let place = place();
-    write(&place, &weights());
+    let workspace = workspace();
+    write(&workspace, &weights());
     let outcome =
-        place.run(ADOPT).succeeds().says(&["its scores and intervals are honest if nothing at or after"]);
+        workspace.run(ADOPT).succeeds().says(&["its scores and intervals are honest if nothing at or after"]);
     assert!(outcome.stdout.contains("this model"), "{outcome:#?}");
-    let bytes = fs::read(place.path("m.safetensors")).unwrap();
+    let bytes = fs::read(workspace.path("m.safetensors")).unwrap();
     let model = Model::from_bytes(&bytes).unwrap();
-    let parts: Vec<_> = model.description.scores.iter().map(|score| score.part.as_str()).collect();
+    let parts: Vec<_> = model.manifest.scores.iter().map(|score| score.split.name()).collect();
     assert_eq!(parts, ["validation", "test"]);
-    assert!(model.errors.is_some() && model.description.recipe["adopted"]["sha256"].is_string());
+    assert!(model.residuals.is_some() && model.manifest.training["adopted"]["sha256"].is_string());
     assert_eq!(model.cells.unwrap().tensors(), Case::default().model().cells.unwrap().tensors());
-    place.change("model = \"model.safetensors\"", "model = \"m.safetensors\"");
+    workspace.change("model = \"model.safetensors\"", "model = \"m.safetensors\"");
     for command in ["backfill p.toml --to -", "evaluate p.toml", "inspect m.safetensors"] {
-        assert!(!place.run(command).succeeds().stdout.is_empty());
+        assert!(!workspace.run(command).succeeds().stdout.is_empty());
     }
-    place.run(ADOPT).succeeds();
-    assert_eq!(fs::read(place.path("m.safetensors")).unwrap(), bytes, "the same weights give the same file");
+    workspace.run(ADOPT).succeeds();
+    assert_eq!(fs::read(workspace.path("m.safetensors")).unwrap(), bytes, "the same weights give the same file");
 }
 
 #[test]
 fn weights_of_another_network_name_the_tensor_and_the_key() {
-    let place = place();
-    write(&place, &weights());
+    let workspace = workspace();
+    write(&workspace, &weights());
     for (key, other, why) in [
         (
             "cell = \"gru\"",
@@ -94,15 +94,15 @@ fn weights_of_another_network_name_the_tensor_and_the_key() {
         ),
         ("memory = false", "memory = true", "say memory = false"),
     ] {
-        let before = fs::read_to_string(place.path("p.toml")).unwrap();
-        place.change(key, other);
-        place.run(ADOPT).fails(&["w.safetensors cannot be adopted", "p.toml", why]);
-        fs::write(place.path("p.toml"), before).unwrap();
+        let before = fs::read_to_string(workspace.path("p.toml")).unwrap();
+        workspace.change(key, other);
+        workspace.run(ADOPT).fails(&["w.safetensors cannot be adopted", "p.toml", why]);
+        fs::write(workspace.path("p.toml"), before).unwrap();
     }
     // All at once.
-    place.change("hidden = 9", "hidden = 8");
-    place.change("horizon = 2", "horizon = 3");
-    place.run(ADOPT).fails(&["train.hidden is 8", "train.horizon is 3"]);
+    workspace.change("hidden = 9", "hidden = 8");
+    workspace.change("horizon = 2", "horizon = 3");
+    workspace.run(ADOPT).fails(&["train.hidden is 8", "train.horizon is 3"]);
 }
 
 #[test]
@@ -136,10 +136,10 @@ fn tensors_that_do_not_belong_come_with_what_to_do_in_python() {
 
 #[test]
 fn what_is_no_tensors_of_f32_says_how_to_write_them() {
-    let place = place();
+    let workspace = workspace();
     let refused = |bytes: &[u8], why: &str| {
-        fs::write(place.path("w.safetensors"), bytes).unwrap();
-        place.run(ADOPT).fails(&["w.safetensors cannot be adopted", why]);
+        fs::write(workspace.path("w.safetensors"), bytes).unwrap();
+        workspace.run(ADOPT).fails(&["w.safetensors cannot be adopted", why]);
     };
     for (dtype, name) in [(Dtype::F64, "F64"), (Dtype::BF16, "BF16")] {
         let data = vec![0; 8 * dtype.bitsize()];
@@ -151,9 +151,9 @@ fn what_is_no_tensors_of_f32_says_how_to_write_them() {
     }
     refused(b"PK\x03\x04 as torch.save begins", "safetensors.torch.save_file(module.state_dict(), PATH)");
     refused(b"PAR1 and so on, as a table begins", "not a safetensors file");
-    fs::remove_file(place.path("w.safetensors")).unwrap();
-    place.run(ADOPT).fails(&["cannot read w.safetensors"]);
-    place
+    fs::remove_file(workspace.path("w.safetensors")).unwrap();
+    workspace.run(ADOPT).fails(&["cannot read w.safetensors"]);
+    workspace
         .run("adopt p.toml --weights in.parquet --data in.parquet --out in.parquet")
         .fails(&["in.parquet is read"]);
 }

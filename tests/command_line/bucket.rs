@@ -103,7 +103,7 @@ fn list(objects: &BTreeMap<String, Vec<u8>>) -> Vec<u8> {
 #[test]
 fn a_second_run_goes_on_from_a_bucket() {
     let (topics, rows) = (Topics::new(1), readings(&["a", "b", "c"], 0..60));
-    let place = Place::new(&format!("{}\n[state]\nstore = \"s3://bucket/a/b\"\n", between(&topics)));
+    let workspace = Workspace::new(&format!("{}\n[state]\nstore = \"s3://bucket/a/b\"\n", between(&topics)));
     let (address, objects) = serve();
     let variables = [
         ("AWS_ENDPOINT", address.as_str()),
@@ -115,7 +115,7 @@ fn a_second_run_goes_on_from_a_bucket() {
     let mut lines = String::new();
     for part in rows.chunks(50) {
         topics.send(part);
-        let outcome = Running::start_with(place.folder.path(), RUN, &variables).finish().succeeds();
+        let outcome = Running::start_with(workspace.folder.path(), RUN, &variables).finish().succeeds();
         assert_eq!(outcome.count("rows"), part.len());
         assert!(!outcome.stderr.contains("secret"), "{outcome:#?}");
         lines += &outcome.stdout;

@@ -25,7 +25,7 @@ fn the_sensors_are_scored_beside_the_baselines() {
     let outcome = run("evaluate p.toml --json --html page.html").succeeds();
     assert_eq!(outcome.stdout.lines().count(), 1);
     let found: serde_json::Value = serde_json::from_str(&outcome.stdout).unwrap();
-    let mase = |place: usize| found["overall"]["methods"][place]["mase"].as_f64().unwrap();
+    let mase = |method: usize| found["overall"]["methods"][method]["mase"].as_f64().unwrap();
     assert_eq!(
         found["methods"],
         serde_json::json!(["ours", "repeat last", "day before", "week before", "ridge", "smoothing"])
@@ -77,12 +77,12 @@ fn the_sensors_are_scored_beside_the_baselines() {
 
 #[test]
 fn a_model_that_does_not_say_when_it_learned_meets_new_data() {
-    let place = Place::new("[source.parquet]\npath = \"in.parquet\"\n");
-    place.readings("in.parquet", &readings(&["a", "b"], 0..400));
-    let text = place.run("evaluate p.toml").succeeds().stdout;
+    let workspace = Workspace::new("[source.parquet]\npath = \"in.parquet\"\n");
+    workspace.readings("in.parquet", &readings(&["a", "b"], 0..400));
+    let text = workspace.run("evaluate p.toml").succeeds().stdout;
     assert!(text.contains("does not say until when it learned"), "{text}");
-    place.readings("in.parquet", &[]);
-    place.run("evaluate p.toml").fails(&["the history is empty", "; give one with readings"]);
-    place.run("evaluate p.toml --data gone.parquet").fails(&["gone.parquet"]);
-    place.run("evaluate p.toml --model gone.safetensors").fails(&["gone.safetensors", "tidecast train"]);
+    workspace.readings("in.parquet", &[]);
+    workspace.run("evaluate p.toml").fails(&["the history is empty", "; give one with readings"]);
+    workspace.run("evaluate p.toml --data gone.parquet").fails(&["gone.parquet"]);
+    workspace.run("evaluate p.toml --model gone.safetensors").fails(&["gone.safetensors", "tidecast train"]);
 }

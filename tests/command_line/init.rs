@@ -76,49 +76,49 @@ fn counted(path: &Path, a_second: i64) {
 
 #[test]
 fn whole_numbers_are_times_of_the_unit_that_fits() {
-    let place = Place::new("");
+    let workspace = Workspace::new("");
     for (unit, a_second) in [("s", 1), ("ms", 1000), ("us", 1_000_000), ("ns", 1_000_000_000)] {
-        counted(&place.path(&format!("{unit}.parquet")), a_second);
-        place.run(&format!("init {unit}.parquet --out {unit}.toml")).succeeds();
-        let text = fs::read_to_string(place.path(&format!("{unit}.toml"))).unwrap();
+        counted(&workspace.path(&format!("{unit}.parquet")), a_second);
+        workspace.run(&format!("init {unit}.parquet --out {unit}.toml")).succeeds();
+        let text = fs::read_to_string(workspace.path(&format!("{unit}.toml"))).unwrap();
         for expected in [&format!("time_unit = \"{unit}\""), "time = \"ts\"", "every = \"15m\"", "# series ="]
         {
             assert!(text.contains(expected), "{expected} is not in {text}");
         }
-        place.run(&format!("check {unit}.toml")).fails(&["there is no model"]);
+        workspace.run(&format!("check {unit}.toml")).fails(&["there is no model"]);
     }
 }
 
 #[test]
 fn folders_may_say_whose_readings_they_hold() {
-    let place = Place::new("");
+    let workspace = Workspace::new("");
     for id in ["a", "b"] {
-        fs::create_dir_all(place.path(&format!("in/plant={id}"))).unwrap();
-        counted(&place.path(&format!("in/plant={id}/1.parquet")), 1);
+        fs::create_dir_all(workspace.path(&format!("in/plant={id}"))).unwrap();
+        counted(&workspace.path(&format!("in/plant={id}/1.parquet")), 1);
     }
-    place.run("init in --out a.toml").succeeds();
-    let text = fs::read_to_string(place.path("a.toml")).unwrap();
+    workspace.run("init in --out a.toml").succeeds();
+    let text = fs::read_to_string(workspace.path("a.toml")).unwrap();
     assert!(text.contains("series = \"plant\"") && text.contains(": 2 series"), "{text}");
 }
 
 #[test]
 fn what_cannot_be_is_refused_and_nothing_is_written() {
-    let place = Place::new("");
+    let workspace = Workspace::new("");
     let rows: Vec<Row> = (0..50).map(|i| row("a", 1_700_000_000 + 900 * i, 1.0)).collect();
-    place.readings("in.parquet", &rows);
-    place
+    workspace.readings("in.parquet", &rows);
+    workspace
         .run("init in.parquet --out b.toml --target time")
         .fails(&["cannot be two things at once; name others with --time"]);
-    place
+    workspace
         .run("init in.parquet --out b.toml --target gone")
         .fails(&["there is no column \"gone\"", "has the columns"]);
-    assert!(!place.path("b.toml").exists());
+    assert!(!workspace.path("b.toml").exists());
 }
 
 #[test]
 fn shells_complete_every_command() {
     for shell in ["bash", "zsh", "fish"] {
-        let script = Place::new("").run(&format!("completions {shell}")).succeeds().stdout;
+        let script = Workspace::new("").run(&format!("completions {shell}")).succeeds().stdout;
         for command in ["backfill", "evaluate", "init"] {
             assert!(script.contains(command), "{command} is not in {script}");
         }

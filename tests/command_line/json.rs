@@ -29,7 +29,7 @@ fn a_model_is_told_as_an_object() {
     assert!(of("parameters").as_u64() > Some(1000) && of("data")["rows"].as_u64() > Some(1000), "{model}");
     let scores = of("scores").as_array().expect("scores");
     assert!(scores.iter().any(|score| score["part"] == "test" && score["mae"].is_f64()), "{model}");
-    let model = object(&Place::new("").run("inspect model.safetensors --json").succeeds());
+    let model = object(&Workspace::new("").run("inspect model.safetensors --json").succeeds());
     let Value::Object(cells) = &model["cells"] else { panic!("{model}") };
     assert_eq!(
         (&cells["cell"], &cells["hidden"], &cells["state"]),
@@ -43,10 +43,10 @@ fn a_model_is_told_as_an_object() {
 fn a_snapshot_is_told_as_an_object() {
     let (topics, rows) = (Topics::new(1), readings(&["a", "b", "c"], 0..20));
     topics.send(&rows);
-    let place = Place::new(&format!("{}\n[state]\nstore = \"state\"\n", between(&topics)));
-    place.run("run p.toml --to - --until-end").succeeds();
-    let name = place.files("state").pop().unwrap();
-    let snapshot = object(&place.run(&format!("inspect state/{name} --json")).succeeds());
+    let workspace = Workspace::new(&format!("{}\n[state]\nstore = \"state\"\n", between(&topics)));
+    workspace.run("run p.toml --to - --until-end").succeeds();
+    let name = workspace.files("state").pop().unwrap();
+    let snapshot = object(&workspace.run(&format!("inspect state/{name} --json")).succeeds());
     let expected = [
         ("kind", json!("snapshot")),
         ("topic", json!(topics.readings)),
@@ -64,24 +64,24 @@ fn a_snapshot_is_told_as_an_object() {
         assert_eq!(snapshot[key], value, "{key}");
     }
     assert_eq!(snapshot["lineage"]["grid.every"], "10s");
-    assert_eq!(snapshot["bytes"], fs::metadata(place.path(&format!("state/{name}"))).unwrap().len());
+    assert_eq!(snapshot["bytes"], fs::metadata(workspace.path(&format!("state/{name}"))).unwrap().len());
 }
 
 #[test]
 fn a_pipeline_is_told_key_by_key() {
-    let place = Place::new(PARQUET);
-    place.change("series = \"sensor\"", "series = \"$${sensor}\"");
+    let workspace = Workspace::new(PARQUET);
+    workspace.change("series = \"sensor\"", "series = \"$${sensor}\"");
     let rows: Vec<Row> = readings(&["a", "b"], 0..20);
-    place.readings("in.parquet", &rows);
-    place.run("check p.toml --json").fails(&["there is no column `${sensor}`"]);
+    workspace.readings("in.parquet", &rows);
+    workspace.run("check p.toml --json").fails(&["there is no column `${sensor}`"]);
     let plan = |outcome: &Outcome| object(outcome)["plan"].clone();
-    let escaped = plan(&place.run("check p.toml --json"));
+    let escaped = plan(&workspace.run("check p.toml --json"));
     assert_eq!(escaped["columns"]["series"], "${sensor}", "{escaped}");
 
-    place.change("\"$${sensor}\"", "\"sensor\"");
-    let outcome = place.run("check p.toml --json").succeeds().says(&["ok"]);
+    workspace.change("\"$${sensor}\"", "\"sensor\"");
+    let outcome = workspace.run("check p.toml --json").succeeds().says(&["ok"]);
     // What is said to a reader is the same plan.
-    let text = place.run("check p.toml").succeeds().stdout;
+    let text = workspace.run("check p.toml").succeeds().stdout;
     let said: Value = toml::from_str(&text).expect("a pipeline file");
     assert_eq!(plan(&outcome), said);
     assert_eq!(said["grid"]["every"], "10s");
@@ -91,7 +91,7 @@ fn a_pipeline_is_told_key_by_key() {
         (&found["kind"], &found["pipeline"], &found["topics"]),
         (&json!("pipeline"), &json!("p.toml"), &Value::Null)
     );
-    assert_eq!(found["model"], object(&place.run("inspect model.safetensors --json").succeeds()));
+    assert_eq!(found["model"], object(&workspace.run("inspect model.safetensors --json").succeeds()));
     let history = &found["history"];
     assert_eq!(
         (&history["files"], &history["rows"], &history["last"]),
@@ -102,9 +102,9 @@ fn a_pipeline_is_told_key_by_key() {
 
 #[test]
 fn problems_are_told_with_their_file_and_line() {
-    let place = Place::new("[source.parquet]\npath = \"gone/*.parquet\"\n");
-    fs::write(place.path("model.safetensors"), "no model").unwrap();
-    let found = object(&place.run("check p.toml --json").fails(&["would not run"]));
+    let workspace = Workspace::new("[source.parquet]\npath = \"gone/*.parquet\"\n");
+    fs::write(workspace.path("model.safetensors"), "no model").unwrap();
+    let found = object(&workspace.run("check p.toml --json").fails(&["would not run"]));
     assert_eq!((&found["ok"], &found["plan"]["grid"]["every"]), (&json!(false), &json!("10s")));
     let problems = found["problems"].as_array().expect("a list");
     let at = |problem: &Value| (problem["path"].clone(), problem["line"].clone());
@@ -113,23 +113,23 @@ fn problems_are_told_with_their_file_and_line() {
     assert_eq!(places, [(json!("p.toml"), json!(11)), (json!("p.toml"), json!(14))]);
     assert!(problems[1]["text"].as_str().unwrap().contains("no file matches"), "{found}");
 
-    place.change("every = \"10s\"", "every = \"ten\"");
-    place.change("levels = [0.8]", "levels = [80]");
-    let found = object(&place.run("check p.toml --json").fails(&["p.toml:8: "]));
+    workspace.change("every = \"10s\"", "every = \"ten\"");
+    workspace.change("levels = [0.8]", "levels = [80]");
+    let found = object(&workspace.run("check p.toml --json").fails(&["p.toml:8: "]));
     assert_eq!((&found["ok"], &found["plan"]), (&json!(false), &Value::Null));
     let problems: Vec<_> = found["problems"].as_array().expect("a list").iter().map(at).collect();
     assert_eq!(problems, [(json!("p.toml"), json!(8)), (json!("p.toml"), json!(12))]);
-    let found = object(&place.run("check q.toml --json").fails(&["q.toml"]));
+    let found = object(&workspace.run("check q.toml --json").fails(&["q.toml"]));
     assert_eq!(found["problems"][0].get("line"), Some(&Value::Null), "there is no line, and it is said");
 }
 
 #[test]
 fn what_disagrees_and_who_does_not_answer_is_told_with_its_line() {
     let kafka = "[source.kafka]\nbrokers = \"127.0.0.1:1\"\ntopic = \"in\"\n[sink.kafka]\ntopic = \"out\"\n";
-    let place = Place::new(kafka);
-    place.change("every = \"10s\"", "every = \"20s\"");
+    let workspace = Workspace::new(kafka);
+    workspace.change("every = \"10s\"", "every = \"20s\"");
     let found =
-        object(&place.run("check p.toml --connect --json").fails(&["p.toml:8: grid.every is 20s here"]));
+        object(&workspace.run("check p.toml --connect --json").fails(&["p.toml:8: grid.every is 20s here"]));
     let lines: Vec<_> =
         found["problems"].as_array().unwrap().iter().map(|problem| &problem["line"]).collect();
     assert_eq!(lines, [&json!(8), &json!(13)], "{found}");
@@ -138,8 +138,8 @@ fn what_disagrees_and_who_does_not_answer_is_told_with_its_line() {
 #[test]
 fn topics_are_told_with_their_partitions() {
     let topics = Topics::new(3);
-    let place = Place::new(&between(&topics));
-    let found = object(&place.run("check p.toml --connect --json").succeeds());
+    let workspace = Workspace::new(&between(&topics));
+    let found = object(&workspace.run("check p.toml --connect --json").succeeds());
     let Topics { readings, forecasts, rejects, .. } = &topics;
     let expected = json!({ "reads": { readings: 3 }, "writes": { forecasts: 3, rejects: 3 } });
     assert_eq!(found["topics"], expected);

@@ -13,9 +13,9 @@ fn who_is_behind_is_not_ready_and_says_by_how_much_though_it_reads_no_more() {
     let topics = Topics::new(1);
     topics.send(&readings(&["a", "b"], 0..3000));
     let limits = "[limits]\nqueue_rows = 1000\n";
-    let place = Place::new(&format!("{}{limits}{SERVE}ready_lag = 10\n", between(&topics)));
+    let workspace = Workspace::new(&format!("{}{limits}{SERVE}ready_lag = 10\n", between(&topics)));
     // Nobody takes its lines: it stands still once the pipe is full.
-    let mut run = place.start(RUN);
+    let mut run = workspace.start(RUN);
     let address = dashboard_address(&mut run);
     let answer = get_until(&address, "/readyz", |answer| answer.body.contains("rows behind"));
     assert_eq!(answer.status(), "503");
@@ -39,8 +39,8 @@ fn what_is_there_and_not_to_be_read_is_no_lag() {
     let (topics, row) = (Topics::new(2), |value: f64| message(&super::row("a", 10, value)));
     // One that was never committed ends the topic, behind the mark of one that was.
     broker::produce_in_transactions(&topics.readings, "a", [(row(1.0), true), (row(2.0), false)]);
-    let place = Place::new(&format!("{}{SERVE}ready_lag = 0\n", between(&topics)));
-    let mut run = place.start(RUN);
+    let workspace = Workspace::new(&format!("{}{SERVE}ready_lag = 0\n", between(&topics)));
+    let mut run = workspace.start(RUN);
     let address = dashboard_address(&mut run);
     until_ready(&address);
     get_until(&address, "/metrics", |answer| answer.sum("tidecast_partition_position") == 1.0);
@@ -52,8 +52,8 @@ fn what_is_there_and_not_to_be_read_is_no_lag() {
     let topics = Topics::new(2);
     topics.send(&readings(&["a", "b"], 0..30));
     let latest = between(&topics).replace("group =", "start = \"latest\"\ngroup =");
-    let place = Place::new(&format!("{latest}{SERVE}ready_lag = 0\n"));
-    let mut run = place.start(RUN);
+    let workspace = Workspace::new(&format!("{latest}{SERVE}ready_lag = 0\n"));
+    let mut run = workspace.start(RUN);
     let address = dashboard_address(&mut run);
     until_ready(&address);
     run.signal("TERM");

@@ -14,13 +14,13 @@ const RUN: &str = "-v run p.toml --to -";
 fn a_topic_may_grow_while_it_is_read() {
     let Some(address) = broker::real() else { return };
     let topics = Topics::new(1);
-    let place = Place::new(&between(&topics));
-    place.change(
+    let workspace = Workspace::new(&between(&topics));
+    workspace.change(
         "\"heartbeat.interval.ms\"",
         "\"topic.metadata.refresh.interval.ms\" = \"500\", \"heartbeat.interval.ms\"",
     );
-    place.change("[sink.kafka]", "start = \"latest\"\n[sink.kafka]");
-    let mut run = place.start(RUN);
+    workspace.change("[sink.kafka]", "start = \"latest\"\n[sink.kafka]");
+    let mut run = workspace.start(RUN);
     run.wait_for("partition assigned");
     topics.send(&readings(&["a", "b"], 0..6));
     run.read_lines(6);
@@ -35,23 +35,23 @@ fn a_topic_may_grow_while_it_is_read() {
     run.read_lines(3);
     run.signal("TERM");
     run.finish().succeeds().says(&["the topic has more partitions than at the start", "9 forecasts"]);
-    place.run(RUN).fails(&["partitions of the topic was 1, is 2", "state.on_change = \"cold\""]);
+    workspace.run(RUN).fails(&["partitions of the topic was 1, is 2", "state.on_change = \"cold\""]);
 }
 
 #[test]
 fn a_static_member_that_is_back_at_once_is_not_missed() {
     let Some(_) = broker::real() else { return };
     let topics = Topics::new(2);
-    let place = Place::new(&between(&topics));
-    place.change("[sink.kafka]", "instance = \"one\"\nstatic_member = true\n[sink.kafka]");
+    let workspace = Workspace::new(&between(&topics));
+    workspace.change("[sink.kafka]", "instance = \"one\"\nstatic_member = true\n[sink.kafka]");
     topics.send(&readings(&["a", "b"], 0..6));
-    let mut run = place.start(RUN);
+    let mut run = workspace.start(RUN);
     run.read_lines(6);
     run.signal("KILL");
     run.finish();
     topics.send(&readings(&["a", "b"], 6..8));
     let back = Instant::now();
-    let mut run = place.start(RUN);
+    let mut run = workspace.start(RUN);
     run.read_lines(4);
     // Else the group would wait for the session of the one that was killed, 6 s.
     assert!(back.elapsed() < Duration::from_secs(5), "{:?}", back.elapsed());

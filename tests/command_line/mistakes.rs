@@ -15,28 +15,28 @@ fn nobody() -> String {
 
 #[test]
 fn an_unknown_key_is_named_with_file_line_and_the_nearest() {
-    let place = Place::new(PARQUET);
-    place.change("every = \"10s\"", "every = \"10s\"\nlatenes = \"5s\"");
+    let workspace = Workspace::new(PARQUET);
+    workspace.change("every = \"10s\"", "every = \"10s\"\nlatenes = \"5s\"");
     for command in ["backfill p.toml", "run p.toml", "check p.toml", "replay p.toml --from in.parquet"] {
         let why = "p.toml:9: unknown key \"latenes\" in [grid]; did you mean \"lateness\"?";
-        place.run(command).fails(&[why]);
+        workspace.run(command).fails(&[why]);
     }
 }
 
 #[test]
 fn every_mistake_in_a_pipeline_is_told_at_once() {
-    let place = Place::new(PARQUET);
-    place.change("every = \"10s\"", "every = \"ten\"");
-    place.change("levels = [0.8]", "levels = [80]");
-    place
+    let workspace = Workspace::new(PARQUET);
+    workspace.change("every = \"10s\"", "every = \"ten\"");
+    workspace.change("levels = [0.8]", "levels = [80]");
+    workspace
         .run("check p.toml")
         .fails(&["p.toml:8: \"every\" in [grid]", "p.toml:12: \"levels[0]\" in [forecast]"]);
 }
 
 #[test]
 fn what_is_not_there_is_named_with_the_way_to_it() {
-    let place = Place::new(PARQUET);
-    let folder = fs::canonicalize(place.path("")).unwrap();
+    let workspace = Workspace::new(PARQUET);
+    let folder = fs::canonicalize(workspace.path("")).unwrap();
     let led = |name: &str| format!("which led to {}", folder.join(name).display());
     for (command, name, ways) in [
         ("check q.toml", "q.toml", ["q.toml: cannot be read", "tidecast init HISTORY.parquet --out q.toml"]),
@@ -44,27 +44,27 @@ fn what_is_not_there_is_named_with_the_way_to_it() {
         ("init q.parquet", "q.parquet", ["cannot read q.parquet", "relative to the folder of that file"]),
         ("backfill p.toml", "in.parquet", ["cannot read in.parquet", "relative to the folder of that file"]),
     ] {
-        place.run(command).fails(&ways).says(&[&led(name)]);
+        workspace.run(command).fails(&ways).says(&[&led(name)]);
     }
 }
 
 #[test]
 fn a_series_that_nobody_has_is_missed_aloud() {
-    let place = Place::new(PARQUET);
-    place.readings("in.parquet", &readings(&["a"], 0..20));
+    let workspace = Workspace::new(PARQUET);
+    workspace.readings("in.parquet", &readings(&["a"], 0..20));
     let missed = "no row of in.parquet is of `b`: correct --series";
-    place.run("backfill p.toml --series b --to -").succeeds().says(&[missed]);
-    assert!(!place.run("backfill p.toml --series a --to -").succeeds().stderr.contains("correct --series"));
+    workspace.run("backfill p.toml --series b --to -").succeeds().says(&[missed]);
+    assert!(!workspace.run("backfill p.toml --series a --to -").succeeds().stderr.contains("correct --series"));
 }
 
 #[test]
 fn who_asks_for_quiet_or_for_json_gets_it_of_every_command() {
-    let place = Place::new(PARQUET);
-    place.readings("in.parquet", &readings(&["a"], 0..20));
-    place.change("max_gap = \"1m\"", "max_gap = \"2m\"");
-    place.run("check p.toml").succeeds().says(&["note: gaps of up to 2m are filled here", "\nok\n"]);
-    assert_eq!(place.run("check p.toml -q").succeeds().stderr, "");
-    let told = place.run("check p.toml --log-format json").succeeds().stderr;
+    let workspace = Workspace::new(PARQUET);
+    workspace.readings("in.parquet", &readings(&["a"], 0..20));
+    workspace.change("max_gap = \"1m\"", "max_gap = \"2m\"");
+    workspace.run("check p.toml").succeeds().says(&["note: gaps of up to 2m are filled here", "\nok\n"]);
+    assert_eq!(workspace.run("check p.toml -q").succeeds().stderr, "");
+    let told = workspace.run("check p.toml --log-format json").succeeds().stderr;
     let message = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["message"].clone();
     let messages: Vec<_> = told.lines().map(message).collect();
     assert!(messages.len() == 2 && messages[1] == "ok", "{told}");
@@ -72,91 +72,91 @@ fn who_asks_for_quiet_or_for_json_gets_it_of_every_command() {
 
 #[test]
 fn a_missing_model_comes_with_the_way_to_train_one() {
-    let place = Place::new(PARQUET);
-    fs::remove_file(place.path("model.safetensors")).unwrap();
+    let workspace = Workspace::new(PARQUET);
+    fs::remove_file(workspace.path("model.safetensors")).unwrap();
     for command in ["backfill p.toml", "run p.toml", "check p.toml"] {
         let remedy = "train one: tidecast train p.toml --data HISTORY --out model.safetensors";
-        place.run(command).fails(&["there is no model model.safetensors", remedy]);
+        workspace.run(command).fails(&["there is no model model.safetensors", remedy]);
     }
 }
 
 #[test]
 fn a_file_that_is_no_model_is_named() {
-    let place = Place::new(PARQUET);
-    let model = fs::read(place.path("model.safetensors")).unwrap();
+    let workspace = Workspace::new(PARQUET);
+    let model = fs::read(workspace.path("model.safetensors")).unwrap();
     for (bytes, why) in
         [(&b""[..], "cut short"), (&model[..1000], "cut short"), (b"PAR1 etc.", "not a safetensors")]
     {
-        fs::write(place.path("model.safetensors"), bytes).unwrap();
+        fs::write(workspace.path("model.safetensors"), bytes).unwrap();
         for command in ["backfill p.toml", "inspect model.safetensors"] {
-            place.run(command).fails(&[
+            workspace.run(command).fails(&[
                 "model.safetensors is not a model of tidecast (`train` and `adopt` write them)",
                 why,
             ]);
         }
     }
-    place.run("inspect missing.safetensors").fails(&["cannot read missing.safetensors"]);
+    workspace.run("inspect missing.safetensors").fails(&["cannot read missing.safetensors"]);
 }
 
 #[test]
 fn all_differences_between_pipeline_and_model_are_named() {
-    let place = Place::new(PARQUET);
-    place.readings("in.parquet", &readings(&["a"], 0..5));
-    place.change("every = \"10s\"", "every = \"20s\"\naggregate = \"sum\"\ngaps = \"linear\"");
-    place.change("targets = [\"value\"]", "targets = [\"value\"]\ncovariates = [\"wind\"]");
+    let workspace = Workspace::new(PARQUET);
+    workspace.readings("in.parquet", &readings(&["a"], 0..5));
+    workspace.change("every = \"10s\"", "every = \"20s\"\naggregate = \"sum\"\ngaps = \"linear\"");
+    workspace.change("targets = [\"value\"]", "targets = [\"value\"]\ncovariates = [\"wind\"]");
     let differences = [
         "grid.every is 20s here, the model was trained with 10s",
         "grid.aggregate is Sum here, the model was trained with Mean",
-        "grid.gaps is Linear here, the model was trained with Hold",
+        "grid.gap_fill is Linear here, the model was trained with Hold",
         "columns.covariates is [\"wind\"] here, the model was trained with []",
     ];
-    let outcome = place.run("backfill p.toml").fails(&differences);
+    let outcome = workspace.run("backfill p.toml").fails(&differences);
     outcome.says(&["p.toml and its model model.safetensors disagree", "; make the pipeline as its model is"]);
-    place.run("check p.toml").fails(&differences);
+    workspace.run("check p.toml").fails(&differences);
 }
 
 #[test]
 fn levels_beyond_what_the_model_knows_are_refused() {
-    let place = Place::new(PARQUET);
-    place.change("levels = [0.8]", "levels = [0.8, 0.995]");
-    place.run("backfill p.toml").fails(&["forecast.levels has 0.995, the model knows its errors up to 0.99"]);
+    let workspace = Workspace::new(PARQUET);
+    workspace.change("levels = [0.8]", "levels = [0.8, 0.995]");
+    workspace.run("backfill p.toml").fails(&["forecast.levels has 0.995, the model knows its errors up to 0.99"]);
 
     let mut model = Case::default().model();
     model.errors = None;
-    fs::write(place.path("model.safetensors"), model.to_bytes()).unwrap();
-    place.run("backfill p.toml").fails(&[
+    fs::write(workspace.path("model.safetensors"), model.to_bytes()).unwrap();
+    workspace.run("backfill p.toml").fails(&[
         "forecast.levels asks for intervals",
         "could not be validated",
         "say []",
     ]);
-    place.change("levels = [0.8, 0.995]", "levels = []");
-    place.readings("in.parquet", &readings(&["a"], 0..5));
-    let outcome = place.run("backfill p.toml --to -").succeeds();
+    workspace.change("levels = [0.8, 0.995]", "levels = []");
+    workspace.readings("in.parquet", &readings(&["a"], 0..5));
+    let outcome = workspace.run("backfill p.toml --to -").succeeds();
     assert!(!outcome.stdout.contains("lower") && outcome.stdout.lines().count() == 3, "{outcome:#?}");
 }
 
 #[test]
 fn a_missing_table_of_the_pipeline_is_named() {
-    let place = Place::new("");
-    place.readings("in.parquet", &readings(&["a"], 0..5));
+    let workspace = Workspace::new("");
+    workspace.readings("in.parquet", &readings(&["a"], 0..5));
     let wanted = |what: &str| format!("p.toml: there is no [{what}]");
-    place.run("run p.toml --to -").fails(&[&wanted("source.kafka"), "add one with brokers and a topic"]);
-    place.run("replay p.toml --from in.parquet").fails(&[&wanted("source.kafka")]);
-    place.run("backfill p.toml --to -").fails(&[&wanted("source.parquet"), "--from PATH"]);
+    workspace.run("run p.toml --to -").fails(&[&wanted("source.kafka"), "add one with brokers and a topic"]);
+    workspace.run("replay p.toml --from in.parquet").fails(&[&wanted("source.kafka")]);
+    workspace.run("backfill p.toml --to -").fails(&[&wanted("source.parquet"), "--from PATH"]);
     let neither = "p.toml: there is neither [sink.kafka] nor [sink.parquet]; add one, or say --to -";
-    place.run("backfill p.toml --from in.parquet").fails(&[neither]);
-    place.run("backfill p.toml --from in.parquet --to kafka").fails(&[&wanted("sink.kafka"), "--to -"]);
-    place
+    workspace.run("backfill p.toml --from in.parquet").fails(&[neither]);
+    workspace.run("backfill p.toml --from in.parquet --to kafka").fails(&[&wanted("sink.kafka"), "--to -"]);
+    workspace
         .run("backfill p.toml --from in.parquet --to parquet")
         .fails(&[&wanted("sink.parquet"), "--to PATH"]);
-    let place = Place::new(&format!("[source.kafka]\nbrokers = \"{}\"\ntopic = \"in\"\n", nobody()));
-    place.run("run p.toml").fails(&[neither]);
+    let workspace = Workspace::new(&format!("[source.kafka]\nbrokers = \"{}\"\ntopic = \"in\"\n", nobody()));
+    workspace.run("run p.toml").fails(&[neither]);
 }
 
 #[test]
 fn a_command_line_that_makes_no_sense_shows_how_to_say_it() {
-    let place = Place::new(PARQUET);
-    let said = |line: &str, text: &str| drop(place.run(line).exits(2).says(&[text]));
+    let workspace = Workspace::new(PARQUET);
+    let said = |line: &str, text: &str| drop(workspace.run(line).exits(2).says(&[text]));
     said("", "Usage: tidecast");
     said("forecast p.toml", "unrecognized subcommand 'forecast'");
     said("backfill p.toml --since yesterday", "a time is a date such as");
@@ -166,10 +166,10 @@ fn a_command_line_that_makes_no_sense_shows_how_to_say_it() {
 #[test]
 fn a_broker_that_does_not_answer_is_an_error_within_ten_seconds() {
     let address = nobody();
-    let place = Place::new(&format!(
+    let workspace = Workspace::new(&format!(
         "[source.kafka]\nbrokers = \"{address}\"\ntopic = \"in\"\n[sink.kafka]\ntopic = \"out\"\n"
     ));
-    place.readings("in.parquet", &readings(&["a"], 0..5));
+    workspace.readings("in.parquet", &readings(&["a"], 0..5));
     let started = Instant::now();
     let commands = [
         "run p.toml",
@@ -178,7 +178,7 @@ fn a_broker_that_does_not_answer_is_an_error_within_ten_seconds() {
         "backfill p.toml --from in.parquet",
     ];
     // Side by side: each takes its time to find out.
-    let running = commands.map(|command| place.start(command));
+    let running = commands.map(|command| workspace.start(command));
     for outcome in running.map(Running::finish) {
         outcome.fails(&[&address, "no kafka broker answers", "check that it runs"]);
     }
@@ -188,21 +188,21 @@ fn a_broker_that_does_not_answer_is_an_error_within_ten_seconds() {
 #[test]
 fn a_missing_topic_is_named_with_the_nearest() {
     let topics = Topics::new(1);
-    let place = Place::new(&between(&topics));
-    place.change(&format!("topic = \"{}\"", topics.readings), &format!("topic = \"{}x\"", topics.readings));
+    let workspace = Workspace::new(&between(&topics));
+    workspace.change(&format!("topic = \"{}\"", topics.readings), &format!("topic = \"{}x\"", topics.readings));
     let why = format!("topic `{}x` does not exist", topics.readings);
     for command in ["run p.toml", "check p.toml --connect"] {
-        place.run(command).fails(&[&why, &format!("is `{}`", topics.readings), "create it"]);
+        workspace.run(command).fails(&[&why, &format!("is `{}`", topics.readings), "create it"]);
     }
 }
 
 #[test]
 fn an_output_in_the_place_of_an_input_is_refused() {
-    let place = Place::new(PARQUET);
-    let before = fs::read(place.readings("in.parquet", &readings(&["a"], 0..5))).unwrap();
-    place.run("backfill p.toml --from in.parquet --to in.parquet").fails(&["in.parquet is read"]);
-    place.run("backfill p.toml --from . --to ./in.parquet").fails(&["in.parquet is read"]);
-    place.run("train p.toml --data in.parquet --out in.parquet").fails(&["in.parquet is read"]);
-    place.run("train p.toml --data in.parquet --out p.toml").fails(&["p.toml is read"]);
-    assert_eq!(fs::read(place.path("in.parquet")).unwrap(), before);
+    let workspace = Workspace::new(PARQUET);
+    let before = fs::read(workspace.readings("in.parquet", &readings(&["a"], 0..5))).unwrap();
+    workspace.run("backfill p.toml --from in.parquet --to in.parquet").fails(&["in.parquet is read"]);
+    workspace.run("backfill p.toml --from . --to ./in.parquet").fails(&["in.parquet is read"]);
+    workspace.run("train p.toml --data in.parquet --out in.parquet").fails(&["in.parquet is read"]);
+    workspace.run("train p.toml --data in.parquet --out p.toml").fails(&["p.toml is read"]);
+    assert_eq!(fs::read(workspace.path("in.parquet")).unwrap(), before);
 }

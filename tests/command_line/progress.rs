@@ -11,19 +11,19 @@ fn a_replay_of_rejects_shows_how_far_it_is() {
     let topics = Topics::new(1);
     let bad: Vec<String> = (0..40).map(|i| format!("bad {i}")).collect();
     broker::produce(&topics.readings, None, bad.iter().map(|value| ("key", value.as_str())));
-    let place = Place::new(&between(&topics));
-    place.run("run p.toml --until-end").succeeds();
+    let workspace = Workspace::new(&between(&topics));
+    workspace.run("run p.toml --until-end").succeeds();
     let dry = "rejects p.toml --replay --dry-run";
-    assert_eq!(place.run(&format!("{dry} -q")).succeeds().stderr, "");
-    place.run(&format!("{dry} --log-format json")).succeeds().says(&["\"message\":\"40 would be sent from"]);
+    assert_eq!(workspace.run(&format!("{dry} -q")).succeeds().stderr, "");
+    workspace.run(&format!("{dry} --log-format json")).succeeds().says(&["\"message\":\"40 would be sent from"]);
     // A dry run's lines are to be seen, not a bar among them.
-    let Some(dry) = place.run_watched(dry) else { return };
+    let Some(dry) = workspace.run_watched(dry) else { return };
     let shown = dry.succeeds().stdout;
     assert!(shown.contains("40 would be sent") && shown.contains("bad 39"), "{shown}");
     assert!(!shown.contains("% of"), "{shown}");
     // What the program of --map says stands on lines of its own.
-    fs::write(place.path("map"), "echo it corrects >&2\nsed 's/.*/better/'\n").unwrap();
-    let shown = place.run_watched("rejects p.toml --replay --map 'sh map'").unwrap().succeeds().stdout;
+    fs::write(workspace.path("map"), "echo it corrects >&2\nsed 's/.*/better/'\n").unwrap();
+    let shown = workspace.run_watched("rejects p.toml --replay --map 'sh map'").unwrap().succeeds().stdout;
     assert!(shown.contains("40 sent from") && lines(&shown).any(|line| line == "it corrects"), "{shown}");
     // Marks of transactions are passed over, too.
     let (_, ended) = shown.split_once("100 % of ").unwrap_or_else(|| panic!("it does not end: {shown}"));
@@ -40,16 +40,16 @@ fn lines(shown: &str) -> impl Iterator<Item = &str> {
 fn an_adoption_shows_that_it_goes_on() {
     let recipe = "[train]\nmemory = false\ncell = \"gru\"\nhidden = 9\nlayers = 2\nlookback = 6\nsegment = 1\nhorizon = 2\n\
                   calendar = [\"hour-of-day\"]\n";
-    let place = Place::new(&format!("{PARQUET}{recipe}"));
-    place.readings("in.parquet", &readings(&["a", "b"], 0..100));
+    let workspace = Workspace::new(&format!("{PARQUET}{recipe}"));
+    workspace.readings("in.parquet", &readings(&["a", "b"], 0..100));
     let cells = Case::default().model().cells.expect("it has cells");
     let weights = tidecast_core::network::tensors::write(cells.tensors(), "format", "pt");
-    fs::write(place.path("w.safetensors"), weights).unwrap();
+    fs::write(workspace.path("w.safetensors"), weights).unwrap();
     let adopt = "adopt p.toml --weights w.safetensors --data in.parquet --out m.safetensors";
     let scoring = "scoring the network";
-    assert!(!place.run(adopt).succeeds().says(&["wrote m.safetensors"]).stderr.contains(scoring));
-    assert_eq!(place.run(&format!("{adopt} -q")).succeeds().stderr, "");
-    let Some(watched) = place.run_watched(adopt) else { return };
+    assert!(!workspace.run(adopt).succeeds().says(&["wrote m.safetensors"]).stderr.contains(scoring));
+    assert_eq!(workspace.run(&format!("{adopt} -q")).succeeds().stderr, "");
+    let Some(watched) = workspace.run_watched(adopt) else { return };
     let shown = watched.succeeds().stdout;
     assert!(shown.contains(scoring) && shown.contains("wrote m.safetensors"), "{shown}");
 }

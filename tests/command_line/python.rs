@@ -82,9 +82,9 @@ fn numpy_forecasts_what_backfill_does() {
     if !python_has(NEEDED, "numpy_forecasts_what_backfill_does", true) {
         return;
     }
-    let place = Place::new(PARQUET);
+    let workspace = Workspace::new(PARQUET);
     let rows = rows();
-    place.readings("in.parquet", &rows);
+    workspace.readings("in.parquet", &rows);
     let cases = [
         (CellKind::Gru, Scaling::WindowStandard, 1),
         (CellKind::Lstm, Scaling::WindowLast, 3),
@@ -92,9 +92,9 @@ fn numpy_forecasts_what_backfill_does() {
     ];
     for (cell, scaling, segment) in cases {
         let case = Case { cell, scaling, segment, lookback: 6, ..Case::default() };
-        fs::write(place.path("model.safetensors"), case.model().to_bytes()).unwrap();
-        let ours = place.run("backfill p.toml --to -").succeeds().stdout;
-        let request = json!({ "model": place.path("model.safetensors"), "readings": by_id(&rows) });
+        fs::write(workspace.path("model.safetensors"), case.model().to_bytes()).unwrap();
+        let ours = workspace.run("backfill p.toml --to -").succeeds().stdout;
+        let request = json!({ "model": workspace.path("model.safetensors"), "readings": by_id(&rows) });
         assert_same(&ours, &reference(&request), 110);
     }
 }
@@ -114,21 +114,21 @@ fn weights_that_python_wrote_are_adopted_and_forecast_what_python_says() {
             "cell": cell, "segment": segment, "share": 1, "lookback": 8, "scaling": scaling,
             "calendar": ["hour-of-day", "day-of-week"],
         });
-        let place = Place::new(&format!(
+        let workspace = Workspace::new(&format!(
             "{PARQUET}[train]\nmemory = false\ncell = \"{cell}\"\nhidden = 6\nlayers = 2\nlookback = 8\nhorizon = 3\n\
              segment = {segment}\nscaling = \"{scaling}\"\ncalendar = [\"hour-of-day\", \"day-of-week\"]\n"
         ));
         let rows = rows();
-        place.readings("in.parquet", &rows);
-        let weights = place.path("weights.safetensors");
+        workspace.readings("in.parquet", &rows);
+        let weights = workspace.path("weights.safetensors");
         reference(&json!({
             "make": weights, "cell": cell, "inputs": 5 * segment, "hidden": 6, "layers": 2, "horizon": 3,
             "prefix": prefix,
         }));
         let adopt = "adopt p.toml --weights weights.safetensors --data in.parquet --out model.safetensors";
-        let outcome = place.run(adopt).succeeds().says(&["2 series", "nothing at or after 1970-01-03T07:40"]);
+        let outcome = workspace.run(adopt).succeeds().says(&["2 series", "nothing at or after 1970-01-03T07:40"]);
         assert!(outcome.stdout.contains("validation") && outcome.stdout.contains("test"), "{outcome:#?}");
-        let ours = place.run("backfill p.toml --to -").succeeds().stdout;
+        let ours = workspace.run("backfill p.toml --to -").succeeds().stdout;
         let request = json!({ "weights": weights, "recipe": recipe, "readings": by_id(&rows) });
         assert_same(&ours, &reference(&request), 106);
     }
@@ -139,23 +139,23 @@ fn the_documented_scripts_do_what_they_say() {
     if !python_has(TORCH, "the_documented_scripts_do_what_they_say", false) {
         return;
     }
-    let place = Place::new(&format!(
+    let workspace = Workspace::new(&format!(
         "{PARQUET}[train]\nmemory = false\ncell = \"lstm\"\nhidden = 6\nlayers = 2\nlookback = 8\nhorizon = 3\n\
          segment = 1\nscaling = \"window-standard\"\ncalendar = []\n"
     ));
-    place.readings("in.parquet", &rows());
+    workspace.readings("in.parquet", &rows());
     let script = |name: &str, arguments: &[&str]| {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("python").join(name);
         let outcome =
-            python().arg(path).args(arguments).current_dir(place.folder.path()).output().expect("it runs");
+            python().arg(path).args(arguments).current_dir(workspace.folder.path()).output().expect("it runs");
         assert!(outcome.status.success(), "{outcome:?}");
         String::from_utf8(outcome.stdout).expect("it is text")
     };
     script("train.py", &["p.toml", "in.parquet", "weights.safetensors", "1"]);
-    place
+    workspace
         .run("adopt p.toml --weights weights.safetensors --data in.parquet --out model.safetensors")
         .succeeds();
-    place.run("backfill p.toml").succeeds();
+    workspace.run("backfill p.toml").succeeds();
     let said = script("load.py", &["model.safetensors", "in.parquet", "out.parquet"]);
     assert!(said.contains("106 forecasts, at most "), "{said}");
 }

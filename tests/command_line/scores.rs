@@ -50,8 +50,8 @@ fn a_topic_and_a_file_have_the_same_scores() {
     topics.send(&rows);
     let name = Topics::new(1).forecasts;
     let ends = format!("{}[sink.scores]\ntopic = \"{name}\"\n{SCORES}", between(&topics));
-    let place = Place::new(&ends);
-    place.run("run p.toml --until-end").succeeds();
+    let workspace = Workspace::new(&ends);
+    workspace.run("run p.toml --until-end").succeeds();
     let streamed = of_topic(&name);
     // Six periods of ten steps; what closes the last one has not come.
     assert!(streamed.len() >= 2 * 2 * 4, "{streamed:?}");
@@ -59,37 +59,37 @@ fn a_topic_and_a_file_have_the_same_scores() {
 
     let files = "[source.parquet]\npath = \"in.parquet\"\n[sink.parquet]\npath = \"out.parquet\"\n\
                  [sink.scores]\npath = \"scores.parquet\"\n";
-    let place = Place::new(&format!("{files}{SCORES}"));
-    place.readings("in.parquet", &rows);
-    place.run("backfill p.toml --leave-open").succeeds();
-    assert_eq!(of_file(&place.path("scores.parquet")), streamed);
+    let workspace = Workspace::new(&format!("{files}{SCORES}"));
+    workspace.readings("in.parquet", &rows);
+    workspace.run("backfill p.toml --leave-open").succeeds();
+    assert_eq!(of_file(&workspace.path("scores.parquet")), streamed);
 }
 
 #[test]
 fn a_backfill_to_elsewhere_leaves_the_scores_of_the_whole_one_alone() {
-    let place = Place::new(&format!(
+    let workspace = Workspace::new(&format!(
         "[source.parquet]\npath = \"in.parquet\"\n[sink.parquet]\npath = \"out\"\n[sink.scores]\npath = \"scores\"\n{SCORES}"
     ));
-    place.readings("in.parquet", &readings(&["a", "b"], 0..60));
+    workspace.readings("in.parquet", &readings(&["a", "b"], 0..60));
     let own = "forecasts are in out/forecasts.parquet, scores in scores/scores.parquet\n";
-    place.run("backfill p.toml").succeeds().says(&[own]);
+    workspace.run("backfill p.toml").succeeds().says(&[own]);
     let whole =
-        || ["out/forecasts.parquet", "scores/scores.parquet"].map(|name| fs::read(place.path(name)).unwrap());
-    let (before, scores) = (whole(), of_file(&place.path("scores/scores.parquet")));
+        || ["out/forecasts.parquet", "scores/scores.parquet"].map(|name| fs::read(workspace.path(name)).unwrap());
+    let (before, scores) = (whole(), of_file(&workspace.path("scores/scores.parquet")));
     for (to, forecasts, beside) in [
         ("part.parquet", "part.parquet", "part.scores.parquet"),
         ("part", "part/forecasts.parquet", "part/scores.parquet"),
     ] {
         let said = format!("forecasts are in {forecasts}, scores in {beside}\n");
-        place.run(&format!("backfill p.toml --series a --to {to}")).succeeds().says(&[&said]);
+        workspace.run(&format!("backfill p.toml --series a --to {to}")).succeeds().says(&[&said]);
         let of_a: Scores = scores.clone().into_iter().filter(|((series, ..), _)| series == "a").collect();
-        assert_eq!(of_file(&place.path(beside)), of_a);
+        assert_eq!(of_file(&workspace.path(beside)), of_a);
     }
     assert!(before == whole(), "the files of the whole are others");
     // Nobody who has no scores is told of some.
-    place.change("[sink.scores]\npath = \"scores\"\n", "");
-    let said = place.run("backfill p.toml --series a --to none.parquet").succeeds().stderr;
-    assert!(!said.contains("scores") && !place.path("none.scores.parquet").exists(), "{said}");
+    workspace.change("[sink.scores]\npath = \"scores\"\n", "");
+    let said = workspace.run("backfill p.toml --series a --to none.parquet").succeeds().stderr;
+    assert!(!said.contains("scores") && !workspace.path("none.scores.parquet").exists(), "{said}");
 }
 
 #[test]
@@ -99,15 +99,15 @@ fn scores_that_have_no_place_are_missed_aloud() {
     topics.send(&readings(&["a"], 0..20));
     let files =
         "[source.parquet]\npath = \"in.parquet\"\n[sink.parquet]\npath = \"out.parquet\"\n[sink.scores]\n";
-    let place = Place::new(&format!("{}{files}path = \"scores.parquet\"\n{SCORES}", between(&topics)));
-    place.readings("in.parquet", &readings(&["a"], 0..20));
-    let says = |line: &str, of: &str| drop(place.run(line).succeeds().says(&[&format!("{missed}{of}\n")]));
+    let workspace = Workspace::new(&format!("{}{files}path = \"scores.parquet\"\n{SCORES}", between(&topics)));
+    workspace.readings("in.parquet", &readings(&["a"], 0..20));
+    let says = |line: &str, of: &str| drop(workspace.run(line).succeeds().says(&[&format!("{missed}{of}\n")]));
     says("run p.toml --until-end", "a topic: name its `topic`");
     for command in ["backfill p.toml", "backfill p.toml --to -"] {
-        let said = place.run(command).succeeds().stderr;
+        let said = workspace.run(command).succeeds().stderr;
         assert!(!said.contains(missed), "{said}");
     }
-    place.change("path = \"scores.parquet\"", &format!("topic = \"{}-scores\"", topics.forecasts));
-    let says = |line: &str, of: &str| drop(place.run(line).succeeds().says(&[&format!("{missed}{of}\n")]));
+    workspace.change("path = \"scores.parquet\"", &format!("topic = \"{}-scores\"", topics.forecasts));
+    let says = |line: &str, of: &str| drop(workspace.run(line).succeeds().says(&[&format!("{missed}{of}\n")]));
     says("backfill p.toml", "files: name its `path`");
 }

@@ -9,21 +9,21 @@ const SECRET: &str = "zq7-never-shown-4411";
 /// The ways in: what stands in the pipeline file.
 const WAYS: [&str; 3] = [SECRET, "${TIDECAST_TEST_SECRET}", "${file:secret}"];
 
-fn place(tables: &str) -> Place {
-    let place = Place::new(tables);
-    fs::write(place.path("secret"), format!("{SECRET}\n")).unwrap();
-    place
+fn workspace(tables: &str) -> Workspace {
+    let workspace = Workspace::new(tables);
+    fs::write(workspace.path("secret"), format!("{SECRET}\n")).unwrap();
+    workspace
 }
 
 /// Starts the program at its most talkative.
-fn start(place: &Place, line: &str) -> Running {
+fn start(workspace: &Workspace, line: &str) -> Running {
     let variables = [("TIDECAST_TEST_SECRET", SECRET), ("TIDECAST_LOG", "trace")];
-    Running::start_with(place.folder.path(), line, &variables)
+    Running::start_with(workspace.folder.path(), line, &variables)
 }
 
 #[track_caller]
-fn hides(place: &Place, line: &str) -> Outcome {
-    looked_through(start(place, line).finish())
+fn hides(workspace: &Workspace, line: &str) -> Outcome {
+    looked_through(start(workspace, line).finish())
 }
 
 #[track_caller]
@@ -53,7 +53,7 @@ fn what_works_shows_no_secret() {
             format!(r#""ssl.key.pem" = "{way}", "ssl.key.password" = "{way}""#),
         ];
         for client in settings {
-            let outcome = hides(&place(&tables(NOBODY, &client)), "check p.toml").succeeds();
+            let outcome = hides(&workspace(&tables(NOBODY, &client)), "check p.toml").succeeds();
             assert!(outcome.stdout.contains("\"***\""), "{outcome:#?}");
         }
     }
@@ -76,9 +76,9 @@ fn what_fails_shows_no_secret() {
         ];
         // Side by side: some take their time to find out that nobody is there.
         let running = settings.map(|client| {
-            let place = place(&tables(NOBODY, &client));
-            let running = ["check p.toml --connect", "run p.toml"].map(|line| start(&place, line));
-            (place, running)
+            let workspace = workspace(&tables(NOBODY, &client));
+            let running = ["check p.toml --connect", "run p.toml"].map(|line| start(&workspace, line));
+            (workspace, running)
         });
         for (_place, running) in running {
             for running in running {
@@ -103,8 +103,8 @@ fn a_mistake_in_the_line_of_a_secret_does_not_show_it() {
         r#""sasl.password" = "SECRET\u0000""#,
     ];
     for line in lines {
-        let place = place(&tables(NOBODY, &line.replace("SECRET", SECRET)));
-        hides(&place, "check p.toml").fails(&["p.toml:16"]);
+        let workspace = workspace(&tables(NOBODY, &line.replace("SECRET", SECRET)));
+        hides(&workspace, "check p.toml").fails(&["p.toml:16"]);
     }
 }
 
@@ -118,9 +118,9 @@ fn a_secret_in_the_wrong_place_is_shown_as_it_is_written() {
             ("brokers = \"b\"", format!("brokers = \"b c{way}\"")),
             ("topic = \"in\"", format!("topic = \"in {way}\"")),
         ] {
-            let place = place(&tables("b", ""));
-            place.change(from, &to);
-            hides(&place, "check p.toml").fails(&[*way]);
+            let workspace = workspace(&tables("b", ""));
+            workspace.change(from, &to);
+            hides(&workspace, "check p.toml").fails(&[*way]);
         }
     }
 }
@@ -128,7 +128,7 @@ fn a_secret_in_the_wrong_place_is_shown_as_it_is_written() {
 #[test]
 fn a_secret_that_is_not_there_is_named_with_its_line() {
     let client = r#""sasl.password" = "${file:none}""#;
-    hides(&place(&tables(NOBODY, client)), "check p.toml")
+    hides(&workspace(&tables(NOBODY, client)), "check p.toml")
         .fails(&["p.toml:16: \"sasl.password\" in [source.kafka.client]: the file none cannot be read"]);
 }
 
@@ -143,7 +143,7 @@ fn the_client_s_own_log_shows_no_secret() {
             let client = format!(
                 r#"{protocol}, "sasl.mechanism" = "{mechanism}", "sasl.username" = "tide", "sasl.password" = "{way}""#
             );
-            let outcome = hides(&place(&tables(&secure.password, &client)), "run p.toml").exits(1);
+            let outcome = hides(&workspace(&tables(&secure.password, &client)), "run p.toml").exits(1);
             outcome.says(&["tidecast::kafka", "SASL", "turns us away"]);
         }
     }

@@ -9,7 +9,7 @@ use crate::broker::secure::{PASSWORD, Secure, secure, token, token_for};
 
 /// A pipeline between two topics of the cluster with locks, whose sink is opened as its source is.
 struct Locked {
-    place: Place,
+    workspace: Workspace,
     readings: String,
     forecasts: String,
 }
@@ -20,7 +20,7 @@ impl Locked {
         let topic = |name| runtime.block_on(secure.topic(name));
         let (readings, forecasts) = (topic("readings"), topic("forecasts"));
         let group = broker::unique("group");
-        let place = Place::new(&format!(
+        let workspace = Workspace::new(&format!(
             r#"
             [source.kafka]
             brokers = "{brokers}"
@@ -31,11 +31,11 @@ impl Locked {
             topic = "{forecasts}"
             "#
         ));
-        fs::write(place.path("password"), format!("{PASSWORD}\n")).unwrap();
-        fs::write(place.path("wrong"), "not-the-password").unwrap();
-        fs::write(place.path("token"), token(true)).unwrap();
-        fs::write(place.path("old"), token(false)).unwrap();
-        Self { place, readings, forecasts }
+        fs::write(workspace.path("password"), format!("{PASSWORD}\n")).unwrap();
+        fs::write(workspace.path("wrong"), "not-the-password").unwrap();
+        fs::write(workspace.path("token"), token(true)).unwrap();
+        fs::write(workspace.path("old"), token(false)).unwrap();
+        Self { workspace, readings, forecasts }
     }
 }
 
@@ -70,7 +70,7 @@ fn the_right_password_or_token_opens_a_cluster() {
             let messages = messages.iter().map(|message| ("a", message.as_str()));
             broker::produce_at(&secure.open, &locked.readings, None, messages);
             let line = "run p.toml --until-end";
-            let running = Running::start_with(locked.place.folder.path(), line, &[("TIDECAST_LOG", "trace")]);
+            let running = Running::start_with(locked.workspace.folder.path(), line, &[("TIDECAST_LOG", "trace")]);
             (locked, running)
         })
         .collect();
@@ -87,7 +87,7 @@ fn the_right_password_or_token_opens_a_cluster() {
 fn turned_away(secure: &Secure, brokers: &str, client: &str, words: &[&str]) {
     let locked = Locked::new(secure, brokers, client);
     let started = Instant::now();
-    let running = ["check p.toml --connect", "run p.toml"].map(|line| locked.place.start(line));
+    let running = ["check p.toml --connect", "run p.toml"].map(|line| locked.workspace.start(line));
     for outcome in running.map(Running::finish) {
         let outcome = outcome.fails(words);
         assert!(!format!("{outcome:?}").contains(PASSWORD), "{outcome:#?}");
@@ -159,7 +159,7 @@ fn a_token_that_is_missing_or_of_the_past_is_named() {
 fn a_token_is_renewed_while_it_runs() {
     let Some(secure) = secure() else { return };
     let locked = Locked::new(secure, &secure.token, &tls(secure, TOKEN));
-    let (file, next) = (locked.place.path("token"), locked.place.path("next"));
+    let (file, next) = (locked.workspace.path("token"), locked.workspace.path("next"));
     let renew = move || fs::write(&next, token_for(5)).and_then(|()| fs::rename(&next, &file)).unwrap();
     renew();
     let (stop, stopped) = mpsc::channel::<()>();
@@ -169,7 +169,7 @@ fn a_token_is_renewed_while_it_runs() {
         }
     });
     let log = "warn,tidecast_kafka=debug,tidecast_stream::driver=info";
-    let mut running = Running::start_with(locked.place.folder.path(), "run p.toml", &[("TIDECAST_LOG", log)]);
+    let mut running = Running::start_with(locked.workspace.folder.path(), "run p.toml", &[("TIDECAST_LOG", log)]);
     running.wait_for("partition assigned");
     let tokens = |running: &mut Running| running.said().matches("token taken").count();
     let first = tokens(&mut running);
@@ -206,6 +206,6 @@ fn authorities_of_the_system_are_found() {
     let login = login("PLAIN", "tide", "${file:password}");
     let client = format!(r#""security.protocol" = "SASL_SSL", "debug" = "security", {login}"#);
     let locked = Locked::new(secure, &secure.password, &client);
-    let outcome = locked.place.run("check p.toml --connect -vv");
+    let outcome = locked.workspace.run("check p.toml --connect -vv");
     outcome.fails(&["/etc/ssl/certs/ca-certificates.crt"]);
 }

@@ -167,8 +167,8 @@ pub fn dashboard_address(run: &mut Running) -> String {
 #[test]
 fn metrics_and_streams_match_the_input_and_leave_forecasts_unchanged() {
     let (topics, rows) = (Topics::new(2), readings(&["a", "<b>"], 0..40));
-    let place = Place::new(&format!("{}{STATE}{SERVE}", between(&topics)));
-    let mut run = place.start(RUN);
+    let workspace = Workspace::new(&format!("{}{STATE}{SERVE}", between(&topics)));
+    let mut run = workspace.start(RUN);
     let address = dashboard_address(&mut run);
     assert_eq!(get(&address, "/healthz").body, "ok\n");
     get_until(&address, "/readyz", |response| response.status() == "200");
@@ -247,8 +247,8 @@ fn score_totals(topic: &str, horizon: i64) -> ScoreTotals {
 fn stream_scores_are_counted_and_streamed() {
     let (topics, scores) = (Topics::new(1), Topics::new(1).forecasts);
     let tables = format!("[scores]\nhorizons = [1, 2]\nevery = 10\n[sink.scores]\ntopic = \"{scores}\"\n");
-    let place = Place::new(&format!("{}{tables}{SERVE}", between(&topics)));
-    let mut run = place.start("run p.toml");
+    let workspace = Workspace::new(&format!("{}{tables}{SERVE}", between(&topics)));
+    let mut run = workspace.start("run p.toml");
     let address = dashboard_address(&mut run);
     topics.send(&readings(&["a", "b"], 0..60));
     // End offsets are known after the first statistics of the client.
@@ -317,8 +317,8 @@ fn stream_scores_are_counted_and_streamed() {
 
 #[test]
 fn a_loopback_server_rejects_foreign_hosts() {
-    let place = Place::new(&format!("{}{SERVE}", between(&Topics::new(1))));
-    let mut run = place.start(RUN);
+    let workspace = Workspace::new(&format!("{}{SERVE}", between(&Topics::new(1))));
+    let mut run = workspace.start(RUN);
     let address = dashboard_address(&mut run);
     let page = get(&address, "/");
     assert!(
@@ -334,8 +334,8 @@ fn a_loopback_server_rejects_foreign_hosts() {
     }
 
     // A second server cannot bind the address.
-    place.change("127.0.0.1:0", &address);
-    place.run(RUN).fails(&[address.as_str(), "[serve]"]);
+    workspace.change("127.0.0.1:0", &address);
+    workspace.run(RUN).fails(&[address.as_str(), "[serve]"]);
     run.signal("TERM");
     run.finish().succeeds();
 }
@@ -345,8 +345,8 @@ fn json_logs_are_one_object_per_line() {
     let (topics, rows) = (Topics::new(1), readings(&["a"], 0..20));
     topics.send(&rows);
     broker::produce(&topics.readings, None, [("a", "three")]);
-    let place = Place::new(&format!("{}{STATE}", between(&topics)));
-    let outcome = place.run(&format!("{RUN} --until-end --log-format json -vv")).succeeds();
+    let workspace = Workspace::new(&format!("{}{STATE}", between(&topics)));
+    let outcome = workspace.run(&format!("{RUN} --until-end --log-format json -vv")).succeeds();
     let events: Vec<Value> = outcome
         .stderr
         .lines()
@@ -362,7 +362,7 @@ fn json_logs_are_one_object_per_line() {
     assert_eq!((&refused["partition"], &refused["offset"]), (&0.into(), &20.into()));
     assert_eq!(find("of them warm")["rows"], 21);
 
-    let missing = place.run("run q.toml --log-format json").exits(1);
+    let missing = workspace.run("run q.toml --log-format json").exits(1);
     let event: Value = serde_json::from_str(missing.stderr.lines().next().unwrap()).unwrap();
     assert_eq!(event["level"], "ERROR");
 }
@@ -396,11 +396,11 @@ fn receive_post(listener: &std::net::TcpListener) -> Vec<u8> {
 fn batches_and_commits_are_traced_to_a_collector() {
     let topics = Topics::new(1);
     topics.send(&readings(&["a"], 0..20));
-    let place = Place::new(&between(&topics));
+    let workspace = Workspace::new(&between(&topics));
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
     let run = Running::start_with(
-        &place.path(""),
+        &workspace.path(""),
         &format!("{RUN} --until-end"),
         &[("OTEL_EXPORTER_OTLP_ENDPOINT", &address)],
     );

@@ -13,16 +13,16 @@ pub const IDS: [&str; 4] = ["a", "b", "c", "d"];
 /// A pipe holds 64 KiB, some four hundred lines: a run whose lines nobody takes stands still long before its end.
 const STEPS: i64 = 3000;
 
-fn busy() -> (Place, Vec<Row>) {
+fn busy() -> (Workspace, Vec<Row>) {
     let (topics, rows) = (Topics::new(2), readings(&IDS, 0..STEPS));
     topics.send(&rows);
-    let place = Place::new(&format!("{}{STATE}", between(&topics)));
-    (place, rows)
+    let workspace = Workspace::new(&format!("{}{STATE}", between(&topics)));
+    (workspace, rows)
 }
 
 /// Reads a quarter of all lines, so that the run stands in the middle of the rest; then sends the signal.
-fn broken_off(place: &Place, signal: &str) -> Outcome {
-    let mut run = place.start(RUN);
+fn broken_off(workspace: &Workspace, signal: &str) -> Outcome {
+    let mut run = workspace.start(RUN);
     run.read_lines(STEPS as usize);
     run.signal(signal);
     if signal == "KILL" {
@@ -43,9 +43,9 @@ fn whole_lines(outcome: &Outcome) -> Vec<&str> {
 }
 
 fn stopped(signal: &str) {
-    let (place, rows) = busy();
+    let (workspace, rows) = busy();
     let runs =
-        [broken_off(&place, signal), broken_off(&place, signal), place.run(&format!("{RUN} --until-end"))];
+        [broken_off(&workspace, signal), broken_off(&workspace, signal), workspace.run(&format!("{RUN} --until-end"))];
     assert_eq!(
         runs.iter().map(|run| run.count("rows")).sum::<usize>(),
         rows.len(),
@@ -68,9 +68,9 @@ fn after_a_ctrl_c_the_next_run_goes_on_exactly_there() {
 
 /// Runs broken off by these signals, and a last one to the end, say all that there is to say, and never the same
 /// forecast with other numbers.
-fn killed(place: &Place, rows: &[Row], signals: &[&str]) {
-    let mut runs: Vec<Outcome> = signals.iter().map(|signal| broken_off(place, signal)).collect();
-    runs.push(place.run(&format!("{RUN} --until-end")).succeeds());
+fn killed(workspace: &Workspace, rows: &[Row], signals: &[&str]) {
+    let mut runs: Vec<Outcome> = signals.iter().map(|signal| broken_off(workspace, signal)).collect();
+    runs.push(workspace.run(&format!("{RUN} --until-end")).succeeds());
     let mut union = BTreeMap::new();
     for line in runs.iter().flat_map(whole_lines) {
         let forecast = table::parsed([line]).remove(0);
@@ -85,23 +85,23 @@ fn killed(place: &Place, rows: &[Row], signals: &[&str]) {
 
 #[test]
 fn after_a_kill_without_a_snapshot_the_state_is_read_again() {
-    let (place, rows) = busy();
-    killed(&place, &rows, &["KILL", "TERM", "KILL"]);
+    let (workspace, rows) = busy();
+    killed(&workspace, &rows, &["KILL", "TERM", "KILL"]);
 }
 
 #[test]
 fn after_a_kill_the_state_is_that_of_the_last_snapshot() {
-    let (place, rows) = busy();
+    let (workspace, rows) = busy();
     // The second run waits for the first one's session to end, so that its first commit comes with a snapshot.
-    place.change("every = \"1h\"", "every = \"1s\"");
-    killed(&place, &rows, &["KILL", "KILL"]);
-    assert!(!place.files("state").is_empty());
+    workspace.change("every = \"1h\"", "every = \"1s\"");
+    killed(&workspace, &rows, &["KILL", "KILL"]);
+    assert!(!workspace.files("state").is_empty());
 }
 
 #[test]
 fn an_idle_run_stops_at_once() {
-    let place = Place::new("[source.kafka]\nbrokers = \"embedded\"\ntopic = \"in\"\n");
-    let mut run = place.start("-v run p.toml --to -");
+    let workspace = Workspace::new("[source.kafka]\nbrokers = \"embedded\"\ntopic = \"in\"\n");
+    let mut run = workspace.start("-v run p.toml --to -");
     run.wait_for("broker inside this process: 127.0.0.1:");
     run.wait_for("partition assigned");
     let asked = Instant::now();
@@ -112,8 +112,8 @@ fn an_idle_run_stops_at_once() {
 
 #[test]
 fn a_second_signal_does_not_wait() {
-    let (place, _) = busy();
-    let mut run = place.start(RUN);
+    let (workspace, _) = busy();
+    let mut run = workspace.start(RUN);
     run.read_lines(1);
     run.signal("TERM");
     run.wait_for("once more to stop at once");
@@ -123,46 +123,46 @@ fn a_second_signal_does_not_wait() {
 
 #[test]
 fn an_interrupted_backfill_leaves_what_was_there() {
-    let place = Place::new("[sink.parquet]\npath = \"out.parquet\"\n");
-    place.change("every = \"10s\"", "every = \"10s\"\ncomplete_after = 1");
-    place.readings("in.parquet", &readings(&IDS, 0..10_000));
-    fs::write(place.path("out.parquet"), "the file of last time").unwrap();
+    let workspace = Workspace::new("[sink.parquet]\npath = \"out.parquet\"\n");
+    workspace.change("every = \"10s\"", "every = \"10s\"\ncomplete_after = 1");
+    workspace.readings("in.parquet", &readings(&IDS, 0..10_000));
+    fs::write(workspace.path("out.parquet"), "the file of last time").unwrap();
     // A pipe stands in for the unfinished file: it takes one row group at most while nobody reads from it.
-    let pipe = place.path("out.parquet.partial");
+    let pipe = workspace.path("out.parquet.partial");
     assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-    let mut backfill = place.start("backfill p.toml --from in.parquet");
+    let mut backfill = workspace.start("backfill p.toml --from in.parquet");
     let mut written = fs::File::open(&pipe).unwrap();
     backfill.signal("INT");
     backfill.wait_for("stopping");
     std::io::copy(&mut written, &mut std::io::sink()).unwrap();
     backfill
         .finish()
-        .fails(&["stopped before the input was over; a file that was being written is not put in place"]);
-    assert_eq!(fs::read(place.path("out.parquet")).unwrap(), b"the file of last time");
+        .fails(&["stopped before the input was over; a file that was being written is not put in workspace"]);
+    assert_eq!(fs::read(workspace.path("out.parquet")).unwrap(), b"the file of last time");
     assert!(!pipe.exists());
 }
 
 /// Runs over the first half of the rows with the model of a case, changes the pipeline, sends the other half; which is
 /// returned.
-fn changed(case: &Case, change: impl FnOnce(&Place)) -> (Place, Vec<Row>) {
+fn changed(case: &Case, change: impl FnOnce(&Workspace)) -> (Workspace, Vec<Row>) {
     let (topics, mut rows) = (Topics::new(2), readings(&IDS, 0..60));
-    let place = Place::new(&format!("{}{STATE}", between(&topics)));
-    fs::write(place.path("model.safetensors"), case.model().to_bytes()).unwrap();
+    let workspace = Workspace::new(&format!("{}{STATE}", between(&topics)));
+    fs::write(workspace.path("model.safetensors"), case.model().to_bytes()).unwrap();
     let rest = rows.split_off(rows.len() / 2);
     topics.send(&rows);
-    place.run(&format!("{RUN} --until-end")).succeeds();
-    change(&place);
+    workspace.run(&format!("{RUN} --until-end")).succeeds();
+    change(&workspace);
     topics.send(&rest);
-    (place, rest)
+    (workspace, rest)
 }
 
 /// That the changed pipeline is refused for `why`, and goes on cold where that is declared.
-fn fails_or_goes_on_cold(before: &Case, change: impl FnOnce(&Place), after: &Case, why: &str) {
-    let (place, rest) = changed(before, change);
-    let outcome = place.run(&format!("{RUN} --until-end")).fails(&[why, "state.on_change = \"cold\""]);
+fn fails_or_goes_on_cold(before: &Case, change: impl FnOnce(&Workspace), after: &Case, why: &str) {
+    let (workspace, rest) = changed(before, change);
+    let outcome = workspace.run(&format!("{RUN} --until-end")).fails(&[why, "state.on_change = \"cold\""]);
     assert_eq!(outcome.stdout, "");
-    place.change("every = \"1h\"", "every = \"1h\"\non_change = \"cold\"");
-    let outcome = place.run(&format!("{RUN} --until-end")).succeeds();
+    workspace.change("every = \"1h\"", "every = \"1h\"\non_change = \"cold\"");
+    let outcome = workspace.run(&format!("{RUN} --until-end")).succeeds();
     assert_eq!(by_series(outcome.stdout.lines()), expected(after, &rest, false));
     assert_eq!(outcome.count("rows"), rest.len(), "{outcome:#?}");
 }
@@ -171,7 +171,7 @@ fn fails_or_goes_on_cold(before: &Case, change: impl FnOnce(&Place), after: &Cas
 fn state_of_another_grid_is_named_by_its_key() {
     let mut case = Case::default();
     case.rules.lateness = 20_000_000;
-    let change = |place: &Place| place.change("max_gap = \"1m\"", "max_gap = \"1m\"\nlateness = \"20s\"");
+    let change = |workspace: &Workspace| workspace.change("max_gap = \"1m\"", "max_gap = \"1m\"\nlateness = \"20s\"");
     fails_or_goes_on_cold(&case, change, &case, "grid.lateness was 0s, is 20s");
 }
 
@@ -179,27 +179,27 @@ fn state_of_another_grid_is_named_by_its_key() {
 fn state_of_another_model_is_named_by_its_hash() {
     let (before, after) = (Case::default(), Case { lookback: 5, ..Case::default() });
     let change =
-        |place: &Place| fs::write(place.path("model.safetensors"), after.model().to_bytes()).unwrap();
+        |workspace: &Workspace| fs::write(workspace.path("model.safetensors"), after.model().to_bytes()).unwrap();
     let why = format!("model was {}, is {}", before.model().hash, after.model().hash);
     fails_or_goes_on_cold(&before, change, &after, &why);
 }
 
 #[test]
 fn the_same_pipeline_goes_on_warm() {
-    let (place, rest) = changed(&Case::default(), |place| place.change("\"1m\"", "\"60s\""));
-    let outcome = place.run(&format!("{RUN} --until-end")).succeeds();
+    let (workspace, rest) = changed(&Case::default(), |workspace| workspace.change("\"1m\"", "\"60s\""));
+    let outcome = workspace.run(&format!("{RUN} --until-end")).succeeds();
     assert_eq!(outcome.count("forecasts"), rest.len());
 }
 
 #[test]
 fn a_state_that_cannot_be_kept_for_too_long_stops_the_run() {
     let topics = Topics::new(1);
-    let place = Place::new(&format!("{}{STATE}", between(&topics)));
-    place.change("every = \"1h\"", "every = \"1s\"\n[limits]\nsnapshot_age = \"3s\"");
-    let mut run = place.start("-v run p.toml --to -");
+    let workspace = Workspace::new(&format!("{}{STATE}", between(&topics)));
+    workspace.change("every = \"1h\"", "every = \"1s\"\n[limits]\nsnapshot_age = \"3s\"");
+    let mut run = workspace.start("-v run p.toml --to -");
     run.wait_for("partition assigned");
     // A file where the folder was: nothing can be kept any more.
-    while fs::remove_dir_all(place.path("state")).and_then(|()| fs::write(place.path("state"), "")).is_err() {
+    while fs::remove_dir_all(workspace.path("state")).and_then(|()| fs::write(workspace.path("state"), "")).is_err() {
     }
     let began = Instant::now();
     for step in 0.. {

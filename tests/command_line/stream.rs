@@ -52,14 +52,14 @@ fn bad_messages_change_nothing_but_their_counts() {
         }
     }
     broker::produce(&topics.readings, None, messages.iter().map(|value| ("key", value.as_str())));
-    let place = Place::new(&between(&topics));
-    let outcome = place.run(RUN).succeeds().says(&["refused malformed: 10 too_far: 1 not_finite: 2\n"]);
+    let workspace = Workspace::new(&between(&topics));
+    let outcome = workspace.run(RUN).succeeds().says(&["refused malformed: 10 too_far: 1 not_finite: 2\n"]);
     assert_eq!((outcome.count("rows"), outcome.count("forecasts")), (80 + 13, 74));
     assert_eq!(by_series(outcome.stdout.lines()), expected(&Case::default(), &rows, false));
 
     // To Kafka: the same forecasts, and the bad messages as they came.
-    place.change(&topics.group, &broker::unique("group"));
-    place
+    workspace.change(&topics.group, &broker::unique("group"));
+    workspace
         .run("run p.toml --until-end")
         .succeeds()
         .says(&["refused malformed: 10 too_far: 1 not_finite: 2\n"]);
@@ -98,48 +98,48 @@ fn rejected(stored: &Stored, reason: &str, detail: &str, topic: &str, messages: 
 
 #[test]
 fn an_empty_topic_is_no_error() {
-    let place = Place::new(&between(&Topics::new(2)));
-    let outcome = place.run(RUN).succeeds().says(&["0 series", "0 rows"]);
+    let workspace = Workspace::new(&between(&Topics::new(2)));
+    let outcome = workspace.run(RUN).succeeds().says(&["0 series", "0 rows"]);
     assert_eq!(outcome.stdout, "");
 }
 
 #[test]
 fn a_second_run_goes_on_where_the_first_ended() {
     let (topics, rows) = (Topics::new(2), readings(&["a", "b", "c"], 0..60));
-    let place = Place::new(&format!("{}\n[state]\nstore = \"state\"\n", between(&topics)));
+    let workspace = Workspace::new(&format!("{}\n[state]\nstore = \"state\"\n", between(&topics)));
     let mut lines = String::new();
     for part in rows.chunks(50) {
         topics.send(part);
-        let outcome = place.run(RUN).succeeds();
+        let outcome = workspace.run(RUN).succeeds();
         assert_eq!(outcome.count("rows"), part.len());
         lines += &outcome.stdout;
     }
     assert_eq!(by_series(lines.lines()), expected(&Case::default(), &rows, false));
-    assert_eq!(place.run(RUN).succeeds().stdout, "", "all is done");
+    assert_eq!(workspace.run(RUN).succeeds().stdout, "", "all is done");
 }
 
 #[test]
 fn runs_into_parquet_fill_a_folder() {
     let (topics, rows) = (Topics::new(3), readings(&["a", "b", "c", "d", "e"], 0..30));
     let tables = "[sink.parquet]\npath = \"out\"\n[state]\nstore = \"state\"\n";
-    let place = Place::new(&format!("{}{tables}", between(&topics)));
-    place.change("\n[columns]", "delivery = \"at_least_once\"\n[columns]");
+    let workspace = Workspace::new(&format!("{}{tables}", between(&topics)));
+    workspace.change("\n[columns]", "delivery = \"at_least_once\"\n[columns]");
     for part in rows.chunks(75) {
         topics.send(part);
-        place.run("run p.toml --until-end --to parquet").succeeds();
+        workspace.run("run p.toml --until-end --to parquet").succeeds();
     }
     let used: std::collections::BTreeSet<i32> =
         broker::read_all(&topics.readings).iter().map(|stored| stored.partition).collect();
-    let names = place.files("out");
+    let names = workspace.files("out");
     for number in &used {
         let own = names.iter().filter(|name| name.starts_with(&format!("{}-{number}-0000", topics.readings)));
         assert_eq!(own.count(), 2, "a file a run of partition {number}: {names:?}");
     }
     assert_eq!(names.len(), 2 * used.len(), "{names:?}");
-    let mut written: Vec<_> = names.iter().flat_map(|name| stored(&place.path("out").join(name))).collect();
+    let mut written: Vec<_> = names.iter().flat_map(|name| stored(&workspace.path("out").join(name))).collect();
 
-    place.change(&topics.group, &broker::unique("group"));
-    let mut said = parsed(place.run(RUN).succeeds().stdout.lines());
+    workspace.change(&topics.group, &broker::unique("group"));
+    let mut said = parsed(workspace.run(RUN).succeeds().stdout.lines());
     written.sort();
     said.sort();
     assert_eq!(written, said);
@@ -150,55 +150,55 @@ fn runs_into_parquet_fill_a_folder() {
 fn files_of_a_run_are_cut_at_multiples_of_positions_whoever_writes_them() {
     let (topics, rows) = (Topics::new(1), readings(&["a", "b"], 0..60));
     let tables = "[sink.parquet]\npath = \"out\"\npositions = 25\n[state]\nstore = \"state\"\n";
-    let place = Place::new(&format!("{}{tables}", between(&topics)));
+    let workspace = Workspace::new(&format!("{}{tables}", between(&topics)));
     for part in rows.chunks(35) {
         topics.send(part);
-        place.run("run p.toml --until-end --to parquet").succeeds();
+        workspace.run("run p.toml --until-end --to parquet").succeeds();
     }
     // 120 messages; the last 20 are not enough for a file.
     let names: Vec<String> = (0..4)
         .map(|i| format!("{}-0-{:020}-{:020}.parquet", topics.readings, 25 * i, 25 * (i + 1)))
         .collect();
-    assert_eq!(place.files("out"), names);
+    assert_eq!(workspace.files("out"), names);
     let in_parts: Vec<Vec<u8>> =
-        names.iter().map(|name| fs::read(place.path("out").join(name)).unwrap()).collect();
+        names.iter().map(|name| fs::read(workspace.path("out").join(name)).unwrap()).collect();
 
     // At once, from the beginning: the same files, byte for byte.
-    place.change(&topics.group, &broker::unique("group"));
-    place.change("\"out\"", "\"again\"");
-    place.run("run p.toml --until-end --to parquet").succeeds();
-    assert_eq!(place.files("again"), names);
+    workspace.change(&topics.group, &broker::unique("group"));
+    workspace.change("\"out\"", "\"again\"");
+    workspace.run("run p.toml --until-end --to parquet").succeeds();
+    assert_eq!(workspace.files("again"), names);
     for (name, bytes) in names.iter().zip(&in_parts) {
-        assert_eq!(&fs::read(place.path("again").join(name)).unwrap(), bytes, "{name}");
+        assert_eq!(&fs::read(workspace.path("again").join(name)).unwrap(), bytes, "{name}");
     }
-    let written: usize = names.iter().map(|name| stored(&place.path("out").join(name)).len()).sum();
+    let written: usize = names.iter().map(|name| stored(&workspace.path("out").join(name)).len()).sum();
     assert_eq!(written, 100 - 2 * 3, "every forecast of the first hundred messages");
 
     // Other cuts begin where the group is, and take the place of nothing.
-    place.change("positions = 25", "positions = 40");
-    place.run("run p.toml --until-end --to parquet").succeeds();
+    workspace.change("positions = 25", "positions = 40");
+    workspace.run("run p.toml --until-end --to parquet").succeeds();
     let last = format!("{}-0-{:020}-{:020}.parquet", topics.readings, 80, 120);
-    assert_eq!(place.files("again"), [&names[..], std::slice::from_ref(&last)].concat());
-    assert_eq!(stored(&place.path("again").join(last)).len(), 20, "those of the last twenty messages");
+    assert_eq!(workspace.files("again"), [&names[..], std::slice::from_ref(&last)].concat());
+    assert_eq!(stored(&workspace.path("again").join(last)).len(), 20, "those of the last twenty messages");
 }
 
 #[test]
 fn a_run_wants_a_folder_for_parquet() {
-    let place =
-        Place::new(&format!("{}\n[sink.parquet]\npath = \"out.parquet\"\n", between(&Topics::new(1))));
-    place.run("run p.toml --until-end --to parquet").fails(&["out.parquet", "name a folder"]);
+    let workspace =
+        Workspace::new(&format!("{}\n[sink.parquet]\npath = \"out.parquet\"\n", between(&Topics::new(1))));
+    workspace.run("run p.toml --until-end --to parquet").fails(&["out.parquet", "name a folder"]);
 }
 
 #[test]
 fn what_is_replayed_is_forecast_as_the_file_is() {
     let (topics, rows) = (Topics::new(3), readings(&["a", "b", "ünï/4", "7"], 0..80));
-    let place = Place::new(&between(&topics));
-    place.readings("in.parquet", &rows);
+    let workspace = Workspace::new(&between(&topics));
+    workspace.readings("in.parquet", &rows);
     let sent = format!("320 of 320 rows sent to {} at ", topics.readings);
-    place.run("replay p.toml --from in.parquet --speed max").succeeds().says(&[&sent]);
-    let live = by_series(place.run(RUN).succeeds().stdout.lines());
+    workspace.run("replay p.toml --from in.parquet --speed max").succeeds().says(&[&sent]);
+    let live = by_series(workspace.run(RUN).succeeds().stdout.lines());
     let past = by_series(
-        place.run("backfill p.toml --from in.parquet --leave-open --to -").succeeds().stdout.lines(),
+        workspace.run("backfill p.toml --from in.parquet --leave-open --to -").succeeds().stdout.lines(),
     );
     assert_eq!(live, past);
     assert_eq!(past.values().map(Vec::len).sum::<usize>(), 4 * 77);
@@ -206,7 +206,7 @@ fn what_is_replayed_is_forecast_as_the_file_is() {
 
 #[test]
 fn a_broker_inside_one_process_is_not_for_two() {
-    let place = Place::new("[source.kafka]\nbrokers = \"embedded\"\ntopic = \"in\"\n");
-    place.readings("in.parquet", &readings(&["a"], 0..5));
-    place.run("replay p.toml --from in.parquet").fails(&["inside one process", "give an address"]);
+    let workspace = Workspace::new("[source.kafka]\nbrokers = \"embedded\"\ntopic = \"in\"\n");
+    workspace.readings("in.parquet", &readings(&["a"], 0..5));
+    workspace.run("replay p.toml --from in.parquet").fails(&["inside one process", "give an address"]);
 }

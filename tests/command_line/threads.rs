@@ -19,17 +19,17 @@ fn many(ids: usize, steps: i64) -> Vec<Row> {
 
 #[test]
 fn one_processor_backfills_what_several_do() {
-    let place = Place::new(&format!("{PARQUET}[sink.scores]\npath = \"scores\"\n"));
-    place.readings("in.parquet", &many(20, 500));
+    let workspace = Workspace::new(&format!("{PARQUET}[sink.scores]\npath = \"scores\"\n"));
+    workspace.readings("in.parquet", &many(20, 500));
     let written = |name: &str| {
-        [".parquet", ".scores.parquet"].map(|end| fs::read(place.path(&format!("{name}{end}"))).unwrap())
+        [".parquet", ".scores.parquet"].map(|end| fs::read(workspace.path(&format!("{name}{end}"))).unwrap())
     };
-    let Some(one) = place.run_on_one("backfill p.toml --to one.parquet").filter(|_| are_several()) else {
+    let Some(one) = workspace.run_on_one("backfill p.toml --to one.parquet").filter(|_| are_several()) else {
         return;
     };
     one.succeeds();
     let one = written("one");
-    place.run("backfill p.toml --to several.parquet").succeeds();
+    workspace.run("backfill p.toml --to several.parquet").succeeds();
     assert!(one == written("several"), "the bytes differ");
 }
 
@@ -41,16 +41,16 @@ fn one_processor_forecasts_partitions_side_by_side_as_several_do() {
     // As many rows in each partition as are worth a thread, some times over.
     let (topics, rows) = (Topics::new(4), many(16, 500));
     topics.send(&rows);
-    let place =
-        Place::new(&format!("{}[sink.parquet]\npath = \"several\"\npositions = 500\n", between(&topics)));
+    let workspace =
+        Workspace::new(&format!("{}[sink.parquet]\npath = \"several\"\npositions = 500\n", between(&topics)));
     let files = |folder: &str| {
-        let of = |name: String| (fs::read(place.path(&format!("{folder}/{name}"))).unwrap(), name);
-        place.files(folder).into_iter().map(of).collect::<Vec<_>>()
+        let of = |name: String| (fs::read(workspace.path(&format!("{folder}/{name}"))).unwrap(), name);
+        workspace.files(folder).into_iter().map(of).collect::<Vec<_>>()
     };
-    place.run("run p.toml --until-end --to parquet").succeeds();
-    place.change(&topics.group, &broker::unique("group"));
-    place.change("path = \"several\"", "path = \"one\"");
-    let Some(one) = place.run_on_one("run p.toml --until-end --to parquet") else { return };
+    workspace.run("run p.toml --until-end --to parquet").succeeds();
+    workspace.change(&topics.group, &broker::unique("group"));
+    workspace.change("path = \"several\"", "path = \"one\"");
+    let Some(one) = workspace.run_on_one("run p.toml --until-end --to parquet") else { return };
     one.succeeds();
     let (one, several) = (files("one"), files("several"));
     assert!(one.len() >= 12, "{} files of 8000 rows", one.len());

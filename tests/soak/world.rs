@@ -17,12 +17,12 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{Message, Offset, TopicPartitionList};
 use tidecast_core::forecaster::Forecaster;
 use tidecast_stream::codec::RowWriter;
-use tidecast_core::table::Forecasts;
+use tidecast_core::schema::Forecasts;
 
 use super::report::{Comparison, Round};
 use crate::broker::unique;
-use crate::command_line::program::{Outcome, Running};
-use crate::command_line::{Place, message};
+use crate::command_line::program::{Outcome, RunningStats};
+use crate::command_line::{Workspace, message};
 use crate::harness::{Case, Row, row};
 
 pub const PARTITIONS: i32 = 4;
@@ -35,10 +35,10 @@ const POLL: Duration = Duration::from_millis(20);
 
 pub struct World {
     pub address: String,
-    pub place: Place,
+    pub workspace: Workspace,
     topics: [String; 3],
     group: String,
-    pub members: BTreeMap<String, Running>,
+    pub members: BTreeMap<String, RunningStats>,
     feed: Option<Feed>,
     next_step: i64,
     /// One message of this many is damaged.
@@ -85,7 +85,7 @@ impl World {
         made.into_iter().for_each(|result| drop(result.expect("a new topic")));
         let group = unique("group");
         let [readings, forecasts, rejects] = &topics;
-        let place = Place::new(&format!(
+        let workspace = Workspace::new(&format!(
             r#"
             [source.kafka]
             brokers = "{known}"
@@ -102,11 +102,11 @@ impl World {
             every = "1s"
             "#
         ));
-        place.change("\n[columns]", &format!("delivery = \"{delivery}\"\n[columns]"));
+        workspace.change("\n[columns]", &format!("delivery = \"{delivery}\"\n[columns]"));
         let oracle = Case::default().forecaster();
         Self {
             address: address.to_owned(),
-            place,
+            workspace,
             topics,
             group,
             members: BTreeMap::new(),
@@ -138,7 +138,7 @@ impl World {
         let log = "warn,tidecast=info,tidecast_kafka=debug";
         let variables = [("INSTANCE", name), ("TIDECAST_LOG", log)];
         let member =
-            Running::start_for(Duration::from_secs(4 * 3600), &self.place.path(""), "run p.toml", &variables);
+            Running::start_for(Duration::from_secs(4 * 3600), &self.workspace.path(""), "run p.toml", &variables);
         self.members.insert(name.to_owned(), member);
     }
 
@@ -397,12 +397,12 @@ impl World {
     /// Works off all there is, as a group that nobody has used.
     pub fn work_off(&self, turn: usize) -> Outcome {
         let group = unique("turn");
-        let text = fs::read_to_string(self.place.path("p.toml")).expect("the pipeline");
+        let text = fs::read_to_string(self.workspace.path("p.toml")).expect("the pipeline");
         let name = format!("turn{turn}.toml");
-        fs::write(self.place.path(&name), text.replace(&self.group, &group)).expect("room on the disk");
+        fs::write(self.workspace.path(&name), text.replace(&self.group, &group)).expect("room on the disk");
         let line = format!("run {name} --until-end");
         let variables = [("INSTANCE", "one")];
-        Running::start_with(&self.place.path(""), &line, &variables).finish().succeeds()
+        Running::start_with(&self.workspace.path(""), &line, &variables).finish().succeeds()
     }
 
     /// Ends all members.

@@ -10,7 +10,7 @@ use tidecast::dataset;
 use tidecast_core::forecaster::Setup;
 use tidecast_core::intervals::CalibrationMode;
 use tidecast_core::model::{Model, Score, ScoredSplit};
-use tidecast_core::schema::time_text;
+use tidecast_core::schema::format_time;
 use tidecast_train::train;
 
 use crate::harness::{Came, Case, Row, SECOND, driven, forecasts, parquet, row, write_parquet};
@@ -134,7 +134,7 @@ fn error(rows: &[Row], came: &Came, model: &Model) -> f64 {
     let (trained, validated) =
         (&model.manifest.data.train_end, &model.manifest.data.validation_end);
     let spread = |series: &str| {
-        let values = rows.iter().filter(|row| row.series == series && time_text(row.time) < *trained);
+        let values = rows.iter().filter(|row| row.series == series && format_time(row.time) < *trained);
         let values: Vec<f64> = values.map(|row| row.targets[0]).collect();
         let mean = values.iter().sum::<f64>() / values.len() as f64;
         (values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / values.len() as f64).sqrt()
@@ -148,7 +148,7 @@ fn error(rows: &[Row], came: &Came, model: &Model) -> f64 {
             (1..).zip(values).map(|(i, value)| (actual.get(&(series, forecast.origin + i * HOUR)), value));
         let pairs: Vec<_> = pairs.collect();
         let whole = pairs.iter().all(|(actual, _)| actual.is_some());
-        if whole && time_text(forecast.origin * SECOND) >= *validated {
+        if whole && format_time(forecast.origin * SECOND) >= *validated {
             for (actual, value) in pairs {
                 sum += (actual.expect("it is whole") - value).abs() / spreads[series];
                 count += 1.0;

@@ -16,18 +16,18 @@ use tidecast::config::{Format, Limits, Pipeline, Place, TimeUnit};
 use tidecast_core::forecaster::{Forecaster, Setup};
 use tidecast_stream::codec::Codec;
 use tidecast_stream::{Partition, Position, Record};
-use tidecast_core::model::{Description, Model};
+use tidecast_core::model::{ModelManifest, Model};
 use tidecast_core::network::StateKind;
-use tidecast_core::series::Rules;
+use tidecast_core::series::StepConfig;
 use tidecast_stream::state::{Found, Lineage, Store};
-use tidecast_core::table::Observations;
+use tidecast_core::schema::Observations;
 
 use crate::harness::{Case, Row, row};
 use mutate::{EDGES, REALS, Random, damaged};
 
 const TARGETS: usize = 5;
 
-/// Inputs of a target where nobody asks for more: seconds, without optimisation.
+/// InputBatch of a target where nobody asks for more: seconds, without optimisation.
 const INPUTS: usize = 3_000;
 
 /// No input, of the sizes here, may take longer, even on a busy machine: it would be work out of proportion.
@@ -75,7 +75,7 @@ fn bytes(texts: &[&str]) -> Vec<Vec<u8>> {
 fn messages() {
     let mut case = Case::default();
     case.columns.covariates = vec!["wind".into()];
-    case.columns.known_ahead = vec!["plan".into()];
+    case.columns.future_covariates = vec!["plan".into()];
     let codec = Codec::new(Format::Json, &case.columns, TimeUnit::Seconds, &Limits::default());
     let seeds = bytes(&[
         r#"{"sensor":"a","time":1700000000,"value":20.5,"wind":1e-3,"plan":[1,2.5,null]}"#,
@@ -202,7 +202,7 @@ fn models() {
     bombard("models", |random| {
         let file = match random.one_in(3) {
             true => damaged(random, &seeds, &words),
-            // Only its description, whose length is right again, so that most of the damage has a meaning.
+            // Only its manifest, whose length is right again, so that most of the damage has a meaning.
             false => {
                 let which = random.below(seeds.len());
                 let text = damaged(random, &headers[which..=which], &words);
@@ -213,7 +213,7 @@ fn models() {
         let Ok(model) = Model::from_bytes(&file) else { return false };
         // A pipeline that agrees with what it says of its rows, as the program sees to: then it forecasts.
         if let Some(case) = cases.iter().find(|case| agree(case, &model)) {
-            let levels = if model.errors.is_some() { vec![0.8] } else { vec![] };
+            let levels = if model.residuals.is_some() { vec![0.8] } else { vec![] };
             let model = Arc::new(model);
             let mut forecaster = Forecaster::new(Arc::new(Setup { model, levels, ..setup(case) }));
             forecaster.push(&case.batch(0, &rows));
@@ -223,10 +223,10 @@ fn models() {
 }
 
 fn agree(case: &Case, model: &Model) -> bool {
-    let Description { rules, targets, covariates, known_ahead, .. } = &model.description;
-    let columns = [&case.columns.targets, &case.columns.covariates, &case.columns.known_ahead];
-    columns == [targets, covariates, known_ahead]
-        && case.rules == Rules { max_gap: case.rules.max_gap, ..rules.clone() }
+    let ModelManifest { rules, targets, covariates, future_covariates, .. } = &model.manifest;
+    let columns = [&case.columns.targets, &case.columns.covariates, &case.columns.future_covariates];
+    columns == [targets, covariates, future_covariates]
+        && case.rules == StepConfig { max_gap: case.rules.max_gap, ..rules.clone() }
 }
 
 fn setup(case: &Case) -> Setup {
