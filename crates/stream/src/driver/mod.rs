@@ -21,6 +21,7 @@ mod recovery;
 mod reject_limit;
 mod sink_task;
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -272,7 +273,7 @@ impl<S: Sink + Send + 'static> Driver<S> {
         stop: &CancellationToken,
         report: &mut impl FnMut(&Progress),
     ) -> Result<bool> {
-        let mut handled = std::pin::pin!(self.handle_event(event, others, report));
+        let mut handled = pin!(self.handle_event(event, others, report));
         tokio::select! {
             biased;
             handled = &mut handled => handled,
