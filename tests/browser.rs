@@ -64,7 +64,8 @@ fn run_script(script: &str, modules: &str, arguments: &[&str]) -> String {
     let mut command = Command::new("node");
     command.arg(script).args(arguments).env("TIDECAST_NODE_MODULES", modules);
     let outcome = command.output().expect("node is installed");
-    let (output, errors) = (String::from_utf8_lossy(&outcome.stdout), String::from_utf8_lossy(&outcome.stderr));
+    let (output, errors) =
+        (String::from_utf8_lossy(&outcome.stdout), String::from_utf8_lossy(&outcome.stderr));
     assert!(outcome.status.success() && output.trim_end().ends_with("done"), "{output}\n{errors}");
     output.into_owned()
 }

@@ -4,7 +4,6 @@
 pub mod sample;
 mod screen;
 
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,14 +15,14 @@ use super::{connectors, dashboard, load};
 use crate::cli::{Demo, Speed};
 use crate::config::Pipeline;
 use crate::dataset::{self, RowFilter};
+use crate::serve::{Instrumented, Observer};
 use crate::shutdown;
 use crate::terminal::print;
-use tidecast_stream::driver::{DriverOptions, EndOfInput, Progress, drive};
-use tidecast_core::forecaster::Setup;
-use tidecast_stream::codec::Codec;
-use tidecast_kafka::{Cluster, EmbeddedBroker, KafkaSource, ObservationWriter, ReadUntil};
-use crate::serve::{Instrumented, Observer};
 use screen::Screen;
+use tidecast_core::forecaster::Setup;
+use tidecast_kafka::{Cluster, EmbeddedBroker, KafkaSource, ObservationWriter, ReadUntil};
+use tidecast_stream::codec::Codec;
+use tidecast_stream::driver::{DriverOptions, EndOfInput, Progress, drive};
 
 /// Time for the last forecasts to be written after the last row is sent.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
@@ -42,22 +41,26 @@ pub async fn demo(arguments: Demo, quiet: bool) -> Result<()> {
     }
     let dashboard = observer.dashboard().clone();
     let screen = (!quiet).then(|| Screen::start(dashboard.clone()));
-    let feed = feed(pipeline, &cluster, arguments.speed);
-    let ended = async {
-        tokio::select! {
-            sent = feed => {
-                tokio::time::sleep(DRAIN_TIMEOUT).await;
-                sent
-            }
-            () = stop.cancelled() => Ok(()),
-            () = wait(arguments.duration) => Ok(()),
-        }
+    let consumer = async {
+        let progress = consume(pipeline, setup, &broker, &cluster, observer, &stop).await;
+        stop.cancel();
+        progress
     };
-    let consumed = consume(pipeline, setup, &broker, &cluster, observer, ended).await;
+    let producer = async {
+        let sent = tokio::select! {
+            sent = feed(pipeline, &cluster, arguments.speed) => sent,
+            () = wait(arguments.duration) => Ok(()),
+            () = stop.cancelled() => Ok(()),
+        };
+        stop.cancel();
+        sent
+    };
+    let (consumed, sent) = tokio::join!(consumer, producer);
     if let Some(screen) = screen {
         screen.stop().await;
     }
     let progress = consumed?;
+    sent?;
     dashboard.refresh();
     print(&screen::summary(&dashboard, &progress))
 }
@@ -69,11 +72,13 @@ async fn wait(duration: Option<Duration>) {
     }
 }
 
-/// Sends the rows of the sample to the broker at their pace.
+/// Sends the rows of the sample to the broker at their pace, and waits for their forecasts.
 async fn feed(pipeline: &Pipeline, cluster: &Cluster, speed: Speed) -> Result<()> {
     let (config, columns) = (load::kafka_source(pipeline)?, &pipeline.columns);
     let input = dataset::open_parquet(pipeline, sample::history(pipeline)?, RowFilter::default())?;
-    let mut topic = ObservationWriter::open(cluster, &config.topic, columns.clone(), connectors::DEFAULT_PARTITIONS).await?;
+    let mut topic =
+        ObservationWriter::open(cluster, &config.topic, columns.clone(), connectors::DEFAULT_PARTITIONS)
+            .await?;
     let mut pacer = Pacer::new(speed);
     for batch in input.batches() {
         let mut rows = batch?.rows;
@@ -83,23 +88,26 @@ async fn feed(pipeline: &Pipeline, cluster: &Cluster, speed: Speed) -> Result<()
             rows = rows.slice(due, rows.num_rows() - due);
         }
     }
-    topic.flush().await
+    topic.flush().await?;
+    tokio::time::sleep(DRAIN_TIMEOUT).await;
+    Ok(())
 }
 
-/// Runs the consumer until `ended` resolves.
+/// Runs the consumer until `stop` is cancelled.
 async fn consume(
     pipeline: &Pipeline,
     setup: Arc<Setup>,
     broker: &EmbeddedBroker,
     cluster: &Cluster,
     observer: Observer,
-    ended: impl Future<Output = Result<()>>,
+    stop: &CancellationToken,
 ) -> Result<Progress> {
     let config = load::kafka_source(pipeline)?;
     let codec = Codec::new(config.format, &pipeline.columns, pipeline.time_unit, &pipeline.limits);
     let source = KafkaSource::open(cluster, config, codec, ReadUntil::Closed).await?;
     observer.set_lag_tracker(source.lag());
-    let sink = connectors::kafka_sink(pipeline, Some(broker), source.partitions(), Some(source.group())).await?;
+    let sink =
+        connectors::kafka_sink(pipeline, Some(broker), source.partitions(), Some(source.group())).await?;
     let sink = Instrumented::new(sink, Some(observer.clone()));
     let mut source = Instrumented::new(source, Some(observer.clone()));
     let options = DriverOptions {
@@ -112,17 +120,7 @@ async fn consume(
         end_of_input: EndOfInput::LeaveOpen,
         reject_limit: None,
     };
-    let stop = CancellationToken::new();
-    let mut driven =
-        pin!(drive(&mut source, sink, options, &stop, |progress| observer.on_progress(progress)));
-    let (progress, _) = tokio::select! {
-        failed = &mut driven => failed?,
-        ended = ended => {
-            stop.cancel();
-            let driven = driven.await?;
-            ended?;
-            driven
-        }
-    };
+    let report = |progress: &Progress| observer.on_progress(progress);
+    let (progress, _) = drive(&mut source, sink, options, stop, report).await?;
     Ok(progress)
 }

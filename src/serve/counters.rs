@@ -184,7 +184,8 @@ impl ScoreCounters {
                 self.drifting_periods.fetch_add(u64::from(rows.drift.value(row)), Relaxed);
             }
             let horizon = rows.horizons.value(row);
-            let Some(counters) = self.horizons.iter().find(|of| i32::try_from(of.horizon) == Ok(horizon)) else {
+            let Some(counters) = self.horizons.iter().find(|of| i32::try_from(of.horizon) == Ok(horizon))
+            else {
                 continue;
             };
             let forecasts = rows.forecasts.value(row).unsigned_abs();

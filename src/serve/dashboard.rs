@@ -95,8 +95,8 @@ impl Dashboard {
         let ids = self.status().series;
         self.view().refresh(ids);
         for event in self.store.get().map(|store| store.events().take()).unwrap_or_default() {
-            self.counters.snapshot_duration.observe(event.took.as_secs_f64());
-            if !event.safe {
+            self.counters.snapshot_duration.observe(event.duration.as_secs_f64());
+            if !event.saved {
                 self.counters.snapshot_failures.fetch_add(1, Relaxed);
                 let detail = format!("snapshot at {} was not stored", event.position);
                 self.status().push_event(EventKind::SnapshotFailed, &event.partition, detail);
@@ -167,7 +167,13 @@ impl ProcessSampler {
         }
     }
 
-    fn sample(&mut self, counters: &Counters, rows: RowCounters, lag_rows: Option<u64>, idle: Option<Duration>) {
+    fn sample(
+        &mut self,
+        counters: &Counters,
+        rows: RowCounters,
+        lag_rows: Option<u64>,
+        idle: Option<Duration>,
+    ) {
         let seconds = self.sampled_at.elapsed().as_secs_f64();
         self.sampled_at = Instant::now();
         self.idle_seconds = idle.map(|idle| idle.as_secs_f64());

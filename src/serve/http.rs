@@ -118,7 +118,8 @@ async fn add_security_headers(request: Request, next: Next) -> Response {
 async fn check_host(State(check): State<HostCheck>, request: Request, next: Next) -> Response {
     let host = request.headers().get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     if check == HostCheck::LoopbackOnly && !is_loopback(host) {
-        let message = "this server accepts loopback hosts only: request localhost or 127.0.0.1, or set serve.address\n";
+        let message =
+            "this server accepts loopback hosts only: request localhost or 127.0.0.1, or set serve.address\n";
         return (StatusCode::FORBIDDEN, message).into_response();
     }
     next.run(request).await
@@ -129,7 +130,8 @@ fn is_loopback(host: &str) -> bool {
         Some(rest) => rest.split(']').next().unwrap_or_default(),
         None => host.rsplit_once(':').map_or(host, |(name, _)| name),
     };
-    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    name.eq_ignore_ascii_case("localhost")
+        || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 async fn ready(State(dashboard): State<Arc<Dashboard>>) -> Response {
@@ -215,9 +217,15 @@ mod tests {
 
     #[test]
     fn only_loopback_hosts_are_loopback() {
-        for host in
-            ["localhost", "localhost:8080", "LOCALHOST:1", "127.0.0.1:8080", "127.1.2.3", "[::1]:8080", "[::1]"]
-        {
+        for host in [
+            "localhost",
+            "localhost:8080",
+            "LOCALHOST:1",
+            "127.0.0.1:8080",
+            "127.1.2.3",
+            "[::1]:8080",
+            "[::1]",
+        ] {
             assert!(is_loopback(host), "{host}");
         }
         for host in [

@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use crate::config::{Pipeline, ServeConfig, Units};
 use tidecast_core::forecaster::{Scoring, Setup};
-use tidecast_core::series::{Aggregate, Grid, Refusal};
 use tidecast_core::schema::Columns;
+use tidecast_core::series::{Aggregate, Grid, Refusal};
 use tidecast_core::time::duration_text;
 use tidecast_kafka::settings::Brokers;
 
@@ -111,7 +111,11 @@ impl OutputNames {
                 Self {
                     forecasts: Some(sink.topic.clone()),
                     rejects: sink.rejects_topic.clone(),
-                    reject_reasons: if sink.rejects_topic.is_some() { sink.reject_reasons.clone() } else { vec![] },
+                    reject_reasons: if sink.rejects_topic.is_some() {
+                        sink.reject_reasons.clone()
+                    } else {
+                        vec![]
+                    },
                     scores: sink.scores_topic.clone(),
                 }
             }
@@ -120,9 +124,7 @@ impl OutputNames {
                 scores: pipeline.score_sink.as_ref().and_then(|sink| sink.path.as_deref()).map(text),
                 ..Self::default()
             },
-            OutputKind::Stdout => {
-                Self { forecasts: Some("standard output".to_owned()), ..Self::default() }
-            }
+            OutputKind::Stdout => Self { forecasts: Some("standard output".to_owned()), ..Self::default() },
         }
     }
 }

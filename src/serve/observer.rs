@@ -16,7 +16,9 @@ use super::view::{RowSource, ViewUpdate};
 use tidecast_kafka::LagTracker;
 use tidecast_stream::driver::Progress;
 use tidecast_stream::state::SnapshotStore;
-use tidecast_stream::{Assignment, Batch, SourceEvent, Output, Partition, Position, Positions, Record, Sink, Source};
+use tidecast_stream::{
+    Assignment, Batch, Output, Partition, Position, Positions, Record, Sink, Source, SourceEvent,
+};
 
 /// Bytes queued for the view: about a second at fifty thousand forecasts of 24 steps. A longer queue would only hold stale data.
 const QUEUED_BYTES_MAX: usize = 32 << 20;
@@ -132,8 +134,8 @@ impl Observer {
         let records = &output.source.records;
         let status = self.dashboard.status();
         let resumed_from = status.partitions.get(&output.partition).and_then(|status| status.resumed_from);
-        let start = resumed_from
-            .map_or(0, |position| records.partition_point(|record| record.offset < position));
+        let start =
+            resumed_from.map_or(0, |position| records.partition_point(|record| record.offset < position));
         &records[start..]
     }
 }
@@ -187,7 +189,7 @@ impl<S: Sink + Send> Sink for Instrumented<S> {
             observer.on_revoked(partitions);
             self.latency.discard(partitions);
         }
-        self.inner.forget(partitions).await
+        self.inner.discard(partitions).await
     }
 
     async fn finish(&mut self) -> Result<()> {

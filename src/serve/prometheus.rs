@@ -14,8 +14,8 @@ use prometheus_client::registry::Registry;
 use super::counters::HorizonCounters;
 use super::dashboard::{Dashboard, resident_memory_bytes};
 use super::status::{PartitionPhase, PartitionStatus};
-use tidecast_core::series::Refusal;
 use tidecast_core::schema::format_percent;
+use tidecast_core::series::Refusal;
 use tidecast_stream::Partition;
 
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -221,7 +221,8 @@ impl DashboardCollector {
             of.mase.encode(mase.encode_family(&labels(of))?)?;
         }
         out.counter("tidecast_scored_periods", "Scored periods, per series", scores.periods())?;
-        let help = "Scored periods that ended in drift: errors at the first scored horizon above their own history";
+        let help =
+            "Scored periods that ended in drift: errors at the first scored horizon above their own history";
         out.counter("tidecast_scored_drifting_periods", help, scores.drifting_periods())
     }
 

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::dashboard::Dashboard;
-use super::view::{SeriesStatus, SeriesView, SortKey, ViewQuery};
+use super::view::{SeriesView, SortKey, ViewQuery};
 use tidecast_core::series::Refusal;
 
 /// Interval of the series streams: smooth enough for a moving chart.
@@ -105,17 +105,20 @@ impl OverviewStream {
             self.sent_versions.clear();
             self.sorted = None;
         }
-        let is_current =
-            |sorted: &Sorted| sorted.at.elapsed() < SORT_INTERVAL && sorted.series == series;
+        let is_current = |sorted: &Sorted| sorted.at.elapsed() < SORT_INTERVAL && sorted.series == series;
         if !self.sorted.as_ref().is_some_and(is_current) {
             self.matches = view.query(&self.query);
             self.sorted = Some(Sorted { at: Instant::now(), series, generation });
         }
         let offset = self.offset.min(self.matches.len());
         let window = &self.matches[offset..self.matches.len().min(offset + self.limit)];
-        let is_changed = |index: &&usize| self.sent_versions.get(index) != Some(&view.entries[**index].version);
-        let rows: Vec<Value> =
-            window.iter().filter(is_changed).map(|index| view.row_json(*index, self.query.horizon_index)).collect();
+        let is_changed =
+            |index: &&usize| self.sent_versions.get(index) != Some(&view.entries[**index].version);
+        let rows: Vec<Value> = window
+            .iter()
+            .filter(is_changed)
+            .map(|index| view.row_json(*index, self.query.horizon_index))
+            .collect();
         self.sent_versions = window.iter().map(|index| (*index, view.entries[*index].version)).collect();
         let data = json!({
             "process": process,

@@ -202,7 +202,9 @@ impl PipelineStatus {
             return not_ready(NotReadyReason::NoPartition, "no partition is assigned".to_owned());
         }
         let mut partitions = self.partitions.iter();
-        if let Some((partition, _)) = partitions.find(|(_, status)| status.phase == PartitionPhase::Recovering) {
+        if let Some((partition, _)) =
+            partitions.find(|(_, status)| status.phase == PartitionPhase::Recovering)
+        {
             let text = format!("partition {partition} is recovering its state");
             return not_ready(NotReadyReason::Recovering, text);
         }

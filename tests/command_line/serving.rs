@@ -177,7 +177,8 @@ fn metrics_and_streams_match_the_input_and_leave_forecasts_unchanged() {
     broker::produce(&topics.readings, None, [("a", "three")]);
     let expected = expected(&Case::default(), &rows, false);
     let forecasts: usize = expected.values().map(Vec::len).sum();
-    let done = |response: &Response| response.metric("tidecast_end_to_end_latency_seconds_count") == Some(81.0);
+    let done =
+        |response: &Response| response.metric("tidecast_end_to_end_latency_seconds_count") == Some(81.0);
     let metrics = get_until(&address, "/metrics", done);
     assert!(metrics.body.ends_with("# EOF\n") && metrics.head.contains("openmetrics"), "{}", metrics.head);
     for (name, value) in [

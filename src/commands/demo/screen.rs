@@ -146,10 +146,8 @@ fn table(dashboard: &Dashboard, height: usize) -> String {
 fn table_row(row: &SeriesRow<'_>) -> String {
     let number = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.1}"));
     let next = row.next.map_or("warming up".to_owned(), |next| format!("{next:.1}"));
-    let interval = row
-        .lower
-        .zip(row.upper)
-        .map_or("-".to_owned(), |(lower, upper)| format!("{lower:.1} .. {upper:.1}"));
+    let interval =
+        row.lower.zip(row.upper).map_or("-".to_owned(), |(lower, upper)| format!("{lower:.1} .. {upper:.1}"));
     let scores = row.scores;
     let mae = format!("{:>12}", number(scores.mae));
     let is_better = scores.mase.is_some_and(|mase| mase < 1.0);
@@ -167,10 +165,9 @@ pub fn summary(dashboard: &Dashboard, progress: &Progress) -> String {
     let horizon = horizon_text(dashboard);
     let event_time = event_time(dashboard);
     let view = dashboard.view();
-    let mases: Vec<f64> =
-        view.entries.iter().filter_map(|entry| entry.scores[HORIZON_INDEX].mase).collect();
+    let mases: Vec<f64> = view.entries.iter().filter_map(|entry| entry.scores[HORIZON_INDEX].mase).collect();
     let better = mases.iter().filter(|mase| **mase < 1.0).count();
-    let mut out = format!("\n{} sensors, up to {event_time}: {}\n", view.entries.len(), progress.tally);
+    let mut out = format!("\n{} sensors, up to {event_time}: {}\n", view.entries.len(), progress.counters);
     let _ = match view.summaries[HORIZON_INDEX].mase {
         Some(mase) => writeln!(
             out,

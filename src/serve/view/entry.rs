@@ -10,8 +10,8 @@ use crate::serve::info::PipelineInfo;
 use tidecast_core::forecaster::Scoring;
 use tidecast_core::intervals::DriftDetector;
 use tidecast_core::metrics::{ErrorSums, Mean, mase, naive_lag};
-use tidecast_core::series::Aggregate;
 use tidecast_core::schema::Scores;
+use tidecast_core::series::Aggregate;
 
 /// Steps that errors are averaged over: a week of hours.
 const SCORE_WINDOW: i64 = 168;
@@ -197,13 +197,7 @@ impl SeriesEntry {
     }
 
     /// Stores a forecast issued at `origin`. `lists` are ordered as in [`CurrentForecast`].
-    pub fn set_forecast(
-        &mut self,
-        info: &PipelineInfo,
-        origin: i64,
-        lists: &[&[f32]],
-        budget: SeriesBudget,
-    ) {
+    pub fn set_forecast(&mut self, info: &PipelineInfo, origin: i64, lists: &[&[f32]], budget: SeriesBudget) {
         let origin = info.grid.step_of(origin);
         for (index, horizon) in info.view_horizons.iter().enumerate() {
             let at = |list: usize| {
@@ -297,9 +291,10 @@ impl SeriesEntry {
 
     /// Everything but the steps.
     pub fn detail_json(&self, info: &PipelineInfo) -> serde_json::Value {
-        let forecast = self.forecast.as_ref().map(
-            |forecast| serde_json::json!({ "origin": forecast.origin, "lists": forecast.lists }),
-        );
+        let forecast = self
+            .forecast
+            .as_ref()
+            .map(|forecast| serde_json::json!({ "origin": forecast.origin, "lists": forecast.lists }));
         let next = [0, 1, 2].map(|list| self.next(list));
         serde_json::json!({
             "status": self.status,

@@ -114,10 +114,7 @@ struct SeriesBudget {
 
 impl SeriesBudget {
     fn new(info: &PipelineInfo, past_steps: usize) -> Self {
-        Self {
-            steps: past_steps + info.view_horizons[1],
-            forecast_steps: past_steps.min(info.horizon),
-        }
+        Self { steps: past_steps + info.view_horizons[1], forecast_steps: past_steps.min(info.horizon) }
     }
 
     /// Bytes of a series that uses all of its budget.

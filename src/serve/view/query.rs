@@ -148,9 +148,9 @@ impl SeriesEntry {
         };
         let last = self.last.map_or(0, |last| last.step);
         let past = match self.last {
-            Some(_) => (last - SPARKLINE_STEPS + 1..=last)
-                .map(|step| self.value(step).unwrap_or(f32::NAN))
-                .collect(),
+            Some(_) => {
+                (last - SPARKLINE_STEPS + 1..=last).map(|step| self.value(step).unwrap_or(f32::NAN)).collect()
+            }
             None => vec![],
         };
         Sparkline {

@@ -7,8 +7,8 @@ use crate::config::Units;
 use crate::serve::info::PageInfo;
 use tidecast_core::forecaster::Scoring;
 use tidecast_core::intervals::{HorizonScores, SeriesScores};
-use tidecast_core::series::{Aggregate, Grid};
 use tidecast_core::schema::{Columns, OutputLabels, ScoreBuilder};
+use tidecast_core::series::{Aggregate, Grid};
 
 const HOUR: i64 = 3_600_000_000;
 
@@ -220,8 +220,7 @@ fn search_matches_words_and_missing_values_sort_last() {
     let query = ViewQuery::default;
     assert_eq!(names(&view, &query()), ["a/rain", "a/wind", "b/wind", "c/wind"]);
     assert_eq!(names(&view, &ViewQuery { search: "WIND a".into(), ..query() }), ["a/wind"]);
-    let by_value =
-        |descending| names(&view, &ViewQuery { sort: SortKey::Value, descending, ..query() });
+    let by_value = |descending| names(&view, &ViewQuery { sort: SortKey::Value, descending, ..query() });
     assert_eq!(by_value(false), ["a/rain", "b/wind", "a/wind", "c/wind"]);
     assert_eq!(by_value(true), ["a/wind", "b/wind", "a/rain", "c/wind"]);
     assert_eq!(names(&view, &ViewQuery { status: Some(SeriesStatus::Warming), ..query() }), ["c/wind"]);
