@@ -1,199 +1,396 @@
-//! Teaching the cells: alone, or on what the memory leaves over, and as far as that is of use.
+//! Training of the cells, standalone or on the residuals of the recurrence, and selection of the weight that their output has
+//! in the forecast.
 
 use std::ops::ControlFlow;
 
 use anyhow::Result;
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::fit::{self, Fit, Learning};
-use super::material::{self, Material};
-use super::regression::{self, BLOCKS};
-use super::targets::Examples;
-use super::walk::Lane;
-use super::windows::{Origin, Split, Windows};
-use super::{Choice, NUMBERS, Progress, checkpoint, quantiles, shares};
-use crate::settings::Train;
-use tidecast_core::model::{Model, Share};
-use tidecast_core::network::{Network, Shape};
+use super::Channel;
+use super::Split;
+use super::backtest::BacktestModels;
+use super::gram::{BLOCKS, VALIDATION, block_of, bucket_ends};
+use super::progress::{Decision, Progress};
+use super::settings::TrainConfig;
+use super::trainer::{TrainedNetwork, Trainer, TrainerState, checkpoint_identity, read_checkpoint};
+use super::training_data::{Samples, TrainingData, group_size};
+use super::windows::{Origin, Windows};
+use tidecast_core::intervals::{ConformalOffsets, rearrange};
+use tidecast_core::model::{BlendWeight, Model};
+use tidecast_core::network::{Network, Shape, pinball};
 
-/// Most windows looked at after each epoch.
-const MOST_VALIDATED: usize = 20_000;
+/// Limit of the samples on which an epoch is validated.
+const VALIDATION_SAMPLES_MAX: usize = 20_000;
+/// Limit of the output values that are held at once: 256 MiB.
+pub const OUTPUT_VALUES_MAX: usize = 64 << 20;
 
-/// Cells and how much they are believed.
-pub struct Learned {
+/// Candidate blend weights are multiples of 1 / WEIGHT_STEPS.
+const WEIGHT_STEPS: usize = 20;
+/// Largest relative loss, on every held-out period, at which a candidate is accepted: less of a gain is random.
+const MIN_IMPROVEMENT: f64 = 0.99;
+/// Least number of horizons in a held-out period: forecasts overlap, and fewer horizons are a single weather pattern.
+const HORIZONS_MIN: i64 = 10;
+
+/// Cells that are part of the forecast.
+pub struct TrainedCells {
     pub network: Network,
-    pub shares: Vec<Share>,
+    pub blend_weights: Vec<BlendWeight>,
     pub epoch: usize,
 }
 
-/// What a trial found: how much of the cells' forecast is believed, and the losses of their quantiles beside constant ones.
+/// Result of training cells.
+pub struct CellResult {
+    /// None where the cells do not improve the forecast.
+    pub cells: Option<TrainedCells>,
+    pub decisions: Vec<Decision>,
+    /// Whether training ran to its end.
+    pub is_complete: bool,
+}
+
+/// What a trial selected: the weight of the cells' forecast, and the losses of their quantiles relative to constant ones.
 #[derive(Serialize, Deserialize)]
-struct Believed {
-    shares: Vec<Share>,
-    quantiles: Vec<f64>,
+struct Acceptance {
+    blend_weights: Vec<BlendWeight>,
+    quantile_losses: Vec<f64>,
 }
 
-impl Believed {
-    fn nothing(&self) -> bool {
-        self.shares.iter().all(|share| share.share == 0.0) && !quantiles::worth(&self.quantiles)
+impl Acceptance {
+    fn accepts_quantiles(&self) -> bool {
+        !self.quantile_losses.is_empty() && self.quantile_losses.iter().all(|loss| *loss <= MIN_IMPROVEMENT)
     }
 
-    /// The cells as far as they are believed.
-    fn learned(self, fitted: fit::Fitted) -> Learned {
-        let worth = quantiles::worth(&self.quantiles);
-        let network = if worth { fitted.network } else { fitted.network.without_quantiles() };
-        Learned { network, shares: self.shares, epoch: fitted.epoch }
+    fn rejects_all(&self) -> bool {
+        self.blend_weights.iter().all(|bucket| bucket.weight == 0.0) && !self.accepts_quantiles()
+    }
+
+    fn apply(self, trained: TrainedNetwork) -> TrainedCells {
+        let accepts_quantiles = self.accepts_quantiles();
+        let network = if accepts_quantiles { trained.network } else { trained.network.without_quantiles() };
+        TrainedCells { network, blend_weights: self.blend_weights, epoch: trained.epoch }
+    }
+
+    fn decisions(&self, quantiles: usize) -> Vec<Decision> {
+        if quantiles == 0 {
+            return Vec::new();
+        }
+        let losses: Vec<String> = self.quantile_losses.iter().map(|loss| format!("{loss:.3}")).collect();
+        let verb = if self.accepts_quantiles() { "keep" } else { "drop" };
+        let reason = if losses.is_empty() {
+            format!("fewer than two held-out periods of {HORIZONS_MIN} horizons to evaluate them on")
+        } else {
+            format!(
+                "held-out loss relative to constant quantiles: {}; the limit is {MIN_IMPROVEMENT}",
+                losses.join(", ")
+            )
+        };
+        vec![Decision::new(format!("{verb} the {quantiles} quantiles of the cells"), reason)]
     }
 }
 
-/// What came of teaching cells: nothing where they are of no use.
-pub struct Taught {
-    pub learned: Option<Learned>,
-    pub choices: Vec<Choice>,
-    /// Whether all that the recipe asks for was done.
-    pub complete: bool,
-}
-
-/// What the cells learn from.
-pub struct Stage<'a> {
-    pub recipe: &'a Train,
+/// Inputs of the training of cells.
+pub struct CellTraining<'a> {
+    pub config: &'a TrainConfig,
     pub windows: &'a Windows<'a>,
-    pub lanes: &'a [Lane],
+    pub channels: &'a [Channel],
     pub split: Split,
-    /// The memory's models: without one block each, and on all.
+    /// Recurrence models without each block, and last on all blocks; empty without a recurrence.
     pub folds: &'a [Model],
-    /// Where learning was broken off, if it was.
+    /// Checkpoint of an interrupted run.
     pub checkpoint: Option<&'a [u8]>,
-    /// Tells this training's checkpoints apart from others.
+    /// Identity of this run in checkpoints.
     pub identity: String,
 }
 
-impl Stage<'_> {
-    /// Cells that forecast everything.
-    pub fn alone(
+impl CellTraining<'_> {
+    /// Trains cells of a shape from sampled origins.
+    pub fn run(
         &self,
         shape: Shape,
-        trained: &[Origin],
-        validated: &[Origin],
+        training: &[Origin],
+        validation: &[Origin],
         report: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
-    ) -> Result<Taught> {
-        let train = Examples::new(self.windows, self.lanes, trained.to_vec());
-        let check = Examples::new(self.windows, self.lanes, validated.to_vec());
-        let shares = vec![Share { until: shape.horizon, share: 1.0 }];
-        let fitted = self.fit(shape, (&train, &check), (&self.identity, self.checkpoint), report)?;
-        let learned = Learned { network: fitted.network, shares, epoch: fitted.epoch };
-        Ok(Taught { learned: Some(learned), choices: Vec::new(), complete: fitted.complete })
+    ) -> Result<CellResult> {
+        if self.folds.is_empty() {
+            self.train_standalone(shape, training, validation, report)
+        } else {
+            self.train_on_residuals(shape, training, validation, report)
+        }
     }
 
-    /// Cells that learn what the memory leaves over. How much of what they say is believed is found by a trial: cells that
-    /// have not seen the last block are judged on it and on both halves of the validation part. Where nothing is believed,
-    /// neither of their forecast nor of their quantiles, there are no cells.
-    pub fn on_top(
+    fn train_standalone(
         &self,
         shape: Shape,
-        trained: &[Origin],
-        validated: &[Origin],
+        training: &[Origin],
+        validation: &[Origin],
         report: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
-    ) -> Result<Taught> {
-        let block = |step: i64| regression::block(self.split, step);
-        let left = |which: &(dyn Fn(i64) -> usize + Sync), origins: &[Origin]| {
-            Examples::left_over(self.windows, self.lanes, self.folds, which, origins)
+    ) -> Result<CellResult> {
+        let train = Samples::values(self.windows, self.channels, training.to_vec());
+        let validation = Samples::values(self.windows, self.channels, validation.to_vec());
+        let blend_weights = vec![BlendWeight { end: shape.horizon, weight: 1.0 }];
+        let TrainedNetwork { network, epoch, is_complete, .. } =
+            self.fit(shape, &train, &validation, &self.identity, self.checkpoint, report)?;
+        let cells = TrainedCells { network, blend_weights, epoch };
+        Ok(CellResult { cells: Some(cells), decisions: Vec::new(), is_complete })
+    }
+
+    /// Trains twice: a trial without the last block selects the weight of the cells on data it has not seen, then cells are
+    /// trained on all blocks. The second run is skipped where the trial rejects forecast and quantiles.
+    fn train_on_residuals(
+        &self,
+        shape: Shape,
+        training: &[Origin],
+        validation: &[Origin],
+        report: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
+    ) -> Result<CellResult> {
+        let residuals = |select: &(dyn Fn(i64) -> usize + Sync), origins: &[Origin]| {
+            let models = BacktestModels { models: self.folds, select };
+            Samples::residuals(self.windows, self.channels, models, origins)
         };
-        let (train, check) = (left(&block, trained), left(&|_| BLOCKS, validated));
-        // The checkpoints of what is kept tell what the trial found.
-        let of_kept = format!("{} kept ", self.identity);
-        let found = self.checkpoint.and_then(checkpoint::of);
-        let found = found.as_deref().and_then(|of| serde_json::from_str(of.strip_prefix(&of_kept)?).ok());
-        let choices = |believed: &Believed| {
-            let quantiles = quantiles::choice(&believed.quantiles, shape.quantiles);
-            if shape.quantiles > 0 { vec![quantiles] } else { Vec::new() }
-        };
-        let (believed, checkpoint): (Believed, _) = match found {
-            Some(believed) => (believed, self.checkpoint),
+        let train = residuals(&|step| block_of(self.split, step), training);
+        let validation = residuals(&|_| VALIDATION, validation);
+        // Checkpoints of the second run carry the result of the trial.
+        let final_prefix = format!("{} final ", self.identity);
+        let resumed = self.checkpoint.and_then(checkpoint_identity);
+        let resumed =
+            resumed.and_then(|identity| serde_json::from_str(identity.strip_prefix(&final_prefix)?).ok());
+        let (acceptance, checkpoint): (Acceptance, _) = match resumed {
+            Some(acceptance) => (acceptance, self.checkpoint),
             None => {
-                let (trial, believed) = self.trial(shape, &train, &check, report)?;
-                let nothing = trial.epoch == 0 || believed.nothing();
-                if nothing || !trial.complete {
-                    let (choices, complete) = (choices(&believed), trial.complete);
-                    let learned = (!nothing).then(|| believed.learned(trial));
-                    return Ok(Taught { learned, choices, complete });
+                let (trial, acceptance) = self.run_trial(shape, &train, &validation, report)?;
+                let is_rejected = trial.epoch == 0 || acceptance.rejects_all();
+                if is_rejected || !trial.is_complete {
+                    let (decisions, is_complete) = (acceptance.decisions(shape.quantiles), trial.is_complete);
+                    let cells = (!is_rejected).then(|| acceptance.apply(trial));
+                    return Ok(CellResult { cells, decisions, is_complete });
                 }
-                (believed, None)
+                (acceptance, None)
             }
         };
-        let of = of_kept + &serde_json::to_string(&believed)?;
-        let fitted = self.fit(shape, (&train, &check), (&of, checkpoint), report)?;
-        let (choices, complete) = (choices(&believed), fitted.complete);
-        Ok(Taught { learned: Some(believed.learned(fitted)), choices, complete })
+        let identity = final_prefix + &serde_json::to_string(&acceptance)?;
+        let trained = self.fit(shape, &train, &validation, &identity, checkpoint, report)?;
+        let (decisions, is_complete) = (acceptance.decisions(shape.quantiles), trained.is_complete);
+        Ok(CellResult { cells: Some(acceptance.apply(trained)), decisions, is_complete })
     }
 
-    /// Cells that do not know the last block, and how much of what they say is believed on what they do not know.
-    fn trial(
+    /// Trains without the last block, and selects the weight of the cells on that block and on both halves of the validation
+    /// split.
+    fn run_trial(
         &self,
         shape: Shape,
-        train: &Examples,
-        check: &Examples,
+        train: &Samples,
+        validation: &Samples,
         report: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
-    ) -> Result<(fit::Fitted, Believed)> {
+    ) -> Result<(TrainedNetwork, Acceptance)> {
+        let Split { first, train_end, validation_end, .. } = self.split;
         let history = self.windows.history;
-        let step = |origin: &Origin| history.segments[origin.segment as usize].step(origin.place as usize);
-        let is_last = |origin: &Origin| regression::block(self.split, step(origin)) == BLOCKS - 1;
-        let first = train.only(|origin| !is_last(origin));
-        let together = material::together(self.recipe, shape.outputs());
-        // What is said of them is held for all quantities at once.
-        let most = MOST_VALIDATED.min(NUMBERS / shape.outputs()).max(1);
-        let last = train.only(is_last).thinned(most, together);
-        let halfway = (self.split.train_end + self.split.validation_end) / 2;
-        let early = check.only(|origin| step(origin) < halfway);
-        let late = check.only(|origin| step(origin) >= halfway);
-        let of = format!("{} trial", self.identity);
-        let judged = last.clone().and(check);
-        let trial = self.fit(shape, (&first, &judged), (&of, self.checkpoint), report)?;
-        let shortest = ((self.split.train_end - self.split.first) / BLOCKS as i64)
-            .min((self.split.validation_end - self.split.train_end) / 2);
-        let held = [last, early, late].map(|held| Material::new(self.recipe, self.windows, held));
-        let shares = shares::choose(self.recipe, &trial.network, &held, shortest);
-        let quantiles = quantiles::ratios(self.windows, &trial.network, &shares, &held, shortest);
-        Ok((trial, Believed { shares, quantiles }))
+        let step = |origin: &Origin| history.segments[origin.segment as usize].step(origin.index as usize);
+        let is_last_block = |origin: &Origin| block_of(self.split, step(origin)) == BLOCKS - 1;
+        let other_blocks = train.filter(|origin| !is_last_block(origin));
+        let samples_max = VALIDATION_SAMPLES_MAX.min(OUTPUT_VALUES_MAX / shape.outputs()).max(1);
+        let last_block =
+            train.filter(is_last_block).thin(samples_max, group_size(self.config, shape.outputs()));
+        let middle = (train_end + validation_end) / 2;
+        let early = validation.filter(|origin| step(origin) < middle);
+        let late = validation.filter(|origin| step(origin) >= middle);
+        let identity = format!("{} trial", self.identity);
+        let held_out = last_block.clone().concat(validation);
+        let trial = self.fit(shape, &other_blocks, &held_out, &identity, self.checkpoint, report)?;
+        let steps_min = ((train_end - first) / BLOCKS as i64).min((validation_end - train_end) / 2);
+        let data =
+            [last_block, early, late].map(|samples| TrainingData::new(self.config, self.windows, samples));
+        let periods = HeldOutPeriods {
+            network: &trial.network,
+            data: data.iter().filter(|data| data.len() > 0).collect(),
+            steps_min,
+        };
+        let blend_weights = periods.select_blend_weights(self.config);
+        let quantile_losses = periods.quantile_losses(self.windows, &blend_weights);
+        Ok((trial, Acceptance { blend_weights, quantile_losses }))
     }
 
     fn fit(
         &self,
         shape: Shape,
-        (train, check): (&Examples, &Examples),
-        (identity, checkpoint): (&str, Option<&[u8]>),
+        train: &Samples,
+        validation: &Samples,
+        identity: &str,
+        checkpoint: Option<&[u8]>,
         report: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
-    ) -> Result<fit::Fitted> {
-        let network = Network::new(shape, self.recipe.seed)?;
-        // Where the last value or a memory speaks already, nothing is the better beginning.
-        let speaks = self.windows.description.memory.is_some() || self.windows.description.carries();
-        let network = if speaks { network.silent() } else { network };
-        let begun = Learning::new(self.recipe, network);
-        let begun = take_up(begun, checkpoint, identity, report);
-        let Self { recipe, windows, .. } = *self;
-        let train = &Material::new(recipe, windows, train.clone());
-        let check = check.thinned(MOST_VALIDATED, material::together(recipe, shape.outputs()));
-        let validation = &Material::new(recipe, windows, check);
-        Ok(Fit { recipe, train, validation, identity }.run(begun, report))
+    ) -> Result<TrainedNetwork> {
+        let Self { config, windows, .. } = *self;
+        let network = Network::new(shape, config.seed)?;
+        // A correction of the last value or of a recurrence starts from zero.
+        let is_correction = windows.manifest.recurrence.is_some() || windows.manifest.carries_state();
+        let network = if is_correction { network.silent() } else { network };
+        let initial = TrainerState::new(config, network);
+        let state = resume_or_start(initial, checkpoint, identity, report);
+        let train = TrainingData::new(config, windows, train.clone());
+        let validation = validation.thin(VALIDATION_SAMPLES_MAX, group_size(config, shape.outputs()));
+        let validation = TrainingData::new(config, windows, validation);
+        Ok(Trainer::new(config, &train, &validation, identity).run(state, report))
     }
 }
 
-/// Where a checkpoint left learning, or its beginning without one.
-fn take_up(
-    begun: Learning,
+/// The state in a checkpoint, or the initial state without one that can be resumed.
+fn resume_or_start(
+    initial: TrainerState,
     checkpoint: Option<&[u8]>,
     identity: &str,
     report: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
-) -> Learning {
-    let Some(bytes) = checkpoint else { return begun };
-    match checkpoint::read(bytes, identity, &begun) {
-        Ok(learning) => {
-            let _ = report(Progress::Resumes { epochs: learning.epochs });
-            learning
+) -> TrainerState {
+    let Some(bytes) = checkpoint else { return initial };
+    match read_checkpoint(bytes, identity, &initial) {
+        Ok(state) => {
+            let _ = report(Progress::Resumed { epochs: state.epochs });
+            state
         }
-        Err(why) => {
-            let _ = report(Progress::Ignores { why: why.to_string() });
-            begun
+        Err(error) => {
+            let _ = report(Progress::CheckpointIgnored { reason: error.to_string() });
+            initial
         }
     }
+}
+
+/// Periods of the history that a network was not trained on. A candidate must gain on each of them: what fits the level of
+/// one period need not fit the next.
+struct HeldOutPeriods<'a> {
+    network: &'a Network,
+    data: Vec<&'a TrainingData<'a>>,
+    /// Steps of the shortest period.
+    steps_min: i64,
+}
+
+/// Targets of a period, `[...][horizon]`, and the outputs, `[...][quantity][horizon]`.
+struct PeriodOutputs {
+    targets: Vec<f32>,
+    outputs: Vec<f32>,
+}
+
+/// A forecast that quantile offsets are added to: a multiple of an output of the network.
+#[derive(Clone, Copy)]
+struct QuantileBase {
+    factor: f32,
+    output: usize,
+}
+
+impl HeldOutPeriods<'_> {
+    /// The weight of each bucket with the least loss, relative to no cells.
+    fn select_blend_weights(&self, config: &TrainConfig) -> Vec<BlendWeight> {
+        let ends = bucket_ends(self.network.shape().horizon);
+        let losses: Vec<_> = self.data.iter().map(|data| self.blend_losses(config, data, &ends)).collect();
+        let select = |bucket: usize| {
+            let log_loss = |step: usize| {
+                let ratios = losses.iter().map(|of| of[bucket][step] / of[bucket][0].max(f64::MIN_POSITIVE));
+                let (sum, worst) = ratios.fold((0.0, 0.0f64), |(sum, worst), r| (sum + r.ln(), worst.max(r)));
+                (step == 0 || worst <= MIN_IMPROVEMENT).then_some(sum)
+            };
+            let is_long_enough = ends[bucket] as i64 * HORIZONS_MIN <= self.steps_min;
+            let steps = if is_long_enough { WEIGHT_STEPS } else { 0 };
+            let accepted = (0..=steps).filter_map(|step| Some((step, log_loss(step)?)));
+            accepted.min_by(|(_, a), (_, b)| a.total_cmp(b)).map_or(0, |(step, _)| step)
+        };
+        let buckets = ends.iter().enumerate();
+        buckets.map(|(bucket, end)| BlendWeight { end: *end, weight: weight_at(select(bucket)) }).collect()
+    }
+
+    /// Losses of a period, `[bucket][candidate weight]`.
+    fn blend_losses(
+        &self,
+        config: &TrainConfig,
+        data: &TrainingData<'_>,
+        ends: &[usize],
+    ) -> Vec<[f64; WEIGHT_STEPS + 1]> {
+        let Shape { horizon, .. } = *self.network.shape();
+        let bucket_of = |step: usize| ends.iter().position(|end| step < *end).unwrap_or(ends.len() - 1);
+        let zeros = || vec![[0.0; WEIGHT_STEPS + 1]; ends.len()];
+        let chunks = data.map_forecasts(self.network, |targets, outputs| {
+            let outputs = outputs.chunks_exact(self.network.shape().outputs());
+            let forecasts = outputs.flat_map(|output| &output[..horizon]);
+            let mut sums = zeros();
+            for (i, (forecast, target)) in
+                forecasts.zip(targets).enumerate().filter(|(_, (_, t))| !t.is_nan())
+            {
+                for (step, sum) in sums[bucket_of(i % horizon)].iter_mut().enumerate() {
+                    *sum += config.loss.of(weight_at(step) * forecast - target).0;
+                }
+            }
+            sums
+        });
+        let mut sums = zeros();
+        for losses in &chunks {
+            for (sums, losses) in sums.iter_mut().zip(losses) {
+                sums.iter_mut().zip(losses).for_each(|(sum, loss)| *sum += loss);
+            }
+        }
+        sums
+    }
+
+    /// Pinball loss of the learned quantiles on each period, relative to that of quantiles at a constant distance from the
+    /// blended forecast. Offsets of both are estimated on the other periods, as they would be when serving. Empty without
+    /// quantiles or with too little data.
+    fn quantile_losses(&self, windows: &Windows<'_>, blend_weights: &[BlendWeight]) -> Vec<f64> {
+        let Shape { horizon, .. } = *self.network.shape();
+        let probabilities = windows.manifest.probabilities();
+        let is_too_short = horizon as i64 * HORIZONS_MIN > self.steps_min;
+        if self.data.len() < 2 || probabilities.is_empty() || is_too_short {
+            return Vec::new();
+        }
+        let periods: Vec<PeriodOutputs> = self.data.iter().map(|data| self.outputs(data)).collect();
+        let losses = |task: usize| {
+            let (quantile, step) = (task / horizon, task % horizon);
+            let weight = blend_weights.iter().find(|bucket| step < bucket.end).map_or(0.0, |of| of.weight);
+            let constant = QuantileBase { factor: weight, output: step };
+            let learned = QuantileBase { factor: 1.0, output: (quantile + 1) * horizon + step };
+            [constant, learned]
+                .map(|base| offset_losses(&periods, base, horizon, step, probabilities[quantile]))
+        };
+        let losses: Vec<[Vec<f64>; 2]> =
+            (0..probabilities.len() * horizon).into_par_iter().map(losses).collect();
+        let sum = |base: usize, period: usize| losses.iter().map(|of| of[base][period]).sum::<f64>();
+        let ratio = |period| sum(1, period) / sum(0, period).max(f64::MIN_POSITIVE);
+        // JSON cannot store infinity in a checkpoint.
+        (0..periods.len()).map(|period| ratio(period).min(f64::MAX)).collect()
+    }
+
+    fn outputs(&self, data: &TrainingData<'_>) -> PeriodOutputs {
+        let shape = self.network.shape();
+        let chunks = data.map_forecasts(self.network, |targets, outputs| {
+            let sort = |output: &mut [f32]| rearrange(&mut output[shape.horizon..], shape.horizon);
+            outputs.chunks_exact_mut(shape.outputs()).for_each(sort);
+            (targets.to_vec(), outputs.clone())
+        });
+        let (targets, outputs): (Vec<_>, Vec<_>) = chunks.into_iter().unzip();
+        PeriodOutputs { targets: targets.concat(), outputs: outputs.concat() }
+    }
+}
+
+/// Pinball loss of one quantile and step on each period, with an offset estimated on the other periods.
+fn offset_losses(
+    periods: &[PeriodOutputs],
+    base: QuantileBase,
+    horizon: usize,
+    step: usize,
+    probability: f64,
+) -> Vec<f64> {
+    let errors = |period: &PeriodOutputs| -> Vec<f32> {
+        let targets = period.targets.chunks_exact(horizon);
+        let outputs = period.outputs.chunks_exact(period.outputs.len() / targets.len().max(1));
+        let errors =
+            targets.zip(outputs).map(|(targets, outputs)| targets[step] - base.factor * outputs[base.output]);
+        errors.filter(|error| !error.is_nan()).collect()
+    };
+    let errors: Vec<Vec<f32>> = periods.iter().map(errors).collect();
+    let loss = |held_out: usize| {
+        let others = errors.iter().enumerate().filter(|(period, _)| *period != held_out);
+        let others: Vec<f32> = others.flat_map(|(_, errors)| errors).copied().collect();
+        let Some(offsets) = ConformalOffsets::new(vec![vec![others]], &[probability], 1) else { return 0.0 };
+        let offset = offsets.values()[0];
+        errors[held_out].iter().map(|error| pinball(probability, offset - error).0).sum()
+    };
+    (0..periods.len()).map(loss).collect()
+}
+
+fn weight_at(step: usize) -> f32 {
+    step as f32 / WEIGHT_STEPS as f32
 }

@@ -1,83 +1,93 @@
-//! The whole history on the grid, as the forecaster saw it closing step by step: every value and every filling that a
-//! window would have held while serving.
+//! A history on its grid, recorded from the forecaster step by step: the observed and filled values that windows would have
+//! held while serving.
 
 use std::collections::BTreeMap;
 
-use tidecast_core::forecaster::{StepContext, WindowUpdate};
-use tidecast_core::series::{StepConfig, RunningStats, CovariateWindow};
+use anyhow::{Context, Result};
 
-/// A run of consecutive steps of one target of one id, from a cold start to the next.
+use tidecast_core::forecaster::StepContext;
+use tidecast_core::series::{CovariateWindow, RunningStats, StepConfig, WindowUpdate};
+use tidecast_core::time::{DAY, WEEK, steps_per};
+
+/// Consecutive steps of one target of one id, from one cold start to the next.
 #[derive(Debug)]
 pub struct Segment {
-    /// Number of the id, by first appearance.
+    /// Index of the id, by first appearance.
     pub series: usize,
     pub target: usize,
-    /// Which of the periods holds its covariates.
-    pub period: usize,
+    /// Index of the span with the covariates.
+    pub span: usize,
     /// Step of the first value.
     pub start: i64,
     pub values: Vec<f64>,
     pub observed: Vec<bool>,
-    /// The running moments after every [`MARK`]th step.
-    marks: Vec<RunningStats>,
-    /// The running moments after the last step.
+    /// Running statistics after every [`STATS_INTERVAL`]th step.
+    stats: Vec<RunningStats>,
+    /// Running statistics after the last step.
     latest: RunningStats,
 }
 
-/// What an id knew besides its targets, from a cold start to the next.
+/// Covariates of one id, from one cold start to the next.
 #[derive(Debug, Default)]
-pub struct Period {
+pub struct CovariateSpan {
     pub covariates: Vec<CovariateWindow>,
-    /// What each step's rows knew of the coming horizon, `[known x horizon]`.
-    pub ahead: BTreeMap<i64, Vec<f64>>,
+    /// Covariates of the horizon that were known at a step, `[covariate x horizon]`.
+    pub future: BTreeMap<i64, Vec<f64>>,
 }
 
-/// Everything that can be learned from.
+/// Everything that training reads.
 #[derive(Debug, Default)]
 pub struct History {
     pub segments: Vec<Segment>,
-    pub periods: Vec<Period>,
+    pub spans: Vec<CovariateSpan>,
     /// Ids, by first appearance.
     pub ids: Vec<String>,
 }
 
-/// Steps between two marks of the running moments: to go on from the one before costs a fraction of a microsecond, and
-/// the marks a fraction of a byte a step.
-const MARK: usize = 64;
+/// One target of one id: the indices of its segments, in time order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Channel {
+    pub series: usize,
+    pub target: usize,
+    pub segments: Vec<u32>,
+}
 
-/// More steps than any history has: a track of the past forgets nothing.
-const EVERYTHING: usize = 1 << 40;
+/// Steps between saved statistics: replaying the steps in between takes a fraction of a microsecond.
+const STATS_INTERVAL: usize = 64;
+
+/// Retention of a covariate window that never drops a value.
+const UNLIMITED: usize = 1 << 40;
 
 impl Segment {
-    /// The steps that were observed, in order.
+    /// Observed steps, in order.
     pub fn observed_steps(&self) -> impl Iterator<Item = i64> {
-        let places = self.observed.iter().enumerate().filter(|(_, observed)| **observed);
-        places.map(|(place, _)| self.step(place))
+        let indices = self.observed.iter().enumerate().filter(|(_, observed)| **observed);
+        indices.map(|(index, _)| self.step(index))
     }
 
-    pub fn step(&self, place: usize) -> i64 {
-        self.start + place as i64
+    pub fn step(&self, index: usize) -> i64 {
+        self.start + index as i64
     }
 
-    /// The running moments at a place, over all that was observed up to there.
-    pub fn running(&self, place: usize) -> RunningStats {
-        let mut running = self.marks[place / MARK];
-        for at in place / MARK * MARK + 1..=place {
-            if self.observed[at] {
-                running.add(self.values[at]);
+    /// Running statistics over the observed values up to an index, inclusive.
+    pub fn stats_at(&self, index: usize) -> RunningStats {
+        let mut stats = self.stats[index / STATS_INTERVAL];
+        for i in index / STATS_INTERVAL * STATS_INTERVAL + 1..=index {
+            if self.observed[i] {
+                stats.add(self.values[i]);
             }
         }
-        running
+        stats
     }
 
-    /// Adds steps, of which the last was observed; `running` is as after it.
-    fn extend(&mut self, values: &[f64], observed: &[bool], running: RunningStats) {
+    /// Appends steps, of which the last was observed; `stats` includes it.
+    fn extend(&mut self, values: &[f64], observed: &[bool], stats: RunningStats) {
         for (i, (value, observed)) in values.iter().zip(observed).enumerate() {
             if i + 1 == values.len() {
-                self.latest = running;
+                self.latest = stats;
             }
-            if self.values.len().is_multiple_of(MARK) {
-                self.marks.push(self.latest);
+            if self.values.len().is_multiple_of(STATS_INTERVAL) {
+                self.stats.push(self.latest);
             }
             self.values.push(*value);
             self.observed.push(*observed);
@@ -86,79 +96,158 @@ impl Segment {
 }
 
 impl History {
-    /// Whether no series ever shows another value before this step.
-    pub fn stands_still(&self, until: i64) -> bool {
+    /// All channels, ordered by id and target.
+    pub fn channels(&self) -> Vec<Channel> {
+        let mut order: Vec<u32> = (0..self.segments.len() as u32).collect();
+        let key = |index: &u32| {
+            let segment = &self.segments[*index as usize];
+            (segment.series, segment.target)
+        };
+        // The sort is stable: segments of a channel stay in time order.
+        order.sort_by_key(key);
+        let channels = order.chunk_by(|a, b| key(a) == key(b)).map(|segments| {
+            let (series, target) = key(&segments[0]);
+            Channel { series, target, segments: segments.to_vec() }
+        });
+        channels.collect()
+    }
+
+    /// Whether all observed values of each channel before step `until` are equal.
+    pub fn is_constant_until(&self, until: i64) -> bool {
         let mut first = BTreeMap::new();
         self.segments.iter().all(|segment| {
-            let places = (0..segment.values.len()).take_while(|place| segment.step(*place) < until);
+            let indices = (0..segment.values.len()).take_while(|index| segment.step(*index) < until);
             let mut values =
-                places.filter(|place| segment.observed[*place]).map(|place| segment.values[place]);
+                indices.filter(|index| segment.observed[*index]).map(|index| segment.values[index]);
             values.all(|value| *first.entry((segment.series, segment.target)).or_insert(value) == value)
         })
     }
 }
 
-/// Writes a history down while it closes.
+/// Records a history from closed steps.
 #[derive(Debug, Default)]
-pub struct Recorder {
+pub struct HistoryRecorder {
     pub history: History,
-    /// Of each id: its current period, and the current segment of each target.
-    current: Vec<Current>,
+    /// By id.
+    current: Vec<CurrentSpan>,
 }
 
+/// Indices of the current covariate span of an id, and of the current segment of each target.
 #[derive(Debug, Default)]
-struct Current {
-    period: usize,
+struct CurrentSpan {
+    span: usize,
     segments: Vec<Option<usize>>,
 }
 
-impl Recorder {
-    pub fn add(&mut self, rules: &StepConfig, closing: &StepContext<'_>) {
-        let History { segments, periods, ids } = &mut self.history;
-        if closing.index >= ids.len() {
-            // Ids close their first step in another order than they appear in.
-            ids.resize(closing.index + 1, String::new());
-            self.current.resize_with(closing.index + 1, Current::default);
+impl HistoryRecorder {
+    pub fn record(&mut self, config: &StepConfig, closed: &StepContext<'_>) {
+        let History { segments, spans, ids } = &mut self.history;
+        if closed.slot >= ids.len() {
+            // The order of first closed steps differs from that of first appearances.
+            ids.resize(closed.slot + 1, String::new());
+            self.current.resize_with(closed.slot + 1, CurrentSpan::default);
         }
-        let current = &mut self.current[closing.index];
-        if closing.cold || current.segments.is_empty() {
-            ids[closing.index] = closing.id.to_string();
-            current.period = periods.len();
-            current.segments = vec![None; closing.targets.len()];
-            let covariates = vec![CovariateWindow::default(); closing.covariates.len()];
-            periods.push(Period { covariates, ahead: BTreeMap::new() });
+        let current = &mut self.current[closed.slot];
+        if closed.cold_start || current.segments.is_empty() {
+            ids[closed.slot] = closed.id.to_string();
+            current.span = spans.len();
+            current.segments = vec![None; closed.targets.len()];
+            let covariates = vec![CovariateWindow::default(); closed.covariates.len()];
+            spans.push(CovariateSpan { covariates, future: BTreeMap::new() });
         }
-        let period = &mut periods[current.period];
-        for (track, value) in period.covariates.iter_mut().zip(closing.covariate_values) {
+        let span = &mut spans[current.span];
+        for (window, value) in span.covariates.iter_mut().zip(closed.covariate_values) {
             if value.is_finite() {
-                track.push(rules, EVERYTHING, closing.step, *value);
+                window.push(config, UNLIMITED, closed.step, *value);
             }
         }
-        if !closing.ahead.is_empty() {
-            period.ahead.insert(closing.step, closing.ahead.to_vec());
+        if !closed.future.is_empty() {
+            span.future.insert(closed.step, closed.future.to_vec());
         }
-        for (target, state) in closing.targets.iter().enumerate() {
-            let grew = match closing.entries[target] {
+        for (target, state) in closed.targets.iter().enumerate() {
+            let added = match closed.updates[target] {
                 WindowUpdate::Missing => continue,
                 WindowUpdate::Extended(steps) => steps as usize,
                 WindowUpdate::Reset => {
                     current.segments[target] = Some(segments.len());
                     segments.push(Segment {
-                        series: closing.index,
+                        series: closed.slot,
                         target,
-                        period: current.period,
-                        start: closing.step,
+                        span: current.span,
+                        start: closed.step,
                         values: Vec::new(),
                         observed: Vec::new(),
-                        marks: Vec::new(),
+                        stats: Vec::new(),
                         latest: RunningStats::default(),
                     });
                     1
                 }
             };
-            let segment = current.segments[target].expect("a window starts before it grows");
-            let (values, observed) = state.window.tail(grew).expect("the window keeps the longest gap");
-            segments[segment].extend(values, observed, state.running);
+            let segment = current.segments[target].expect("a window is reset before it is extended");
+            let (values, observed) = state.window.tail(added).expect("the window retains the longest gap");
+            segments[segment].extend(values, observed, state.stats);
         }
+    }
+}
+
+/// Fractions of the observed steps for training and for validation; the rest is the test split.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SplitFractions {
+    pub train: f64,
+    pub validation: f64,
+}
+
+/// Ends of the training, validation and test splits as steps, exclusive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Split {
+    /// First step of the training split.
+    pub first: i64,
+    pub train_end: i64,
+    pub validation_end: i64,
+    pub end: i64,
+}
+
+impl Split {
+    /// Splits by fractions of the observed steps. Fractions of the time between the first and the last step would depend on
+    /// a few rows from a device with a wrong clock.
+    ///
+    /// # Errors
+    /// If no step was observed.
+    pub fn new(history: &History, fractions: SplitFractions) -> Result<Self> {
+        let mut steps: Vec<i64> = history.segments.iter().flat_map(Segment::observed_steps).collect();
+        steps.sort_unstable();
+        let ends = steps.first().copied().zip(steps.last().copied());
+        let (first, last) = ends.context(
+            "the history is empty: none of its rows was accepted; provide observations, or correct [columns] or [grid] if \
+             its rows were refused",
+        )?;
+        let at =
+            |fraction: f64| steps.get((steps.len() as f64 * fraction) as usize).copied().unwrap_or(last + 1);
+        let (train_end, validation_end) = (at(fractions.train), at(fractions.train + fractions.validation));
+        Ok(Self { first, train_end, validation_end, end: last + 1 })
+    }
+}
+
+/// Seasons that a history is long enough for, in steps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seasons {
+    /// Requires two days: one to repeat, one to compare with.
+    pub day: Option<usize>,
+    /// Requires three weeks: of two, a holiday would be half.
+    pub week: Option<usize>,
+}
+
+impl Seasons {
+    /// For steps of `every` microseconds and `steps` steps of training.
+    pub fn new(every: i64, steps: i64) -> Self {
+        let season = |period: i64, cycles_min: i64| {
+            let season = steps_per(period, every)?;
+            (season >= 2 && steps >= cycles_min * season).then_some(season as usize)
+        };
+        Self { day: season(DAY, 2), week: season(WEEK, 3) }
+    }
+
+    pub fn shortest(&self) -> Option<usize> {
+        self.day.or(self.week)
     }
 }

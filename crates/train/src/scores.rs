@@ -1,80 +1,121 @@
-//! How good a network is on a part of a history, beside the forecasts that cost nothing.
+//! Scores of a model on a split of the history next to naive forecasts, its residual quantiles, and example forecasts.
 
-use super::replay::replay;
-use super::targets::by_lane;
-use super::walk::Lane;
-use super::windows::{Origin, Split, Windows};
-use super::{History, shards};
-use tidecast_core::intervals::{Corrections, ErrorQuantiles, OWN_LEAST, choose_widening, widening};
-use tidecast_core::model::{Corrected, Errors, Model, Score};
-use tidecast_core::series::{Rules, moments};
+use std::ops::Range;
 
-/// A season that a naive forecast can repeat: a day of steps, where a day has at least two and the history at least
-/// twice that.
-pub fn season(every: i64, steps: i64) -> Option<usize> {
-    const DAY: i64 = 86_400_000_000;
-    let season = DAY / every;
-    let whole = DAY % every == 0 && season >= 2 && steps >= 2 * season;
-    whole.then_some(season as usize)
+use rayon::prelude::*;
+
+use super::backtest::{BacktestForecast, BacktestModels, backtest};
+use super::cells::OUTPUT_VALUES_MAX;
+use super::settings::TrainingSpec;
+use super::training_data::group_by_channel;
+use super::windows::{Origin, SampleLimit, Windows, sample_origins};
+use super::{Channel, History, Seasons, Split};
+use tidecast_core::intervals::{
+    ConformalOffsets, ErrorQuantiles, ModelOutput, SERIES_ERRORS_MIN, choose_volatility_gain,
+    volatility_scale,
+};
+use tidecast_core::metrics::{Mean, naive_lag};
+use tidecast_core::model::{
+    Model, ModelManifest, QuantileOffsets, ResidualQuantiles, Score, ScoredSplit, SeriesKey,
+};
+use tidecast_core::series::{Scale, StepConfig, moments};
+
+/// Limit of the origins of a split that are scored: the standard error of the mean is then far below one percent.
+const ORIGINS_MAX: usize = 50_000;
+/// Example forecasts per series.
+const EXAMPLES: usize = 3;
+/// Interval level of example forecasts.
+pub const EXAMPLE_LEVEL: f64 = 0.8;
+
+/// Scored origins of the validation and the test split.
+pub struct ScoredOrigins {
+    pub validation: Vec<Origin>,
+    pub test: Vec<Origin>,
 }
 
-/// Scale of each series' errors: its standard deviation before `until`, by `[id][target]`; 0 where nothing varies.
-pub fn spreads(windows: &Windows<'_>, until: i64) -> Vec<Vec<f64>> {
-    let history = windows.history;
-    let targets = windows.description.targets.len();
-    let mut values = vec![vec![Vec::new(); targets]; history.ids.len()];
-    for segment in &history.segments {
-        let kept = &mut values[segment.series][segment.target];
-        let places = (0..segment.values.len())
-            .filter(|place| segment.observed[*place] && segment.step(*place) < until);
-        kept.extend(places.map(|place| segment.values[place]));
+impl ScoredOrigins {
+    /// Samples the origins of both splits; `group` consecutive ones are sampled as a unit.
+    pub fn sample(history: &History, manifest: &ModelManifest, split: Split, group: usize) -> Self {
+        // Scoring stores an error for the forecast and for each quantile.
+        let values = manifest.horizon * (1 + manifest.probabilities().len());
+        let origins = ORIGINS_MAX.min(OUTPUT_VALUES_MAX / values);
+        let sample = |steps: Range<i64>| {
+            let origins = origins.min(OUTPUT_VALUES_MAX / manifest.horizon).max(1);
+            sample_origins(history, manifest, steps, SampleLimit { origins, group })
+        };
+        Self {
+            validation: sample(split.train_end..split.validation_end),
+            test: sample(split.validation_end..split.end),
+        }
     }
-    let spread = |values: &Vec<f64>| tidecast_core::series::Scale::from(moments(values)).spread;
-    values.iter().map(|targets| targets.iter().map(spread).collect()).collect()
 }
 
-/// The scores of a part, and the scaled errors of each step of the horizon.
-pub struct Evaluation {
-    pub score: Score,
-    pub errors: Option<Errors>,
+/// Scores a model on both splits and sets its scores and residual quantiles; returns it with examples of the test split.
+pub fn score_model(
+    model: Model,
+    pipeline: &TrainingSpec,
+    history: &History,
+    channels: &[Channel],
+    split: Split,
+    origins: &ScoredOrigins,
+) -> (Model, Vec<ExampleSeries>) {
+    let step_config = &pipeline.step_config;
+    let scorer = SplitScorer::new(history, channels, step_config, &model, split);
+    let validation = scorer.score(&origins.validation, ScoredSplit::Validation);
+    let test = scorer.score(&origins.test, ScoredSplit::Test);
+    let mut manifest = model.manifest.clone();
+    manifest.scores = [&validation, &test].into_iter().flatten().map(|scores| scores.score.clone()).collect();
+    let residuals = validation.and_then(|scores| scores.residuals);
+    let model = Model::new(manifest, model.recurrence, model.cells, residuals);
+    let scorer = SplitScorer::new(history, channels, step_config, &model, split);
+    let examples = scorer.examples(&pipeline.columns.targets, &origins.test);
+    (model, examples)
 }
 
+/// Score of a split, and the residual quantiles of the model on it.
+struct SplitScores {
+    score: Score,
+    residuals: Option<ResidualQuantiles>,
+}
+
+/// Errors of one channel.
 #[derive(Default)]
-struct Sums {
+struct ChannelErrors {
     forecasts: u64,
-    values: u64,
-    model: f64,
-    last: f64,
-    seasonal: f64,
-    /// What came less the forecast, by step of the horizon, NaN where nothing came; and how restless the series was at each
-    /// origin.
-    errors: Vec<Vec<f32>>,
-    restless: Vec<f32>,
-    /// What came less each learned quantile, by quantile and step.
-    quantiles: Vec<Vec<Vec<f32>>>,
+    /// Absolute errors in standard deviations of the series.
+    model: Mean,
+    naive: Mean,
+    seasonal: Mean,
+    /// Scaled residuals by step of the horizon, NaN where nothing was observed.
+    residuals: Vec<Vec<f32>>,
+    /// Volatility of the series at each origin.
+    volatility: Vec<f32>,
+    /// Scaled residuals of the learned quantiles, `[quantile][step]`.
+    quantile_residuals: Vec<Vec<Vec<f32>>>,
 }
 
-/// Scores a model on parts of a history.
-pub struct Scoring<'a> {
-    pub windows: Windows<'a>,
-    pub lanes: &'a [Lane],
-    pub model: &'a Model,
+/// Scores a model on splits of a history.
+struct SplitScorer<'a> {
+    windows: Windows<'a>,
+    channels: &'a [Channel],
+    model: &'a Model,
+    /// `[id][target]`
     spreads: Vec<Vec<f64>>,
     season: Option<usize>,
 }
 
-impl<'a> Scoring<'a> {
-    pub fn new(
+impl<'a> SplitScorer<'a> {
+    fn new(
         history: &'a History,
-        lanes: &'a [Lane],
-        rules: &'a Rules,
+        channels: &'a [Channel],
+        step_config: &'a StepConfig,
         model: &'a Model,
         split: Split,
     ) -> Self {
-        let windows = Windows { history, description: &model.description, rules };
-        let spreads = spreads(&windows, split.train_end);
-        let season = season(rules.grid.every, split.train_end - split.first);
-        Self { windows, lanes, model, spreads, season }
+        let windows = Windows { history, manifest: &model.manifest, step_config };
+        let spreads = training_spreads(&windows, split.train_end);
+        let season = Seasons::new(step_config.grid.every, split.train_end - split.first).day;
+        Self { windows, channels, model, spreads, season }
     }
 
     fn spread(&self, origin: &Origin) -> f64 {
@@ -82,136 +123,262 @@ impl<'a> Scoring<'a> {
         self.spreads[segment.series][segment.target]
     }
 
-    /// The lanes that can be scored on `origins` and their errors, the least first.
-    pub fn by_error(&self, origins: &[Origin]) -> Vec<(usize, f64)> {
-        let usable: Vec<Origin> =
-            origins.iter().filter(|origin| self.spread(origin) > 0.0).copied().collect();
-        let by_lane = by_lane(&self.windows, self.lanes, &usable);
-        let sums =
-            shards::each(self.lanes.len(), || (), |(), lane| score_lane(self, lane, &by_lane[lane], None));
-        let lanes = sums.into_iter().enumerate().filter(|(_, sums)| sums.values > 0);
-        let mut by_error: Vec<_> =
-            lanes.map(|(lane, sums)| (lane, sums.model / sums.values as f64)).collect();
-        by_error.sort_by(|(_, a), (_, b)| a.total_cmp(b));
-        by_error
+    /// Origins of series that are not constant in the training split.
+    fn scorable(&self, origins: &[Origin]) -> Vec<Origin> {
+        origins.iter().filter(|origin| self.spread(origin) > 0.0).copied().collect()
     }
 
-    /// Scores the model on `origins`; `None` if none of them can be scored.
-    pub fn score(&self, origins: &[Origin], part: &str) -> Option<Evaluation> {
-        let usable: Vec<Origin> =
-            origins.iter().filter(|origin| self.spread(origin) > 0.0).copied().collect();
-        // All forecasts are compared on the same windows: a season that fewer than nine in ten reach back to is left out.
-        let seasoned = |origin: &Origin| self.season.is_none_or(|s| origin.place as usize + 1 >= s);
-        let with_season: Vec<Origin> = usable.iter().filter(|origin| seasoned(origin)).copied().collect();
-        let (usable, season) = match with_season.len() * 10 >= usable.len() * 9 {
-            true => (with_season, self.season),
-            false => (usable, None),
+    /// Errors of each channel.
+    fn errors(&self, origins: &[Origin], season: Option<usize>) -> Vec<ChannelErrors> {
+        let by_channel = group_by_channel(&self.windows, self.channels, origins);
+        let channels = by_channel.par_iter().enumerate();
+        channels.map(|(channel, origins)| self.channel_errors(channel, origins, season)).collect()
+    }
+
+    fn channel_errors(&self, channel: usize, origins: &[Origin], season: Option<usize>) -> ChannelErrors {
+        let manifest = self.windows.manifest;
+        let empty = vec![Vec::new(); manifest.horizon];
+        let mut errors = ChannelErrors {
+            quantile_residuals: vec![empty.clone(); manifest.probabilities().len()],
+            residuals: empty,
+            ..ChannelErrors::default()
         };
-        let by_lane = by_lane(&self.windows, self.lanes, &usable);
-        let sums =
-            shards::each(self.lanes.len(), || (), |(), lane| score_lane(self, lane, &by_lane[lane], season));
-        let probabilities = self.model.description.probabilities();
-        let own: Vec<_> = shards::each(
-            self.model.description.series.len().min(sums.len()),
-            || (),
-            |(), number| {
-                let (sums, beta) = (&sums[number], sums[number].widening());
-                let own = ErrorQuantiles::of_one(sums.over(beta)).map(|own| (own, beta));
-                (own, Corrections::of(sums.quantiles.clone(), probabilities, OWN_LEAST))
-            },
-        );
-        let (own, own_corrections): (Vec<_>, Vec<_>) = own.into_iter().unzip();
-        let total = sums.into_iter().reduce(Sums::plus).filter(|sums| sums.values > 0)?;
-        let mean = |sum: f64| sum / total.values as f64;
-        let score = Score {
-            part: part.to_owned(),
-            forecasts: total.forecasts,
-            mae: mean(total.model),
-            repeat_last: mean(total.last),
-            seasonal_naive: season.map(|_| mean(total.seasonal)),
-            season,
-        };
-        let of_all = total.widening();
-        let around = ErrorQuantiles::of(total.over(of_all));
-        let corrected = Corrections::of(total.quantiles, probabilities, 1).map(|all| {
-            let own = own_corrections.into_iter().map(|own| own.unwrap_or_else(|| all.clone()));
-            Corrected { own: own.collect(), all }
+        let model = BacktestModels::single(self.model);
+        backtest(&self.windows, self.channels, channel, model, origins, |forecast| {
+            self.add_errors(&mut errors, &forecast, season);
         });
-        let errors = around.map(|all| {
-            let own = own.into_iter().map(|own| own.unwrap_or_else(|| (all.for_one(), of_all)));
-            let (own, mut widening): (Vec<_>, Vec<_>) = own.unzip();
-            widening.push(of_all);
-            Errors { own, all, widening, corrected }
-        });
-        Some(Evaluation { score, errors })
+        errors
     }
-}
 
-impl Sums {
-    fn plus(mut self, other: Self) -> Self {
-        self.forecasts += other.forecasts;
-        self.values += other.values;
-        self.model += other.model;
-        self.last += other.last;
-        self.seasonal += other.seasonal;
-        let quantiles = self.quantiles.iter_mut().flatten().zip(other.quantiles.into_iter().flatten());
-        for (mine, theirs) in self.errors.iter_mut().zip(other.errors).chain(quantiles) {
-            mine.extend(theirs);
+    fn add_errors(&self, errors: &mut ChannelErrors, forecast: &BacktestForecast<'_>, season: Option<usize>) {
+        let segment = &self.windows.history.segments[forecast.origin.segment as usize];
+        let (index, unit) = (forecast.origin.index as usize, self.spread(&forecast.origin));
+        errors.forecasts += 1;
+        let is_scaled = forecast.scale.spread > 0.0;
+        if is_scaled {
+            errors.volatility.push(forecast.volatility);
+            errors.residuals.iter_mut().for_each(|residuals| residuals.push(f32::NAN));
         }
-        self.restless.extend(other.restless);
-        self
-    }
-
-    /// How much restlessness widens, by the errors in the middle of the horizon.
-    fn widening(&self) -> f32 {
-        let Some(errors) = self.errors.get(self.errors.len() / 2) else { return 0.0 };
-        let pairs = errors.iter().copied().zip(self.restless.iter().copied());
-        choose_widening(&pairs.filter(|(error, _)| !error.is_nan()).collect::<Vec<_>>())
-    }
-
-    /// The errors over their widening, by step of the horizon.
-    fn over(&self, beta: f32) -> Vec<Vec<f32>> {
-        let over = |errors: &Vec<f32>| {
-            let pairs = errors.iter().zip(&self.restless).filter(|(error, _)| !error.is_nan());
-            pairs.map(|(error, restless)| error / widening(beta, *restless)).collect()
-        };
-        self.errors.iter().map(over).collect()
-    }
-}
-
-fn score_lane(of: &Scoring<'_>, lane: usize, origins: &[Origin], season: Option<usize>) -> Sums {
-    let description = of.windows.description;
-    let (horizon, none) = (description.horizon, vec![Vec::new(); description.horizon]);
-    let quantiles = vec![none.clone(); description.probabilities().len()];
-    let mut sums = Sums { errors: none, quantiles, ..Sums::default() };
-    let model = std::slice::from_ref(of.model);
-    replay(&of.windows, (lane, &of.lanes[lane]), model, &|_| 0, origins, |said| {
-        let segment = &of.windows.history.segments[said.origin.segment as usize];
-        let (place, unit) = (said.origin.place as usize, of.spread(&said.origin));
-        sums.forecasts += 1;
-        let varies = said.scale.spread > 0.0;
-        if varies {
-            sums.restless.push(said.restlessness);
-            sums.errors.iter_mut().for_each(|errors| errors.push(f32::NAN));
-        }
-        for (i, (actual, value)) in of.windows.actuals(said.origin).zip(said.values).enumerate() {
+        let actuals = self.windows.actuals(forecast.origin);
+        for (i, (actual, value)) in actuals.zip(forecast.values).enumerate() {
             if actual.is_nan() {
                 continue;
             }
             let error = |forecast: f64| (actual - forecast).abs() / unit;
-            sums.values += 1;
-            sums.model += error(said.scale.invert(*value));
-            sums.last += error(segment.values[place]);
-            // ŷ(t + h) = y(t + h - s ceil(h / s))
-            sums.seasonal +=
-                season.map_or(0.0, |s| error(segment.values[place + i + 1 - s * (i + 1).div_ceil(s)]));
-            if let Some(error) = sums.errors[i].last_mut().filter(|_| varies) {
-                let actual = said.scale.apply(actual);
-                *error = actual - value;
-                let quantiles = said.quantiles.iter().skip(i).step_by(horizon);
-                sums.quantiles.iter_mut().zip(quantiles).for_each(|(errors, q)| errors[i].push(actual - q));
+            errors.model.add(error(forecast.scale.invert(*value)));
+            errors.naive.add(error(segment.values[index]));
+            if season.is_some() {
+                errors.seasonal.add(error(segment.values[index + i + 1 - naive_lag(season, i + 1)]));
+            }
+            if let Some(residual) = errors.residuals[i].last_mut().filter(|_| is_scaled) {
+                let actual = forecast.scale.apply(actual);
+                *residual = actual - value;
+                let quantiles = forecast.quantiles.iter().skip(i).step_by(self.windows.manifest.horizon);
+                for (residuals, quantile) in errors.quantile_residuals.iter_mut().zip(quantiles) {
+                    residuals[i].push(actual - quantile);
+                }
             }
         }
-    });
-    sums
+    }
+
+    /// Scores the model on `origins`; none if none of them can be scored.
+    fn score(&self, origins: &[Origin], split: ScoredSplit) -> Option<SplitScores> {
+        let scorable = self.scorable(origins);
+        // All forecasts are compared on the same origins. The seasonal one is omitted if fewer than nine in ten origins have
+        // a season of values before them.
+        let has_season = |origin: &Origin| self.season.is_none_or(|s| origin.index as usize + 1 >= s);
+        let seasonal: Vec<Origin> = scorable.iter().filter(|origin| has_season(origin)).copied().collect();
+        let (scorable, season) = match seasonal.len() * 10 >= scorable.len() * 9 {
+            true => (seasonal, self.season),
+            false => (scorable, None),
+        };
+        let errors = self.errors(&scorable, season);
+        let probabilities = self.model.manifest.probabilities();
+        let of_series = |errors: &ChannelErrors| {
+            let gain = errors.volatility_gain();
+            let quantiles = ErrorQuantiles::for_series(errors.scaled_by_volatility(gain));
+            let residuals = errors.quantile_residuals.clone();
+            let offsets = ConformalOffsets::new(residuals, probabilities, SERIES_ERRORS_MIN);
+            (quantiles.map(|quantiles| (quantiles, gain)), offsets)
+        };
+        let per_series = &errors[..self.model.manifest.series.len().min(errors.len())];
+        let per_series: Vec<_> = per_series.par_iter().map(of_series).collect();
+        let (per_series, per_series_offsets): (Vec<_>, Vec<_>) = per_series.into_iter().unzip();
+        let total = errors.into_iter().reduce(ChannelErrors::merge)?;
+        let score = Score {
+            split,
+            forecasts: total.forecasts,
+            mae: total.model.value()?,
+            naive_mae: total.naive.value()?,
+            seasonal_naive_mae: total.seasonal.value(),
+            season,
+        };
+        let pooled_gain = total.volatility_gain();
+        let pooled = ErrorQuantiles::pooled(total.scaled_by_volatility(pooled_gain));
+        let offsets = ConformalOffsets::new(total.quantile_residuals, probabilities, 1).map(|pooled| {
+            let per_series = per_series_offsets.into_iter().map(|of| of.unwrap_or_else(|| pooled.clone()));
+            QuantileOffsets { per_series: per_series.collect(), pooled }
+        });
+        let residuals = pooled.map(|pooled| {
+            let of_series = per_series.into_iter().map(|of| of.unwrap_or((pooled.to_series(), pooled_gain)));
+            let (per_series, mut volatility_gain): (Vec<_>, Vec<_>) = of_series.unzip();
+            volatility_gain.push(pooled_gain);
+            ResidualQuantiles { per_series, pooled, volatility_gain, offsets }
+        });
+        Some(SplitScores { score, residuals })
+    }
+
+    /// Channels that can be scored on `origins` and their mean absolute errors, ascending by error.
+    fn channels_by_error(&self, origins: &[Origin]) -> Vec<(usize, f64)> {
+        let errors = self.errors(&self.scorable(origins), None).into_iter().enumerate();
+        let mut by_error: Vec<_> =
+            errors.filter_map(|(channel, errors)| Some((channel, errors.model.value()?))).collect();
+        by_error.sort_by(|(_, a), (_, b)| a.total_cmp(b));
+        by_error
+    }
+}
+
+impl ChannelErrors {
+    fn merge(mut self, other: Self) -> Self {
+        self.forecasts += other.forecasts;
+        self.model.merge(&other.model);
+        self.naive.merge(&other.naive);
+        self.seasonal.merge(&other.seasonal);
+        let mine = self.residuals.iter_mut().chain(self.quantile_residuals.iter_mut().flatten());
+        let others = other.residuals.into_iter().chain(other.quantile_residuals.into_iter().flatten());
+        mine.zip(others).for_each(|(mine, others)| mine.extend(others));
+        self.volatility.extend(other.volatility);
+        self
+    }
+
+    /// Effect of volatility on the width of intervals, from the residuals in the middle of the horizon.
+    fn volatility_gain(&self) -> f32 {
+        let Some(residuals) = self.residuals.get(self.residuals.len() / 2) else { return 0.0 };
+        let pairs = residuals.iter().copied().zip(self.volatility.iter().copied());
+        choose_volatility_gain(&pairs.filter(|(residual, _)| !residual.is_nan()).collect::<Vec<_>>())
+    }
+
+    /// Residuals divided by the volatility scale, by step of the horizon.
+    fn scaled_by_volatility(&self, gain: f32) -> Vec<Vec<f32>> {
+        let of_step = |residuals: &Vec<f32>| {
+            let pairs = residuals.iter().zip(&self.volatility).filter(|(residual, _)| !residual.is_nan());
+            pairs.map(|(residual, volatility)| residual / volatility_scale(gain, *volatility)).collect()
+        };
+        self.residuals.iter().map(of_step).collect()
+    }
+}
+
+/// Standard deviation of each series before step `until`, `[id][target]`; 0 where values are constant.
+fn training_spreads(windows: &Windows<'_>, until: i64) -> Vec<Vec<f64>> {
+    let history = windows.history;
+    let targets = windows.manifest.targets.len();
+    let mut values = vec![vec![Vec::new(); targets]; history.ids.len()];
+    for segment in &history.segments {
+        let indices = (0..segment.values.len())
+            .filter(|index| segment.observed[*index] && segment.step(*index) < until);
+        values[segment.series][segment.target].extend(indices.map(|index| segment.values[index]));
+    }
+    let spread = |values: &Vec<f64>| Scale::from(moments(values)).spread;
+    values.iter().map(|targets| targets.iter().map(spread).collect()).collect()
+}
+
+/// Rank of an example among all series by error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExampleRank {
+    Best,
+    Median,
+    Worst,
+}
+
+impl ExampleRank {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Best => "best",
+            Self::Median => "median",
+            Self::Worst => "worst",
+        }
+    }
+}
+
+/// Forecasts of one series with the observations around them.
+#[derive(Clone, Debug)]
+pub struct ExampleSeries {
+    pub series: SeriesKey,
+    pub rank: ExampleRank,
+    /// Mean absolute error in standard deviations of the series.
+    pub mae: f64,
+    /// Times in microseconds and values.
+    pub observations: Vec<(i64, f64)>,
+    pub forecasts: Vec<ExampleForecast>,
+}
+
+/// One forecast, with times in microseconds.
+#[derive(Clone, Debug)]
+pub struct ExampleForecast {
+    pub values: Vec<(i64, f64)>,
+    /// Lower and upper bounds of [`EXAMPLE_LEVEL`]; empty without intervals.
+    pub bounds: Vec<(i64, f64, f64)>,
+}
+
+impl SplitScorer<'_> {
+    /// Examples of the series with the least, the median and the largest error.
+    fn examples(&self, targets: &[String], origins: &[Origin]) -> Vec<ExampleSeries> {
+        let by_error = self.channels_by_error(origins);
+        let Some(last) = by_error.len().checked_sub(1) else { return Vec::new() };
+        let mut ranks =
+            vec![(0, ExampleRank::Best), (last / 2, ExampleRank::Median), (last, ExampleRank::Worst)];
+        ranks.dedup_by_key(|(index, _)| *index);
+        let by_channel = group_by_channel(&self.windows, self.channels, origins);
+        let example = |(index, rank): (usize, ExampleRank)| {
+            let (channel, mae) = by_error[index];
+            let (observations, forecasts) = self.example_forecasts(channel, &by_channel[channel]);
+            let Channel { series, target, .. } = self.channels[channel];
+            let id = self.windows.history.ids[series].clone();
+            let series = SeriesKey { id, target: targets[target].clone() };
+            ExampleSeries { series, rank, mae, observations, forecasts }
+        };
+        ranks.into_iter().map(example).collect()
+    }
+
+    /// Consecutive forecasts of a channel from its middle origin on, with the observations around them.
+    fn example_forecasts(
+        &self,
+        channel: usize,
+        origins: &[Origin],
+    ) -> (Vec<(i64, f64)>, Vec<ExampleForecast>) {
+        let (windows, horizon) = (&self.windows, self.windows.manifest.horizon);
+        let grid = windows.step_config.grid;
+        let middle = origins[origins.len() / 2];
+        let segment = &windows.history.segments[middle.segment as usize];
+        let is_selected = |origin: &&Origin| {
+            let distance = (origin.index - middle.index.min(origin.index)) as usize;
+            origin.segment == middle.segment
+                && origin.index >= middle.index
+                && distance.is_multiple_of(horizon + 1)
+        };
+        let selected: Vec<Origin> = origins.iter().filter(is_selected).take(EXAMPLES).copied().collect();
+        let bounds = self.model.residuals.is_some().then(|| self.model.bounds(EXAMPLE_LEVEL, Some(channel)));
+        let mut forecasts = Vec::new();
+        let model = BacktestModels::single(self.model);
+        backtest(windows, self.channels, channel, model, &selected, |forecast| {
+            let BacktestForecast { scale, values, quantiles, volatility, .. } = forecast;
+            let step = segment.step(forecast.origin.index as usize);
+            let time = |i: usize| grid.start_of(step + 1 + i as i64);
+            let [mut lower, mut upper] = [(); 2].map(|()| vec![0.0; horizon]);
+            if let Some(bounds) = &bounds {
+                bounds.write(ModelOutput { values, quantiles, volatility }, &mut lower, &mut upper);
+            }
+            let pairs = lower.iter().zip(&upper).enumerate().filter(|_| bounds.is_some());
+            forecasts.push(ExampleForecast {
+                values: values.iter().enumerate().map(|(i, value)| (time(i), scale.invert(*value))).collect(),
+                bounds: pairs.map(|(i, (l, u))| (time(i), scale.invert(*l), scale.invert(*u))).collect(),
+            });
+        });
+        let end = selected.last().copied().unwrap_or(middle).index as usize + horizon + 1;
+        let indices = (middle.index as usize).saturating_sub(3 * horizon)..end.min(segment.values.len());
+        let observations = indices
+            .filter(|index| segment.observed[*index])
+            .map(|index| (grid.start_of(segment.step(index)), segment.values[index]));
+        (observations.collect(), forecasts)
+    }
 }

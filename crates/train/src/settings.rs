@@ -1,131 +1,135 @@
-//! The recipe of training.
+//! Settings of training.
 
 use std::path::PathBuf;
 
-use tidecast_core::network::StateKind;
-use tidecast_core::series::Rules;
-use tidecast_core::table::Columns;
-use tidecast_core::time::duration_text;
+use serde::Serialize;
 
-/// What a model is trained for, and the recipe.
+use super::SplitFractions;
+use tidecast_core::network::{CellKind, Decoder, Loss, StateKind};
+use tidecast_core::schema::Columns;
+use tidecast_core::series::{Calendar, Scaling, StepConfig};
+use tidecast_core::time::{DAY, HOUR, WEEK, duration_text};
+
+/// What a model is trained for, and how.
 #[derive(Clone, Debug)]
 pub struct TrainingSpec {
     /// The pipeline file, for messages.
     pub file: PathBuf,
     pub columns: Columns,
-    pub rules: Rules,
-    /// Interval levels, ascending, each in (0, 1).
+    pub step_config: StepConfig,
+    /// Interval levels, ascending, each between 0 and 1.
     pub levels: Vec<f64>,
-    pub train: Train,
+    pub train: TrainConfig,
 }
 
 impl TrainingSpec {
-    /// The text of a step's length, as it stands in every forecast: "1h".
+    /// Length of a step as text, such as "1h".
     pub fn every_text(&self) -> String {
-        duration_text(self.rules.grid.every)
+        duration_text(self.step_config.grid.every)
     }
 }
 
-/// The recipe of training.
-#[derive(Clone, Debug, serde::Serialize)]
-pub struct Train {
-    /// Whether there is a memory: a linear recurrence over the whole past, read out by ridge regression.
-    pub memory: bool,
-    /// Steps after which the memory forgets altogether; without it, it fades.
-    pub context: Option<usize>,
-    /// The cells that learn what the memory leaves over, or everything without one.
-    pub cell: Option<tidecast_core::network::CellKind>,
+/// Hyperparameters. Fields have the names of their keys in `[train]` and are stored in the model file.
+#[derive(Clone, Debug, Serialize)]
+pub struct TrainConfig {
+    /// Whether the model has a linear recurrence over the whole past, read out by ridge regression.
+    pub recurrence: bool,
+    /// Steps after which the recurrence forgets a value completely; without it values decay.
+    pub recurrence_window: Option<usize>,
+    /// Cells, trained on the residuals of the recurrence or, without one, on the values. None is no cells.
+    pub cell: Option<CellKind>,
     pub hidden: usize,
     pub layers: usize,
-    /// Steps of the past that a window reads. With a carried state: after so many it is taken to be as if carried all along.
+    /// Steps of a window. For cells that carry their state: steps of warm-up.
     pub lookback: usize,
-    /// Steps of the lookback that the cells read at once.
+    /// Steps per update of the cells.
     pub segment: usize,
     pub horizon: usize,
-    pub decoder: tidecast_core::network::Decoder,
-    pub state: tidecast_core::network::StateKind,
-    pub scaling: tidecast_core::series::Scaling,
-    pub calendar: Vec<tidecast_core::series::Calendar>,
-    pub loss: tidecast_core::network::Loss,
+    pub decoder: Decoder,
+    pub state: StateKind,
+    pub scaling: Scaling,
+    pub calendar: Vec<Calendar>,
+    pub loss: Loss,
     /// Whether the cells learn the quantiles that bound `forecast.levels`.
     pub quantiles: bool,
-    /// Learned numbers of each known series that the cells read at every step; 0 is without.
+    /// Size of a learned embedding of each known series; 0 is none.
     pub embedding: usize,
     pub epochs: usize,
-    pub batch: usize,
+    /// Windows per minibatch.
+    pub batch_size: usize,
+    /// Largest learning rate.
     pub learning_rate: f64,
-    /// Share of all minibatches over which the learning rate rises before it falls.
+    /// Fraction of all minibatches during which the learning rate rises.
     pub warmup: f64,
     pub weight_decay: f64,
-    pub clip: f64,
-    /// How much of the running mean of the weights is kept each minibatch; the mean is what serves. 0 is without.
-    pub average: f64,
-    /// The chance of a hidden value to be left out of what the head reads, while it learns.
+    /// Limit of the gradient's norm.
+    pub gradient_clip: f64,
+    /// Decay, per minibatch, of the exponential moving average of the weights, which is the trained network; 0 is no average.
+    pub weight_ema: f64,
+    /// Probability that a hidden value is dropped before the head during training.
     pub dropout: f64,
-    /// Epochs without a better validation loss after which training stops.
+    /// Epochs without an improvement of the validation loss after which training stops.
     pub patience: usize,
-    /// Share of the history, in time, that trains; then comes the validation part; what is left is never seen.
-    pub train_part: f64,
-    pub validation_part: f64,
+    /// Fraction of the history for training.
+    pub train_fraction: f64,
+    /// Fraction of the history for validation; the rest is the test split.
+    pub validation_fraction: f64,
     pub seed: u64,
 }
 
-/// Steps of the recurrence in a window, at most, where the recipe is silent: what training costs grows with them, and
-/// gradients fade over more.
-const RECURRENCES_MOST: usize = 48;
-/// At least: with fewer there is little left to be recurrent.
-const RECURRENCES_LEAST: usize = 12;
+/// Largest number of default recurrent steps of a window: training time grows and gradients vanish with it.
+const RECURRENT_STEPS_MAX: usize = 48;
+/// Smallest number of default recurrent steps of a window.
+const RECURRENT_STEPS_MIN: usize = 12;
 
-const HOUR: i64 = 3_600_000_000;
-const DAY: i64 = 24 * HOUR;
-const WEEK: i64 = 7 * DAY;
-
-impl Train {
-    /// The recipe for a grid of steps of `every` microseconds where the file says nothing.
+impl TrainConfig {
+    /// Defaults for a grid with steps of `every` microseconds.
     pub fn for_grid(every: i64) -> Self {
+        let state = StateKind::default();
+        let lookback = Self::lookback_for(every, state);
         Self {
-            memory: true,
-            context: None,
-            cell: Some(Default::default()),
+            recurrence: true,
+            recurrence_window: None,
+            cell: Some(CellKind::default()),
             hidden: 32,
             layers: 1,
-            lookback: Self::lookback_for(every, Default::default()),
-            segment: Self::segment_for(Self::lookback_for(every, Default::default())),
+            lookback,
+            segment: Self::segment_for(lookback),
             horizon: 24,
-            decoder: Default::default(),
-            state: Default::default(),
-            scaling: Default::default(),
+            decoder: Decoder::default(),
+            state,
+            scaling: Scaling::default(),
             calendar: Self::calendar_for(every),
-            loss: Default::default(),
+            loss: Loss::default(),
             quantiles: false,
             embedding: 0,
             epochs: 20,
-            batch: 256,
-            learning_rate: Self::learning_rate_for(Default::default()),
+            batch_size: 256,
+            learning_rate: Self::learning_rate_for(state),
             warmup: 0.05,
             weight_decay: 0.0,
-            clip: 1.0,
-            average: 0.98,
+            gradient_clip: 1.0,
+            weight_ema: 0.98,
             dropout: 0.1,
             patience: 4,
-            train_part: 0.7,
-            validation_part: 0.1,
+            train_fraction: 0.7,
+            validation_fraction: 0.1,
             seed: 1,
         }
     }
 
-    /// A day of steps: the shortest history that shows a day's shape. At least 24 steps, for there has to be a history at
-    /// all; at most 168 (a week of hours), past which training slows and little is gained. A carried state has four times
-    /// as many at least, since only training pays for them.
+    /// Default lookback: a day of steps, the shortest window that shows the shape of a day, but at least 24 and at most 168
+    /// steps (a week of hours), above which training slows down for little gain. A carried state has at least 96, since only
+    /// training pays for its warm-up.
     pub fn lookback_for(every: i64, state: StateKind) -> usize {
-        let least = match state {
+        let min = match state {
             StateKind::Window => 24,
             StateKind::Carried => 96,
         };
-        (DAY / every.max(1)).clamp(least, 168) as usize
+        (DAY / every.max(1)).clamp(min, 168) as usize
     }
 
-    /// Along a sequence many forecasts are learned from at once, so that steps are few and may be long.
+    /// Default learning rate. A sequence trains on many forecasts at once, so that its updates are fewer and may be larger.
     pub fn learning_rate_for(state: StateKind) -> f64 {
         match state {
             StateKind::Window => 0.002,
@@ -133,29 +137,31 @@ impl Train {
         }
     }
 
-    /// The shortest segment that cuts a lookback into a moderate number of steps; single steps where none does. Segments
-    /// are what Lin et al. read long windows by, "SegRNN: segment recurrent neural network for long-term time series
-    /// forecasting", 2023.
+    /// Default segment: the shortest one that leaves a moderate number of recurrent steps, or 1 where there is none. Lin et
+    /// al., "SegRNN: segment recurrent neural network for long-term time series forecasting", 2023.
     pub fn segment_for(lookback: usize) -> usize {
-        let cuts = |segment: &usize| {
+        let is_moderate = |segment: &usize| {
             lookback.is_multiple_of(*segment)
-                && (RECURRENCES_LEAST..=RECURRENCES_MOST).contains(&(lookback / segment))
+                && (RECURRENT_STEPS_MIN..=RECURRENT_STEPS_MAX).contains(&(lookback / segment))
         };
-        (1..=lookback / RECURRENCES_LEAST).find(cuts).unwrap_or(1)
+        (1..=lookback / RECURRENT_STEPS_MIN).find(is_moderate).unwrap_or(1)
     }
 
-    /// The calendar inputs that differ from one step to the next.
-    fn calendar_for(every: i64) -> Vec<tidecast_core::series::Calendar> {
-        use tidecast_core::series::Calendar::{DayOfWeek, HourOfDay};
+    /// Default calendar inputs: those that vary between steps.
+    fn calendar_for(every: i64) -> Vec<Calendar> {
         match every {
-            ..DAY => vec![HourOfDay, DayOfWeek],
-            DAY..WEEK => vec![DayOfWeek],
+            ..DAY => vec![Calendar::HourOfDay, Calendar::DayOfWeek],
+            DAY..WEEK => vec![Calendar::DayOfWeek],
             WEEK.. => vec![],
         }
     }
+
+    pub fn split_fractions(&self) -> SplitFractions {
+        SplitFractions { train: self.train_fraction, validation: self.validation_fraction }
+    }
 }
 
-impl Default for Train {
+impl Default for TrainConfig {
     fn default() -> Self {
         Self::for_grid(HOUR)
     }

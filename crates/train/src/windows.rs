@@ -1,193 +1,168 @@
-//! Windows of a history: which there are in a part of it, and what the network reads and should say at each.
+//! Windows of a history: their origins, and the inputs and actual values of each.
 
 use std::ops::Range;
 
-use anyhow::{Context, Result};
-
-use super::{History, Segment};
-use tidecast_core::forecaster::Inputs;
-use tidecast_core::model::Description;
+use super::History;
+use tidecast_core::forecaster::InputBatch;
+use tidecast_core::model::ModelManifest;
 use tidecast_core::network::Random;
-use tidecast_core::series::{Reading, Rules, Scale, WindowView};
+use tidecast_core::series::{Scale, StepConfig, StepInput, WindowView};
 
-/// A window by its last step: a place in a segment.
+/// Last step of a window, as an index into a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Origin {
     pub segment: u32,
-    pub place: u32,
+    pub index: u32,
 }
 
-/// Where the training part and the validation part end, as step numbers; the test part is the rest. All ends are
-/// exclusive.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Split {
-    pub first: i64,
-    pub train_end: i64,
-    pub validation_end: i64,
-    pub end: i64,
+/// Limit of a sample of origins.
+#[derive(Clone, Copy, Debug)]
+pub struct SampleLimit {
+    pub origins: usize,
+    /// Consecutive origins that are sampled as a unit.
+    pub group: usize,
 }
 
-impl Split {
-    /// Cuts the time where the given parts of all observed steps are past. Not parts of the time between the first and
-    /// the last step: one clock that was wrong for two rows would move those.
-    ///
-    /// # Errors
-    /// If no step was observed.
-    pub fn of(history: &History, train_part: f64, validation_part: f64) -> Result<Self> {
-        let mut steps: Vec<i64> = history.segments.iter().flat_map(Segment::observed_steps).collect();
-        steps.sort_unstable();
-        let ends = steps.first().copied().zip(steps.last().copied());
-        let (first, last) = ends.context(
-            "the history is empty: no row of it was used; give one with readings, or correct [columns] or [grid] where \
-             its rows were refused",
-        )?;
-        let at = |part: f64| steps.get((steps.len() as f64 * part) as usize).copied().unwrap_or(last + 1);
-        let (train_end, validation_end) = (at(train_part), at(train_part + validation_part));
-        Ok(Self { first, train_end, validation_end, end: last + 1 })
-    }
-}
-
-/// At most `most` of the windows whose whole horizon lies in `steps` and whose origin lies at or after `from`; each can be
-/// read whole, was observed at its origin, and has something observed to compare with. Of more, one of every n is drawn: a
-/// fixed one, and the hours of the day that recur every n windows would be all there is. `together` of them that follow one
-/// another are drawn or left as one.
-pub fn origins(
+/// Samples origins whose horizon lies in `steps`. Each window is complete, its last step and at least one step of its horizon
+/// were observed.
+///
+/// Above the limit, one of every n groups is drawn at random: a fixed stride could select the same hours of every day.
+pub fn sample_origins(
     history: &History,
-    description: &Description,
-    (from, until): (i64, i64),
-    most: usize,
-    together: usize,
+    manifest: &ModelManifest,
+    steps: Range<i64>,
+    limit: SampleLimit,
 ) -> Vec<Origin> {
+    let group = limit.group;
     let mut count = 0usize;
-    each_origin(history, description, from, until, |_| count += 1);
-    let groups = count.div_ceil(together);
-    let every = groups.div_ceil((most / together).max(1)).max(1);
-    let mut random = Random::new(every as u64);
-    let mut draw = |of: usize| (random.next_u64() % of as u64) as usize;
-    let mut origins = Vec::with_capacity(count.div_ceil(every));
-    let (mut number, mut drawn) = (0, 0);
-    each_origin(history, description, from, until, |origin| {
-        let group = number / together;
-        if number % (every * together) == 0 {
-            drawn = group + draw(every.min(groups - group));
+    for_each_origin(history, manifest, &steps, |_| count += 1);
+    let groups = count.div_ceil(group);
+    let stride = groups.div_ceil((limit.origins / group).max(1)).max(1);
+    let mut random = Random::new(stride as u64);
+    let mut draw = |count: usize| (random.next_u64() % count as u64) as usize;
+    let mut origins = Vec::with_capacity(count.div_ceil(stride));
+    let (mut index, mut drawn) = (0, 0);
+    for_each_origin(history, manifest, &steps, |origin| {
+        let current = index / group;
+        if index % (stride * group) == 0 {
+            drawn = current + draw(stride.min(groups - current));
         }
-        if group == drawn {
+        if current == drawn {
             origins.push(origin);
         }
-        number += 1;
+        index += 1;
     });
     origins
 }
 
-fn each_origin(
+fn for_each_origin(
     history: &History,
-    description: &Description,
-    from: i64,
-    until: i64,
+    manifest: &ModelManifest,
+    steps: &Range<i64>,
     mut visit: impl FnMut(Origin),
 ) {
-    let Description { lookback, horizon, warm, .. } = *description;
+    let ModelManifest { lookback, horizon, warmup, .. } = *manifest;
     for (number, segment) in history.segments.iter().enumerate() {
-        let seen = |place: usize| usize::from(segment.observed.get(place) == Some(&true));
-        // Observed steps of the horizon, and of the series so far.
-        let mut ahead: usize = (0..horizon).map(|i| seen(i + 1)).sum();
-        let mut so_far = segment.running(0).count;
-        for place in 0..segment.values.len() {
-            if place > 0 {
-                ahead = ahead + seen(place + horizon) - seen(place);
-                so_far += seen(place) as u64;
+        let observed = |index: usize| usize::from(segment.observed.get(index) == Some(&true));
+        let mut observed_ahead: usize = (0..horizon).map(|i| observed(i + 1)).sum();
+        let mut observed_so_far = segment.stats_at(0).count;
+        for index in 0..segment.values.len() {
+            if index > 0 {
+                observed_ahead = observed_ahead + observed(index + horizon) - observed(index);
+                observed_so_far += observed(index) as u64;
             }
-            let step = segment.step(place);
-            let inside = step >= from && step + (horizon as i64) < until;
-            let whole = place + 1 >= lookback && so_far >= warm;
-            if inside && whole && ahead > 0 && seen(place) == 1 {
-                visit(Origin { segment: number as u32, place: place as u32 });
+            let step = segment.step(index);
+            let is_inside = step >= steps.start && step + (horizon as i64) < steps.end;
+            let is_complete = index + 1 >= lookback && observed_so_far >= warmup;
+            if is_inside && is_complete && observed_ahead > 0 && observed(index) == 1 {
+                visit(Origin { segment: number as u32, index: index as u32 });
             }
         }
     }
 }
 
-/// Reads windows of a history.
+/// Reads windows of a history as a model would have seen them.
 #[derive(Clone, Copy)]
 pub struct Windows<'a> {
     pub history: &'a History,
-    pub description: &'a Description,
-    pub rules: &'a Rules,
+    pub manifest: &'a ModelManifest,
+    pub step_config: &'a StepConfig,
 }
 
 impl<'a> Windows<'a> {
-    /// The window at an origin and its scale; `None` if it is not whole.
+    /// The window at an origin and its scale; none if it is incomplete.
     pub fn view(&self, origin: Origin) -> Option<WindowView<'a>> {
         let segment = &self.history.segments[origin.segment as usize];
-        let (place, lookback) = (origin.place as usize, self.description.lookback);
-        let running = segment.running(place);
-        let first = (place + 1).checked_sub(lookback).filter(|_| running.count >= self.description.warm)?;
-        let (values, observed) = (&segment.values[first..=place], &segment.observed[first..=place]);
-        let fixed = self.description.moments(segment.target);
-        let scale = Scale::at_origin(self.description.scaling, values, &running, fixed);
-        let covariates = &self.history.periods[segment.period].covariates;
-        Some(WindowView { values, observed, covariates, origin: segment.step(place), scale })
+        let (index, lookback) = (origin.index as usize, self.manifest.lookback);
+        let stats = segment.stats_at(index);
+        let first = (index + 1).checked_sub(lookback).filter(|_| stats.count >= self.manifest.warmup)?;
+        let (values, observed) = (&segment.values[first..=index], &segment.observed[first..=index]);
+        let fixed = self.manifest.moments(segment.target);
+        let scale = Scale::at_origin(self.manifest.scaling, values, &stats, fixed);
+        let covariates = &self.history.spans[segment.span].covariates;
+        Some(WindowView { values, observed, covariates, origin: segment.step(index), scale })
     }
 
-    /// Whether an origin can be forecast from: its window is whole and the series warm.
-    pub fn is_whole(&self, origin: Origin) -> bool {
+    /// Whether the window is complete and the series warmed up.
+    pub fn is_complete(&self, origin: Origin) -> bool {
         let segment = &self.history.segments[origin.segment as usize];
-        let place = origin.place as usize;
-        place + 1 >= self.description.lookback && segment.running(place).count >= self.description.warm
+        let index = origin.index as usize;
+        index + 1 >= self.manifest.lookback && segment.stats_at(index).count >= self.manifest.warmup
     }
 
-    /// The last values at an origin, [`Description::past`] of them, with intervals, if there are.
+    /// Up to [`ModelManifest::history_steps`] values that end at an origin, as many as intervals need.
     pub fn past(&self, origin: Origin) -> &'a [f64] {
         let segment = &self.history.segments[origin.segment as usize];
-        let (end, reach) = (origin.place as usize + 1, self.description.past(true));
-        &segment.values[end.saturating_sub(reach)..end]
+        let (end, steps) = (origin.index as usize + 1, self.manifest.history_steps(true));
+        &segment.values[end.saturating_sub(steps)..end]
     }
 
-    /// What was known ahead at an origin, `[known x horizon]`.
-    pub fn ahead(&self, origin: Origin) -> &'a [f64] {
+    /// Future covariates that were known at an origin, `[covariate x horizon]`.
+    pub fn future(&self, origin: Origin) -> &'a [f64] {
         let segment = &self.history.segments[origin.segment as usize];
-        let period = &self.history.periods[segment.period];
-        period.ahead.get(&segment.step(origin.place as usize)).map_or(&[][..], Vec::as_slice)
+        let span = &self.history.spans[segment.span];
+        span.future.get(&segment.step(origin.index as usize)).map_or(&[][..], Vec::as_slice)
     }
 
-    /// Writes the inputs of the steps at `places` of a segment as a carried state takes them, `[step][input]`: each is scaled as
-    /// when it became known, which is at the next observed step.
-    pub fn steps(&self, segment: u32, places: Range<usize>, out: &mut [f32]) {
-        let of = &self.history.segments[segment as usize];
-        let Description { inputs, scaling, .. } = self.description;
-        let covariates = &self.history.periods[of.period].covariates;
-        let fixed = self.description.moments(of.target);
+    /// Writes the inputs of the steps at `indices` of a segment for cells that carry their state, `[step][input]`. A step is
+    /// scaled by the statistics of the next observed step, the one at which it became known.
+    pub fn write_steps(&self, segment: u32, indices: Range<usize>, out: &mut [f32]) {
+        let segment = &self.history.segments[segment as usize];
+        let ModelManifest { inputs, scaling, .. } = self.manifest;
+        let covariates = &self.history.spans[segment.span].covariates;
+        let fixed = self.manifest.moments(segment.target);
         let mut known_at = None;
         let mut scale = Scale::from(fixed);
-        for (place, out) in places.zip(out.chunks_exact_mut(inputs.width())) {
-            if known_at.is_none_or(|known_at| known_at < place) {
-                let next = (place..of.values.len()).find(|place| of.observed[*place]);
-                let next = next.expect("a segment ends with what was observed");
-                scale = Scale::at_origin(*scaling, &[], &of.running(next), fixed);
+        for (index, out) in indices.zip(out.chunks_exact_mut(inputs.width())) {
+            if known_at.is_none_or(|known_at| known_at < index) {
+                let next = (index..segment.values.len()).find(|index| segment.observed[*index]);
+                let next = next.expect("the last step of a segment was observed");
+                scale = Scale::at_origin(*scaling, &[], &segment.stats_at(next), fixed);
                 known_at = Some(next);
             }
-            let before = place.checked_sub(1).map(|before| of.values[before]);
-            let reading = Reading::new(scale, before, of.values[place], of.observed[place]);
-            inputs.write_one(self.rules, of.step(place), reading, covariates, out);
+            let before = index.checked_sub(1).map(|before| segment.values[before]);
+            let input = StepInput::new(scale, before, segment.values[index], segment.observed[index]);
+            inputs.write_step(self.step_config, segment.step(index), input, covariates, out);
         }
     }
 
-    /// The number of a lane among the series of the description: they are listed in the same order, or there are none.
-    pub fn own(&self, lane: usize) -> Option<usize> {
-        (lane < self.description.series.len()).then_some(lane)
+    /// Index of a channel among the series of the manifest, which are listed in the order of channels or not at all.
+    pub fn series_index(&self, channel: usize) -> Option<usize> {
+        (channel < self.manifest.series.len()).then_some(channel)
     }
 
-    /// Adds the window, of a lane, to `inputs`.
-    pub fn read(&self, origin: Origin, lane: usize, inputs: &mut Inputs) {
-        let view = self.view(origin).expect("origins are where windows are whole");
-        inputs.add(self.description, self.rules, &view, self.ahead(origin), self.own(lane));
+    /// Appends a window of a channel to `inputs`.
+    pub fn write_window(&self, origin: Origin, channel: usize, inputs: &mut InputBatch) {
+        let view = self.view(origin).expect("windows at sampled origins are complete");
+        let series = self.series_index(channel);
+        inputs.add(self.manifest, self.step_config, &view, self.future(origin), series);
     }
 
-    /// What came in the horizon, NaN where nothing was observed.
+    /// Observed values of the horizon; NaN where nothing was observed.
     pub fn actuals(&self, origin: Origin) -> impl Iterator<Item = f64> + 'a {
         let segment = &self.history.segments[origin.segment as usize];
-        let place = origin.place as usize;
-        (place + 1..=place + self.description.horizon).map(move |at| match segment.observed.get(at) {
+        let index = origin.index as usize;
+        (index + 1..=index + self.manifest.horizon).map(move |at| match segment.observed.get(at) {
             Some(true) => segment.values[at],
             _ => f64::NAN,
         })

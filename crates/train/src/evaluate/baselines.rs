@@ -1,151 +1,162 @@
-//! The forecasts that ours is held against, fitted on the training part and nothing else. Where something is chosen, it is
-//! chosen on the validation part.
+//! Reference forecasts. All are fitted on the training range and, where there is a choice, selected on the validation range.
 
-use serde::Serialize;
+use std::ops::Range;
 
-use super::naive::{Seasons, naive, repeat_last, seasonal};
-use super::parts::Parts;
-use super::past::Past;
+use rayon::prelude::*;
+
 use super::ridge::{Ridge, RidgeSums};
-use super::smoothing::{Smoothed, Smoothing};
+use super::smoothing::{ExponentialSmoothing, SmoothingState};
+use super::split::EvaluationSplit;
+use super::timeline::SeriesTimeline;
+use crate::{Channel, History, Seasons};
+use tidecast_core::metrics::Mean;
 use tidecast_core::series::{Scale, moments};
-use crate::{History, Lane, shards};
+use tidecast_core::time::stride_coprime_to_day;
 
-/// A forecast that ours is held against.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Kind {
+/// A reference forecast.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Baseline {
     RepeatLast,
-    SeasonalNaiveDay,
-    SeasonalNaiveWeek,
+    DailyNaive,
+    WeeklyNaive,
     Ridge,
     ExponentialSmoothing,
 }
 
-impl Kind {
-    pub fn name(&self) -> &'static str {
+impl Baseline {
+    pub fn name(self) -> &'static str {
         match self {
             Self::RepeatLast => "repeat last",
-            Self::SeasonalNaiveDay => "day before",
-            Self::SeasonalNaiveWeek => "week before",
+            Self::DailyNaive => "daily naive",
+            Self::WeeklyNaive => "weekly naive",
             Self::Ridge => "ridge",
-            Self::ExponentialSmoothing => "smoothing",
+            Self::ExponentialSmoothing => "ETS",
         }
     }
 }
 
-/// Values that the ridge reads, at most: two weeks of hours. Its sums grow with the square.
-const LOOKBACK_MAX: usize = 336;
-/// Without a season, it reads at least this many.
-const LOOKBACK_LEAST: usize = 24;
-/// Multiplications spent on the sums of the ridge, about: some ten seconds on a core. More rows are thinned out evenly.
-const MULTIPLICATIONS: f64 = 1e11;
-/// Rows are not thinned out below this number.
-const ROWS_LEAST: f64 = 20_000.0;
-/// Pieces that the lanes are cut into, whose sums are added in their order: a fixed number, so that no result depends on
-/// the number of threads, and a small one, since each holds sums of its own.
-const PIECES: usize = 8;
-/// Penalties that are tried, as shares of the number of rows; the least is the 1 of the published protocol.
-const PENALTIES: [f64; 3] = [0.003, 0.03, 0.3];
-/// Residuals of which quantiles are taken, at least: fewer do not reach into the tails.
-const RESIDUALS_LEAST: usize = 40;
-/// Origins they are taken at, at most, about, evenly over the validation part: enough for the tails, and a horizon of
-/// residuals of each has to be held while they are sorted.
+/// Largest window of the ridge, two weeks of hours: the size of its sums is quadratic in the window.
+const RIDGE_LOOKBACK_MAX: usize = 336;
+/// Smallest window of the ridge.
+const RIDGE_LOOKBACK_MIN: usize = 24;
+/// Approximate multiplications for the sums of the ridge, about ten seconds on a core. Longer histories are subsampled.
+const RIDGE_MULTIPLICATIONS: f64 = 1e11;
+/// Subsampling keeps at least this many rows.
+const RIDGE_ROWS_MIN: f64 = 20_000.0;
+/// Chunks of channels whose sums are added in order. A fixed number, so that no result depends on the number of threads; a
+/// small one, since each chunk has sums of its own.
+const RIDGE_CHUNKS: usize = 8;
+/// Candidate penalties per row. The smallest candidate is a penalty of 1, as in the published protocol.
+const RIDGE_PENALTIES: [f64; 3] = [0.003, 0.03, 0.3];
+/// Smallest sample of residuals that has usable tail quantiles.
+const RESIDUALS_MIN: usize = 40;
+/// Approximate number of origins whose residuals are sampled: enough for the tails.
 const RESIDUALS_MAX: f64 = 4096.0;
 
-/// What is fitted to one series.
-#[derive(Clone, Debug)]
-pub struct Fitted {
-    /// Standard deviation in the training part; none where nothing of it was observed, 0 where it does not vary.
-    pub spread: Option<f64>,
-    /// Mean absolute error of the naive forecast in the training part, that others are measured by (Hyndman & Koehler
-    /// 2006): of the value a season before, or of the last one. None where nothing can be compared, or nothing varies.
-    pub scale: Option<f64>,
-    pub smoothing: Smoothing,
-    /// Of the naive forecast's residuals in the validation part: lower and upper bound less the forecast, `[level][step]`.
-    /// None where there are too few.
-    pub bounds: Option<Vec<Vec<[f64; 2]>>>,
+/// Parameters of all baselines.
+#[derive(Clone, Copy, Debug)]
+pub struct BaselineOptions<'a> {
+    /// Length of a step in microseconds.
+    pub every: i64,
+    /// Window of the model, in steps.
+    pub lookback: usize,
+    pub horizon: usize,
+    /// Interval levels.
+    pub levels: &'a [f64],
 }
 
-/// All baselines of a history.
+/// Baselines of one channel.
+#[derive(Clone, Debug)]
+pub struct ChannelFit {
+    /// Standard deviation in the training range: none without observations, 0 where values are constant.
+    pub spread: Option<f64>,
+    /// Mean absolute error of the naive forecast in the training range, the unit of MASE (Hyndman and Koehler 2006). None
+    /// for constant values and without a pair to compare.
+    pub naive_mae: Option<f64>,
+    pub smoothing: ExponentialSmoothing,
+    /// Quantiles of the naive forecast's residuals in the validation range, lower and upper, `[level][step]`. None where the
+    /// residuals are too few.
+    pub residual_bounds: Option<Vec<Vec<[f64; 2]>>>,
+}
+
+/// Fitted baselines of a history.
 #[derive(Debug)]
 pub struct Baselines {
-    pub kinds: Vec<Kind>,
+    pub kinds: Vec<Baseline>,
     pub seasons: Seasons,
     pub ridge: Option<Ridge>,
-    pub fitted: Vec<Fitted>,
+    pub channels: Vec<ChannelFit>,
 }
 
 impl Baselines {
-    /// Fits them. `levels` are those of the intervals; `lookback` is what the model reads.
     pub fn fit(
         history: &History,
-        lanes: &[Lane],
-        parts: &Parts,
-        every: i64,
-        (lookback, horizon): (usize, usize),
-        levels: &[f64],
+        channels: &[Channel],
+        split: &EvaluationSplit,
+        options: BaselineOptions<'_>,
     ) -> Self {
-        let seasons = Seasons::of(every, parts.train_end - parts.first);
-        let fitted = shards::each(
-            lanes.len(),
-            || (),
-            |(), lane| Fitted::fit(&Past::of(history, &lanes[lane]), parts, every, horizon, levels),
-        );
-        let lookback = seasons.day.map_or(lookback.max(horizon), |day| 2 * day);
-        let lookback = lookback.clamp(LOOKBACK_LEAST, LOOKBACK_MAX);
-        let ridge = fit_ridge(history, lanes, parts, every, (lookback, horizon), &fitted);
+        let seasons = Seasons::new(options.every, split.train_end - split.first);
+        let fits: Vec<ChannelFit> = channels
+            .par_iter()
+            .map(|channel| ChannelFit::new(&SeriesTimeline::new(history, channel), split, seasons, options))
+            .collect();
+        let lookback = seasons.day.map_or(options.lookback.max(options.horizon), |day| 2 * day);
+        let lookback = lookback.clamp(RIDGE_LOOKBACK_MIN, RIDGE_LOOKBACK_MAX);
+        let ridge = fit_ridge(history, channels, split, BaselineOptions { lookback, ..options }, &fits);
         let kinds = [
-            (Kind::RepeatLast, true),
-            (Kind::SeasonalNaiveDay, seasons.day.is_some()),
-            (Kind::SeasonalNaiveWeek, seasons.week.is_some()),
-            (Kind::Ridge, ridge.is_some()),
-            (Kind::ExponentialSmoothing, true),
+            Some(Baseline::RepeatLast),
+            seasons.day.map(|_| Baseline::DailyNaive),
+            seasons.week.map(|_| Baseline::WeeklyNaive),
+            ridge.as_ref().map(|_| Baseline::Ridge),
+            Some(Baseline::ExponentialSmoothing),
         ];
-        let kinds = kinds.into_iter().filter(|(_, there)| *there).map(|(kind, _)| kind).collect();
-        Self { kinds, seasons, ridge, fitted }
+        Self { kinds: kinds.into_iter().flatten().collect(), seasons, ridge, channels: fits }
     }
 }
 
-impl Fitted {
-    fn fit(past: &Past<'_>, parts: &Parts, every: i64, horizon: usize, levels: &[f64]) -> Self {
-        let seasons = Seasons::of(every, parts.train_end - parts.first);
-        let trained: Vec<f64> = past.steps(i64::MIN / 2..parts.train_end).map(|(_, value)| value).collect();
-        let spread = (!trained.is_empty()).then(|| Scale::from(moments(&trained)).spread);
-        let lag = seasons.first().unwrap_or(1) as i64;
-        let way = |(step, value): (i64, f64)| past.observed(step - lag).map(|before| (value - before).abs());
-        let ways: Vec<f64> = past.steps(i64::MIN / 2..parts.train_end).filter_map(way).collect();
-        let scale = ways.iter().sum::<f64>() / ways.len() as f64;
+impl ChannelFit {
+    fn new(
+        timeline: &SeriesTimeline<'_>,
+        split: &EvaluationSplit,
+        seasons: Seasons,
+        options: BaselineOptions<'_>,
+    ) -> Self {
+        let training = || timeline.observations(i64::MIN / 2..split.train_end);
+        let values: Vec<f64> = training().map(|(_, value)| value).collect();
+        let spread = (!values.is_empty()).then(|| Scale::from(moments(&values)).spread);
+        let lag = seasons.shortest().unwrap_or(1) as i64;
+        let errors =
+            training().filter_map(|(step, value)| Some((value - timeline.observed(step - lag)?).abs()));
+        let naive_mae = errors.collect::<Mean>().value();
         Self {
             spread,
-            // What does not vary has no scale, nor has what varies by rounding alone.
-            scale: (scale > 0.0 && spread > Some(0.0)).then_some(scale),
-            smoothing: Smoothing::fit(past, parts.train_end, seasons.day),
-            bounds: bounds(past, parts, seasons.first(), every, horizon, levels),
+            // A spread of 0 rules out values that differ by rounding errors alone.
+            naive_mae: naive_mae.filter(|mae| *mae > 0.0 && spread > Some(0.0)),
+            smoothing: ExponentialSmoothing::fit(timeline, split.train_end, seasons.day),
+            residual_bounds: residual_bounds(timeline, split, seasons.shortest(), options),
         }
     }
 }
 
-fn bounds(
-    past: &Past<'_>,
-    parts: &Parts,
+fn residual_bounds(
+    timeline: &SeriesTimeline<'_>,
+    split: &EvaluationSplit,
     season: Option<usize>,
-    every: i64,
-    horizon: usize,
-    levels: &[f64],
+    options: BaselineOptions<'_>,
 ) -> Option<Vec<Vec<[f64; 2]>>> {
+    let BaselineOptions { every, horizon, levels, .. } = options;
     let mut residuals = vec![Vec::new(); horizon];
-    let mut said = vec![0.0; horizon];
-    let origins = parts.validation(horizon);
-    let stride = stride((origins.end - origins.start) as usize, RESIDUALS_MAX, every);
-    for (origin, _) in past.steps(origins).step_by(stride) {
-        naive(past, season, origin, &mut said);
-        for (i, said) in said.iter().enumerate() {
-            residuals[i].extend(past.observed(origin + 1 + i as i64).map(|came| came - said));
+    let mut forecast = vec![0.0; horizon];
+    let origins = split.validation_origins(horizon);
+    let stride = stride_coprime_to_day((origins.end - origins.start) as f64 / RESIDUALS_MAX, every);
+    for (origin, _) in timeline.observations(origins).step_by(stride) {
+        timeline.naive_forecast(season, origin, &mut forecast);
+        for (i, forecast) in forecast.iter().enumerate() {
+            residuals[i].extend(timeline.observed(origin + 1 + i as i64).map(|actual| actual - forecast));
         }
     }
     residuals.iter_mut().for_each(|residuals| residuals.sort_by(f64::total_cmp));
-    if residuals.iter().any(|residuals| residuals.len() < RESIDUALS_LEAST) {
+    if residuals.iter().any(|residuals| residuals.len() < RESIDUALS_MIN) {
         return None;
     }
     let of_level = |level: &f64| {
@@ -155,128 +166,118 @@ fn bounds(
     Some(levels.iter().map(of_level).collect())
 }
 
-/// The quantile of sorted values, linear between two of them (Hyndman & Fan 1996, type 7).
-fn quantile(sorted: &[f64], quantile: f64) -> f64 {
-    let place = quantile * (sorted.len() - 1) as f64;
-    let (below, share) = (place.floor() as usize, place.fract());
+/// Quantile of sorted values by linear interpolation (Hyndman and Fan 1996, type 7).
+fn quantile(sorted: &[f64], probability: f64) -> f64 {
+    let rank = probability * (sorted.len() - 1) as f64;
+    let (below, fraction) = (rank.floor() as usize, rank.fract());
     let above = sorted[(below + 1).min(sorted.len() - 1)];
-    sorted[below] + share * (above - sorted[below])
+    sorted[below] + fraction * (above - sorted[below])
 }
 
-/// One ridge for all series, with the penalty that errs least on the validation part.
+/// One ridge for all channels, with the penalty of the least error on the validation range.
 fn fit_ridge(
     history: &History,
-    lanes: &[Lane],
-    parts: &Parts,
-    every: i64,
-    (lookback, horizon): (usize, usize),
-    fitted: &[Fitted],
+    channels: &[Channel],
+    split: &EvaluationSplit,
+    options: BaselineOptions<'_>,
+    fits: &[ChannelFit],
 ) -> Option<Ridge> {
+    let BaselineOptions { every, lookback, horizon, .. } = options;
     let steps: usize = history.segments.iter().map(|segment| segment.values.len()).sum();
     let cost = (lookback * (lookback + horizon)) as f64;
-    let stride = stride(steps, (MULTIPLICATIONS / cost).max(ROWS_LEAST), every);
-    let sums = |range: std::ops::Range<i64>| {
-        let size = lanes.len().div_ceil(PIECES).max(1);
-        let pieces = shards::each(
-            lanes.len().div_ceil(size),
-            || (),
-            |(), piece| {
-                let mut sums = RidgeSums::new(lookback, horizon);
-                let mut number = 0usize;
-                for lane in piece * size..((piece + 1) * size).min(lanes.len()) {
-                    let spread = fitted[lane].spread.unwrap_or(0.0);
-                    for (segment, place) in Past::of(history, &lanes[lane]).whole(range.clone(), horizon) {
-                        number += 1;
-                        // A window that is not whole would teach what it is filled up with.
-                        if number.is_multiple_of(stride) && place + 1 >= lookback {
-                            let window = &segment.values[place + 1 - lookback..=place];
-                            sums.add(window, &segment.values[place + 1..=place + horizon], spread);
-                        }
-                    }
+    let stride =
+        stride_coprime_to_day(steps as f64 / (RIDGE_MULTIPLICATIONS / cost).max(RIDGE_ROWS_MIN), every);
+    let chunk_sums = |channels: &[Channel], fits: &[ChannelFit], range: &Range<i64>| {
+        let mut sums = RidgeSums::new(lookback, horizon);
+        let mut count = 0usize;
+        for (channel, fit) in channels.iter().zip(fits) {
+            let timeline = SeriesTimeline::new(history, channel);
+            for (segment, index) in timeline.complete_origins(range.clone(), horizon) {
+                count += 1;
+                // A padded window would teach the padding.
+                if count.is_multiple_of(stride) && index + 1 >= lookback {
+                    let window = &segment.values[index + 1 - lookback..=index];
+                    let future = &segment.values[index + 1..=index + horizon];
+                    sums.add(window, future, fit.spread.unwrap_or(0.0));
                 }
-                sums
-            },
-        );
-        pieces.into_iter().reduce(|mut sum, piece| {
-            sum.plus(piece);
+            }
+        }
+        sums
+    };
+    let sums = |range: Range<i64>| {
+        let size = channels.len().div_ceil(RIDGE_CHUNKS).max(1);
+        let chunks = channels.par_chunks(size).zip(fits.par_chunks(size));
+        let sums: Vec<RidgeSums> =
+            chunks.map(|(channels, fits)| chunk_sums(channels, fits, &range)).collect();
+        sums.into_iter().reduce(|mut sum, chunk| {
+            sum.merge(chunk);
             sum
         })
     };
-    let mut train = sums(i64::MIN / 2..parts.train_end)?;
-    let rows = train.rows();
+    let mut training = sums(i64::MIN / 2..split.train_end)?;
+    let rows = training.rows();
     if rows < lookback as u64 {
         return None;
     }
-    let mut validation = sums(parts.train_end..parts.validation_end)?;
-    let penalties = std::iter::once(1.0).chain(PENALTIES.map(|share| share * rows as f64));
-    let ridges: Vec<Ridge> = penalties.filter_map(|penalty| train.fit(penalty)).collect();
+    let mut validation = sums(split.train_end..split.validation_end)?;
+    let penalties = std::iter::once(1.0).chain(RIDGE_PENALTIES.map(|per_row| per_row * rows as f64));
+    let ridges: Vec<Ridge> = penalties.filter_map(|penalty| training.fit(penalty)).collect();
     if validation.rows() == 0 {
-        // The middle of the shares.
+        // The middle one of the penalties per row.
         return ridges.into_iter().nth(2);
     }
     let scored = ridges.into_iter().map(|ridge| (validation.squared_error(&ridge), ridge));
     scored.min_by(|(a, _), (b, _)| a.total_cmp(b)).map(|(_, ridge)| ridge)
 }
 
-/// Every how many steps a row is taken: with no factor in common with a day, or some of its hours would never be seen.
-fn stride(steps: usize, most: f64, every: i64) -> usize {
-    fn common_factor(a: i64, b: i64) -> i64 {
-        if b == 0 { a } else { common_factor(b, a % b) }
-    }
-    let day = 86_400_000_000 / every.max(1);
-    let mut stride = (steps as f64 / most).ceil().max(1.0) as usize;
-    while stride > 1 && common_factor(stride as i64, day) > 1 {
-        stride += 1;
-    }
-    stride
-}
-
-/// Baselines along one series: origins have to come in the order of time.
+/// Baselines along one channel; origins must ascend.
 #[derive(Debug)]
-pub struct Along<'a> {
+pub struct BaselineRunner<'a> {
+    pub timeline: SeriesTimeline<'a>,
     baselines: &'a Baselines,
-    pub past: Past<'a>,
-    pub lane: usize,
-    smoothed: Smoothed,
-    /// Steps below were taken by the smoothing.
-    done: i64,
-    sums: Vec<f32>,
+    fit: &'a ChannelFit,
+    smoothing: SmoothingState,
+    /// First step that the smoothing has not processed.
+    next_step: i64,
+    ridge_sums: Vec<f32>,
 }
 
-impl<'a> Along<'a> {
-    pub fn new(baselines: &'a Baselines, past: Past<'a>, lane: usize) -> Self {
-        let smoothed = baselines.fitted[lane].smoothing.start();
-        Self { baselines, past, lane, smoothed, done: i64::MIN / 2, sums: Vec::new() }
+impl<'a> BaselineRunner<'a> {
+    /// `channel` is an index into [`Baselines::channels`].
+    pub fn new(baselines: &'a Baselines, timeline: SeriesTimeline<'a>, channel: usize) -> Self {
+        let fit = &baselines.channels[channel];
+        let smoothing = fit.smoothing.initial_state();
+        Self { timeline, baselines, fit, smoothing, next_step: i64::MIN / 2, ridge_sums: Vec::new() }
     }
 
-    /// What a baseline says at an origin.
-    pub fn forecast(&mut self, kind: Kind, origin: i64, out: &mut [f64]) {
-        let Baselines { seasons, ridge, fitted, .. } = self.baselines;
-        let fitted = &fitted[self.lane];
-        match kind {
-            Kind::RepeatLast => repeat_last(&self.past, origin, out),
-            Kind::SeasonalNaiveDay => seasonal(&self.past, seasons.day.unwrap_or(1), origin, out),
-            Kind::SeasonalNaiveWeek => seasonal(&self.past, seasons.week.unwrap_or(1), origin, out),
-            Kind::Ridge => {
-                let Some(ridge) = ridge else { return repeat_last(&self.past, origin, out) };
-                let window = self.past.window(origin, ridge.lookback());
-                // A series that is new after the training part is measured by what there is of it.
-                let spread = fitted.spread.unwrap_or_else(|| Scale::from(moments(window)).spread);
-                ridge.forecast(window, spread, &mut self.sums, out);
+    /// Writes the forecast of a baseline at an origin.
+    pub fn forecast(&mut self, baseline: Baseline, origin: i64, out: &mut [f64]) {
+        let Baselines { seasons, ridge, .. } = self.baselines;
+        match (baseline, ridge) {
+            (Baseline::RepeatLast, _) | (Baseline::Ridge, None) => {
+                self.timeline.naive_forecast(None, origin, out);
             }
-            Kind::ExponentialSmoothing => {
-                for (step, value) in self.past.steps(self.done..origin + 1) {
-                    fitted.smoothing.step(&mut self.smoothed, step, value);
+            (Baseline::DailyNaive, _) => self.timeline.naive_forecast(seasons.day, origin, out),
+            (Baseline::WeeklyNaive, _) => self.timeline.naive_forecast(seasons.week, origin, out),
+            (Baseline::Ridge, Some(ridge)) => {
+                let window = self.timeline.window(origin, ridge.lookback());
+                // A series that starts after the training range is scaled by its window.
+                let spread = self.fit.spread.unwrap_or_else(|| Scale::from(moments(window)).spread);
+                ridge.forecast(window, spread, &mut self.ridge_sums, out);
+            }
+            (Baseline::ExponentialSmoothing, _) => {
+                for (step, value) in self.timeline.observations(self.next_step..origin + 1) {
+                    self.fit.smoothing.update(&mut self.smoothing, step, value);
                 }
-                self.done = self.done.max(origin + 1);
-                fitted.smoothing.forecast(&self.smoothed, origin, out);
+                self.next_step = self.next_step.max(origin + 1);
+                self.fit.smoothing.forecast(&self.smoothing, origin, out);
             }
         }
     }
 
-    /// The naive forecast with the quantiles of its residuals around it, `[level][step]`: the baseline of intervals.
-    pub fn naive(&self, origin: i64, out: &mut [f64]) -> Option<&'a [Vec<[f64; 2]>]> {
-        naive(&self.past, self.baselines.seasons.first(), origin, out);
-        self.baselines.fitted[self.lane].bounds.as_deref()
+    /// Writes the naive forecast of the shortest season; returns the quantiles of its residuals, `[level][step]`.
+    pub fn naive_intervals(&self, origin: i64, out: &mut [f64]) -> Option<&'a [Vec<[f64; 2]>]> {
+        self.timeline.naive_forecast(self.baselines.seasons.shortest(), origin, out);
+        self.fit.residual_bounds.as_deref()
     }
 }

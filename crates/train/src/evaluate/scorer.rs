@@ -1,173 +1,195 @@
-//! Holds forecasts, as they come out of the line, against what came, and every baseline at the same origins against the
-//! same values.
+//! Scores forecasts, and every baseline at the same origins, against the same observed values.
 //!
-//! Memory: for each series the sums of every method and step of the horizon, a loss for each method and scored origin, and
-//! what waits to be scored. The forecasts themselves are not kept.
+//! Memory: per channel the sums of every method and step of the horizon, and one loss per method and scored origin. Forecast
+//! batches are buffered so that channels are scored in parallel; they are dropped once scored.
 
-use std::sync::{Mutex, PoisonError};
+use std::collections::HashMap;
 
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::Float32Type;
+use rayon::prelude::*;
 
-use super::baselines::{Along, Baselines};
-use super::metrics::{Bounds, Errors};
-use super::parts::Parts;
-use super::past::Past;
-use super::places::Places;
+use super::baselines::{BaselineRunner, Baselines};
+use super::split::EvaluationSplit;
+use super::timeline::SeriesTimeline;
+use crate::{Channel, History};
+use tidecast_core::metrics::{ErrorSums, Interval, IntervalSums, Mean};
+use tidecast_core::schema::Forecasts;
 use tidecast_core::series::Grid;
-use tidecast_core::table::Forecasts;
-use crate::{History, Lane, shards};
 
-/// Numbers of forecasts that wait to be scored, at most, give or take a batch: 64 MiB. They wait so that many series can
-/// be scored at once, on all cores.
-const NUMBERS: usize = 16 << 20;
-/// Forecasts of a series that are kept to be looked at.
+/// Limit of the buffered forecast values, give or take a batch: 64 MiB.
+const BUFFERED_VALUES_MAX: usize = 16 << 20;
+/// Example forecasts per channel.
 const EXAMPLES: usize = 3;
 
-/// What forecasts are held against.
+/// What an evaluation scores against.
 #[derive(Clone, Copy, Debug)]
-pub struct Task<'a> {
+pub struct EvaluationTask<'a> {
     pub history: &'a History,
-    pub lanes: &'a [Lane],
+    pub channels: &'a [Channel],
     pub baselines: &'a Baselines,
-    pub parts: &'a Parts,
+    pub split: &'a EvaluationSplit,
     pub grid: Grid,
-    /// Names of the targets, in the order of their numbers.
+    /// Names of the targets, by index.
     pub targets: &'a [String],
     pub horizon: usize,
     pub levels: &'a [f64],
-    /// Whether some forecasts are kept to be looked at.
-    pub examples: bool,
+    /// Whether some forecasts are retained for charts.
+    pub keep_examples: bool,
 }
 
-/// Errors of all methods on one part of one series: ours first, then the baselines.
+/// Errors of all methods on one range of one channel: the model first, then the baselines.
 #[derive(Clone, Debug, Default)]
-pub struct Sums {
+pub struct SplitSums {
     pub forecasts: u64,
     /// `[method][step]`
-    pub errors: Vec<Vec<Errors>>,
-    /// Of our intervals, `[level][step]`.
-    pub ours: Vec<Vec<Bounds>>,
-    /// Of those around the naive forecast.
-    pub naive: Vec<Vec<Bounds>>,
+    pub errors: Vec<Vec<ErrorSums>>,
+    /// Intervals of the model, `[level][step]`.
+    pub intervals: Vec<Vec<IntervalSums>>,
+    /// Intervals of the naive forecast, `[level][step]`.
+    pub naive_intervals: Vec<Vec<IntervalSums>>,
 }
 
-/// A forecast to be looked at.
+/// A forecast of every method at one origin.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Example {
+pub struct ComparedForecast {
     pub origin: i64,
-    /// Of ours, then of the baselines.
+    /// `[method][step]`
     pub forecasts: Vec<Vec<f64>>,
-    /// Of ours: lower and upper, `[level][step]`.
+    /// Lower and upper bounds of the model, `[level][step]`.
     pub bounds: Vec<Vec<[f64; 2]>>,
 }
 
-/// All that is known of one series in the end.
+/// Scores of one channel.
 #[derive(Debug)]
-pub struct LaneScores<'a> {
-    along: Along<'a>,
-    pub validation: Sums,
-    pub scored: Sums,
-    /// Mean absolute error over the horizon at each scored origin, `[method]`.
+pub struct ChannelScores<'a> {
+    runner: BaselineRunner<'a>,
+    pub validation: SplitSums,
+    pub scored: SplitSums,
+    /// Mean absolute error over the horizon at each scored origin, `[method][origin]`.
     pub losses: Vec<Vec<f64>>,
-    pub examples: Vec<Example>,
+    pub examples: Vec<ComparedForecast>,
 }
 
-/// A row of a batch that waits.
+/// A row of a buffered batch.
 #[derive(Clone, Copy)]
-struct Waiting {
+struct BufferedRow {
     batch: usize,
     row: usize,
     origin: i64,
 }
 
+/// Index of channels by series and target.
+pub(super) struct ChannelIndex<'a> {
+    /// Lookup only: iteration order is never used.
+    ids: HashMap<&'a str, usize>,
+    targets: &'a [String],
+    /// `[series][target]`
+    channels: Vec<Vec<Option<usize>>>,
+}
+
+impl<'a> ChannelIndex<'a> {
+    pub fn new(task: &EvaluationTask<'a>) -> Self {
+        let EvaluationTask { history, channels, targets, .. } = *task;
+        let ids = history.ids.iter().enumerate().map(|(index, id)| (id.as_str(), index)).collect();
+        let mut indices = vec![vec![None; targets.len()]; history.ids.len()];
+        for (index, channel) in channels.iter().enumerate() {
+            indices[channel.series][channel.target] = Some(index);
+        }
+        Self { ids, targets, channels: indices }
+    }
+
+    pub fn find(&self, series: &str, target: &str) -> Option<usize> {
+        let target = self.targets.iter().position(|name| name == target)?;
+        self.channels[*self.ids.get(series)?][target]
+    }
+}
+
 pub struct Scorer<'a> {
-    task: Task<'a>,
-    places: Places<'a>,
-    lanes: Vec<Mutex<LaneScores<'a>>>,
+    task: EvaluationTask<'a>,
+    index: ChannelIndex<'a>,
+    channels: Vec<ChannelScores<'a>>,
     batches: Vec<RecordBatch>,
-    /// Of each lane.
-    waiting: Vec<Vec<Waiting>>,
-    waiting_numbers: usize,
+    /// Buffered rows, by channel.
+    rows: Vec<Vec<BufferedRow>>,
+    buffered_values: usize,
 }
 
 impl<'a> Scorer<'a> {
-    pub fn new(task: Task<'a>) -> Self {
-        let Task { history, lanes, baselines, .. } = task;
-        let scores = |(number, lane)| {
-            Mutex::new(LaneScores::new(&task, Along::new(baselines, Past::of(history, lane), number)))
+    pub fn new(task: EvaluationTask<'a>) -> Self {
+        let EvaluationTask { history, channels, baselines, .. } = task;
+        let scores = |(index, channel)| {
+            let timeline = SeriesTimeline::new(history, channel);
+            ChannelScores::new(&task, BaselineRunner::new(baselines, timeline, index))
         };
         Self {
             task,
-            places: Places::new(&task),
-            lanes: lanes.iter().enumerate().map(scores).collect(),
+            index: ChannelIndex::new(&task),
+            channels: channels.iter().enumerate().map(scores).collect(),
             batches: Vec::new(),
-            waiting: vec![Vec::new(); lanes.len()],
-            waiting_numbers: 0,
+            rows: vec![Vec::new(); channels.len()],
+            buffered_values: 0,
         }
     }
 
-    /// Takes forecasts by `table::forecast_schema`; those of a series come in the order of their origins.
+    /// Adds forecasts by `schema::forecast_schema`. Origins of a series must ascend.
     pub fn add(&mut self, forecasts: &RecordBatch) {
-        let Task { parts, grid, horizon, levels, .. } = self.task;
+        let EvaluationTask { split, grid, horizon, levels, .. } = self.task;
         let view = Forecasts::new(forecasts);
-        let (batch, mut some) = (self.batches.len(), false);
+        let (batch, mut is_needed) = (self.batches.len(), false);
         for row in 0..view.origins.len() {
             let origin = grid.step_of(view.origins.value(row));
-            if !parts.scored.contains(&origin) && !parts.validation(horizon).contains(&origin) {
+            if !split.scored.contains(&origin) && !split.validation_origins(horizon).contains(&origin) {
                 continue;
             }
-            let lane = self.places.lane(view.series.value(row), view.targets.value(row));
-            let Some(lane) = lane else { continue };
-            self.waiting[lane].push(Waiting { batch, row, origin });
-            some = true;
+            let channel = self.index.find(view.series.value(row), view.targets.value(row));
+            let Some(channel) = channel else { continue };
+            self.rows[channel].push(BufferedRow { batch, row, origin });
+            is_needed = true;
         }
-        if some {
-            // The batch is kept whole, whatever it holds besides.
-            self.waiting_numbers += forecasts.num_rows() * horizon * (1 + 2 * levels.len());
+        if is_needed {
+            // Rows refer to the whole batch.
+            self.buffered_values += forecasts.num_rows() * horizon * (1 + 2 * levels.len());
             self.batches.push(forecasts.clone());
         }
-        if self.waiting_numbers >= NUMBERS {
+        if self.buffered_values >= BUFFERED_VALUES_MAX {
             self.flush();
         }
     }
 
     fn flush(&mut self) {
         let views: Vec<Forecasts<'_>> = self.batches.iter().map(Forecasts::new).collect();
-        let busy: Vec<usize> = (0..self.lanes.len()).filter(|lane| !self.waiting[*lane].is_empty()).collect();
-        let (task, lanes, waiting) = (&self.task, &self.lanes, &self.waiting);
-        shards::each(busy.len(), Workspace::default, |own, number| {
-            let lane = busy[number];
-            // No one else has this lane: the lock only tells the compiler.
-            let mut scores = lanes[lane].lock().unwrap_or_else(PoisonError::into_inner);
-            for row in &waiting[lane] {
-                own.read(&views[row.batch], row.row);
-                scores.add(task, row.origin, own);
+        let task = &self.task;
+        self.channels.par_iter_mut().zip(&self.rows).for_each_init(ForecastRow::default, |forecast, work| {
+            let (scores, rows) = work;
+            for row in rows {
+                forecast.read(&views[row.batch], row.row);
+                scores.add(task, row.origin, forecast);
             }
         });
-        self.waiting.iter_mut().for_each(Vec::clear);
+        self.rows.iter_mut().for_each(Vec::clear);
         self.batches.clear();
-        self.waiting_numbers = 0;
+        self.buffered_values = 0;
     }
 
-    /// The scores of each lane, once all forecasts were added.
-    pub fn finish(mut self) -> Vec<LaneScores<'a>> {
+    /// Scores of each channel, once all forecasts were added.
+    pub fn finish(mut self) -> Vec<ChannelScores<'a>> {
         self.flush();
-        let inner = |lane: Mutex<LaneScores<'a>>| lane.into_inner().unwrap_or_else(PoisonError::into_inner);
-        self.lanes.into_iter().map(inner).collect()
+        self.channels
     }
 }
 
-/// One forecast and what it is held against.
+/// One forecast and its actual values.
 #[derive(Default)]
-struct Workspace {
-    /// The forecast, then lower and upper of each level.
+struct ForecastRow {
+    /// The point forecast, then lower and upper bounds of each level.
     lists: Vec<Vec<f64>>,
-    said: Vec<f64>,
     actuals: Vec<Option<f64>>,
+    /// The forecast of the current method.
+    values: Vec<f64>,
 }
 
-impl Workspace {
+impl ForecastRow {
     fn read(&mut self, forecasts: &Forecasts<'_>, row: usize) {
         self.lists.resize(forecasts.lists.len(), Vec::new());
         for (into, list) in self.lists.iter_mut().zip(&forecasts.lists) {
@@ -177,124 +199,115 @@ impl Workspace {
         }
     }
 
-    /// Lower and upper of level `level`.
-    fn bounds(&self, level: usize) -> (&[f64], &[f64]) {
-        (&self.lists[1 + 2 * level], &self.lists[2 + 2 * level])
+    fn bounds(&self, level: usize) -> Vec<[f64; 2]> {
+        let (lower, upper) = (&self.lists[1 + 2 * level], &self.lists[2 + 2 * level]);
+        lower.iter().zip(upper).map(|(lower, upper)| [*lower, *upper]).collect()
     }
 }
 
-impl Sums {
-    fn new(task: &Task<'_>) -> Self {
-        let bounds = vec![vec![Bounds::default(); task.horizon]; task.levels.len()];
-        let errors = vec![vec![Errors::default(); task.horizon]; 1 + task.baselines.kinds.len()];
-        Self { forecasts: 0, errors, ours: bounds.clone(), naive: bounds }
+impl SplitSums {
+    fn new(task: &EvaluationTask<'_>) -> Self {
+        let intervals = vec![vec![IntervalSums::default(); task.horizon]; task.levels.len()];
+        let errors = vec![vec![ErrorSums::default(); task.horizon]; 1 + task.baselines.kinds.len()];
+        Self { forecasts: 0, errors, intervals: intervals.clone(), naive_intervals: intervals }
     }
 }
 
-impl<'a> LaneScores<'a> {
-    fn new(task: &Task<'_>, along: Along<'a>) -> Self {
+impl<'a> ChannelScores<'a> {
+    fn new(task: &EvaluationTask<'_>, runner: BaselineRunner<'a>) -> Self {
         let losses = vec![Vec::new(); 1 + task.baselines.kinds.len()];
-        let (validation, scored) = (Sums::new(task), Sums::new(task));
-        Self { along, validation, scored, losses, examples: Vec::new() }
+        let (validation, scored) = (SplitSums::new(task), SplitSums::new(task));
+        Self { runner, validation, scored, losses, examples: Vec::new() }
     }
 
-    pub fn past(&self) -> &Past<'a> {
-        &self.along.past
+    pub fn timeline(&self) -> &SeriesTimeline<'a> {
+        &self.runner.timeline
     }
 
-    fn add(&mut self, task: &Task<'a>, origin: i64, own: &mut Workspace) {
-        let Task { parts, horizon, levels, baselines, .. } = *task;
-        own.actuals.clear();
-        own.actuals.extend((1..=horizon as i64).map(|ahead| self.past().observed(origin + ahead)));
-        if own.actuals.iter().all(Option::is_none) {
+    fn add(&mut self, task: &EvaluationTask<'a>, origin: i64, row: &mut ForecastRow) {
+        let EvaluationTask { split, horizon, levels, baselines, .. } = *task;
+        row.actuals.clear();
+        row.actuals.extend((1..=horizon as i64).map(|ahead| self.timeline().observed(origin + ahead)));
+        if row.actuals.iter().all(Option::is_none) {
             return;
         }
-        let is_scored = parts.scored.contains(&origin);
-        let keep = is_scored && self.keeps(task, origin);
-        let Self { along, validation, scored, losses, examples } = self;
-        // What was asked for may lie in the validation part: then it is both.
-        let in_validation = parts.validation(horizon).contains(&origin);
-        let mut of_parts: Vec<&mut Sums> = Vec::with_capacity(2);
-        of_parts.extend(is_scored.then_some(scored));
-        of_parts.extend(in_validation.then_some(validation));
-        of_parts.iter_mut().for_each(|sums| sums.forecasts += 1);
-        let mut example = Example { origin, forecasts: Vec::new(), bounds: Vec::new() };
-        own.said.resize(horizon, 0.0);
+        let is_scored = split.scored.contains(&origin);
+        let is_example = is_scored && self.is_example(task, origin);
+        let Self { runner, validation, scored, losses, examples } = self;
+        // A requested range may overlap the validation range: such an origin counts in both.
+        let mut sums: Vec<&mut SplitSums> = Vec::with_capacity(2);
+        sums.extend(is_scored.then_some(scored));
+        sums.extend(split.validation_origins(horizon).contains(&origin).then_some(validation));
+        sums.iter_mut().for_each(|sums| sums.forecasts += 1);
+        let mut example = ComparedForecast { origin, forecasts: Vec::new(), bounds: Vec::new() };
+        row.values.resize(horizon, 0.0);
         for (method, losses) in losses.iter_mut().enumerate() {
             match method.checked_sub(1) {
-                None => own.said.copy_from_slice(&own.lists[0]),
+                None => row.values.copy_from_slice(&row.lists[0]),
                 Some(baseline) => {
-                    along.forecast(baselines.kinds[baseline], origin, &mut own.said);
-                    // As it would be written: else one that says the same as ours is better by ours' rounding.
-                    own.said.iter_mut().for_each(|said| *said = f64::from(*said as f32));
+                    runner.forecast(baselines.kinds[baseline], origin, &mut row.values);
+                    // The model's output is f32. Without this a baseline equal to the model would win by rounding.
+                    row.values.iter_mut().for_each(|value| *value = f64::from(*value as f32));
                 }
             }
-            of_parts
-                .iter_mut()
-                .for_each(|sums| add_errors(&mut sums.errors[method], &own.actuals, &own.said));
+            sums.iter_mut().for_each(|sums| add_errors(&mut sums.errors[method], &row.actuals, &row.values));
             if is_scored {
-                losses.push(loss(&own.actuals, &own.said));
+                losses.push(mean_absolute_error(&row.actuals, &row.values));
             }
-            if keep {
-                example.forecasts.push(own.said.clone());
+            if is_example {
+                example.forecasts.push(row.values.clone());
             }
         }
-        for (place, level) in levels.iter().enumerate() {
-            let (lower, upper) = own.bounds(place);
-            let ours: Vec<[f64; 2]> = lower.iter().zip(upper).map(|(l, u)| [*l, *u]).collect();
-            of_parts.iter_mut().for_each(|sums| {
-                add_bounds(&mut sums.ours[place], *level, &own.actuals, ours.iter().copied())
+        for (i, level) in levels.iter().enumerate() {
+            let bounds = row.bounds(i);
+            sums.iter_mut().for_each(|sums| {
+                add_intervals(&mut sums.intervals[i], *level, &row.actuals, bounds.iter().copied());
             });
-            example.bounds.push(ours);
+            example.bounds.push(bounds);
         }
-        if let Some(around) = along.naive(origin, &mut own.said) {
-            for ((place, level), around) in levels.iter().enumerate().zip(around) {
-                let naive = own.said.iter().zip(around).map(|(said, [l, u])| [said + l, said + u]);
-                of_parts
-                    .iter_mut()
-                    .for_each(|sums| add_bounds(&mut sums.naive[place], *level, &own.actuals, naive.clone()));
+        if let Some(residuals) = runner.naive_intervals(origin, &mut row.values) {
+            for ((i, level), residuals) in levels.iter().enumerate().zip(residuals) {
+                let bounds = row.values.iter().zip(residuals).map(|(value, [l, u])| [value + l, value + u]);
+                sums.iter_mut().for_each(|sums| {
+                    add_intervals(&mut sums.naive_intervals[i], *level, &row.actuals, bounds.clone());
+                });
             }
         }
-        if keep {
+        if is_example {
             examples.push(example);
         }
     }
 
-    /// Whether a forecast is kept to be looked at: the first after the middle of the scored part, and the next ones that
-    /// do not overlap with the one before.
-    fn keeps(&self, task: &Task<'_>, origin: i64) -> bool {
-        let (scored, horizon) = (&task.parts.scored, task.horizon as i64);
-        let room = (scored.end - scored.start - EXAMPLES as i64 * horizon).max(0);
-        let from = self.examples.last().map_or(scored.start + room / 2, |example| example.origin + horizon);
-        task.examples && self.examples.len() < EXAMPLES && origin >= from
+    /// Whether a forecast is an example: the first one after the middle of the scored range, and the next ones whose horizon
+    /// does not overlap with that of the previous example.
+    fn is_example(&self, task: &EvaluationTask<'_>, origin: i64) -> bool {
+        let (scored, horizon) = (&task.split.scored, task.horizon as i64);
+        let spare = (scored.end - scored.start - EXAMPLES as i64 * horizon).max(0);
+        let from = self.examples.last().map_or(scored.start + spare / 2, |example| example.origin + horizon);
+        task.keep_examples && self.examples.len() < EXAMPLES && origin >= from
     }
 }
 
-fn add_errors(steps: &mut [Errors], actuals: &[Option<f64>], said: &[f64]) {
-    for ((step, actual), said) in steps.iter_mut().zip(actuals).zip(said) {
-        actual.iter().for_each(|actual| step.add(*actual, *said));
+fn add_errors(steps: &mut [ErrorSums], actuals: &[Option<f64>], forecast: &[f64]) {
+    for ((step, actual), forecast) in steps.iter_mut().zip(actuals).zip(forecast) {
+        actual.iter().for_each(|actual| step.add(*actual, *forecast));
     }
 }
 
-fn add_bounds(
-    steps: &mut [Bounds],
+fn add_intervals(
+    steps: &mut [IntervalSums],
     level: f64,
     actuals: &[Option<f64>],
     bounds: impl Iterator<Item = [f64; 2]>,
 ) {
     for ((step, actual), [lower, upper]) in steps.iter_mut().zip(actuals).zip(bounds) {
-        actual.iter().for_each(|actual| step.add(level, *actual, lower, upper));
+        actual.iter().for_each(|actual| step.add(&Interval { level, lower, upper }, *actual));
     }
 }
 
-/// Mean absolute error over what was observed of the horizon.
-fn loss(actuals: &[Option<f64>], said: &[f64]) -> f64 {
-    let (mut sum, mut count) = (0.0, 0.0);
-    for (actual, said) in actuals.iter().zip(said) {
-        if let Some(actual) = actual {
-            sum += (actual - said).abs();
-            count += 1.0;
-        }
-    }
-    sum / count
+/// Mean absolute error over the observed steps of a horizon, of which there is at least one.
+fn mean_absolute_error(actuals: &[Option<f64>], forecast: &[f64]) -> f64 {
+    let errors =
+        actuals.iter().zip(forecast).filter_map(|(actual, forecast)| Some(((*actual)? - forecast).abs()));
+    errors.collect::<Mean>().value().unwrap_or(f64::NAN)
 }
