@@ -1,12 +1,4 @@
-//! The command line as types: what can be said, and in which words. No logic beyond reading a single value.
-
-mod adopt;
-mod bootstrap;
-mod completions;
-mod init;
-mod look;
-mod rejects;
-mod study;
+//! The command line as types: commands, flags and their help. Only single values are parsed here.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -15,37 +7,30 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, NaiveTime};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap_complete::{Shell, generate};
 
-pub use adopt::Adopt;
-pub use bootstrap::Bootstrap;
-pub use completions::Completions;
-pub use init::Init;
-pub use look::{Check, Inspect};
-pub use rejects::Rejects;
-pub use study::{How, Study, StudyConvergence, StudyMemory, StudyOf};
-
-/// Streaming forecasts on Kafka and Parquet with recurrent networks.
+/// Streaming forecasts with recurrent networks, on Kafka and Parquet.
 ///
-/// A pipeline file says where readings come from, how they become steps of a series, and where forecasts go. The same
-/// file trains a model on history, fills the past with forecasts, and runs live; the numbers are the same in all three.
+/// A pipeline file names the source of the observations, the grid of the series, the model and the sink of the forecasts.
+/// One file trains a model on history, backfills forecasts and runs live; all three give the same numbers.
 #[derive(Debug, Parser)]
 #[command(name = "tidecast", version, subcommand_required = true, arg_required_else_help = true)]
 #[command(after_help = "Start here:\n  tidecast demo\n  tidecast init HISTORY.parquet\n  \
                         tidecast check pipelines/sensors.toml\n\n\
-                        Exit codes:\n  0  done, or stopped as asked (Ctrl-C, SIGTERM) with everything committed\n  \
-                        1  failed; the reason is on standard error\n  2  the command line makes no sense\n  \
-                        130  told a second time to stop, which was at once")]
+                        Exit codes:\n  0    success, or stopped by Ctrl-C or SIGTERM with everything committed\n  \
+                        1    failure; the error is on standard error\n  2    invalid command line\n  \
+                        130  stopped at once by a second Ctrl-C or SIGTERM")]
 pub struct Cli {
-    /// Say more: -v for what happens, -vv for every step of it
+    /// Log more: -v for events, -vv for details
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
 
-    /// Say nothing but errors
+    /// Print errors only
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub quiet: bool,
 
-    /// How events are told on standard error: lines, or an object of JSON each [default: TIDECAST_LOG_FORMAT, or text]
+    /// Format of the log on standard error [default: TIDECAST_LOG_FORMAT, or text]
     #[arg(long, global = true, value_name = "text|json")]
     pub log_format: Option<LogFormat>,
 
@@ -63,106 +48,90 @@ pub enum LogFormat {
 pub enum Command {
     Demo(Demo),
     Init(Init),
-    Run(Run),
-    Backfill(Backfill),
+    Check(Check),
     Train(Train),
-    Adopt(Adopt),
-    Bootstrap(Bootstrap),
     Evaluate(Evaluate),
+    Backfill(Backfill),
+    Run(Run),
+    Bootstrap(Bootstrap),
     Replay(Replay),
     Rejects(Rejects),
-    Check(Check),
+    ImportTorch(ImportTorch),
     Inspect(Inspect),
-    Study(Study),
     Completions(Completions),
 }
 
-/// Show it working on real sensor data, with nothing else installed
+/// Forecast real sensor data in one process, without any installation
 ///
-/// Replays a year of weather sensors into a Kafka broker inside this process, forecasts each of them live, and draws
-/// what it does.
+/// Starts a Kafka broker in this process, replays a year of weather observations into it, forecasts each sensor live, and
+/// shows forecasts and errors in the terminal and in a dashboard.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:\n  tidecast demo\n  tidecast demo --for 2m --speed 3600")]
 pub struct Demo {
-    /// Stop after this long [default: until Ctrl-C]
-    #[arg(long = "for", value_name = "DURATION", value_parser = length)]
+    /// Stop after this time [default: at Ctrl-C]
+    #[arg(long = "for", value_name = "DURATION", value_parser = positive_duration)]
     pub duration: Option<Duration>,
 
-    /// How much faster than the readings came: a number, or "max"; 86400 is a day each second
-    #[arg(long, value_name = "N", default_value = "86400")]
+    /// Replay speed: a factor, or "max"; 86400 is a day per second
+    #[arg(long, value_name = "FACTOR|max", default_value = "86400")]
     pub speed: Speed,
 
-    /// Where the dashboard is [default: 127.0.0.1:8080, or another port where that is taken]
+    /// Address of the dashboard [default: 127.0.0.1:8080, or a free port if 8080 is in use]
     #[arg(long, value_name = "IP:PORT")]
     pub address: Option<SocketAddr>,
 }
 
-/// Forecast a stream: from the pipeline's Kafka topic to its sink
+/// Write a pipeline file for the columns and the time step of a Parquet history
 ///
-/// Runs until it is stopped. Into Kafka or Parquet nothing is lost and nothing said twice; to standard output, and with
-/// `delivery = "at_least_once"`, what a crash leaves uncommitted is said again. Several processes of one pipeline share the
-/// partitions of its topic.
+/// Reads the schema and the first rows to find the time, the id and the numeric columns, and the time between observations.
+/// Comments in the file explain each choice. An existing file is not overwritten.
 #[derive(Args, Debug)]
-#[command(after_help = "Examples:\n  tidecast run pipelines/sensors.toml\n  \
-                        tidecast run pipelines/sensors.toml --until-end --to -")]
-pub struct Run {
+#[command(after_help = "Examples:\n  tidecast init history/readings.parquet\n  \
+                        tidecast init history/ --out plant.toml --time at --series machine --target kilowatts")]
+pub struct Init {
+    /// History: a file, a folder or a pattern
+    pub data: PathBuf,
+
+    /// Pipeline file to write
+    #[arg(long, value_name = "PATH", default_value = "pipeline.toml")]
+    pub out: PathBuf,
+
+    /// Time column [default: by name and type]
+    #[arg(long, value_name = "COLUMN")]
+    pub time: Option<String>,
+
+    /// Id column [default: by name and type, if there is one]
+    #[arg(long, value_name = "COLUMN")]
+    pub series: Option<String>,
+
+    /// Column to forecast; repeatable [default: all measurements]
+    #[arg(long = "target", value_name = "COLUMN")]
+    pub targets: Vec<String>,
+}
+
+/// Validate a pipeline, and print it with every default filled in
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:\n  tidecast check pipelines/sensors.toml\n  \
+                        tidecast check pipelines/sensors.toml --connect\n  \
+                        tidecast check pipelines/sensors.toml --json | jq .plan.grid.every")]
+pub struct Check {
     /// Pipeline file
     pub pipeline: PathBuf,
 
-    /// Stop at what is the end of the topic now; steps that wait for more rows stay open. For a process that is alone
-    /// in its group: what a member leaves when it ends is not taken up by the others
+    /// Also connect to the brokers and look up the topics
     #[arg(long)]
-    pub until_end: bool,
+    pub connect: bool,
 
-    /// Where forecasts go: "kafka" or "parquet" for the pipeline's sink of that kind, "-" for standard output
-    /// [default: the pipeline's sink, Kafka before Parquet]
-    #[arg(long, value_name = "kafka|parquet|-", value_parser = Destination::of_pipeline)]
-    pub to: Option<Destination>,
+    /// Print one line of JSON: the plan by key, and the problems with their file and line
+    #[arg(long)]
+    pub json: bool,
 }
 
-/// Forecast history: from Parquet files to Parquet files
+/// Train the pipeline's model on Parquet history and write it to a file
 ///
-/// Gives, row for row, the forecasts that a live run would have given. At the end of the input the steps that wait for
-/// more rows are closed.
-#[derive(Args, Debug)]
-#[command(after_help = "Examples:\n  tidecast backfill pipelines/sensors.toml\n  \
-                        tidecast backfill pipelines/sensors.toml --from 'history/*.parquet' --to out/2025.parquet\n  \
-                        tidecast backfill pipelines/sensors.toml --series miami/humidity --since 2023-06-01 --to -")]
-pub struct Backfill {
-    /// Pipeline file
-    pub pipeline: PathBuf,
-
-    /// Readings: a file, a folder or a pattern [default: the pipeline's Parquet source]
-    #[arg(long, value_name = "PATH")]
-    pub from: Option<PathBuf>,
-
-    /// Where forecasts go: a path, "parquet" or "kafka" for the pipeline's sink of that kind, "-" for standard output
-    /// [default: the pipeline's sink, Parquet before Kafka]. With a path, the scores of a pipeline with [sink.scores] go
-    /// beside it, and leave those of the pipeline's own file alone: NAME.scores.parquet, or scores.parquet in a folder
-    #[arg(long, value_name = "PATH|kafka|-")]
-    pub to: Option<Destination>,
-
-    /// Leave out readings before this time
-    #[arg(long, value_name = "TIME")]
-    pub since: Option<Time>,
-
-    /// Leave out readings at or after this time
-    #[arg(long, value_name = "TIME")]
-    pub until: Option<Time>,
-
-    /// Only the series of this id; may be given several times
-    #[arg(long, value_name = "ID")]
-    pub series: Vec<String>,
-
-    /// Leave the steps open that wait for more rows at the end of the input
-    #[arg(long)]
-    pub leave_open: bool,
-}
-
-/// Train the pipeline's network on Parquet history and write it as a model file
-///
-/// Cuts the history in time into a part to learn from, a part to validate with and a part that is only scored, and
-/// prints the scores beside those of forecasts that cost nothing: the last value, and the value a season before.
+/// Splits the history by time into training, validation and test data, and compares the model's errors on the last two with
+/// those of naive forecasts: the last value, and the value one season before. Ctrl-C keeps the best model so far, and the same
+/// command resumes.
 #[derive(Args, Debug)]
 #[command(
     after_help = "Examples:\n  tidecast train pipelines/sensors.toml --data pipelines/sensors/readings.parquet \
@@ -181,24 +150,24 @@ pub struct Train {
     #[arg(long, value_name = "PATH")]
     pub out: PathBuf,
 
-    /// A page to write: what was chosen, how the loss fell, forecasts to look at; readable without a network
+    /// Also write a report as a self-contained HTML page: decisions, loss, errors and example forecasts
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
 
-    /// Most passes over the history [default: the pipeline's]
+    /// Maximum number of epochs [default: the pipeline's]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub epochs: Option<u32>,
 
-    /// Where the random numbers start; the same seed gives the same file [default: the pipeline's]
-    #[arg(long, value_name = "S")]
+    /// Random seed; equal seeds give equal files [default: the pipeline's]
+    #[arg(long, value_name = "SEED")]
     pub seed: Option<u64>,
 }
 
-/// Score a model's forecasts on history, beside forecasts that cost nothing or next to nothing
+/// Score a model on history, against baselines
 ///
-/// Forecasts the history exactly as `backfill` does, and holds what comes out against what came, on the part that the model
-/// never saw. The last value, the value a day and a week before, a ridge regression and exponential smoothing forecast at
-/// the very same origins, and a test says whether the difference is more than luck.
+/// Forecasts the history exactly as `backfill` does and scores the forecasts of the data that the model was not trained on.
+/// The baselines forecast at the same origins: the last value, the value one day and one week before, a ridge regression and
+/// exponential smoothing. A Diebold-Mariano test decides whether a difference is significant.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:\n  tidecast evaluate pipelines/sensors.toml\n  \
                         tidecast evaluate pipelines/sensors.toml --html sensors.html\n  \
@@ -211,11 +180,11 @@ pub struct Evaluate {
     #[arg(long, value_name = "PATH")]
     pub model: Option<PathBuf>,
 
-    /// Readings: a file, a folder or a pattern [default: the pipeline's Parquet source]
+    /// Observations: a file, a folder or a pattern [default: the pipeline's Parquet source]
     #[arg(long, value_name = "PATH")]
     pub data: Option<PathBuf>,
 
-    /// Score forecasts from this time on [default: what the model never saw]
+    /// Score forecasts from this time [default: the end of the model's validation data]
     #[arg(long, value_name = "TIME")]
     pub since: Option<Time>,
 
@@ -223,20 +192,103 @@ pub struct Evaluate {
     #[arg(long, value_name = "TIME")]
     pub until: Option<Time>,
 
-    /// Score only the series of this id; may be given several times
+    /// Score only the series with this id; repeatable
     #[arg(long, value_name = "ID")]
     pub series: Vec<String>,
 
-    /// Print all that was found as one line of JSON
+    /// Print the full report as one line of JSON
     #[arg(long)]
     pub json: bool,
 
-    /// Also write a page of tables and pictures
-    #[arg(long, value_name = "PATH")]
+    /// Also write a report as a self-contained HTML page
+    #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
 }
 
-/// Send Parquet readings to the pipeline's Kafka topic, as if they came live
+/// Forecast history: from Parquet files to Parquet files
+///
+/// Writes the forecasts that a live run would have made, row for row. At the end of the input, open steps are closed.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:\n  tidecast backfill pipelines/sensors.toml\n  \
+                        tidecast backfill pipelines/sensors.toml --from 'history/*.parquet' --to out/2025.parquet\n  \
+                        tidecast backfill pipelines/sensors.toml --series miami/humidity --since 2023-06-01 --to -")]
+pub struct Backfill {
+    /// Pipeline file
+    pub pipeline: PathBuf,
+
+    /// Observations: a file, a folder or a pattern [default: the pipeline's Parquet source]
+    #[arg(long, value_name = "PATH")]
+    pub from: Option<PathBuf>,
+
+    /// Destination: a path, "parquet" or "kafka" for the pipeline's sink, "-" for standard output [default: the pipeline's
+    /// sink, Parquet before Kafka]. The scores of a pipeline with [sink.scores] are written next to a path: to
+    /// NAME.scores.parquet, or to scores.parquet in a folder
+    #[arg(long, value_name = "PATH|kafka|-")]
+    pub to: Option<Destination>,
+
+    /// Skip observations before this time
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<Time>,
+
+    /// Skip observations at or after this time
+    #[arg(long, value_name = "TIME")]
+    pub until: Option<Time>,
+
+    /// Read only the series with this id; repeatable
+    #[arg(long, value_name = "ID")]
+    pub series: Vec<String>,
+
+    /// Do not close open steps at the end of the input
+    #[arg(long)]
+    pub leave_open: bool,
+}
+
+/// Forecast live: from the pipeline's Kafka topic to its sink
+///
+/// Runs until stopped. Kafka and Parquet sinks receive every forecast exactly once; standard output, and a pipeline with
+/// `delivery = "at_least_once"`, may receive some forecasts twice after a crash. Several processes of a pipeline share the
+/// partitions of the topic.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:\n  tidecast run pipelines/sensors.toml\n  \
+                        tidecast run pipelines/sensors.toml --until-end --to -")]
+pub struct Run {
+    /// Pipeline file
+    pub pipeline: PathBuf,
+
+    /// Stop at the current end of the topic, and leave open steps open. Use it with a single process per group: the partitions
+    /// of a finished process are not reassigned
+    #[arg(long)]
+    pub until_end: bool,
+
+    /// Destination: "kafka" or "parquet" for the pipeline's sink, "-" for standard output [default: the pipeline's sink, Kafka
+    /// before Parquet]
+    #[arg(long, value_name = "kafka|parquet|-", value_parser = Destination::without_path)]
+    pub to: Option<Destination>,
+}
+
+/// Create the state of a new pipeline from files, so that `run` starts warm
+///
+/// Reads the history before --at without output, writes a snapshot for every partition of the topic (each series in the
+/// partition that murmur2 gives its key), and commits the offsets of --at, where `run` starts. The consumer group must have no
+/// committed offsets and no members.
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Example:\n  tidecast bootstrap pipelines/sensors.toml --from 'history/*.parquet' --at 2026-01-01"
+)]
+pub struct Bootstrap {
+    /// Pipeline file
+    pub pipeline: PathBuf,
+
+    /// History: a file, a folder or a pattern
+    #[arg(long, value_name = "PATH")]
+    pub from: PathBuf,
+
+    /// Read earlier observations from the files, and later ones from the topic (a date or RFC 3339)
+    #[arg(long, value_name = "TIME")]
+    pub at: Time,
+}
+
+/// Send Parquet observations to the pipeline's Kafka topic at their original pace or faster
 #[derive(Args, Debug)]
 #[command(
     after_help = "Examples:\n  tidecast replay pipelines/sensors.toml --from pipelines/sensors/readings.parquet\n  \
@@ -246,21 +298,122 @@ pub struct Replay {
     /// Pipeline file
     pub pipeline: PathBuf,
 
-    /// Readings: a file, a folder or a pattern
+    /// Observations: a file, a folder or a pattern
     #[arg(long, value_name = "PATH")]
     pub from: PathBuf,
 
-    /// How much faster than the readings came: a number, or "max" for as fast as the broker takes them
-    #[arg(long, value_name = "N|max", default_value = "1")]
+    /// Replay speed: a factor, or "max" for the speed of the broker
+    #[arg(long, value_name = "FACTOR|max", default_value = "1")]
     pub speed: Speed,
 }
 
-/// How fast event time passes.
+/// List or replay the messages in the rejects topic
+///
+/// Lists the pending rejects: their number by reason, and examples with their coordinates. With --replay, sends them to the
+/// source topic again, unchanged or corrected by a program. Each message is sent once, even if the replay is interrupted:
+/// messages and progress are committed together.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:\n  tidecast rejects pipelines/sensors.toml\n  \
+                        tidecast rejects pipelines/sensors.toml --json | jq -r .detail | sort | uniq -c\n  \
+                        tidecast rejects pipelines/sensors.toml --replay --reason malformed\n  \
+                        tidecast rejects pipelines/sensors.toml --replay --map \"jq -c '.value | fromjson | .time |= tonumber'\" --dry-run")]
+pub struct Rejects {
+    /// Pipeline file
+    pub pipeline: PathBuf,
+
+    /// Only rejects with these reasons, separated by commas
+    #[arg(long, value_name = "REASON,...", value_delimiter = ',')]
+    pub reason: Vec<String>,
+
+    /// Print every message as one line of JSON
+    #[arg(long, conflicts_with = "replay")]
+    pub json: bool,
+
+    /// Include rejects that were replayed or skipped already
+    #[arg(long, conflicts_with = "replay")]
+    pub all: bool,
+
+    /// Send the rejects to the source topic again
+    #[arg(long)]
+    pub replay: bool,
+
+    /// Correct the rejects with this shell command: it reads one line of JSON per message (reason, detail, topic, partition,
+    /// offset, key, value) and prints one line each, the new message; an empty line skips it. It is started for every thousand
+    /// messages
+    #[arg(long, value_name = "COMMAND", requires = "replay")]
+    pub map: Option<String>,
+
+    /// Print the messages instead of sending them
+    #[arg(long, requires = "replay")]
+    pub dry_run: bool,
+}
+
+/// Convert a network trained with PyTorch to a model file
+///
+/// Reads the tensors of an nn.RNN, nn.LSTM or nn.GRU and of an nn.Linear named `head`, as saved by
+/// safetensors.torch.save_file. The cell, its sizes, lookback, horizon, scaling and calendar are those of the pipeline's
+/// [train], with recurrence = false. Nothing is trained: the validation split calibrates the intervals, and the errors on the
+/// validation and test splits are computed as by `train`. `tidecast check` prints every key of [train].
+#[derive(Args, Debug)]
+#[command(after_help = "Example:\n  tidecast import-torch python/sensors.toml --weights /tmp/weights.safetensors \
+                        --data pipelines/sensors/readings.parquet --out /tmp/model.safetensors")]
+pub struct ImportTorch {
+    /// Pipeline file
+    pub pipeline: PathBuf,
+
+    /// Tensors from PyTorch, a safetensors file
+    #[arg(long, value_name = "PATH")]
+    pub weights: PathBuf,
+
+    /// History: a file, a folder or a pattern
+    #[arg(long, value_name = "PATH")]
+    pub data: PathBuf,
+
+    /// Model file to write
+    #[arg(long, value_name = "PATH")]
+    pub out: PathBuf,
+}
+
+/// Print the metadata of a model (network, recipe, errors) or of a snapshot (position, lineage, ids)
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:\n  tidecast inspect pipelines/sensors/model.safetensors\n  \
+                        tidecast inspect pipelines/sensors/model.safetensors --json | jq .scores\n  \
+                        tidecast inspect 'pipelines/state/sensors/sensor-readings@0@00000000000000120000-0123456789ab-\
+                        00000000000000000000.arrow'")]
+pub struct Inspect {
+    /// Model file, or snapshot of a state folder
+    pub file: PathBuf,
+
+    /// Print one line of JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Print the completion script of a shell
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Examples:\n  tidecast completions bash > ~/.local/share/bash-completion/completions/tidecast\n  \
+                        tidecast completions zsh > ~/.zfunc/_tidecast\n  \
+                        tidecast completions fish > ~/.config/fish/completions/tidecast.fish"
+)]
+pub struct Completions {
+    pub shell: Shell,
+}
+
+impl Completions {
+    pub fn script(&self) -> String {
+        let mut script = Vec::new();
+        generate(self.shell, &mut Cli::command(), "tidecast", &mut script);
+        String::from_utf8_lossy(&script).into_owned()
+    }
+}
+
+/// The speed of event time.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Speed {
-    /// This many times as fast as it did; finite and above 0.
-    Times(f64),
-    /// Without waiting.
+    /// A multiple of real time; finite and positive.
+    Factor(f64),
+    /// Without pauses.
     Max,
 }
 
@@ -270,8 +423,8 @@ impl FromStr for Speed {
     fn from_str(text: &str) -> Result<Self, String> {
         match text.strip_suffix('x').unwrap_or(text).parse::<f64>() {
             _ if text == "max" => Ok(Self::Max),
-            Ok(times) if times.is_finite() && times > 0.0 => Ok(Self::Times(times)),
-            _ => Err("a speed is a number above 0, such as 60, or \"max\"".to_string()),
+            Ok(factor) if factor.is_finite() && factor > 0.0 => Ok(Self::Factor(factor)),
+            _ => Err("a speed is a positive number, such as 60, or \"max\"".to_owned()),
         }
     }
 }
@@ -279,31 +432,31 @@ impl FromStr for Speed {
 impl fmt::Display for Speed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Times(times) => write!(f, "{times}x"),
+            Self::Factor(factor) => write!(f, "{factor}x"),
             Self::Max => f.write_str("max"),
         }
     }
 }
 
-/// Where forecasts go.
+/// The destination of forecasts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Destination {
     /// The pipeline's Kafka sink.
     Kafka,
     /// The pipeline's Parquet sink.
     Parquet,
-    /// Standard output, a line of JSON for each.
+    /// Standard output, one line of JSON per forecast.
     Stdout,
-    /// This Parquet file or folder.
+    /// A Parquet file or folder.
     Path(PathBuf),
 }
 
 impl Destination {
-    /// One of those that need no path.
-    fn of_pipeline(text: &str) -> Result<Self, String> {
+    /// Parses any destination but a path.
+    fn without_path(text: &str) -> Result<Self, String> {
         match text.parse()? {
             Self::Path(_) => {
-                Err("it is \"kafka\", \"parquet\" or \"-\"; a path goes into [sink.parquet]".to_string())
+                Err("expected \"kafka\", \"parquet\" or \"-\"; set a path in [sink.parquet]".to_owned())
             }
             destination => Ok(destination),
         }
@@ -318,13 +471,13 @@ impl FromStr for Destination {
             "kafka" => Ok(Self::Kafka),
             "parquet" => Ok(Self::Parquet),
             "-" => Ok(Self::Stdout),
-            "" => Err("it is empty".to_string()),
+            "" => Err("the path is empty".to_owned()),
             path => Ok(Self::Path(path.into())),
         }
     }
 }
 
-/// A point in time: microseconds since the epoch.
+/// A point in time in microseconds since the epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Time(pub i64);
 
@@ -336,19 +489,18 @@ impl FromStr for Time {
         let time = DateTime::parse_from_rfc3339(text).ok().map(|time| time.to_utc());
         match time.or_else(date) {
             Some(time) => Ok(Self(time.timestamp_micros())),
-            None => Err("a time is a date such as 2026-01-31 (its first moment in UTC), or a date, a time and a zone \
-                         such as 2026-01-31T08:00:00Z"
-                .to_string()),
+            None => Err("a time is a date such as 2026-01-31 (midnight UTC), or a date and time with a zone such as \
+                         2026-01-31T08:00:00Z"
+                .to_owned()),
         }
     }
 }
 
-/// A duration that is not zero.
-fn length(text: &str) -> Result<Duration, String> {
+fn positive_duration(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
-        Ok(Duration::ZERO) => Err("it is no time at all".to_string()),
+        Ok(Duration::ZERO) => Err("the duration is zero".to_owned()),
         Ok(duration) => Ok(duration),
-        Err(_) => Err("a duration is a number and a unit, such as 30s, 5m or 1h".to_string()),
+        Err(_) => Err("a duration is a number and a unit, such as 30s, 5m or 1h".to_owned()),
     }
 }
 
@@ -362,19 +514,18 @@ mod tests {
     }
 
     #[track_caller]
-    fn refused(line: &str, why: &str) {
+    fn rejected(line: &str, why: &str) {
         let error = parse(line).unwrap_err();
         assert!(error.contains(why), "{error}");
     }
 
     #[test]
-    fn the_definition_is_sound() {
-        use clap::CommandFactory;
+    fn the_definition_is_valid() {
         Cli::command().debug_assert();
     }
 
     #[test]
-    fn destinations() {
+    fn destinations_are_parsed() {
         let to = |line: &str| match parse(line) {
             Ok(Command::Run(Run { to, .. }) | Command::Backfill(Backfill { to, .. })) => to,
             other => panic!("{other:?}"),
@@ -384,56 +535,56 @@ mod tests {
         assert_eq!(to("tidecast backfill p.toml --to parquet"), Some(Destination::Parquet));
         assert_eq!(to("tidecast backfill p.toml --to out/x"), Some(Destination::Path("out/x".into())));
         assert_eq!(to("tidecast backfill p.toml"), None);
-        refused("tidecast run p.toml --to out/x", "a path goes into [sink.parquet]");
+        rejected("tidecast run p.toml --to out/x", "set a path in [sink.parquet]");
     }
 
     #[test]
-    fn speeds() {
+    fn speeds_are_parsed() {
         let texts = ["1", "0.5", "60x", "max"];
-        let speeds = [Speed::Times(1.0), Speed::Times(0.5), Speed::Times(60.0), Speed::Max];
+        let speeds = [Speed::Factor(1.0), Speed::Factor(0.5), Speed::Factor(60.0), Speed::Max];
         assert_eq!(texts.map(|text| text.parse::<Speed>()), speeds.map(Ok));
         for text in ["0", "-1", "nan", "inf", "fast", "", "x", "maxx"] {
             assert!(text.parse::<Speed>().is_err(), "{text}");
         }
-        refused("tidecast replay p.toml --from x --speed fast", "a speed is a number above 0");
+        rejected("tidecast replay p.toml --from x --speed fast", "a speed is a positive number");
     }
 
     #[test]
-    fn times() {
+    fn times_are_parsed() {
         let second = 1_000_000;
         assert_eq!("1970-01-02".parse(), Ok(Time(86_400 * second)));
         assert_eq!("1970-01-01T01:00:00.5+01:00".parse(), Ok(Time(second / 2)));
-        assert_eq!("1969-12-31T23:59:59.9999999Z".parse(), Ok(Time(-1)), "floored, not rounded to zero");
-        refused("tidecast backfill p.toml --since yesterday", "a time is a date such as");
-        refused("tidecast backfill p.toml --since 2026-02-30", "a time is a date such as");
-        refused("tidecast backfill p.toml --since 2026-01-31T08:00:00", "and a zone");
+        assert_eq!("1969-12-31T23:59:59.9999999Z".parse(), Ok(Time(-1)), "rounded down, not to zero");
+        rejected("tidecast backfill p.toml --since yesterday", "a time is a date such as");
+        rejected("tidecast backfill p.toml --since 2026-02-30", "a time is a date such as");
+        rejected("tidecast backfill p.toml --since 2026-01-31T08:00:00", "with a zone");
     }
 
     #[test]
-    fn what_is_missing_or_makes_no_sense_is_refused() {
-        refused("tidecast demo --for 0s", "no time at all");
-        refused("tidecast demo --for soon", "a number and a unit");
-        refused("tidecast train p.toml --out m", "--data");
-        refused("tidecast train p.toml --data d --out m --epochs 0", "1..=100000");
-        refused("tidecast adopt p.toml --data d --out m", "--weights");
-        refused("tidecast replay p.toml", "--from");
-        refused("tidecast rejects p.toml --map cat", "--replay");
-        refused("tidecast rejects p.toml --replay --all", "cannot be used with");
-        refused("tidecast check p.toml -q -v", "cannot be used with");
-        refused("tidecast forecast p.toml", "unrecognized subcommand");
+    fn invalid_command_lines_are_rejected() {
+        rejected("tidecast demo --for 0s", "the duration is zero");
+        rejected("tidecast demo --for soon", "a number and a unit");
+        rejected("tidecast train p.toml --out m", "--data");
+        rejected("tidecast train p.toml --data d --out m --epochs 0", "1..=100000");
+        rejected("tidecast import-torch p.toml --data d --out m", "--weights");
+        rejected("tidecast replay p.toml", "--from");
+        rejected("tidecast rejects p.toml --map cat", "--replay");
+        rejected("tidecast rejects p.toml --replay --all", "cannot be used with");
+        rejected("tidecast check p.toml -q -v", "cannot be used with");
+        rejected("tidecast forecast p.toml", "unrecognized subcommand");
     }
 
     #[test]
-    fn everything_said_is_heard() {
+    fn every_argument_is_parsed() {
         let line = "tidecast backfill p.toml --from a --since 2026-01-01 --until 2026-01-02 --series x --series y --leave-open";
-        let Ok(Command::Backfill(said)) = parse(line) else { panic!("not a backfill") };
-        assert_eq!((said.series, said.leave_open), (vec!["x".to_string(), "y".to_string()], true));
-        assert!(said.since < said.until && said.from == Some("a".into()));
+        let Ok(Command::Backfill(arguments)) = parse(line) else { panic!("not a backfill") };
+        assert_eq!((arguments.series, arguments.leave_open), (vec!["x".to_owned(), "y".to_owned()], true));
+        assert!(arguments.since < arguments.until && arguments.from == Some("a".into()));
         let Ok(cli) = Cli::try_parse_from(["tidecast", "demo", "-vv", "--for", "30s"]) else {
             panic!("not a demo")
         };
         assert_eq!(cli.verbose, 2);
         let Command::Demo(demo) = cli.command else { panic!("not a demo") };
-        assert_eq!((demo.duration, demo.speed), (Some(Duration::from_secs(30)), Speed::Times(86_400.0)));
+        assert_eq!((demo.duration, demo.speed), (Some(Duration::from_secs(30)), Speed::Factor(86_400.0)));
     }
 }

@@ -1,61 +1,84 @@
-//! History from Parquet: read through the first half of the line into what training learns from.
+//! Parquet history of a pipeline: as a source of rows, and as training data.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::Result;
 use arrow::array::{Array, Float64Array, ListArray, RecordBatch};
 use sha2::{Digest, Sha256};
 
-use crate::config::{Order, Pipeline};
-use tidecast_core::forecaster::{Histories, Unused};
-use tidecast_tables::{ParquetInput, Range};
+use tidecast_core::forecaster::{RowDiagnostics, SeriesStore, StepContext};
 use tidecast_core::model::DataSummary;
-use tidecast_core::series::{Capacity, Full, Keep, Refusal, Tally};
-use tidecast_core::table::{Columns, Observations};
-use tidecast_train::{History, Recorder};
+use tidecast_core::schema::{Columns, Observations};
+use tidecast_core::series::{Capacity, OnFull, Refusal, Retention, RowCounters};
+use tidecast_tables::{ParquetSource, TimeRange};
+use tidecast_train::{History, HistoryRecorder};
 
-/// A history and where it came from.
+use crate::config::Pipeline;
+
+/// The rows to read.
+#[derive(Clone, Debug, Default)]
+pub struct RowFilter {
+    pub times: TimeRange,
+    /// The ids to read; `None` is all.
+    pub ids: Option<BTreeSet<String>>,
+}
+
+/// Opens the Parquet files at `path` (a file, a folder or a pattern) with the columns and the order of the pipeline.
+///
+/// # Errors
+/// If a file cannot be read or lacks a column; the error names the file.
+pub fn open_parquet(pipeline: &Pipeline, path: &Path, filter: RowFilter) -> Result<ParquetSource> {
+    let RowFilter { times, ids } = filter;
+    let Pipeline { columns, time_unit, limits, .. } = pipeline;
+    ParquetSource::open(path, columns, *time_unit, pipeline.parquet_order(), times, ids, limits)
+}
+
+/// A history for training, and its provenance.
 pub struct Dataset {
     pub history: History,
     pub summary: DataSummary,
-    pub tally: Tally,
+    pub counters: RowCounters,
 }
 
-/// Reads the rows at `path` (a file, a folder or a pattern) as the pipeline would see them. `report` is told how many of
-/// how many rows are read.
+/// Reads the rows at `path` (a file, a folder or a pattern) into series as the forecaster would. `on_progress` receives the
+/// number of rows read and in total.
 ///
 /// # Errors
-/// If the files cannot be read or lack a column; they name the file.
-pub fn read(pipeline: &Pipeline, path: &Path, mut report: impl FnMut(u64, u64)) -> Result<Dataset> {
-    let order = pipeline.parquet_source.as_ref().map_or(Order::File, |source| source.order);
-    let Pipeline { columns, rules, limits, train, .. } = pipeline;
-    let input = ParquetInput::open(path, columns, pipeline.time_unit, order, Range::default(), None, limits)?;
-    // A place that is given to another id would mix their histories: what training has no room for it leaves out.
-    let capacity = Capacity { full: Full::Refuse, ..limits.capacity() };
-    // Between two observed steps lies at most the longest gap.
-    let keep = Keep { steps: 2, filled: rules.grid.steps_in(rules.max_gap) as usize };
-    let mut histories = Histories::new(columns.clone(), rules.clone(), keep, train.horizon, capacity);
-    let (mut recorder, mut tally, mut unused) = (Recorder::default(), Tally::default(), Unused::default());
+/// If a file cannot be read or lacks a column; the error names the file.
+pub fn read(pipeline: &Pipeline, path: &Path, mut on_progress: impl FnMut(u64, u64)) -> Result<Dataset> {
+    let input = open_parquet(pipeline, path, RowFilter::default())?;
+    let Pipeline { columns, step_config, limits, train, .. } = pipeline;
+    // With eviction, the slot of a series would pass to another one and mix their histories.
+    let capacity = Capacity { on_full: OnFull::Refuse, ..limits.capacity() };
+    // Between two observed steps are at most the filled steps of the longest gap.
+    let retention = Retention { steps: 2, filled: step_config.grid.steps_in(step_config.max_gap) as usize };
+    let mut store = SeriesStore::new(columns.clone(), step_config.clone(), retention, train.horizon, capacity);
+    let mut recorder = HistoryRecorder::default();
+    let mut on_step = |step: &StepContext<'_>| recorder.record(step_config, step);
+    let mut counters = RowCounters::default();
     let mut fingerprint = Fingerprint::default();
     for batch in input.batches() {
         let batch = batch?;
         fingerprint.add(&batch.rows, columns);
         for _ in &batch.malformed {
-            tally.rows += 1;
-            tally.refuse(Refusal::Malformed);
+            counters.rows += 1;
+            counters.refuse(Refusal::Malformed);
         }
-        histories.push(&batch.rows, &mut tally, &mut unused, |closing| recorder.add(rules, closing));
-        // Only counted.
-        unused = Unused::default();
-        report(tally.rows, input.total_rows() as u64);
+        let mut diagnostics = RowDiagnostics::default();
+        store.push(&batch.rows, &mut diagnostics, &mut on_step);
+        counters.add(&diagnostics.counters);
+        on_progress(counters.rows, input.total_rows() as u64);
     }
-    histories.finish(&histories.by_id(), &mut tally, &mut unused, |closing| recorder.add(rules, closing));
+    let mut diagnostics = RowDiagnostics::default();
+    store.finish(&store.slots_by_id(), &mut diagnostics, &mut on_step);
+    counters.add(&diagnostics.counters);
     let summary =
-        DataSummary { fingerprint: fingerprint.finish(), rows: tally.rows, ..DataSummary::default() };
-    Ok(Dataset { history: recorder.history, summary, tally })
+        DataSummary { fingerprint: fingerprint.finish(), rows: counters.rows, ..DataSummary::default() };
+    Ok(Dataset { history: recorder.history, summary, counters })
 }
 
-/// A hash of rows in their order that depends on their values alone, not on files, types or batches.
+/// A hash of rows in order that depends only on their values, not on files, types or batches.
 #[derive(Default)]
 struct Fingerprint(Sha256);
 
@@ -70,17 +93,17 @@ impl Fingerprint {
             }
             self.0.update(observations.times.value(i).to_le_bytes());
             let numbers = observations.targets.iter().chain(&observations.covariates);
-            numbers.for_each(|column| self.number(column, i));
-            observations.known_ahead.iter().for_each(|column| self.list(column, i));
+            numbers.for_each(|column| self.add_number(column, i));
+            observations.future_covariates.iter().for_each(|column| self.add_list(column, i));
         }
     }
 
-    fn number(&mut self, column: &Float64Array, i: usize) {
+    fn add_number(&mut self, column: &Float64Array, i: usize) {
         let bits = if column.is_valid(i) { column.value(i).to_bits() } else { u64::MAX };
         self.0.update(bits.to_le_bytes());
     }
 
-    fn list(&mut self, column: &ListArray, i: usize) {
+    fn add_list(&mut self, column: &ListArray, i: usize) {
         self.0.update([u8::from(column.is_valid(i))]);
         if column.is_null(i) {
             return;
@@ -88,7 +111,7 @@ impl Fingerprint {
         let values = column.value(i);
         self.0.update((values.len() as u64).to_le_bytes());
         if let Some(values) = values.as_any().downcast_ref::<Float64Array>() {
-            (0..values.len()).for_each(|j| self.number(values, j));
+            (0..values.len()).for_each(|j| self.add_number(values, j));
         }
     }
 

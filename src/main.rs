@@ -1,15 +1,16 @@
-//! The program: parse, dispatch, exit code.
+//! The program: parse the command line, start the log, run the command, return the exit code.
 
 use std::process::ExitCode;
 
 use clap::Parser;
 use tidecast::cli::Cli;
-use tidecast::commands::{execute, log};
+use tidecast::commands::execute;
+use tidecast::logging::Logging;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let told = match log::start(&cli) {
-        Ok(told) => told,
+    let logging = match Logging::start(&cli) {
+        Ok(logging) => logging,
         Err(error) => {
             eprintln!("error: {error:#}");
             return ExitCode::FAILURE;
@@ -18,7 +19,7 @@ fn main() -> ExitCode {
     match execute(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            told.failed(&error);
+            logging.report_failure(&error);
             ExitCode::FAILURE
         }
     }

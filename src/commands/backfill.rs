@@ -1,4 +1,4 @@
-//! `backfill`: the past from Parquet, as a live run would have forecast it.
+//! `backfill`: the forecasts that a live run would have made, from Parquet history.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -6,89 +6,94 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
-use super::log::say;
-use super::{ends, prepare, report, stop};
-use crate::cli::{Backfill, Destination};
-use crate::config::{Commit, Deleted, Order, Pipeline, Start};
-use tidecast_stream::driver::{Allowance, Options, drive};
-use tidecast_tables::{ParquetInput, ParquetOutput, Range};
+use tidecast_stream::driver::{DriverOptions, EndOfInput, drive};
+use tidecast_stream::settings::{Commit, OnDataLoss, StartOffset};
+use tidecast_tables::{ParquetSource, ParquetSink, TimeRange};
 
-/// Nothing is read again after a stop, so commits only bound what a sink holds back.
+use super::connectors::{self, AnySink};
+use super::load;
+use super::progress::ProgressLog;
+use crate::cli::{Backfill, Destination};
+use crate::config::Pipeline;
+use crate::dataset::{self, RowFilter};
+use crate::terminal::progress_bar;
+use crate::{shutdown, user_info};
+
+/// A stopped backfill starts over, so commits only bound the rows that a sink buffers.
 const COMMIT: Commit = Commit { every: Duration::from_secs(1), rows: 1_000_000 };
 
 pub async fn backfill(arguments: Backfill, quiet: bool) -> Result<()> {
-    let stop = stop::stop("what is written is being committed")?;
+    let stop = shutdown::on_signal("committing the output")?;
     let pipeline = Pipeline::open(&arguments.pipeline)?;
-    let setup = prepare::setup(&pipeline)?;
-    let (path, order) = input(&pipeline, arguments.from)?;
-    let range =
-        Range { since: arguments.since.map(|time| time.0), until: arguments.until.map(|time| time.0) };
+    let setup = load::setup(&pipeline)?;
+    let path = input_path(&pipeline, arguments.from)?;
+    let times =
+        TimeRange { since: arguments.since.map(|time| time.0), until: arguments.until.map(|time| time.0) };
     let ids: BTreeSet<String> = arguments.series.into_iter().collect();
-    let asked: Vec<String> = ids.iter().map(|id| format!("`{id}`")).collect();
-    let ids = (!ids.is_empty()).then_some(ids);
-    let Pipeline { columns, time_unit, limits, .. } = &pipeline;
-    let mut source = ParquetInput::open(&path, columns, *time_unit, order, range, ids, limits)?;
-    let sink = match ends::destination(&pipeline, arguments.to, Destination::Parquet)? {
-        Destination::Kafka => ends::kafka(&pipeline, None, ends::PARTITIONS, None).await?,
+    let requested: Vec<String> = ids.iter().map(|id| format!("`{id}`")).collect();
+    let filter = RowFilter { times, ids: (!ids.is_empty()).then_some(ids) };
+    let mut source = dataset::open_parquet(&pipeline, &path, filter)?;
+    let sink = match connectors::destination(&pipeline, arguments.to, Destination::Parquet)? {
+        Destination::Kafka => {
+            connectors::kafka_sink(&pipeline, None, connectors::DEFAULT_PARTITIONS, None).await?
+        }
         Destination::Parquet => match &pipeline.parquet_sink {
-            Some(config) => to_file(&pipeline, &source, &config.path)?,
+            Some(config) => file_sink(&pipeline, &source, &config.path)?,
             None => {
-                bail!("{}: there is no [sink.parquet]; add one, or say --to PATH", pipeline.file.display())
+                bail!("{}: there is no [sink.parquet]; add one, or use --to PATH", pipeline.file.display())
             }
         },
-        Destination::Path(path) => to_file(&pipeline, &source, &path)?,
-        Destination::Stdout => ends::lines(&pipeline, None),
+        Destination::Path(path) => file_sink(&pipeline, &source, &path)?,
+        Destination::Stdout => connectors::stdout_sink(&pipeline, None),
     };
     if source.total_rows() == 0 {
-        say!("{} has no rows", path.display());
+        user_info!("{} has no rows", path.display());
     }
-    let bar = report::bar(source.total_rows() as u64, "rows", quiet);
-    let options = Options {
+    let bar = progress_bar(source.total_rows() as u64, "rows", quiet);
+    let end_of_input =
+        if arguments.leave_open { EndOfInput::LeaveOpen } else { EndOfInput::CloseSteps };
+    let options = DriverOptions {
         setup,
         commit: COMMIT,
         state: None,
-        start: Start::Earliest,
-        deleted: Deleted::Fail,
-        queue_rows: limits.queue_rows,
-        finish: !arguments.leave_open,
-        rejects: Allowance::of(&pipeline),
+        start: StartOffset::Earliest,
+        on_data_loss: OnDataLoss::Fail,
+        queue_rows: pipeline.limits.queue_rows,
+        end_of_input,
+        reject_limit: load::reject_limit(&pipeline),
     };
-    let lines = report::Lines::new(quiet);
-    let driven = drive(&mut source, sink, options, stop, |progress| {
-        let reached = progress.reached.map_or(0, |position| position.0.max(0) as u64);
-        bar.set_position(reached.max(progress.tally.rows));
+    let log = ProgressLog::new(quiet);
+    let driven = drive(&mut source, sink, options, &stop, |progress| {
+        let position = progress.position.map_or(0, |position| position.0.max(0) as u64);
+        bar.set_position(position.max(progress.counters.rows));
     });
     let (progress, _) = driven.await?;
     bar.finish_and_clear();
-    lines.end(&progress);
+    log.finish(&progress);
     if progress.stopped {
-        bail!("stopped before the input was over; a file that was being written is not put in place");
+        bail!("stopped before the end of the input; an unfinished output file is discarded");
     }
-    if progress.tally.rows == 0 && !asked.is_empty() {
-        tracing::warn!(
-            "no row of {} is of {}: correct --series, or --since and --until",
-            path.display(),
-            asked.join(" or ")
-        );
+    if progress.counters.rows == 0 && !requested.is_empty() {
+        let (path, ids) = (path.display(), requested.join(" or "));
+        tracing::warn!("{path} has no row of {ids} in the requested time range; check --series, --since and --until");
     }
     Ok(())
 }
 
-/// An output file that is none of the input's.
-fn to_file(pipeline: &Pipeline, source: &ParquetInput, path: &Path) -> Result<ends::AnySink> {
-    if source.reads(&ParquetOutput::file(path)) {
-        bail!("{} is read: forecasts in its place would be the end of it; say another --to", path.display());
+/// A Parquet file that is not part of the input.
+fn file_sink(pipeline: &Pipeline, source: &ParquetSource, path: &Path) -> Result<AnySink> {
+    if source.contains_file(&ParquetSink::forecasts_path(path)) {
+        bail!("{} is an input and would be overwritten; choose another --to", path.display());
     }
-    ends::parquet(pipeline, path)
+    connectors::parquet_sink(pipeline, path)
 }
 
-fn input(pipeline: &Pipeline, from: Option<PathBuf>) -> Result<(PathBuf, Order)> {
-    let order = pipeline.parquet_source.as_ref().map_or(Order::File, |source| source.order);
+fn input_path(pipeline: &Pipeline, from: Option<PathBuf>) -> Result<PathBuf> {
     match (from, &pipeline.parquet_source) {
-        (Some(path), _) => Ok((path, order)),
-        (None, Some(source)) => Ok((source.path.clone(), order)),
+        (Some(path), _) => Ok(path),
+        (None, Some(source)) => Ok(source.path.clone()),
         (None, None) => {
-            bail!("{}: there is no [source.parquet]; add one, or say --from PATH", pipeline.file.display())
+            bail!("{}: there is no [source.parquet]; add one, or use --from PATH", pipeline.file.display())
         }
     }
 }

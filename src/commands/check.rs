@@ -204,7 +204,7 @@ struct Sample {
 /// Topics with their partitions; null if `run` will create the topic.
 #[derive(Serialize)]
 struct Topics {
-    source: BTreeMap<String, i32>,
+    source: BTreeMap<String, Option<i32>>,
     sink: BTreeMap<String, Option<i32>>,
 }
 

@@ -1,261 +1,260 @@
-//! `evaluate`: the forecasts of a history held against what came, beside the baselines.
-
-mod page;
-mod text;
+//! `evaluate`: the forecasts of a history scored against its actuals, next to baselines.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use arrow::array::RecordBatch;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
-use super::log::say;
-use super::{prepare, report, stop, train};
-use crate::cli::Evaluate;
-use crate::config::{Commit, Deleted, Order, Pipeline, Start};
-use crate::dataset::{self, Dataset};
-use tidecast_stream::driver::{Options, drive};
-use tidecast_train::evaluate::{About, Asked, Bands, Baselines, Parts, Scorer, Task, results};
 use tidecast_core::forecaster::Setup;
-use tidecast_core::intervals::Plan;
-use tidecast_tables::{ParquetInput, Range};
+use tidecast_core::intervals::{CalibrationLayout, CalibrationMode};
+use tidecast_core::model::DataSummary;
+use tidecast_stream::driver::{DriverOptions, EndOfInput, Progress, drive};
+use tidecast_stream::settings::{Commit, OnDataLoss, StartOffset};
 use tidecast_stream::{Output, Partition, Positions, Sink};
-use tidecast_train::lanes;
+use tidecast_tables::TimeRange;
+use tidecast_train::evaluate::{
+    BaselineOptions, Baselines, EvaluationReport, EvaluationSplit, EvaluationTask, IntervalReport, RunInfo, Scorer, TimeFilter,
+    report,
+};
 
-/// Nothing is written, so there is nothing to commit in between.
-const COMMIT: Commit = Commit { every: std::time::Duration::from_secs(3600), rows: usize::MAX };
+use super::{files, load, train};
+use crate::cli::Evaluate;
+use crate::config::Pipeline;
+use crate::dataset::{self, Dataset, RowFilter};
+use crate::report::{evaluation_page, evaluation_text};
+use crate::shutdown;
+use crate::terminal::{json_line, print, progress_bar};
+
+/// Nothing is written, so no commit is due before the end.
+const COMMIT: Commit = Commit { every: Duration::from_secs(3600), rows: usize::MAX };
 
 pub async fn evaluate(arguments: Evaluate, quiet: bool) -> Result<()> {
-    let mut stopped = stop_flag()?;
+    let stop = shutdown::on_signal("finishing the current step")?;
     let mut pipeline = Pipeline::open(&arguments.pipeline)?;
     if let Some(model) = &arguments.model {
         pipeline.forecast.model.clone_from(model);
     }
-    let setup = prepare::setup(&pipeline)?;
-    // What rows know ahead has the horizon of the model that reads it.
-    pipeline.train.horizon = setup.model.description.horizon;
-    let path = data(&pipeline, arguments.data.clone())?;
+    let setup = load::setup(&pipeline)?;
+    // Future covariates are read up to the horizon of the model.
+    pipeline.train.horizon = setup.model.manifest.horizon;
+    let path = input_path(&pipeline, arguments.data.clone())?;
     if let Some(html) = &arguments.html {
-        for read in [&path, &arguments.pipeline, &pipeline.forecast.model] {
-            if train::same(read, html) {
-                bail!(
-                    "{} is read: a page in its place would be the end of it; say another --html",
-                    read.display()
-                );
-            }
-        }
+        let inputs: [&Path; 3] = [&path, &arguments.pipeline, &pipeline.forecast.model];
+        files::check_not_overwritten(&inputs, &[html], "--html")?;
     }
-    let bar = report::bar(0, "rows read", quiet);
-    let read = dataset::read(&pipeline, &path, |rows, of| {
-        bar.set_length(of);
-        bar.set_position(rows);
-    });
-    bar.finish_and_clear();
-    let Dataset { history, summary, tally } = read?;
-    ensure!(!*stopped.borrow(), STOPPED);
-    if !quiet {
-        say!("{} series, {tally}", history.ids.len());
-    }
-    if let Some(id) = arguments.series.iter().find(|id| !history.ids.contains(id)) {
-        bail!("{} has no series `{id}` with a closed step; {}", path.display(), others(id, &history.ids));
-    }
+    let dataset = train::read_history(&pipeline, &path, quiet)?;
+    check_stop(&stop)?;
+    check_ids(&arguments.series, &dataset.history.ids, &path)?;
+    let ids: BTreeSet<String> = arguments.series.iter().cloned().collect();
+    let backtest = Backtest {
+        pipeline: &pipeline,
+        path: &path,
+        ids: (!ids.is_empty()).then_some(ids),
+        stop,
+        quiet,
+    };
+    score(&arguments, &dataset, &setup, &backtest).await
+}
 
-    let description = &setup.model.description;
-    let grid = pipeline.rules.grid;
-    let asked =
-        Asked { since: arguments.since.map(|time| time.0), until: arguments.until.map(|time| time.0) };
-    let shares = (pipeline.train.train_part, pipeline.train.validation_part);
-    let parts = Parts::of(&history, &description.data, grid, description.horizon, shares, asked)?;
-    let lanes = lanes(&history);
-    let bar = report::bar(0, "", quiet);
+/// Fits the baselines, scores all forecasts, and prints the report.
+async fn score(
+    arguments: &Evaluate,
+    dataset: &Dataset,
+    setup: &Arc<Setup>,
+    backtest: &Backtest<'_>,
+) -> Result<()> {
+    let (pipeline, history, manifest) = (backtest.pipeline, &dataset.history, &setup.model.manifest);
+    let (grid, horizon) = (pipeline.step_config.grid, manifest.horizon);
+    let times =
+        TimeFilter { since: arguments.since.map(|time| time.0), until: arguments.until.map(|time| time.0) };
+    let fractions = pipeline.train.split_fractions();
+    let split = EvaluationSplit::new(history, &manifest.data, grid, horizon, fractions, times)?;
+    let channels = history.channels();
+    let bar = progress_bar(0, "", backtest.quiet);
     bar.set_message("fitting the baselines");
-    let sizes = (description.lookback, description.horizon);
-    let baselines = Baselines::fit(&history, &lanes, &parts, grid.every, sizes, &setup.levels);
+    let options = BaselineOptions {
+        every: grid.every,
+        lookback: manifest.lookback,
+        horizon,
+        levels: &setup.levels,
+    };
+    let baselines = Baselines::fit(history, &channels, &split, options);
     bar.finish_and_clear();
-    ensure!(!*stopped.borrow(), STOPPED);
+    check_stop(&backtest.stop)?;
 
-    let task = Task {
-        history: &history,
-        lanes: &lanes,
+    let task = EvaluationTask {
+        history,
+        channels: &channels,
         baselines: &baselines,
-        parts: &parts,
+        split: &split,
         grid,
         targets: &pipeline.columns.targets,
-        horizon: description.horizon,
+        horizon,
         levels: &setup.levels,
-        examples: arguments.html.is_some(),
+        keep_examples: arguments.html.is_some(),
     };
     let horizons = setup.scoring.as_ref().map(|scoring| scoring.horizons.clone());
-    let horizons = horizons.unwrap_or_else(|| Plan::horizons_for(description.horizon));
-    let (mut scorer, mut bands) = (Scorer::new(task), Bands::new(task, horizons));
-    let ids: BTreeSet<String> = arguments.series.iter().cloned().collect();
-    let ids = (!ids.is_empty()).then_some(ids);
-    let line = Line { pipeline: &pipeline, path: &path, ids, quiet };
-    line.forecast(setup.clone(), "rows forecast", &mut stopped, |forecasts| {
+    let horizons = horizons.unwrap_or_else(|| CalibrationLayout::default_horizons(horizon));
+    let (mut scorer, mut intervals) = (Scorer::new(task), IntervalReport::new(task, horizons));
+    let on_forecasts = |forecasts: &RecordBatch| {
         scorer.add(forecasts);
-        bands.add(forecasts);
-    })
-    .await?;
+        intervals.add_calibrated(forecasts);
+    };
+    backtest.run(setup.clone(), "rows forecast", on_forecasts).await?;
     if !setup.levels.is_empty() {
-        // The same line once more, with the intervals that the model knows: others start from them as ours do.
-        let own = Arc::new(Setup { corrects: false, scoring: None, ..(*setup).clone() });
-        line.forecast(own, "rows forecast again", &mut stopped, |forecasts| bands.add_own(forecasts)).await?;
+        // A second pass with uncalibrated intervals: the reference calibrators start from these.
+        let uncalibrated = Setup { calibration: CalibrationMode::Fixed, scoring: None, ..(**setup).clone() };
+        let on_forecasts = |forecasts: &RecordBatch| intervals.add_uncorrected(forecasts);
+        backtest.run(Arc::new(uncalibrated), "rows forecast without calibration", on_forecasts).await?;
     }
 
-    let lanes = scorer.finish();
-    let about = about(&pipeline, &setup, &baselines, &summary.fingerprint);
-    let found = results(&task, &lanes, bands.finish(), about);
-    if found.series.is_empty() {
+    let scored = scorer.finish();
+    let info = run_info(pipeline, setup, &baselines, &dataset.summary);
+    let report = report(&task, &scored, intervals.finish(), info);
+    check_not_empty(&report)?;
+    if let Some(path) = &arguments.html {
+        files::write_atomically(path, evaluation_page::page(&report, &scored, grid).as_bytes())?;
+    }
+    let text = if arguments.json { json_line(&report)? } else { evaluation_text::text(&report) };
+    print(&text)
+}
+
+fn check_stop(stop: &CancellationToken) -> Result<()> {
+    ensure!(!stop.is_cancelled(), STOPPED);
+    Ok(())
+}
+
+const STOPPED: &str = "stopped before the whole history was scored; no partial result is printed";
+
+fn check_not_empty(report: &EvaluationReport) -> Result<()> {
+    if report.series.is_empty() {
         bail!(
-            "no forecast could be scored between {} and {}: {}",
-            found.part.scored_from,
-            found.part.scored_until,
-            "a series forecasts once it is warm, and something has to be observed in its horizon; give more history, or another \
-             --since or --until"
+            "no forecast could be scored between {} and {}: a series forecasts after its warm-up, and its horizon needs an \
+             actual; give more history, or change --since or --until",
+            report.split.scored_from,
+            report.split.scored_until
         );
     }
-    if let Some(path) = &arguments.html {
-        train::write_whole(path, page::page(&found, &lanes, grid).as_bytes())?;
-    }
-    let text = if arguments.json { super::json_line(&found)? } else { text::text(&found) };
-    super::print(&text)
+    Ok(())
 }
 
-const STOPPED: &str = "stopped before the history was scored; nothing is printed of a part of it";
-
-/// The ids that there are, for whoever named another: the nearest.
-fn others(asked: &str, ids: &[String]) -> String {
-    // One whose steps have not closed has no name yet.
-    let ids = ids.iter().filter(|id| !id.is_empty());
-    let like = |id: &&String| strsim::jaro_winkler(id, asked);
-    match ids.clone().max_by(|a, b| like(a).total_cmp(&like(b)).then(b.cmp(a))) {
-        Some(nearest) => format!("the nearest of the {} there are is `{nearest}`", ids.count()),
-        None => "there is none: see to [columns] and [grid]".to_owned(),
-    }
+/// Checks that the requested ids exist, and suggests the nearest one.
+fn check_ids(requested: &[String], ids: &[String], path: &Path) -> Result<()> {
+    let Some(missing) = requested.iter().find(|id| !ids.contains(id)) else { return Ok(()) };
+    // An id without a closed step has an empty name.
+    let named = ids.iter().filter(|id| !id.is_empty());
+    let similarity = |id: &&String| strsim::jaro_winkler(id, missing);
+    let nearest = named.clone().max_by(|a, b| similarity(a).total_cmp(&similarity(b)).then(b.cmp(a)));
+    let hint = match nearest {
+        Some(nearest) => format!("the most similar of {} ids is `{nearest}`", named.count()),
+        None => "no series has one; check [columns] and [grid]".to_owned(),
+    };
+    bail!("{} has no series `{missing}` with a closed step; {hint}", path.display())
 }
 
-fn data(pipeline: &Pipeline, data: Option<PathBuf>) -> Result<PathBuf> {
+fn input_path(pipeline: &Pipeline, data: Option<PathBuf>) -> Result<PathBuf> {
     match (data, &pipeline.parquet_source) {
         (Some(path), _) => Ok(path),
         (None, Some(source)) => Ok(source.path.clone()),
         (None, None) => {
-            bail!("{}: there is no [source.parquet]; add one, or say --data PATH", pipeline.file.display())
+            bail!("{}: there is no [source.parquet]; add one, or use --data PATH", pipeline.file.display())
         }
     }
 }
 
-/// The line from a history to whoever takes the forecasts.
-struct Line<'a> {
+/// A run of the pipeline over a history, which hands out the forecasts.
+struct Backtest<'a> {
     pipeline: &'a Pipeline,
     path: &'a Path,
-    /// The only series.
+    /// The ids to read; `None` is all.
     ids: Option<BTreeSet<String>>,
+    stop: CancellationToken,
     quiet: bool,
 }
 
-impl Line<'_> {
-    async fn forecast(
+impl Backtest<'_> {
+    async fn run(
         &self,
         setup: Arc<Setup>,
-        what: &'static str,
-        stopped: &mut watch::Receiver<bool>,
-        mut take: impl FnMut(&RecordBatch),
+        unit: &'static str,
+        mut on_forecasts: impl FnMut(&RecordBatch),
     ) -> Result<()> {
-        let Pipeline { columns, time_unit, limits, parquet_source, .. } = self.pipeline;
-        let order = parquet_source.as_ref().map_or(Order::File, |source| source.order);
-        let (range, ids) = (Range::default(), self.ids.clone());
-        let mut source = ParquetInput::open(self.path, columns, *time_unit, order, range, ids, limits)?;
-        let bar = report::bar(source.total_rows() as u64, what, self.quiet);
-        let options = Options {
+        let filter = RowFilter { times: TimeRange::default(), ids: self.ids.clone() };
+        let mut source = dataset::open_parquet(self.pipeline, self.path, filter)?;
+        let bar = progress_bar(source.total_rows() as u64, unit, self.quiet);
+        let options = DriverOptions {
             setup,
             commit: COMMIT,
             state: None,
-            start: Start::Earliest,
-            deleted: Deleted::Fail,
-            queue_rows: limits.queue_rows,
-            finish: true,
-            rejects: None,
+            start: StartOffset::Earliest,
+            on_data_loss: OnDataLoss::Fail,
+            queue_rows: self.pipeline.limits.queue_rows,
+            end_of_input: EndOfInput::CloseSteps,
+            reject_limit: None,
         };
-        let stop = async move {
-            if stopped.wait_for(|stopped| *stopped).await.is_err() {
-                std::future::pending::<()>().await;
+        let (sender, mut receiver) = mpsc::channel(2);
+        let on_progress = |progress: &Progress| {
+            let position = progress.position.map_or(0, |position| position.0.max(0) as u64);
+            bar.set_position(position.max(progress.counters.rows));
+        };
+        let driven = drive(&mut source, ChannelSink(sender), options, &self.stop, on_progress);
+        let received = async {
+            while let Some(forecasts) = receiver.recv().await {
+                on_forecasts(&forecasts);
             }
         };
-        let (forecasts, mut written) = mpsc::channel(2);
-        let driven = drive(&mut source, Scores(forecasts), options, stop, |progress| {
-            let reached = progress.reached.map_or(0, |position| position.0.max(0) as u64);
-            bar.set_position(reached.max(progress.tally.rows));
-        });
-        let taken = async {
-            while let Some(forecasts) = written.recv().await {
-                take(&forecasts);
-            }
-        };
-        // The sink, and with it the channel, ends with the drive.
-        let (progress, ()) = tokio::join!(async { driven.await.map(|(progress, _)| progress) }, taken);
+        // The driver drops the sink, which closes the channel.
+        let (progress, ()) = tokio::join!(async { driven.await.map(|(progress, _)| progress) }, received);
         bar.finish_and_clear();
         ensure!(!progress?.stopped, STOPPED);
         Ok(())
     }
 }
 
-/// Set at the first Ctrl-C.
-fn stop_flag() -> Result<watch::Receiver<bool>> {
-    let stop = stop::stop("what is being read or fitted is ended first")?;
-    let (say, heard) = watch::channel(false);
-    tokio::spawn(async move {
-        stop.await;
-        let _ = say.send(true);
+fn run_info(pipeline: &Pipeline, setup: &Setup, baselines: &Baselines, data: &DataSummary) -> RunInfo {
+    let is_training_data = setup.model.manifest.data.fingerprint == data.fingerprint;
+    let mut notes = vec![if is_training_data {
+        "the history is the one that the model was trained on; the splits are those of the training".to_owned()
+    } else {
+        "the history is not the one that the model was trained on; it is split at the dates of the training".to_owned()
+    }];
+    notes.push(match &baselines.ridge {
+        Some(ridge) => {
+            format!("the ridge regression reads {} steps and has a penalty of {:.3}", ridge.lookback(), ridge.penalty)
+        }
+        None => "the training split is too short for a ridge regression".to_owned(),
     });
-    Ok(heard)
-}
-
-fn about(pipeline: &Pipeline, setup: &Setup, baselines: &Baselines, fingerprint: &str) -> About {
-    let data = &setup.model.description.data;
-    let mut notes = Vec::new();
-    notes.push(match data.fingerprint == fingerprint {
-        true => "these are the rows that the model was trained on, up to the dates above".to_owned(),
-        false => "these are not the very rows that the model was trained on; parts are told by their dates"
-            .to_owned(),
-    });
-    match &baselines.ridge {
-        Some(ridge) => notes.push(format!(
-            "the ridge reads {} steps and has a penalty of {:.3}",
-            ridge.lookback(),
-            ridge.penalty
-        )),
-        None => notes.push("the training part is too short for a ridge".to_owned()),
-    }
     if baselines.seasons.day.is_none() {
-        notes.push(
-            "no day is repeated: the training part has less than two, or a day is no whole number of steps"
-                .to_owned(),
-        );
+        let note = "there is no daily baseline: the training split has less than two days, or a day is not a multiple of the step";
+        notes.push(note.to_owned());
     }
-    About {
+    RunInfo {
         pipeline: pipeline.name.clone(),
         model: setup.model.hash.clone(),
-        every_text: setup.every_text.clone(),
-        every: setup.every,
+        every: setup.step_text.clone(),
+        origin_stride: setup.every,
         notes,
     }
 }
 
-/// Where forecasts go to be scored.
-struct Scores(mpsc::Sender<RecordBatch>);
+/// A sink that sends the forecasts to a channel.
+struct ChannelSink(mpsc::Sender<RecordBatch>);
 
-impl Sink for Scores {
+impl Sink for ChannelSink {
     async fn write(&mut self, output: Output) -> Result<()> {
-        self.0.send(output.forecasts).await.context("nobody scores the forecasts any more")
+        self.0.send(output.forecasts).await.context("the scorer has stopped")
     }
 
     async fn commit(&mut self, reached: &Positions) -> Result<Positions> {
         Ok(reached.clone())
     }
 
-    async fn forget(&mut self, _partitions: &[Partition]) -> Result<()> {
+    async fn discard(&mut self, _partitions: &[Partition]) -> Result<()> {
         Ok(())
     }
 

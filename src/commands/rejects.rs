@@ -1,72 +1,76 @@
-//! `rejects`: what lies in the rejects topic, and how it is sent through again.
+//! `rejects`: lists or replays the messages in the rejects topic.
 
 mod map;
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, bail};
 use indicatif::ProgressBar;
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 
-use super::log::say;
-use super::{ends, report, stop};
-use crate::cli;
-use crate::config::{Brokers, KafkaSink, KafkaSource, Pipeline};
-use tidecast_kafka::{
-    Cluster, REPLAYS_MAX, RejectedMessage, RejectsQuery, RejectsReader, RejectsReplayer, RejectsScope, Replay,
-};
 use tidecast_core::series::Refusal;
+use tidecast_kafka::settings::{Brokers, KafkaSinkConfig, KafkaSourceConfig};
+use tidecast_kafka::{
+    Cluster, REPLAYS_MAX, RejectedMessage, RejectsQuery, RejectsReader, RejectsReplayer, RejectsScope,
+};
 
-/// Messages of each reason that a listing shows.
-const SAMPLES: usize = 3;
-/// Characters of a message that a listing shows.
-const SHOWN: usize = 120;
-/// Messages, and bytes of them, that are sent in one transaction: a second of work, and far below its timeout.
-const AT_ONCE: usize = 1_000;
-const BYTES_AT_ONCE: usize = 16 << 20;
+use super::load;
+use crate::cli;
+use crate::config::Pipeline;
+use crate::terminal::{print, progress_bar};
+use crate::{shutdown, user_info};
+
+/// Example messages of each reason in a listing.
+const EXAMPLES: usize = 3;
+/// Characters of an example.
+const EXAMPLE_CHARS: usize = 120;
+/// Messages, and their bytes, in one transaction: a second of work, far below the transaction timeout.
+const BATCH_MESSAGES: usize = 1_000;
+const BATCH_BYTES: usize = 16 << 20;
 
 pub async fn rejects(arguments: cli::Rejects, quiet: bool) -> Result<()> {
-    let stopped = stop::flag("what was sent is being committed")?;
-    // The clients wait by blocking.
-    tokio::task::spawn_blocking(move || Work::new(&arguments)?.run(&arguments, quiet, &stopped))
-        .await
-        .context("reading the rejects")?
+    let stop = shutdown::on_signal("committing the sent messages")?;
+    // The clients block.
+    tokio::task::spawn_blocking(move || {
+        let rejects = Rejects::new(&arguments)?;
+        if arguments.replay { rejects.replay(&arguments, quiet, &stop) } else { rejects.list(&arguments) }
+    })
+    .await
+    .context("reading the rejects panicked")?
 }
 
-struct Work {
-    source: KafkaSource,
-    sink: KafkaSink,
+/// The rejects topic of a pipeline.
+struct Rejects {
+    source: KafkaSourceConfig,
+    sink: KafkaSinkConfig,
     topic: String,
     reasons: Vec<Refusal>,
 }
 
-impl Work {
+impl Rejects {
     fn new(arguments: &cli::Rejects) -> Result<Self> {
         let pipeline = Pipeline::open(&arguments.pipeline)?;
         let file = pipeline.file.display();
-        let source = ends::kafka_source(&pipeline)?.clone();
-        let Some((sink, topic)) =
-            pipeline.kafka_sink.clone().and_then(|sink| sink.rejects.clone().map(|topic| (sink, topic)))
-        else {
-            bail!(
-                "{file}: there is no rejects topic: refused messages are only counted; name one in [sink.kafka]"
-            );
+        let source = load::kafka_source(&pipeline)?.clone();
+        let sink = pipeline.kafka_sink.clone();
+        let Some((sink, topic)) = sink.and_then(|sink| sink.rejects_topic.clone().map(|topic| (sink, topic))) else {
+            bail!("{file}: there is no rejects topic; set rejects_topic in [sink.kafka]");
         };
         if arguments.replay && source.brokers != sink.brokers {
             bail!(
-                "{file}: the rejects are on another cluster than the source: a replay could not be exactly once; copy the \
+                "{file}: the rejects are in another cluster than the source, so a replay would not be exactly once; copy the \
                  topic to {} first",
-                brokers(&source.brokers)
+                brokers_text(&source.brokers)
             );
         }
         let mut reasons = Vec::new();
         for name in &arguments.reason {
-            let known = Refusal::ALL.map(Refusal::name).join(", ");
-            reasons.push(
-                Refusal::from_name(name).with_context(|| format!("--reason {name}: it is one of {known}"))?,
-            );
+            let reason = Refusal::from_name(name).with_context(|| {
+                format!("unknown --reason {name}; known reasons are {}", Refusal::ALL.map(Refusal::name).join(", "))
+            })?;
+            reasons.push(reason);
         }
         if reasons.is_empty() {
             reasons = Refusal::ALL.to_vec();
@@ -74,171 +78,174 @@ impl Work {
         Ok(Self { source, sink, topic, reasons })
     }
 
-    fn run(&self, arguments: &cli::Rejects, quiet: bool, stopped: &AtomicBool) -> Result<()> {
-        let Self { source, sink, topic, reasons } = self;
-        let reader = Cluster::new(&sink.brokers, None, &source.client)?;
-        if !arguments.replay {
-            let mut rejects = self.open(&reader, arguments.all)?;
-            return self.list(&mut rejects, arguments);
-        }
-        let writer = Cluster::new(&sink.brokers, None, &sink.client)?;
-        // First: what an earlier one left unfinished is settled before the positions are read.
-        let mut replayer = match arguments.dry_run {
-            true => None,
-            false => Some(RejectsReplayer::open(&writer, &source.group, reasons)?),
-        };
-        let mut rejects = self.open(&reader, false)?;
-        let mut counts = Counts::default();
-        // A dry run's lines are to be seen, and say themselves how far it is.
-        let bar = report::bar(rejects.unread_count(), "rejects", quiet || arguments.dry_run);
-        while !stopped.load(Ordering::Relaxed) {
-            let some = self.some(&mut rejects, &mut counts, &bar)?;
-            let is_last = some.is_empty();
-            let messages = map::corrected(arguments.map.as_deref(), some, &mut counts)?;
-            match &mut replayer {
-                Some(replayer) => {
-                    let passed_over = replayer.send(&mut rejects, &messages)?;
-                    counts.too_large += passed_over;
-                    counts.sent += messages.len() - passed_over;
-                }
-                None => {
-                    counts.sent += messages.len();
-                    for Replay { rejected, value } in &messages {
-                        super::print(&format!("{}\n", line(rejected, Some(value), usize::MAX)))?;
-                    }
-                }
-            }
-            bar.set_position(read(&rejects, &bar));
-            if is_last {
-                break;
-            }
-        }
-        // However soon after the drawing before it: whoever watches sees it come to its end.
-        bar.force_draw();
-        bar.finish_and_clear();
-        let verb = if arguments.dry_run { "would be sent" } else { "sent" };
-        say!(
-            messages = counts.sent,
-            "{} {verb} from {topic} to {}{}",
-            counts.sent,
-            source.topic,
-            counts.rest()
-        );
-        Ok(())
-    }
-
     fn open(&self, cluster: &Cluster, all: bool) -> Result<RejectsReader> {
         let Self { source, topic, reasons, .. } = self;
-        // A broker inside the process of a run cannot be asked by another.
-        let origin = match &source.brokers {
+        // The broker embedded in another process is not reachable.
+        let source_cluster = match &source.brokers {
             Brokers::Embedded => None,
             brokers => Some(Cluster::new(brokers, None, &source.client)?),
         };
         let scope = if all { RejectsScope::All } else { RejectsScope::Pending(reasons) };
         let query = RejectsQuery { topic, source_topic: &source.topic, group: &source.group, scope };
-        RejectsReader::open(cluster, origin, query)
-            .context("sink.kafka.rejects")
+        RejectsReader::open(cluster, source_cluster, query).context("sink.kafka.rejects_topic")
     }
 
-    /// Some rejects to send, with all their bytes; none at the end.
-    fn some(&self, rejects: &mut RejectsReader, counts: &mut Counts, bar: &ProgressBar) -> Result<Vec<RejectedMessage>> {
-        let (mut some, mut bytes) = (Vec::new(), 0);
-        while some.len() < AT_ONCE && bytes < BYTES_AT_ONCE {
-            let Some(mut rejected) = rejects.read()? else { break };
-            // What is still to be sent is not done.
-            bar.set_position(read(rejects, bar).saturating_sub(some.len() as u64 + 1));
-            if !self.reasons.contains(&rejected.reason) || rejects.is_done(&rejected) {
-                continue;
+    fn replay(&self, arguments: &cli::Rejects, quiet: bool, stop: &CancellationToken) -> Result<()> {
+        let Self { source, sink, topic, reasons } = self;
+        let writer = Cluster::new(&sink.brokers, None, &sink.client)?;
+        // Opened first: it ends the transaction of an interrupted replay, which determines the progress.
+        let mut replayer = match arguments.dry_run {
+            true => None,
+            false => Some(RejectsReplayer::open(&writer, &source.group, reasons)?),
+        };
+        let cluster = Cluster::new(&sink.brokers, None, &source.client)?;
+        let mut reader = self.open(&cluster, false)?;
+        let mut counts = ReplayCounts::default();
+        // A dry run prints the messages, which would interfere with a bar.
+        let bar = progress_bar(reader.unread_count(), "rejects", quiet || arguments.dry_run);
+        while !stop.is_cancelled() {
+            let batch = self.read_batch(&mut reader, &mut counts, &bar)?;
+            let is_last = batch.is_empty();
+            let messages = map::map_rejects(arguments.map.as_deref(), batch, &mut counts)?;
+            match &mut replayer {
+                Some(replayer) => {
+                    let too_large = replayer.send(&mut reader, &messages)?;
+                    counts.too_large += too_large;
+                    counts.sent += messages.len() - too_large;
+                }
+                None => {
+                    counts.sent += messages.len();
+                    for message in &messages {
+                        print(&format!("{}\n", json_text(&message.rejected, Some(&message.value))))?;
+                    }
+                }
             }
-            rejects.complete(&mut rejected)?;
-            if rejected.replays >= REPLAYS_MAX {
-                counts.given_up += 1;
-                tracing::warn!(
-                    "{}/{}: sent through {REPLAYS_MAX} times, given up",
-                    rejected.source,
-                    rejected.source_offset
-                );
-            } else if let Some(value) = &rejected.value {
-                bytes += value.len();
-                some.push(rejected);
-            } else {
-                counts.gone += 1;
-                tracing::warn!(
-                    "{}/{}: there are no bytes of it any more",
-                    rejected.source,
-                    rejected.source_offset
-                );
+            bar.set_position(read_count(&reader, &bar));
+            if is_last {
+                break;
             }
         }
-        Ok(some)
+        // Shows the final position, which the rate limit of the bar may have skipped.
+        bar.force_draw();
+        bar.finish_and_clear();
+        let verb = if arguments.dry_run { "would be sent" } else { "sent" };
+        user_info!(
+            messages = counts.sent,
+            "{} {verb} from {topic} to {}{}",
+            counts.sent,
+            source.topic,
+            counts.skipped_text()
+        );
+        Ok(())
     }
 
-    fn list(&self, rejects: &mut RejectsReader, arguments: &cli::Rejects) -> Result<()> {
-        let mut found: BTreeMap<Refusal, (usize, Vec<RejectedMessage>)> = BTreeMap::new();
-        while let Some(mut rejected) = rejects.read()? {
-            let is_over = !arguments.all && rejects.is_done(&rejected);
-            if is_over || !self.reasons.contains(&rejected.reason) {
+    /// The next pending rejects with all their bytes; none at the end.
+    fn read_batch(
+        &self,
+        reader: &mut RejectsReader,
+        counts: &mut ReplayCounts,
+        bar: &ProgressBar,
+    ) -> Result<Vec<RejectedMessage>> {
+        let (mut batch, mut bytes) = (Vec::new(), 0);
+        while batch.len() < BATCH_MESSAGES && bytes < BATCH_BYTES {
+            let Some(mut rejected) = reader.read()? else { break };
+            // Messages of this batch are not sent yet.
+            bar.set_position(read_count(reader, bar).saturating_sub(batch.len() as u64 + 1));
+            if !self.reasons.contains(&rejected.reason) || reader.is_done(&rejected) {
+                continue;
+            }
+            reader.complete(&mut rejected)?;
+            let (source, offset) = (&rejected.source, rejected.source_offset);
+            if rejected.replays >= REPLAYS_MAX {
+                counts.given_up += 1;
+                tracing::warn!("{source}/{offset}: skipped after {REPLAYS_MAX} replays");
+            } else if let Some(value) = &rejected.value {
+                bytes += value.len();
+                batch.push(rejected);
+            } else {
+                counts.without_bytes += 1;
+                tracing::warn!("{source}/{offset}: skipped, its bytes are no longer in any topic");
+            }
+        }
+        Ok(batch)
+    }
+
+    fn list(&self, arguments: &cli::Rejects) -> Result<()> {
+        let cluster = Cluster::new(&self.sink.brokers, None, &self.source.client)?;
+        let mut reader = self.open(&cluster, arguments.all)?;
+        let mut groups: BTreeMap<Refusal, RejectGroup> = BTreeMap::new();
+        while let Some(mut rejected) = reader.read()? {
+            let is_handled = !arguments.all && reader.is_done(&rejected);
+            if is_handled || !self.reasons.contains(&rejected.reason) {
                 continue;
             }
             if arguments.json {
-                rejects.complete(&mut rejected)?;
-                super::print(&format!("{}\n", line(&rejected, rejected.value.as_deref(), usize::MAX)))?;
+                reader.complete(&mut rejected)?;
+                print(&format!("{}\n", json_text(&rejected, rejected.value.as_deref())))?;
                 continue;
             }
-            let (count, samples) = found.entry(rejected.reason).or_default();
-            *count += 1;
-            if samples.len() < SAMPLES {
-                rejects.complete(&mut rejected)?;
-                samples.push(rejected);
+            let group = groups.entry(rejected.reason).or_default();
+            group.count += 1;
+            if group.examples.len() < EXAMPLES {
+                reader.complete(&mut rejected)?;
+                group.examples.push(rejected);
             }
         }
         if arguments.json {
             return Ok(());
         }
-        let total: usize = found.values().map(|(count, _)| count).sum();
-        let mut text = match arguments.all {
-            true => format!("{total} messages in {}\n", self.topic),
-            false => format!("{total} messages wait in {}\n", self.topic),
-        };
-        for (reason, (count, samples)) in &found {
-            let _ = writeln!(text, "{reason}: {count}");
-            for rejected in samples {
-                let RejectedMessage { source, source_offset, detail, value, .. } = rejected;
-                let shown = value
-                    .as_deref()
-                    .map_or("(its bytes are gone)".to_string(), |value| beginning(value, SHOWN));
+        print(&self.listing(&groups, arguments.all))
+    }
+
+    fn listing(&self, groups: &BTreeMap<Refusal, RejectGroup>, all: bool) -> String {
+        let total: usize = groups.values().map(|group| group.count).sum();
+        let kind = if all { "messages" } else { "pending messages" };
+        let mut text = format!("{total} {kind} in {}\n", self.topic);
+        for (reason, group) in groups {
+            // Writing to a string cannot fail.
+            let _ = writeln!(text, "{reason}: {}", group.count);
+            for RejectedMessage { source, source_offset, detail, value, .. } in &group.examples {
+                let value = value.as_deref().map_or("(bytes not available)".to_owned(), |value| {
+                    truncate(&String::from_utf8_lossy(value), EXAMPLE_CHARS)
+                });
                 let detail = if detail.is_empty() { String::new() } else { format!(": {detail}") };
-                let _ = writeln!(text, "  {source} offset {source_offset}{detail}\n    {shown}");
+                let _ = writeln!(text, "  {source} offset {source_offset}{detail}\n    {value}");
             }
         }
-        super::print(&text)
+        text
     }
 }
 
-/// How many were read, of those that the bar is over.
-fn read(rejects: &RejectsReader, bar: &ProgressBar) -> u64 {
-    bar.length().unwrap_or(0).saturating_sub(rejects.unread_count())
+/// The rejects with one reason.
+#[derive(Default)]
+struct RejectGroup {
+    count: usize,
+    examples: Vec<RejectedMessage>,
 }
 
-/// What became of the rejects.
+/// Messages read so far, of those that the bar counts.
+fn read_count(reader: &RejectsReader, bar: &ProgressBar) -> u64 {
+    bar.length().unwrap_or(0).saturating_sub(reader.unread_count())
+}
+
 #[derive(Default)]
-struct Counts {
+struct ReplayCounts {
     sent: usize,
-    left_out: usize,
+    skipped_by_map: usize,
     given_up: usize,
-    gone: usize,
+    without_bytes: usize,
     too_large: usize,
 }
 
-impl Counts {
-    fn rest(&self) -> String {
-        let parts = [
-            (self.left_out, "left out by the program"),
-            (self.given_up, "given up, refused again and again"),
-            (self.gone, "without bytes"),
-            (self.too_large, "too large to be sent"),
+impl ReplayCounts {
+    fn skipped_text(&self) -> String {
+        let counts = [
+            (self.skipped_by_map, "skipped by --map"),
+            (self.given_up, "given up after repeated refusals"),
+            (self.without_bytes, "without bytes"),
+            (self.too_large, "too large"),
         ];
-        parts
+        counts
             .iter()
             .filter(|(count, _)| *count > 0)
             .map(|(count, what)| format!(", {count} {what}"))
@@ -246,9 +253,9 @@ impl Counts {
     }
 }
 
-/// A reject as a line of JSON, its message or another one in its place.
-fn line(rejected: &RejectedMessage, value: Option<&[u8]>, most: usize) -> String {
-    let text = |bytes: Option<&[u8]>| bytes.map(|bytes| beginning(bytes, most));
+/// A reject as JSON, with its own value or a corrected one.
+fn json_text(rejected: &RejectedMessage, value: Option<&[u8]>) -> String {
+    let text = |bytes: Option<&[u8]>| bytes.map(|bytes| String::from_utf8_lossy(bytes).into_owned());
     let RejectedMessage { reason, detail, source, source_offset, key, .. } = rejected;
     json!({
         "reason": reason.name(),
@@ -262,18 +269,16 @@ fn line(rejected: &RejectedMessage, value: Option<&[u8]>, most: usize) -> String
     .to_string()
 }
 
-/// Bytes as text, at most so many characters.
-fn beginning(bytes: &[u8], most: usize) -> String {
-    let text = String::from_utf8_lossy(bytes);
-    match text.char_indices().nth(most) {
+fn truncate(text: &str, chars: usize) -> String {
+    match text.char_indices().nth(chars) {
         Some((end, _)) => format!("{}...", &text[..end]),
-        None => text.into_owned(),
+        None => text.to_owned(),
     }
 }
 
-fn brokers(brokers: &Brokers) -> &str {
+fn brokers_text(brokers: &Brokers) -> &str {
     match brokers {
-        Brokers::At(address) => address,
-        Brokers::Embedded => "the broker inside the process",
+        Brokers::Addresses(addresses) => addresses,
+        Brokers::Embedded => "the embedded broker",
     }
 }

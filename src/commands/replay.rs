@@ -1,4 +1,4 @@
-//! `replay`: Parquet into the pipeline's source topic, at the pace at which it once came or faster.
+//! `replay`: Parquet observations into the pipeline's source topic, at their original pace or faster.
 
 use std::time::Duration;
 
@@ -7,38 +7,39 @@ use arrow::array::RecordBatch;
 use indicatif::ProgressBar;
 use tokio::time::Instant;
 
-use super::log::say;
-use super::{ends, report, stop};
-use crate::cli::{self, Speed};
-use crate::config::{Order, Pipeline};
-use tidecast_kafka::{Cluster, Replay};
-use tidecast_tables::{ParquetInput, Range};
-use tidecast_core::table::{Columns, Observations};
+use tidecast_core::schema::{Columns, Observations};
+use tidecast_kafka::{Cluster, ObservationWriter};
+use tidecast_tables::ParquetSource;
 
-/// Rows due within this time of each other are sent together: nobody sees the difference, and waking up costs.
-const TOGETHER: Duration = Duration::from_millis(10);
+use super::{connectors, load};
+use crate::cli::{self, Speed};
+use crate::config::Pipeline;
+use crate::dataset::{self, RowFilter};
+use crate::terminal::progress_bar;
+use crate::{shutdown, user_info};
+
+/// Rows due within this time are sent together, which saves wake-ups.
+const SEND_AHEAD: Duration = Duration::from_millis(10);
 
 pub async fn replay(arguments: cli::Replay, quiet: bool) -> Result<()> {
-    let stop = stop::stop("what was sent is being delivered")?;
+    let stop = shutdown::on_signal("delivering the sent rows")?;
     let pipeline = Pipeline::open(&arguments.pipeline)?;
-    let config = ends::kafka_source(&pipeline)?;
+    let config = load::kafka_source(&pipeline)?;
     let cluster = Cluster::new(&config.brokers, None, &config.client)?;
-    let Pipeline { columns, time_unit, limits, .. } = &pipeline;
-    let order = pipeline.parquet_source.as_ref().map_or(Order::File, |source| source.order);
-    let input =
-        ParquetInput::open(&arguments.from, columns, *time_unit, order, Range::default(), None, limits)?;
-    let mut topic = Replay::open(&cluster, &config.topic, columns.clone(), ends::PARTITIONS).await?;
-    let bar = report::bar(input.total_rows() as u64, "rows", quiet);
-    let mut pace = Pace::new(arguments.speed);
-    let sent = tokio::select! {
-        sent = send(&input, columns, &mut pace, &mut topic, &bar) => sent,
-        () = stop => Ok(()),
-    };
-    sent?;
-    topic.flush().await?;
+    let columns = &pipeline.columns;
+    let input = dataset::open_parquet(&pipeline, &arguments.from, RowFilter::default())?;
+    let mut writer =
+        ObservationWriter::open(&cluster, &config.topic, columns.clone(), connectors::DEFAULT_PARTITIONS).await?;
+    let bar = progress_bar(input.total_rows() as u64, "rows", quiet);
+    let mut pacer = Pacer::new(arguments.speed);
+    tokio::select! {
+        sent = send(&input, columns, &mut pacer, &mut writer, &bar) => sent?,
+        () = stop.cancelled() => {}
+    }
+    writer.flush().await?;
     bar.finish_and_clear();
     if !quiet {
-        say!(
+        user_info!(
             "{} of {} rows sent to {} at {}",
             bar.position(),
             input.total_rows(),
@@ -50,17 +51,17 @@ pub async fn replay(arguments: cli::Replay, quiet: bool) -> Result<()> {
 }
 
 async fn send(
-    input: &ParquetInput,
+    input: &ParquetSource,
     columns: &Columns,
-    pace: &mut Pace,
-    topic: &mut Replay,
+    pacer: &mut Pacer,
+    writer: &mut ObservationWriter,
     bar: &ProgressBar,
 ) -> Result<()> {
     for batch in input.batches() {
         let mut rows = batch?.rows;
         while rows.num_rows() > 0 {
-            let due = pace.wait(&rows, columns).await;
-            topic.send(&rows.slice(0, due)).await?;
+            let due = pacer.wait(&rows, columns).await;
+            writer.send(&rows.slice(0, due)).await?;
             bar.inc(due as u64);
             rows = rows.slice(due, rows.num_rows() - due);
         }
@@ -68,31 +69,36 @@ async fn send(
     Ok(())
 }
 
-/// When a row is due: as long after the first one as it came then, divided by the speed.
-pub struct Pace {
+/// Delays rows by their distance in event time from the first one, divided by the speed.
+pub struct Pacer {
     speed: Speed,
-    /// When the first row was sent, and its time.
-    first: Option<(Instant, i64)>,
+    first: Option<FirstRow>,
 }
 
-impl Pace {
+#[derive(Clone, Copy)]
+struct FirstRow {
+    sent_at: Instant,
+    time: i64,
+}
+
+impl Pacer {
     pub fn new(speed: Speed) -> Self {
         Self { speed, first: None }
     }
 
-    /// Waits until the first of the rows is due; returns how many are due by then, at least one.
+    /// Waits until the first of the rows is due; returns how many are due then, at least one.
     pub async fn wait(&mut self, rows: &RecordBatch, columns: &Columns) -> usize {
-        let Speed::Times(times) = self.speed else { return rows.num_rows() };
-        let stamps = Observations::new(rows, columns).times;
-        let (start, first) = *self.first.get_or_insert_with(|| (Instant::now(), stamps.value(0)));
+        let Speed::Factor(factor) = self.speed else { return rows.num_rows() };
+        let times = Observations::new(rows, columns).times;
+        let first = *self.first.get_or_insert_with(|| FirstRow { sent_at: Instant::now(), time: times.value(0) });
         let due = |i: usize| {
-            // A row from before the first one is due at once.
-            let after = stamps.value(i).saturating_sub(first).max(0) as f64 / 1e6 / times;
-            // Beyond a century nobody waits; the clock must not overflow.
-            start + Duration::from_secs_f64(after.min(3.2e9))
+            // A row older than the first one is due at once.
+            let seconds = times.value(i).saturating_sub(first.time).max(0) as f64 / 1e6 / factor;
+            // A century: larger delays would overflow the clock.
+            first.sent_at + Duration::from_secs_f64(seconds.min(3.2e9))
         };
         tokio::time::sleep_until(due(0)).await;
-        let now = Instant::now() + TOGETHER;
-        (1..rows.num_rows()).find(|i| due(*i) > now).unwrap_or(rows.num_rows())
+        let send_until = Instant::now() + SEND_AHEAD;
+        (1..rows.num_rows()).find(|i| due(*i) > send_until).unwrap_or(rows.num_rows())
     }
 }

@@ -11,7 +11,6 @@ use tidecast_stream::codec::Codec;
 use tidecast_stream::driver::{DriverOptions, EndOfInput, LineageMismatchPolicy, Progress, StateOptions, drive};
 use tidecast_stream::settings::{Commit, OnChange};
 use tidecast_stream::state::UploadSchedule;
-use tidecast_stream::state::UploadSchedule;
 
 use super::connectors::AnySink;
 use super::progress::ProgressLog;

@@ -1,22 +1,23 @@
-//! `train`: from history in Parquet to a model file.
+//! `train`: from Parquet history to a model file.
 
-use std::fs::{self, File};
-use std::io::Write;
+use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, bail};
 use indicatif::ProgressBar;
 
-use super::log::say;
-use super::{inspect, prepare, report, stop, training_page};
+use tidecast_core::model::Model;
+use tidecast_train::{BatchReport, Progress, TrainOptions, TrainingReport, train_with};
+use tokio_util::sync::CancellationToken;
+
+use super::{files, load};
 use crate::cli::Train;
 use crate::config::Pipeline;
 use crate::dataset::{self, Dataset};
-use tidecast_core::model::Model;
-use tidecast_train::{Progress, Step, resume};
+use crate::report::{model, training_page};
+use crate::terminal::{print, progress_bar};
+use crate::{shutdown, user_info};
 
 pub async fn train(arguments: Train, quiet: bool) -> Result<()> {
     let mut pipeline = Pipeline::open(&arguments.pipeline)?;
@@ -24,165 +25,154 @@ pub async fn train(arguments: Train, quiet: bool) -> Result<()> {
         pipeline.train.epochs = epochs as usize;
     }
     pipeline.train.seed = arguments.seed.unwrap_or(pipeline.train.seed);
-    let kept = checkpoint_of(&arguments.out);
-    not_over(&[&arguments.data, &arguments.pipeline], &[&arguments.out, &kept])?;
-    let stopped = stop_flag()?;
-    let read = history(&pipeline, &arguments.data, quiet)?;
-    let bar = report::bar(0, "minibatches", quiet);
-    let mut epochs = Vec::new();
-    let checkpoint = prepare::bytes(&kept).ok();
-    let mut unkept = false;
-    let learned = resume(&pipeline, &read.history, read.summary, checkpoint.as_deref(), |progress| {
-        match progress {
-            Progress::Chose(choices) => choices.iter().for_each(|choice| {
-                say!("{}: {}", choice.what, choice.why);
-            }),
-            Progress::Gathering => bar.set_message("gathering what the memory learns from"),
-            Progress::Remembers { rows } => say!(rows = rows, "the memory was solved from {rows} rows"),
-            Progress::Resumes { epochs } => {
-                say!("going on from {}, after epoch {epochs} of the cells", kept.display());
-            }
-            Progress::Ignores { why } => say!("note: {} is not gone on from: {why}", kept.display()),
-            Progress::Checkpoint(checkpoint) => {
-                let written = write_whole(&kept, &checkpoint.bytes());
-                // Said once: training can end well without.
-                if let (Err(error), false) = (written, unkept) {
-                    say!("note: a kill would lose what is learned: {error:#}");
-                    unkept = true;
-                }
-            }
-            Progress::Step(step) => {
-                epochs.extend(step.validation.map(|_| step));
-                tell(&bar, &pipeline, step);
-            }
-        }
-        if stopped.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    });
-    bar.finish_and_clear();
-    let (model, outcome) = learned?;
-    if outcome.epoch == Some(0) && !pipeline.train.memory {
-        bail!(
-            "stopped within the first epoch: nothing worth keeping was learned, and no model is written; the same command \
-             goes on"
-        );
+    let checkpoint = checkpoint_path(&arguments.out);
+    files::check_not_overwritten(
+        &[&arguments.data, &arguments.pipeline],
+        &[&arguments.out, &checkpoint],
+        "--out",
+    )?;
+    let stop = shutdown::on_signal("scoring and writing the best epoch")?;
+    let dataset = read_history(&pipeline, &arguments.data, quiet)?;
+    let mut monitor = TrainingMonitor::new(&pipeline, checkpoint, stop, quiet);
+    let saved = load::tensor_file(&monitor.checkpoint).ok();
+    let training = pipeline.training();
+    let options = TrainOptions { checkpoint: saved.as_deref(), split: None };
+    let mut on_progress = |progress: Progress<'_>| monitor.update(progress);
+    let trained = train_with(&training, &dataset.history, dataset.summary, options, &mut on_progress);
+    monitor.bar.finish_and_clear();
+    let (model, report) = trained?;
+    if report.epoch == Some(0) && !pipeline.train.recurrence {
+        bail!("stopped in the first epoch: no model is written; the same command resumes");
     }
     let bytes = model.to_bytes();
-    // What cannot be read again must not take the place of what can.
+    // An unreadable model must not replace a good one.
     Model::from_bytes(&bytes)
-        .context("training diverged; a lower train.learning_rate or train.clip may help")?;
-    write_whole(&arguments.out, &bytes)?;
+        .context("training diverged; lower train.learning_rate or train.gradient_clip")?;
+    files::write_atomically(&arguments.out, &bytes)?;
     if let Some(path) = &arguments.html {
-        write_whole(path, training_page::page(&pipeline, &model, &outcome, &epochs).as_bytes())?;
+        let page = training_page::page(&pipeline, &model, &report, &monitor.epochs);
+        files::write_atomically(path, page.as_bytes())?;
     }
-    if outcome.complete {
-        remove(&kept)?;
+    if report.is_complete {
+        remove_checkpoint(&monitor.checkpoint)?;
     } else {
-        say!("stopped early: the same command goes on from {}", kept.display());
+        user_info!("stopped early: the same command resumes from {}", monitor.checkpoint.display());
     }
-    tell_of_intervals(&model);
-    say!(
-        "learned from {} windows, validated on {}, tested on {}; kept {}; wrote {} ({})",
-        outcome.trained,
-        outcome.validated,
-        outcome.tested,
-        outcome.epoch.map_or("the memory alone".into(), |epoch| format!("epoch {epoch} of the cells")),
-        arguments.out.display(),
-        model.hash
-    );
-    if !quiet {
-        super::print(&inspect::scores(&model.description.scores))?;
-    }
-    Ok(())
+    print_summary(&model, &report, &arguments.out, quiet)
 }
 
-/// Reads the history at a path, and says how it went.
-pub(super) fn history(pipeline: &Pipeline, path: &Path, quiet: bool) -> Result<Dataset> {
-    let bar = report::bar(0, "rows", quiet);
-    let read = dataset::read(pipeline, path, |rows, of| {
-        bar.set_length(of);
+fn print_summary(model: &Model, report: &TrainingReport, out: &Path, quiet: bool) -> Result<()> {
+    note_missing_intervals(model);
+    let best = match report.epoch {
+        Some(epoch) => format!("best epoch of the cells: {epoch}"),
+        None => "no cells".to_owned(),
+    };
+    user_info!(
+        "windows: {} training, {} validation, {} test; {best}; wrote {} ({})",
+        report.training_windows,
+        report.validation_windows,
+        report.test_windows,
+        out.display(),
+        model.hash
+    );
+    if quiet { Ok(()) } else { print(&model::scores_table(&model.manifest.scores)) }
+}
+
+/// Progress of a training: messages, a bar, the checkpoint, and the stop signal.
+struct TrainingMonitor {
+    bar: ProgressBar,
+    /// Epochs of the recipe.
+    epoch_limit: usize,
+    /// The last report of each epoch.
+    epochs: Vec<BatchReport>,
+    checkpoint: PathBuf,
+    checkpoint_failed: bool,
+    stop: CancellationToken,
+}
+
+impl TrainingMonitor {
+    fn new(pipeline: &Pipeline, checkpoint: PathBuf, stop: CancellationToken, quiet: bool) -> Self {
+        let bar = progress_bar(0, "minibatches", quiet);
+        let epoch_limit = pipeline.train.epochs;
+        Self { bar, epoch_limit, epochs: Vec::new(), checkpoint, checkpoint_failed: false, stop }
+    }
+
+    /// Handles a progress report; breaks at the stop signal.
+    fn update(&mut self, progress: Progress<'_>) -> ControlFlow<()> {
+        match progress {
+            Progress::Decided(decisions) => decisions.iter().for_each(|decision| {
+                user_info!("{}: {}", decision.action, decision.reason);
+            }),
+            Progress::GatheringRows => self.bar.set_message("collecting the rows of the readout"),
+            Progress::ReadoutFitted { rows } => user_info!(rows = rows, "the readout was fitted to {rows} rows"),
+            Progress::Resumed { epochs } => {
+                user_info!("resuming from {} after epoch {epochs}", self.checkpoint.display());
+            }
+            Progress::CheckpointIgnored { reason } => {
+                user_info!("note: checkpoint {} is ignored: {reason}", self.checkpoint.display());
+            }
+            Progress::Checkpoint(checkpoint) => {
+                let written = files::write_atomically(&self.checkpoint, &checkpoint);
+                // Reported once: only an interrupted training needs the checkpoint.
+                if let (Err(error), false) = (written, self.checkpoint_failed) {
+                    user_info!("note: an interrupted training could not be resumed: {error:#}");
+                    self.checkpoint_failed = true;
+                }
+            }
+            Progress::Batch(batch) => self.update_batch(batch),
+        }
+        if self.stop.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
+    fn update_batch(&mut self, batch: BatchReport) {
+        self.bar.set_length((self.epoch_limit * batch.batches) as u64);
+        self.bar.set_position(((batch.epoch - 1) * batch.batches + batch.batch) as u64);
+        let Some(validation) = batch.validation_loss else { return };
+        self.epochs.push(batch);
+        self.bar.set_message(format!("epoch {}, validation loss {validation:.4}", batch.epoch));
+        if self.bar.is_hidden() {
+            user_info!("epoch {:>3}: loss {:.4}, validation loss {validation:.4}", batch.epoch, batch.loss);
+        }
+    }
+}
+
+/// Reads the history at a path, with a progress bar.
+///
+/// # Errors
+/// If the files cannot be read.
+pub(super) fn read_history(pipeline: &Pipeline, path: &Path, quiet: bool) -> Result<Dataset> {
+    let bar = progress_bar(0, "rows", quiet);
+    let read = dataset::read(pipeline, path, |rows, total| {
+        bar.set_length(total);
         bar.set_position(rows);
     });
     bar.finish_and_clear();
-    let read = read?;
-    say!("{} series, {}", read.history.ids.len(), read.tally);
-    Ok(read)
+    let dataset = read?;
+    user_info!("{} series, {}", dataset.history.ids.len(), dataset.counters);
+    Ok(dataset)
 }
 
-/// Says so if a model gives no intervals.
-pub(super) fn tell_of_intervals(model: &Model) {
-    if model.errors.is_none() {
-        say!(
-            "no window of the validation part could be scored: the model gives no intervals, forecast.levels must be []"
+/// Notes that a model has no intervals.
+pub(super) fn note_missing_intervals(model: &Model) {
+    if model.residuals.is_none() {
+        user_info!(
+            "note: the validation split has no scorable window, so the model has no intervals; set forecast.levels = []"
         );
     }
 }
 
-/// Set at the first Ctrl-C: training then ends with what was best so far.
-fn stop_flag() -> Result<Arc<AtomicBool>> {
-    let stop = stop::stop("the best of the finished epochs is being scored and written")?;
-    let flag = Arc::new(AtomicBool::new(false));
-    let set = flag.clone();
-    tokio::spawn(async move {
-        stop.await;
-        set.store(true, Ordering::Relaxed);
-    });
-    Ok(flag)
-}
-
-fn tell(bar: &ProgressBar, pipeline: &Pipeline, step: Step) {
-    bar.set_length((pipeline.train.epochs * step.batches) as u64);
-    bar.set_position(((step.epoch - 1) * step.batches + step.batch) as u64);
-    let Some(validation) = step.validation else { return };
-    bar.set_message(format!("epoch {}, validation loss {validation:.4}", step.epoch));
-    if bar.is_hidden() {
-        say!("epoch {:>3}: loss {:.4}, validation loss {validation:.4}", step.epoch, step.loss);
-    }
-}
-
-/// That nothing is written in the place of what is read.
-pub(super) fn not_over(read: &[&PathBuf], written: &[&PathBuf]) -> Result<()> {
-    match read.iter().find(|read| written.iter().any(|written| same(read, written))) {
-        Some(read) => {
-            bail!(
-                "{} is read: a model in its place would be the end of it; say another --out",
-                read.display()
-            )
-        }
-        None => Ok(()),
-    }
-}
-
-pub(super) fn same(read: &Path, written: &Path) -> bool {
-    matches!((read.canonicalize(), written.canonicalize()), (Ok(read), Ok(written)) if read == written)
-}
-
-/// Where it is kept how far training has come, beside what it is to write.
-fn checkpoint_of(out: &Path) -> PathBuf {
+/// The checkpoint of a training that writes `out`.
+fn checkpoint_path(out: &Path) -> PathBuf {
     let mut name = out.as_os_str().to_owned();
     name.push(".checkpoint");
     name.into()
 }
 
-fn remove(checkpoint: &Path) -> Result<()> {
+fn remove_checkpoint(checkpoint: &Path) -> Result<()> {
     match fs::remove_file(checkpoint) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(error).with_context(|| format!("cannot remove {}", checkpoint.display()))
         }
         _ => Ok(()),
     }
-}
-
-/// Writes a file aside and renames it: under its name it is whole or not there.
-pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
-    let partial = path.with_extension("partial");
-    let write = || {
-        if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder)?;
-        }
-        let mut file = File::create(&partial)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&partial, path)
-    };
-    write().with_context(|| format!("cannot write {}", path.display()))
 }

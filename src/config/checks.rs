@@ -1,45 +1,42 @@
-//! Checks of single values: each returns something usable and complains where the file's value is not.
+//! Checks of single values. Each returns a usable value, and reports a problem if the value in the file is not usable.
 
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::Place;
-use super::duration::{duration_text, micros};
+use tidecast_core::time::{duration_text, parse_micros};
+use tidecast_stream::settings::StateLocation;
+
 use super::problems::Problems;
 
-pub(super) const MILLISECOND: i64 = 1_000;
-pub(super) const SECOND: i64 = 1_000 * MILLISECOND;
-pub(super) const DAY: i64 = 86_400 * SECOND;
-
-/// The checks of one file. Places are paths such as `grid.every`.
+/// The checks of one file. A value is named by its path, such as `grid.every`.
 pub(super) struct Checks<'a> {
     pub problems: Problems,
-    /// Relative paths are relative to this.
+    /// The base of relative paths.
     pub folder: &'a Path,
 }
 
 impl Checks<'_> {
-    /// A text that has to be there and not be empty.
-    pub fn required(&mut self, path: &str, value: Option<String>, why: &str) -> String {
+    /// A string that must be present and not empty.
+    pub fn required(&mut self, path: &str, value: Option<String>, description: &str) -> String {
         match value {
-            Some(text) => self.filled(path, text),
+            Some(text) => self.non_empty(path, text),
             None => {
-                self.problems.missing(path, why);
+                self.problems.missing(path, description);
                 String::new()
             }
         }
     }
 
-    pub fn filled(&mut self, path: &str, text: String) -> String {
+    pub fn non_empty(&mut self, path: &str, text: String) -> String {
         if text.trim().is_empty() {
             self.problems.value(path, "is empty");
         }
         text
     }
 
-    /// A whole number within `bounds`; `why` says what the bounds are good for.
-    pub fn whole(
+    /// An integer within `bounds`; `why` is the reason for the bounds.
+    pub fn integer(
         &mut self,
         path: &str,
         value: Option<i64>,
@@ -51,23 +48,23 @@ impl Checks<'_> {
         if bounds.contains(&value) {
             return value as usize;
         }
-        let (low, high) = bounds.into_inner();
-        self.problems.value(path, format!("must be in {low}..={high}, not {value}: {why}"));
+        let (min, max) = bounds.into_inner();
+        self.problems.value(path, format!("must be in {min}..={max}, not {value}: {why}"));
         default
     }
 
-    /// A finite number that `fits`; `what` describes those that do.
+    /// A finite number for which `is_valid` holds; `valid` describes such numbers.
     pub fn number(
         &mut self,
         path: &str,
         value: Option<f64>,
         default: f64,
-        fits: impl Fn(f64) -> bool,
-        what: &str,
+        is_valid: impl Fn(f64) -> bool,
+        valid: &str,
     ) -> f64 {
         match value {
-            Some(value) if !(value.is_finite() && fits(value)) => {
-                self.problems.value(path, format!("must be {what}, not {value}"));
+            Some(value) if !(value.is_finite() && is_valid(value)) => {
+                self.problems.value(path, format!("must be {valid}, not {value}"));
                 default
             }
             Some(value) => value,
@@ -75,8 +72,7 @@ impl Checks<'_> {
         }
     }
 
-    /// A duration in microseconds within `bounds`, `None` where it is missing or wrong; `why` says what the bounds are
-    /// good for.
+    /// A duration in microseconds within `bounds`, `None` if it is missing or invalid; `why` is the reason for the bounds.
     pub fn micros(
         &mut self,
         path: &str,
@@ -85,23 +81,23 @@ impl Checks<'_> {
         why: &str,
     ) -> Option<i64> {
         let text = value?;
-        let (low, high) = (*bounds.start(), *bounds.end());
-        match micros(text) {
-            Ok(length) if bounds.contains(&length) => Some(length),
-            Ok(length) => {
-                let limit = if length < low { low } else { high };
-                let side = if length < low { "at least" } else { "at most" };
-                let limit = duration_text(limit);
-                self.problems.value(path, format!("must be {side} {limit}, not `{text}`: {why}"));
+        match parse_micros(text) {
+            Ok(micros) if bounds.contains(&micros) => Some(micros),
+            Ok(micros) => {
+                let (bound, limit) =
+                    if micros < *bounds.start() { ("at least", bounds.start()) } else { ("at most", bounds.end()) };
+                let limit = duration_text(*limit);
+                self.problems.value(path, format!("must be {bound} {limit}, not `{text}`: {why}"));
                 None
             }
             Err(why) => {
-                self.problems.value(path, format!("cannot be read: {why}"));
+                self.problems.value(path, format!("is invalid: {why}"));
                 None
             }
         }
     }
 
+    /// A duration within `bounds` in microseconds; `why` is the reason for the bounds.
     pub fn duration(
         &mut self,
         path: &str,
@@ -114,73 +110,72 @@ impl Checks<'_> {
         micros.map_or(default, |micros| Duration::from_micros(micros.unsigned_abs()))
     }
 
-    /// A folder of this machine, or one in a bucket.
-    pub fn place(&mut self, path: &str, text: &str) -> Place {
-        let Some((scheme @ ("s3" | "gs" | "az"), rest)) = scheme_of(text) else {
-            return Place::Folder(self.path(path, text, "`file:`, `s3:`, `gs:`, `az:` and plain paths"));
+    /// A local folder, or a folder in a bucket.
+    pub fn location(&mut self, path: &str, text: &str) -> StateLocation {
+        let Some((scheme @ ("s3" | "gs" | "az"), rest)) = split_scheme(text) else {
+            return StateLocation::Folder(self.resolve(path, text, "`file:`, `s3:`, `gs:`, `az:` and plain paths"));
         };
         let bucket = rest.strip_prefix("//").and_then(|rest| rest.split('/').next()).unwrap_or_default();
         if bucket.is_empty() {
             self.problems.value(path, format!("names no bucket: write `{scheme}://BUCKET/FOLDER`"));
         }
-        // What stands there might be secret: it is not repeated.
+        // The text is not repeated: it may contain a secret.
         if rest.contains(['@', '?', '#']) {
             self.problems.value(
                 path,
-                format!("holds more than `{scheme}://BUCKET/FOLDER`: credentials come from the environment"),
+                format!("has more parts than `{scheme}://BUCKET/FOLDER`: set credentials in the environment"),
             );
         }
-        Place::Url(text.to_owned())
+        StateLocation::Url(text.to_owned())
     }
 
-    /// A path of this machine, joined to the folder of the file.
-    pub fn local(&mut self, path: &str, text: &str) -> PathBuf {
-        self.path(path, text, "`file:` and plain paths")
+    /// A local path.
+    pub fn local_path(&mut self, path: &str, text: &str) -> PathBuf {
+        self.resolve(path, text, "`file:` and plain paths")
     }
 
-    fn path(&mut self, path: &str, text: &str, supported: &str) -> PathBuf {
-        let name = match scheme_of(text) {
+    /// A local path, relative to the folder of the pipeline file; `supported` lists the forms of a path that are.
+    fn resolve(&mut self, path: &str, text: &str, supported: &str) -> PathBuf {
+        let name = match split_scheme(text) {
             Some(("file", rest)) => match rest.strip_prefix("//") {
                 Some(absolute) if absolute.starts_with('/') => absolute,
                 Some(_) => {
-                    self.problems.value(
-                        path,
-                        format!("names a host: `{text}`; write `file:FOLDER` or `file:///FOLDER`"),
-                    );
+                    self.problems
+                        .value(path, format!("names a host: `{text}`; write `file:FOLDER` or `file:///FOLDER`"));
                     rest
                 }
                 None => rest,
             },
             Some((scheme, _)) => {
-                self.problems
-                    .value(path, format!("is `{text}`: `{scheme}:` is not supported; only {supported} are"));
-                text
+                let text = format!("is `{text}`: `{scheme}:` is not supported; supported are {supported}");
+                self.problems.value(path, text);
+                ""
             }
             None => text,
         };
         if name.contains('\0') {
-            self.problems.value(path, "holds a zero byte");
+            self.problems.value(path, "contains a zero byte");
         }
         self.folder.join(name)
     }
 
-    /// A name that Kafka takes for a topic.
+    /// A valid topic name.
     pub fn topic(&mut self, path: &str, name: String) -> String {
-        // 249: the broker makes a folder of the name and a partition number.
-        let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-        if !name.is_empty() && (!name.chars().all(fits) || name.len() > 249 || name == "." || name == "..") {
+        let is_valid = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+        // 249: the broker names folders `TOPIC-PARTITION`.
+        if !name.is_empty() && (!name.chars().all(is_valid) || name.len() > 249 || name == "." || name == "..") {
             self.problems.value(
                 path,
-                format!("is `{name}`: a topic has 1 to 249 letters, digits, dots, underscores or hyphens"),
+                format!("is `{name}`: a topic name has 1 to 249 letters, digits, dots, underscores or hyphens"),
             );
         }
         name
     }
 }
 
-/// `s3://bucket` as `("s3", "//bucket")`; one letter is a drive, not a scheme.
-fn scheme_of(text: &str) -> Option<(&str, &str)> {
+/// `s3://bucket` as `("s3", "//bucket")`. A single letter is a drive, not a scheme.
+fn split_scheme(text: &str) -> Option<(&str, &str)> {
     let (scheme, rest) = text.split_once(':')?;
-    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.');
-    (scheme.len() > 1 && scheme.chars().all(fits)).then_some((scheme, rest))
+    let is_valid = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.');
+    (scheme.len() > 1 && scheme.chars().all(is_valid)).then_some((scheme, rest))
 }

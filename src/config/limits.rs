@@ -1,108 +1,86 @@
-//! What a pipeline may take up, and when it is to stop: every limit with its default, its bounds and its reason, which
-//! the plan prints beside it.
+//! `[limits]`: the checks, and the reason of each limit, which the plan prints as a comment.
 
 use std::time::Duration;
 
-use super::checks::{Checks, DAY, SECOND};
-use super::plan::{Text, micros};
-use super::{StateStore, spec};
-use tidecast_core::series::{Capacity, Full, OPEN_STEPS};
+use tidecast_core::series::OPEN_STEPS_MAX;
+use tidecast_core::time::{DAY, SECOND, duration_text};
+use tidecast_stream::settings::{Limits, Ratio, StateConfig};
 
-const SERIES: &str = "every series of a partition has its state in memory";
-const FULL: &str =
-    "\"refuse\" the rows of one series more, or \"evict\" the series that has been silent longest";
-const OPEN: &str = "each open step of a series keeps its rows' times in memory; one more closes the oldest";
-const MESSAGE: &str = "a message is read whole";
-const ID: &str = "every series keeps its id in memory";
-const QUEUE: &str = "rows read and not yet forecast, and output not yet committed, are in memory";
-const AGE: &str =
-    "without a newer snapshot of a partition it stops: a restart would read back all since then";
-const OVER: &str = "rows of a partition over which rejects are counted";
+use super::checks::Checks;
+use super::file;
+use super::plan::{PlanText, micros};
 
-/// What a restart reads back may grow to so many times the usual before it is an error: a store that fails now and then is none.
-const SNAPSHOTS_MISSED: i64 = 10;
+const SERIES: &str = "the state of every series of a partition is in memory";
+const ON_FULL: &str = "\"refuse\" the rows of a further series, or \"evict\" the series without rows for longest";
+const OPEN: &str = "every open step keeps the times of its rows in memory; a further step closes the oldest one";
+const MESSAGE: &str = "a message is decoded in memory; a longer one is malformed";
+const ID: &str = "the id of every series is in memory";
+const QUEUE: &str = "rows waiting for their forecast, and output waiting for its commit, are in memory";
+const AGE: &str = "a partition without a newer snapshot stops the pipeline: its replay after a restart would take too long";
+const WINDOW: &str = "recent rows of a partition among which rejects are counted";
+
+/// Snapshot intervals in the default of `snapshot_age`: a store may fail for that long.
+const SNAPSHOTS_MISSED_MAX: i64 = 10;
 
 impl Checks<'_> {
-    pub(super) fn limits(&mut self, state: Option<&StateStore>, spec: spec::Limits) -> Limits {
+    pub fn limits(&mut self, state: Option<&StateConfig>, table: file::Limits) -> Limits {
         let default = Limits::default();
         let every = state.map_or(0, |state| micros(state.every));
-        let patient = micros(default.snapshot_age).max(every.saturating_mul(SNAPSHOTS_MISSED));
-        let rejects = spec.rejects.and_then(|text| {
-            let share = Share::read(&text);
-            if share.is_none() {
-                let what = "it is a part of the rows, such as \"1%\", with at most four decimals";
-                self.problems.value("limits.rejects", format!("is `{text}`: {what}"));
+        let snapshot_age = micros(default.snapshot_age).max(every.saturating_mul(SNAPSHOTS_MISSED_MAX));
+        let reject_rate = table.reject_rate.and_then(|text| {
+            let rate: Option<Ratio> = text.parse().ok();
+            if rate.is_none() {
+                let text = format!("is `{text}`: write a percentage such as \"1%\", with at most four decimals");
+                self.problems.value("limits.reject_rate", text);
             }
-            share
+            rate
         });
+        let mut count = |key: &str, value, default, bounds, why| {
+            self.integer(&format!("limits.{key}"), value, default, bounds, why)
+        };
         Limits {
-            series: self.whole("limits.series", spec.series, default.series, 1..=100_000_000, SERIES),
-            full: spec.full.unwrap_or_default(),
-            open_steps: self.whole(
-                "limits.open_steps",
-                spec.open_steps,
-                default.open_steps,
-                1..=OPEN_STEPS as i64,
-                OPEN,
-            ),
-            message_bytes: self.whole(
-                "limits.message_bytes",
-                spec.message_bytes,
-                default.message_bytes,
-                1..=1 << 30,
-                MESSAGE,
-            ),
-            id_bytes: self.whole("limits.id_bytes", spec.id_bytes, default.id_bytes, 1..=1 << 16, ID),
-            queue_rows: self.whole(
-                "limits.queue_rows",
-                spec.queue_rows,
-                default.queue_rows,
-                1_000..=10_000_000,
-                QUEUE,
+            series: count("series", table.series, default.series, 1..=100_000_000, SERIES),
+            on_full: table.on_full.unwrap_or_default(),
+            open_steps: count("open_steps", table.open_steps, default.open_steps, 1..=OPEN_STEPS_MAX as i64, OPEN),
+            message_bytes: count("message_bytes", table.message_bytes, default.message_bytes, 1..=1 << 30, MESSAGE),
+            id_bytes: count("id_bytes", table.id_bytes, default.id_bytes, 1..=1 << 16, ID),
+            queue_rows: count("queue_rows", table.queue_rows, default.queue_rows, 1_000..=10_000_000, QUEUE),
+            reject_rate,
+            reject_window: count(
+                "reject_window",
+                table.reject_window,
+                default.reject_window,
+                100..=10_000_000,
+                "it counts rows; a percentage of fewer than a hundred is too coarse",
             ),
             snapshot_age: self.duration(
                 "limits.snapshot_age",
-                spec.snapshot_age.as_deref(),
-                Duration::from_micros(patient.unsigned_abs()),
+                table.snapshot_age.as_deref(),
+                Duration::from_micros(snapshot_age.unsigned_abs()),
                 (2 * every).max(SECOND)..=366 * DAY,
-                "between two snapshots lies `state.every`, and one of them may fail",
-            ),
-            rejects,
-            rejects_over: self.whole(
-                "limits.rejects_over",
-                spec.rejects_over,
-                default.rejects_over,
-                100..=10_000_000,
-                "it counts rows; over fewer than a hundred a percentage says little",
+                "a snapshot is due every `state.every`, and one of them may fail",
             ),
         }
     }
 }
 
-impl Limits {
-    pub(super) fn plan(&self, out: &mut Text) {
-        out.table("limits");
-        out.because("series", &self.series, SERIES);
-        out.because("full", &self.full, FULL);
-        out.because("open_steps", &self.open_steps, OPEN);
-        out.because("message_bytes", &self.message_bytes, MESSAGE);
-        out.because("id_bytes", &self.id_bytes, ID);
-        out.because("queue_rows", &self.queue_rows, QUEUE);
-        out.because("snapshot_age", &super::duration_text(micros(self.snapshot_age)), AGE);
-        match self.rejects {
-            Some(share) => out.because(
-                "rejects",
-                &share.to_string(),
-                &format!(
-                    "more than {} of {} rows stop the pipeline",
-                    share.of(self.rejects_over),
-                    self.rejects_over
-                ),
-            ),
-            None => {
-                out.line("# no rejects: however many rows are rejected, the pipeline goes on".to_string())
-            }
+/// Writes `[limits]` of the plan.
+pub(super) fn plan(limits: &Limits, out: &mut PlanText) {
+    out.table("limits");
+    out.key_with_comment("series", &limits.series, SERIES);
+    out.key_with_comment("on_full", &limits.on_full, ON_FULL);
+    out.key_with_comment("open_steps", &limits.open_steps, OPEN);
+    out.key_with_comment("message_bytes", &limits.message_bytes, MESSAGE);
+    out.key_with_comment("id_bytes", &limits.id_bytes, ID);
+    out.key_with_comment("queue_rows", &limits.queue_rows, QUEUE);
+    out.key_with_comment("snapshot_age", &duration_text(micros(limits.snapshot_age)), AGE);
+    match limits.reject_rate {
+        Some(rate) => {
+            let (count, window) = (rate.of(limits.reject_window), limits.reject_window);
+            let comment = format!("more than {count} rejects among {window} rows stop the pipeline");
+            out.key_with_comment("reject_rate", &rate.to_string(), &comment);
         }
-        out.because("rejects_over", &self.rejects_over, OVER);
+        None => out.line("# no reject_rate: the pipeline continues at any rate of rejects"),
     }
+    out.key_with_comment("reject_window", &limits.reject_window, WINDOW);
 }

@@ -1,5 +1,5 @@
-//! From the text of a pipeline file to its `Spec`: TOML, then variables, then types. Goes on after each problem, so
-//! that a file with five mistakes says five things.
+//! From the text of a pipeline file to a [`PipelineFile`]: TOML, then variables, then types. Parsing continues after each
+//! problem, so a file with five mistakes reports five.
 
 use std::ops::Range;
 
@@ -7,89 +7,88 @@ use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, Deserializer};
 
-use super::env::Outside;
+use super::file::PipelineFile;
 use super::problems::{Lines, Problems, join};
-use super::spec::Spec;
-use super::unknown::{is_table, nearest, remove_unknown};
+use super::unknown_keys::{is_table, nearest, remove_unknown, type_name};
+use super::variables::Variables;
 
-/// What could be read of `text`, and what was wrong with the rest; only problems where it is not TOML.
-pub(super) fn parse(text: &str, outside: &Outside<'_>) -> Result<(Spec, Problems), Problems> {
+/// Parses `text`. Returns the readable keys with the problems of the others; only problems if `text` is not TOML.
+pub(super) fn parse(text: &str, variables: &Variables<'_>) -> Result<(PipelineFile, Problems), Problems> {
     let (root, errors) = DeTable::parse_recoverable(text);
     let mut lines = Lines::new(text);
     if !errors.is_empty() {
-        // The shape is in doubt: nothing that follows from it would be worth reading.
+        // The structure is uncertain: any further problem might be a consequence.
         let mut problems = Problems::new(lines);
         for error in errors {
             let offset = error.span().map(|span| span.start);
-            problems.at_offset(offset, format!("not valid TOML: {}", error.message()));
+            problems.at_offset(offset, format!("invalid TOML: {}", error.message()));
         }
         return Err(problems);
     }
     let span = root.span();
     let mut root = root.into_inner();
-    lines.learn(&root, "");
+    lines.add(&root, "");
     let mut problems = Problems::new(lines);
-    outside.substitute(&mut root, "", &mut problems);
+    variables.substitute(&mut root, "", &mut problems);
     remove_unknown(&mut root, &mut problems);
-    let spec = typed(root, span, &mut problems);
-    Ok((spec, problems))
+    let file = deserialize(root, span, &mut problems);
+    Ok((file, problems))
 }
 
-/// serde stops at the first value of a wrong type. It is taken out and the rest read again, so this ends: each turn
-/// has one key less.
-fn typed(mut root: DeTable<'_>, span: Range<usize>, problems: &mut Problems) -> Spec {
+/// serde stops at the first value of a wrong type. The value is reported and removed, and the rest deserialized again;
+/// this ends, since each attempt has one key less.
+fn deserialize(mut root: DeTable<'_>, span: Range<usize>, problems: &mut Problems) -> PipelineFile {
     loop {
         let copy = Spanned::new(span.clone(), root.clone());
-        let error = match Spec::deserialize(Deserializer::from(copy)) {
-            Ok(spec) => return spec,
+        let error = match PipelineFile::deserialize(Deserializer::from(copy)) {
+            Ok(file) => return file,
             Err(error) => error,
         };
-        let place = error.span().and_then(|at| find(&root, &at, ""));
-        let Some(Place { key, path, wrong }) = place else {
-            problems.at_offset(error.span().map(|span| span.start), "cannot be read".to_string());
-            return Spec::default();
+        let rejected = error.span().and_then(|at| find(&root, &at, ""));
+        let Some(RejectedValue { keys, path, value }) = rejected else {
+            problems.at_offset(error.span().map(|span| span.start), "unreadable value".to_owned());
+            return PipelineFile::default();
         };
-        problems.value(&path, complaint(error.message(), &wrong));
-        remove(&mut root, &key);
+        problems.value(&path, wrong_type(error.message(), &value));
+        remove(&mut root, &keys);
     }
 }
 
-/// A value that serde did not take.
-struct Place<'i> {
-    /// The keys that lead to the entry that holds it.
-    key: Vec<String>,
-    /// The same as text, with the index in a list.
+/// A value that serde rejected.
+struct RejectedValue<'i> {
+    /// The keys from the root to its entry.
+    keys: Vec<String>,
+    /// The same as a path, with the index in a list.
     path: String,
-    wrong: DeValue<'i>,
+    value: DeValue<'i>,
 }
 
-/// The innermost entry of `table` whose value covers `at`.
-fn find<'i>(table: &DeTable<'i>, at: &Range<usize>, path: &str) -> Option<Place<'i>> {
-    let covers = |span: Range<usize>| span.start <= at.start && at.end <= span.end;
+/// The innermost entry of `table` whose key or value contains the span `at`.
+fn find<'i>(table: &DeTable<'i>, at: &Range<usize>, path: &str) -> Option<RejectedValue<'i>> {
+    let contains = |span: Range<usize>| span.start <= at.start && at.end <= span.end;
     for (key, value) in table {
         let name = key.get_ref().to_string();
         let path = join(path, &name);
         if let DeValue::Table(below) = value.get_ref()
             && is_table(&path)
-            && let Some(mut place) = find(below, at, &path)
+            && let Some(mut rejected) = find(below, at, &path)
         {
-            place.key.insert(0, name);
-            return Some(place);
+            rejected.keys.insert(0, name);
+            return Some(rejected);
         }
-        if !covers(value.span()) && !covers(key.span()) {
+        if !contains(value.span()) && !contains(key.span()) {
             continue;
         }
         let items = value.get_ref().as_array().into_iter().flatten().enumerate();
-        let place =
-            items.filter(|(_, item)| covers(item.span())).map(|(i, item)| (format!("{path}[{i}]"), item));
-        let (path, wrong) = place.last().unwrap_or((path, value));
-        return Some(Place { key: vec![name], path, wrong: wrong.get_ref().clone() });
+        let item = items.filter(|(_, item)| contains(item.span())).last();
+        let (path, value) = item.map_or((path.clone(), value), |(i, item)| (format!("{path}[{i}]"), item));
+        return Some(RejectedValue { keys: vec![name], path, value: value.get_ref().clone() });
     }
     None
 }
 
-fn remove(table: &mut DeTable<'_>, key: &[String]) {
-    match key {
+fn remove(table: &mut DeTable<'_>, keys: &[String]) {
+    match keys {
         [] => {}
         [last] => drop(table.remove(last.as_str())),
         [first, rest @ ..] => {
@@ -100,46 +99,31 @@ fn remove(table: &mut DeTable<'_>, key: &[String]) {
     }
 }
 
-/// serde's message in the words of a file. It may quote the value, so only its second half is used. The value itself is
-/// quoted only where a word of a closed set or a number was to be.
-fn complaint(message: &str, wrong: &DeValue<'_>) -> String {
+/// The problem of a value of a wrong type. serde's message may quote the value, so only the part after "expected" is used.
+/// The value is shown only if one of a closed set of words, or an integer, was expected.
+fn wrong_type(message: &str, value: &DeValue<'_>) -> String {
     let expected = message.rsplit_once(", expected ").map_or(message, |(_, expected)| expected);
     let choices: Vec<&str> = expected.split('`').skip(1).step_by(2).collect();
-    match wrong {
-        DeValue::String(value) if !choices.is_empty() => {
-            let hint = nearest(value, &choices).map(|near| format!("; did you mean \"{near}\"?"));
+    match value {
+        DeValue::String(word) if !choices.is_empty() => {
+            let hint = nearest(word, &choices).map(|nearest| format!("; did you mean \"{nearest}\"?"));
             let choices: Vec<String> = choices.iter().map(|choice| format!("\"{choice}\"")).collect();
-            format!("cannot be \"{value}\"; it is one of {}{}", choices.join(", "), hint.unwrap_or_default())
+            format!("must be one of {}, not \"{word}\"{}", choices.join(", "), hint.unwrap_or_default())
         }
-        DeValue::Integer(number) if expected == "i64" => {
-            format!("must be a whole number of at most 64 bits, not {number}")
-        }
-        _ => format!("must be {}, not {}", words(expected), kind(wrong)),
+        DeValue::Integer(number) if expected == "i64" => format!("must be a 64-bit integer, not {number}"),
+        _ => format!("must be {}, not {}", expected_type(expected), type_name(value)),
     }
 }
 
-/// What serde expects, in the words of a file.
-fn words(expected: &str) -> &str {
+/// The type that serde expects, as users know it.
+fn expected_type(expected: &str) -> &str {
     match expected {
-        "i64" => "a whole number",
+        "i64" => "an integer",
         "f64" => "a number",
         "a sequence" => "a list",
         "integer number overflowed" | "floating-point number overflowed" => "a smaller number",
         "a map" => "a table",
-        // The words of a closed set; serde says this in several ways.
-        _ => "a text in quotes",
-    }
-}
-
-/// What `value` is, in the words of a file.
-pub(super) fn kind(value: &DeValue<'_>) -> &'static str {
-    match value {
-        DeValue::String(_) => "a text",
-        DeValue::Integer(_) => "a whole number",
-        DeValue::Float(_) => "a number with a point",
-        DeValue::Boolean(_) => "true or false",
-        DeValue::Datetime(_) => "a date or time",
-        DeValue::Array(_) => "a list",
-        DeValue::Table(_) => "a table",
+        // The words of a closed set, which serde announces in several ways.
+        _ => "a string",
     }
 }

@@ -1,5 +1,4 @@
-//! What is wrong with a pipeline file: every problem with its line, all of them at once. Nothing here ever holds a
-//! value of a client property.
+//! The problems of a pipeline file, each with its line. No problem contains the value of a client property.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -7,24 +6,24 @@ use std::path::{Path, PathBuf};
 
 use toml::de::{DeTable, DeValue};
 
-/// One thing that is wrong, and where.
+/// One problem and its line.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Problem {
-    /// Line in the file, from 1; `None` for what concerns the file as a whole, such as a key that is not there.
+    /// Line in the file, from 1; `None` if the problem concerns the whole file, such as a missing key.
     pub line: Option<usize>,
     pub text: String,
 }
 
-/// Why a pipeline file could not be used. Prints one line a problem: `pipelines/x.toml:12: unknown key ...`.
+/// An unusable pipeline file. Displayed as one line per problem: `pipelines/x.toml:12: unknown key ...`.
 #[derive(Clone, Debug)]
 pub struct ConfigError {
     pub file: PathBuf,
-    /// In the order of their lines, never empty.
+    /// Sorted by line, never empty.
     pub problems: Vec<Problem>,
 }
 
 impl ConfigError {
-    pub(super) fn whole(file: &Path, text: String) -> Self {
+    pub(super) fn whole_file(file: &Path, text: String) -> Self {
         Self { file: file.to_path_buf(), problems: vec![Problem { line: None, text }] }
     }
 }
@@ -44,62 +43,71 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// Gathers problems. A place in the file is a path such as `grid.every` or `columns.targets[1]`.
+/// A value substituted from a variable or a file, which no problem may show.
+struct Redaction {
+    path: String,
+    value: String,
+    /// The reference in the file, shown instead: `${NAME}`.
+    reference: String,
+}
+
+/// Collects problems. A location in the file is a path such as `grid.every` or `columns.targets[1]`.
 pub(super) struct Problems {
     lines: Lines,
     found: Vec<Problem>,
-    /// Places already complained about: what is missing below them is no news.
-    bad: BTreeSet<String>,
-    /// Place, value that came from outside, and what stands for it in the file.
-    hidden: Vec<(String, String, String)>,
+    /// Paths with a problem: a key missing below one of them is not reported again.
+    reported: BTreeSet<String>,
+    redactions: Vec<Redaction>,
 }
 
 impl Problems {
     pub fn new(lines: Lines) -> Self {
-        Self { lines, found: Vec::new(), bad: BTreeSet::new(), hidden: Vec::new() }
+        Self { lines, found: Vec::new(), reported: BTreeSet::new(), redactions: Vec::new() }
     }
 
-    /// From here on what is said of `path` shows `written`, as the file does, in the place of `value`.
-    pub fn hide(&mut self, path: &str, value: &str, written: &str) {
+    /// Shows `reference` instead of `value` in the problems of `path`.
+    pub fn redact(&mut self, path: &str, value: &str, reference: &str) {
         if !value.is_empty() {
-            self.hidden.push((path.to_string(), value.to_string(), written.to_string()));
+            let (path, value, reference) = (path.to_owned(), value.to_owned(), reference.to_owned());
+            self.redactions.push(Redaction { path, value, reference });
         }
     }
 
-    /// Complains about the value at `path`: `"every" in [grid] TEXT`.
+    /// Reports the value at `path`: `"every" in [grid] TEXT`.
     pub fn value(&mut self, path: &str, text: impl fmt::Display) {
-        let text = format!("{} {text}", named(path));
+        let text = format!("{} {text}", quoted_key(path));
         self.at(path, text);
     }
 
-    /// Complains in free words about the place `path`. One complaint a place: the second follows from the first.
+    /// Reports `text` at `path`. Only the first problem of a path counts: further ones follow from it.
     pub fn at(&mut self, path: &str, text: String) {
         let line = self.lines.of(path);
-        let hidden = self.hidden.iter().filter(|(place, ..)| place.starts_with(path));
-        let text = hidden.fold(text, |text, (_, value, written)| text.replace(value, written));
-        if self.bad.insert(path.to_string()) {
+        let redactions = self.redactions.iter().filter(|redaction| redaction.path.starts_with(path));
+        let text = redactions.fold(text, |text, redaction| text.replace(&redaction.value, &redaction.reference));
+        if self.reported.insert(path.to_owned()) {
             self.push(line, &text);
         }
         if let Some((list, _)) = path.split_once('[') {
-            self.bad.insert(list.to_string());
+            self.reported.insert(list.to_owned());
         }
     }
 
+    /// Reports `text` at a byte offset of the file.
     pub fn at_offset(&mut self, offset: Option<usize>, text: String) {
         let line = offset.map(|offset| self.lines.at(offset));
         self.push(line, &text);
     }
 
-    /// A problem is one line, and nothing that a file or a variable holds can steer a terminal.
+    /// Control characters are escaped, so a problem is one line and cannot control a terminal.
     fn push(&mut self, line: Option<usize>, text: &str) {
-        let plain = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
-        self.found.push(Problem { line, text: text.chars().map(plain).collect() });
+        let escape = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+        self.found.push(Problem { line, text: text.chars().map(escape).collect() });
     }
 
-    /// Complains that `path` is not there, unless it is and was complained about.
-    pub fn missing(&mut self, path: &str, why: &str) {
-        if ancestors(path).all(|place| !self.bad.contains(place)) {
-            self.at(path, format!("missing key {}: {why}", named(path)));
+    /// Reports a missing key, unless it is present with a problem of its own.
+    pub fn missing(&mut self, path: &str, description: &str) {
+        if ancestors(path).all(|path| !self.reported.contains(path)) {
+            self.at(path, format!("missing key {}: {description}", quoted_key(path)));
         }
     }
 
@@ -123,44 +131,42 @@ fn ancestors(path: &str) -> impl Iterator<Item = &str> {
     std::iter::successors(Some(path), |path| Some(path.rsplit_once('.')?.0))
 }
 
+/// Tables whose keys contain dots.
+const CLIENT_TABLES: [&str; 2] = ["source.kafka.client", "sink.kafka.client"];
+
 /// `grid.every` as `"every" in [grid]`.
-pub(super) fn named(path: &str) -> String {
-    match path.strip_prefix(CLIENT_OF_SOURCE).or(path.strip_prefix(CLIENT_OF_SINK)) {
-        Some(property) => format!("\"{property}\" in [{}]", &path[..path.len() - property.len() - 1]),
-        None => match path.rsplit_once('.') {
-            Some((table, key)) => format!("\"{key}\" in [{table}]"),
-            None => format!("\"{path}\""),
-        },
+pub(super) fn quoted_key(path: &str) -> String {
+    let in_client = CLIENT_TABLES.iter().find_map(|table| Some((*table, path.strip_prefix(table)?.strip_prefix('.')?)));
+    match in_client.or_else(|| path.rsplit_once('.')) {
+        Some((table, key)) => format!("\"{key}\" in [{table}]"),
+        None => format!("\"{path}\""),
     }
 }
 
-const CLIENT_OF_SOURCE: &str = "source.kafka.client.";
-const CLIENT_OF_SINK: &str = "sink.kafka.client.";
-
-/// The line of every key and list element of a file.
+/// The lines of the keys and list elements of a file.
 #[derive(Clone, Debug)]
 pub(super) struct Lines {
-    /// Byte at which each line starts.
+    /// Byte offset of the start of each line.
     starts: Vec<usize>,
-    places: BTreeMap<String, usize>,
+    by_path: BTreeMap<String, usize>,
 }
 
 impl Lines {
     pub fn new(text: &str) -> Self {
-        let after = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(i, _)| i + 1);
-        Self { starts: std::iter::once(0).chain(after).collect(), places: BTreeMap::new() }
+        let starts = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(i, _)| i + 1);
+        Self { starts: std::iter::once(0).chain(starts).collect(), by_path: BTreeMap::new() }
     }
 
-    /// Learns where the keys of `table` are.
-    pub fn learn(&mut self, table: &DeTable<'_>, path: &str) {
+    /// Records the lines of the keys of `table`, which is at `path`.
+    pub fn add(&mut self, table: &DeTable<'_>, path: &str) {
         for (key, value) in table {
             let path = join(path, key.get_ref());
-            self.places.insert(path.clone(), self.at(key.span().start));
+            self.by_path.insert(path.clone(), self.at(key.span().start));
             match value.get_ref() {
-                DeValue::Table(table) => self.learn(table, &path),
+                DeValue::Table(table) => self.add(table, &path),
                 DeValue::Array(items) => {
                     for (i, item) in items.iter().enumerate() {
-                        self.places.insert(format!("{path}[{i}]"), self.at(item.span().start));
+                        self.by_path.insert(format!("{path}[{i}]"), self.at(item.span().start));
                     }
                 }
                 _ => {}
@@ -168,18 +174,18 @@ impl Lines {
         }
     }
 
-    /// Line of the byte at `offset`.
+    /// The line of a byte offset.
     fn at(&self, offset: usize) -> usize {
         self.starts.partition_point(|start| *start <= offset)
     }
 
-    /// Line of `path`, or of the innermost table around it.
+    /// The line of `path`, or of the innermost table around it.
     pub fn of(&self, path: &str) -> Option<usize> {
-        ancestors(path).find_map(|place| self.places.get(place)).copied()
+        ancestors(path).find_map(|path| self.by_path.get(path)).copied()
     }
 }
 
 /// `grid` and `every` as `grid.every`.
 pub(super) fn join(path: &str, key: &str) -> String {
-    if path.is_empty() { key.to_string() } else { format!("{path}.{key}") }
+    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }

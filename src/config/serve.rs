@@ -1,27 +1,27 @@
-//! Where a running pipeline can be looked at, and what its values are measured in.
+//! `[serve]`: the address of the dashboard and metrics, and the units of the values.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
 use glob::Pattern;
 
 use super::checks::Checks;
-use super::plan::{Text, key_text, value};
-use super::spec;
+use super::file;
+use super::plan::{PlanText, quoted_key, toml_value};
 
 #[derive(Clone, Debug)]
-pub struct Serve {
+pub struct ServeConfig {
     pub address: SocketAddr,
-    /// It is ready while it is behind by no more rows than this.
+    /// Rows that the pipeline may lag behind and still be ready.
     pub ready_lag: u64,
     pub units: Units,
 }
 
-impl Default for Serve {
+impl Default for ServeConfig {
     fn default() -> Self {
         Self {
-            // Nobody but this machine: what is shown names series, and there are no passwords.
+            // Local only: the pages show series names, and there is no authentication.
             address: (Ipv4Addr::LOCALHOST, 8080).into(),
-            // Less than a second's work.
+            // Less than a second of work.
             ready_lag: 10_000,
             units: Units::default(),
         }
@@ -32,75 +32,73 @@ impl Default for Serve {
 #[derive(Clone, Debug, Default)]
 pub struct Units(Vec<(Pattern, String)>);
 
-/// Patterns; each is held against each series once.
-const UNITS_MOST: usize = 256;
-/// Characters of a unit: it stands behind every value.
-const UNIT_MOST: usize = 16;
+/// Each pattern is matched once against every series.
+const PATTERNS_MAX: usize = 256;
+/// Characters of a unit: it follows every value.
+const UNIT_CHARS_MAX: usize = 16;
 
 impl Units {
-    /// The unit of a target of a series: of the longest pattern that `ID`, `TARGET` or `ID/TARGET` matches.
-    pub fn of(&self, id: &str, target: &str) -> Option<&str> {
+    /// The unit of a target of a series: that of the longest pattern that matches `ID`, `TARGET` or `ID/TARGET`.
+    pub fn find(&self, id: &str, target: &str) -> Option<&str> {
         let both = format!("{id}/{target}");
         let names = [id, target, both.as_str()];
-        let fits = |(pattern, _): &&(Pattern, String)| names.iter().any(|name| pattern.matches(name));
-        let best = self.0.iter().filter(fits).max_by_key(|(pattern, _)| pattern.as_str().len());
-        best.map(|(_, unit)| unit.as_str())
-    }
-}
-
-impl Serve {
-    pub(super) fn plan(&self, out: &mut Text) {
-        out.table("serve");
-        out.key("address", &self.address.to_string());
-        out.because("ready_lag", &self.ready_lag, "ready while it is behind by no more rows");
-        let units: Vec<String> = (self.units.0.iter())
-            .map(|(pattern, unit)| format!("{} = {}", key_text(pattern.as_str()), value(unit)))
-            .collect();
-        if !units.is_empty() {
-            out.line(format!("units = {{ {} }}", units.join(", ")));
-        }
+        let matches = self.0.iter().filter(|(pattern, _)| names.iter().any(|name| pattern.matches(name)));
+        matches.max_by_key(|(pattern, _)| pattern.as_str().len()).map(|(_, unit)| unit.as_str())
     }
 }
 
 impl Checks<'_> {
-    pub(super) fn serve(&mut self, spec: spec::Serve) -> Serve {
-        let default = Serve::default();
-        let address = spec.address.map(|text| match text.parse() {
+    pub fn serve(&mut self, table: file::Serve) -> ServeConfig {
+        let default = ServeConfig::default();
+        let address = table.address.map(|text| match text.parse() {
             Ok(address) => address,
             Err(_) => {
-                let what = "it is an IP address and a port, such as 127.0.0.1:8080, or 0.0.0.0:8080 for all who reach this machine";
-                self.problems.value("serve.address", format!("is `{text}`: {what}"));
+                let form = "write an IP address and a port, such as 127.0.0.1:8080, or 0.0.0.0:8080 for all interfaces";
+                self.problems.value("serve.address", format!("is `{text}`: {form}"));
                 default.address
             }
         });
-        if spec.units.len() > UNITS_MOST {
-            self.problems
-                .value("serve.units", format!("has {} patterns, more than {UNITS_MOST}", spec.units.len()));
+        if table.units.len() > PATTERNS_MAX {
+            let text = format!("has {} patterns, more than {PATTERNS_MAX}", table.units.len());
+            self.problems.value("serve.units", text);
         }
         let mut units = Vec::new();
-        for (pattern, unit) in spec.units {
-            if unit.chars().count() > UNIT_MOST {
-                self.problems
-                    .value("serve.units", format!("has `{unit}`, of more than {UNIT_MOST} characters"));
+        for (pattern, unit) in table.units {
+            if unit.chars().count() > UNIT_CHARS_MAX {
+                let text = format!("has the unit `{unit}`, of more than {UNIT_CHARS_MAX} characters");
+                self.problems.value("serve.units", text);
             }
             match Pattern::new(&pattern) {
                 Ok(pattern) => units.push((pattern, unit)),
                 Err(error) => {
-                    self.problems.value("serve.units", format!("has `{pattern}`, no pattern: {error}"))
+                    self.problems.value("serve.units", format!("has the invalid pattern `{pattern}`: {error}"));
                 }
             }
         }
-        Serve {
+        ServeConfig {
             address: address.unwrap_or(default.address),
-            ready_lag: self.whole(
+            ready_lag: self.integer(
                 "serve.ready_lag",
-                spec.ready_lag,
+                table.ready_lag,
                 default.ready_lag as usize,
                 0..=1_000_000_000,
-                "it counts the rows that are there and not yet read",
+                "it counts unread rows of the topic",
             ) as u64,
             units: Units(units),
         }
+    }
+}
+
+/// Writes `[serve]` of the plan.
+pub(super) fn plan(serve: &ServeConfig, out: &mut PlanText) {
+    out.table("serve");
+    out.key("address", &serve.address.to_string());
+    out.key_with_comment("ready_lag", &serve.ready_lag, "ready while the pipeline lags by no more rows");
+    let units = serve.units.0.iter();
+    let units: Vec<String> =
+        units.map(|(pattern, unit)| format!("{} = {}", quoted_key(pattern.as_str()), toml_value(unit))).collect();
+    if !units.is_empty() {
+        out.line(&format!("units = {{ {} }}", units.join(", ")));
     }
 }
 
@@ -109,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_longest_pattern_names_the_unit() {
+    fn the_longest_matching_pattern_determines_the_unit() {
         let units = [
             ("*/temperature", "°C"),
             ("*", "?"),
@@ -119,11 +117,11 @@ mod tests {
         ];
         let units =
             Units(units.map(|(pattern, unit)| (Pattern::new(pattern).unwrap(), unit.to_owned())).into());
-        assert_eq!(units.of("oslo/temperature", "value"), Some("°C"));
-        assert_eq!(units.of("miami/temperature", "value"), Some("K"));
-        assert_eq!(units.of("oslo", "temperature"), Some("°C"));
-        assert_eq!(units.of("pump", "power"), Some("kW"));
-        assert_eq!(units.of("pump", "flow"), Some("?"));
-        assert_eq!(Units::default().of("pump", "flow"), None);
+        assert_eq!(units.find("oslo/temperature", "value"), Some("°C"));
+        assert_eq!(units.find("miami/temperature", "value"), Some("K"));
+        assert_eq!(units.find("oslo", "temperature"), Some("°C"));
+        assert_eq!(units.find("pump", "power"), Some("kW"));
+        assert_eq!(units.find("pump", "flow"), Some("?"));
+        assert_eq!(Units::default().find("pump", "flow"), None);
     }
 }

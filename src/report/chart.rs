@@ -9,7 +9,7 @@ use plotters::prelude::{
 };
 
 use super::axis::{Axis, Tick};
-use super::thin;
+use super::downsample;
 
 /// Lines and bands over two axes.
 #[derive(Clone, Debug)]
@@ -119,11 +119,11 @@ impl Chart {
     pub(super) fn svg(&self) -> Option<String> {
         let (x, y) = (self.x.kind, self.y.kind);
         let lines: Vec<_> = (self.lines.iter())
-            .map(|line| thin::stretches(line.points.iter().map(|p| [x.place(p.0), y.place(p.1)])))
+            .map(|line| downsample::stretches(line.points.iter().map(|p| [x.place(p.0), y.place(p.1)])))
             .collect();
         let bands: Vec<_> = (self.bands.iter())
             .map(|band| {
-                thin::stretches(band.points.iter().map(|p| [x.place(p.0), y.place(p.1), y.place(p.2)]))
+                downsample::stretches(band.points.iter().map(|p| [x.place(p.0), y.place(p.1), y.place(p.2)]))
             })
             .collect();
         let points = || lines.iter().flatten().flatten();
@@ -177,7 +177,7 @@ impl Chart {
 
 /// Fills between the bounds: along the upper one and back along the lower one.
 fn fill(plane: &mut Plane<'_, '_>, stretch: Vec<[f64; 3]>, colour: RGBColor) -> Drawn {
-    let points = thin::band(stretch, thin::POINTS_MAX);
+    let points = downsample::band(stretch, downsample::POINTS_MAX);
     let upper = points.iter().map(|p| (p[0], p[2]));
     let lower = points.iter().rev().map(|p| (p[0], p[1]));
     let outline: Vec<_> = upper.chain(lower).collect();
@@ -185,7 +185,7 @@ fn fill(plane: &mut Plane<'_, '_>, stretch: Vec<[f64; 3]>, colour: RGBColor) -> 
 }
 
 fn trace(plane: &mut Plane<'_, '_>, stretch: Vec<[f64; 2]>, style: ShapeStyle) -> Drawn {
-    let points = thin::line(stretch, thin::POINTS_MAX).into_iter().map(|[x, y]| (x, y));
+    let points = downsample::line(stretch, downsample::POINTS_MAX).into_iter().map(|[x, y]| (x, y));
     let points: Vec<(f64, f64)> = points.collect();
     match points[..] {
         // A path of one point would not be seen.
@@ -204,7 +204,7 @@ fn css(RGBColor(red, green, blue): RGBColor) -> String {
 
 /// Plotters escapes what a browser would obey, but not what no browser can read.
 fn visible(text: &str) -> String {
-    super::shown(text).chars().map(super::visible).collect()
+    super::html::truncated(text).chars().map(super::html::printable).collect()
 }
 
 /// The picture with a name for those who cannot see it, as wide as its place.
@@ -212,7 +212,7 @@ fn named(svg: String, title: &str) -> String {
     let size = format!("<svg width=\"{}\" height=\"{}\"", SIZE.0, SIZE.1);
     svg.replacen(
         &size,
-        &format!("<svg role=\"img\" aria-label=\"{}\"", super::escaped(&super::shown(title))),
+        &format!("<svg role=\"img\" aria-label=\"{}\"", super::html::escaped(&super::html::truncated(title))),
         1,
     )
 }

@@ -131,13 +131,13 @@ fn table(dashboard: &Dashboard, height: usize) -> String {
         "naive"
     );
     let _ = writeln!(out, "{}", style(head).underlined());
-    let room = height.saturating_sub(TABLE_FRAME).max(1);
+    let rows_max = height.saturating_sub(TABLE_FRAME).max(1);
     let view = dashboard.view();
     let matches = view.query(&ViewQuery::default());
-    for index in matches.iter().take(room) {
+    for index in matches.iter().take(rows_max) {
         let _ = writeln!(out, "{}", table_row(&view.row(*index, HORIZON_INDEX)));
     }
-    if let Some(more) = matches.len().checked_sub(room).filter(|more| *more > 0) {
+    if let Some(more) = matches.len().checked_sub(rows_max).filter(|more| *more > 0) {
         let _ = writeln!(out, "and {more} more");
     }
     out

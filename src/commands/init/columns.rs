@@ -1,11 +1,11 @@
-//! Which columns are what, by their types and names.
+//! The roles of the columns of a history, by type and name.
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use arrow::datatypes::DataType;
 
-/// Names that columns of this kind mostly have, the likeliest first.
-const TIMES: [&str; 8] = ["time", "timestamp", "ts", "datetime", "date", "ds", "event_time", "t"];
-const IDS: [&str; 11] = [
+/// Common names of time and id columns, the most likely first.
+const TIME_NAMES: [&str; 8] = ["time", "timestamp", "ts", "datetime", "date", "ds", "event_time", "t"];
+const ID_NAMES: [&str; 11] = [
     "series",
     "unique_id",
     "id",
@@ -19,94 +19,97 @@ const IDS: [&str; 11] = [
     "name",
 ];
 
-/// Names of parts of a time, which folders are often called by: no ids.
-const DATES: [&str; 6] = ["year", "month", "day", "date", "dt", "hour"];
+/// Common names of folders by date, which are not ids.
+const DATE_NAMES: [&str; 6] = ["year", "month", "day", "date", "dt", "hour"];
 
 /// The columns of a pipeline.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Found {
+pub struct ColumnRoles {
     pub time: String,
-    /// Whether its times are whole numbers, whose unit is still to be seen.
-    pub is_number: bool,
-    /// As the pipeline file names it.
-    pub unit: Option<&'static str>,
+    pub time_is_integer: bool,
+    /// The unit of an integer time, as the pipeline file names it.
+    pub time_unit: Option<&'static str>,
     pub series: Option<String>,
     pub targets: Vec<String>,
 }
 
-impl Found {
-    /// What is not said is chosen among the columns.
-    pub fn among(
+/// Whether a column of any name is accepted if none has a common one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Names {
+    Common,
+    Any,
+}
+
+impl ColumnRoles {
+    /// Chooses the roles that the user does not name.
+    pub fn choose(
         fields: &[(String, DataType)],
         time: Option<String>,
         series: Option<String>,
         targets: Vec<String>,
     ) -> Result<Self> {
         let type_of = |name: &String| {
-            let found = fields.iter().find(|(field, _)| field == name);
-            found
-                .map(|(_, found)| found)
-                .ok_or_else(|| anyhow!("there is no column {name:?}; name one of those"))
+            let field = fields.iter().find(|(field, _)| field == name);
+            field.map(|(_, data_type)| data_type).with_context(|| format!("there is no column {name:?}"))
         };
-        let time = match time {
-            Some(time) => time,
-            None => of_kind(fields, is_time, &TIMES, true)
-                .or_else(|| of_kind(fields, DataType::is_integer, &TIMES, false))
-                .ok_or_else(|| anyhow!("no column looks like a time; name one with --time"))?,
-        };
-        let is_number = type_of(&time)?.is_integer();
+        let time = time
+            .or_else(|| find_column(fields, is_time, &TIME_NAMES, Names::Any))
+            .or_else(|| find_column(fields, DataType::is_integer, &TIME_NAMES, Names::Common))
+            .context("no column looks like a time; name one with --time")?;
+        let time_is_integer = type_of(&time)?.is_integer();
         let series = series.or_else(|| {
-            let is_date = |name: &str| DATES.iter().chain(&TIMES).any(|date| name.eq_ignore_ascii_case(date));
+            let is_date =
+                |name: &str| DATE_NAMES.iter().chain(&TIME_NAMES).any(|date| name.eq_ignore_ascii_case(date));
             let others = fields.iter().filter(|(name, _)| *name != time && !is_date(name));
             let others: Vec<_> = others.cloned().collect();
-            of_kind(&others, is_text, &IDS, true)
-                .or_else(|| of_kind(&others, DataType::is_integer, &IDS, false))
+            find_column(&others, is_text, &ID_NAMES, Names::Any)
+                .or_else(|| find_column(&others, DataType::is_integer, &ID_NAMES, Names::Common))
         });
         series.as_ref().map(type_of).transpose()?;
         targets.iter().try_for_each(|target| type_of(target).map(drop))?;
-        let others = |kind: fn(&DataType) -> bool| -> Vec<String> {
-            let is_free = |name: &String| *name != time && Some(name) != series.as_ref();
-            let found = fields.iter().filter(|(name, found)| is_free(name) && kind(found));
-            found.map(|(name, _)| name.clone()).collect()
+        let unused = |kind: fn(&DataType) -> bool| -> Vec<String> {
+            let is_unused = |name: &String| *name != time && Some(name) != series.as_ref();
+            let columns = fields.iter().filter(|(name, data_type)| is_unused(name) && kind(data_type));
+            columns.map(|(name, _)| name.clone()).collect()
         };
-        let targets = [targets, others(DataType::is_floating), others(DataType::is_integer)];
-        let Some(targets) = targets.into_iter().find(|targets| !targets.is_empty()) else {
-            bail!("no column of numbers is left to forecast; name one with --target");
+        let candidates = [targets, unused(DataType::is_floating), unused(DataType::is_integer)];
+        let Some(targets) = candidates.into_iter().find(|targets| !targets.is_empty()) else {
+            bail!("there is no numeric column to forecast; name one with --target");
         };
         let mut names: Vec<&String> = targets.iter().chain(&series).chain([&time]).collect();
         names.sort_unstable();
-        if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+        if let Some(repeated) = names.windows(2).find(|pair| pair[0] == pair[1]) {
             bail!(
-                "column {:?} cannot be two things at once; name others with --time, --series and --target",
-                twice[0]
+                "column {:?} has two roles; name the columns with --time, --series and --target",
+                repeated[0]
             );
         }
-        Ok(Self { time, is_number, unit: None, series, targets })
+        Ok(Self { time, time_is_integer, time_unit: None, series, targets })
     }
 }
 
-fn is_time(found: &DataType) -> bool {
-    matches!(found, DataType::Timestamp(..) | DataType::Date32)
+fn is_time(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Timestamp(..) | DataType::Date32)
 }
 
-fn is_text(found: &DataType) -> bool {
-    match found {
+fn is_text(data_type: &DataType) -> bool {
+    match data_type {
         DataType::Dictionary(_, values) => is_text(values),
-        found => found.is_string(),
+        data_type => data_type.is_string(),
     }
 }
 
-/// The column of a kind with the likeliest name; of any name, if that may be.
-fn of_kind(
+/// The column of a kind with the most likely name.
+fn find_column(
     fields: &[(String, DataType)],
     kind: fn(&DataType) -> bool,
-    names: &[&str],
-    of_any_name: bool,
+    common: &[&str],
+    names: Names,
 ) -> Option<String> {
-    let of_kind = || fields.iter().filter(|(_, found)| kind(found)).map(|(name, _)| name);
+    let of_kind = || fields.iter().filter(|(_, data_type)| kind(data_type)).map(|(name, _)| name);
     let named = |known: &&str| of_kind().find(|name| name.eq_ignore_ascii_case(known));
-    let any = || of_kind().next().filter(|_| of_any_name);
-    names.iter().find_map(named).or_else(any).cloned()
+    let first = || of_kind().next().filter(|_| names == Names::Any);
+    common.iter().find_map(named).or_else(first).cloned()
 }
 
 #[cfg(test)]
@@ -114,42 +117,35 @@ mod tests {
     use super::*;
     use arrow::datatypes::TimeUnit;
 
-    fn found(fields: &[(&str, DataType)]) -> Result<Found> {
-        let fields: Vec<_> = fields.iter().map(|(name, found)| ((*name).to_owned(), found.clone())).collect();
-        Found::among(&fields, None, None, vec![])
+    fn choose(fields: &[(&str, DataType)]) -> Result<ColumnRoles> {
+        let fields: Vec<_> =
+            fields.iter().map(|(name, data_type)| ((*name).to_owned(), data_type.clone())).collect();
+        ColumnRoles::choose(&fields, None, None, vec![])
     }
 
     #[test]
-    fn columns_are_known_by_type_and_name() {
+    fn roles_are_chosen_by_type_and_name() {
         use DataType::{Float64, Int64, Utf8};
         let time = || DataType::Timestamp(TimeUnit::Millisecond, None);
-        let long = found(&[("y", Float64), ("unique_id", Utf8), ("ds", time())]).unwrap();
-        let of = |name: &str| Some(name.to_owned());
-        assert_eq!(
-            (long.time.as_str(), &long.series, &long.targets[..]),
-            ("ds", &of("unique_id"), &["y".to_owned()][..])
-        );
+        let name = |name: &str| Some(name.to_owned());
+        let long = choose(&[("y", Float64), ("unique_id", Utf8), ("ds", time())]).unwrap();
+        assert_eq!((long.time.as_str(), long.series, long.targets), ("ds", name("unique_id"), vec!["y".to_owned()]));
         let wide =
-            found(&[("place", Utf8), ("ts", Int64), ("a", Float64), ("b", Float64), ("n", Int64)]).unwrap();
-        assert!(
-            wide.is_number && wide.time == "ts" && wide.series == of("place") && wide.targets == ["a", "b"]
-        );
-        let counted = found(&[("time", Utf8), ("meter", Int64), ("ts", Int64), ("pulses", Int64)]).unwrap();
-        assert!(
-            counted.time == "ts"
-                && counted.is_number
-                && counted.series == of("meter")
-                && counted.targets == ["pulses"]
-        );
-        let alone = found(&[("when", time()), ("OT", Float64)]).unwrap();
-        assert_eq!((alone.time.as_str(), alone.series), ("when", None));
+            choose(&[("place", Utf8), ("ts", Int64), ("a", Float64), ("b", Float64), ("n", Int64)]).unwrap();
+        assert!(wide.time_is_integer && wide.time == "ts");
+        assert!(wide.series == name("place") && wide.targets == ["a", "b"]);
+        let integers = choose(&[("time", Utf8), ("meter", Int64), ("ts", Int64), ("pulses", Int64)]).unwrap();
+        assert!(integers.time == "ts" && integers.time_is_integer);
+        assert!(integers.series == name("meter") && integers.targets == ["pulses"]);
+        let single = choose(&[("when", time()), ("OT", Float64)]).unwrap();
+        assert_eq!((single.time.as_str(), single.series), ("when", None));
     }
 
     #[test]
-    fn what_cannot_be_told_is_asked_for() {
-        let no_time = found(&[("a", DataType::Float64)]).unwrap_err().to_string();
+    fn undecidable_roles_are_requested() {
+        let no_time = choose(&[("a", DataType::Float64)]).unwrap_err().to_string();
         assert!(no_time.contains("--time"), "{no_time}");
-        let nothing = found(&[("time", DataType::Int64), ("id", DataType::Utf8)]).unwrap_err().to_string();
-        assert!(nothing.contains("--target"), "{nothing}");
+        let no_target = choose(&[("time", DataType::Int64), ("id", DataType::Utf8)]).unwrap_err().to_string();
+        assert!(no_target.contains("--target"), "{no_target}");
     }
 }

@@ -1,59 +1,60 @@
-//! The program that corrects rejects: a line in and a line out for each. It is started anew for some messages at a time and
-//! its input is closed, so that one that gathers its output before it writes is of use, too.
+//! `--map`: an external program that corrects rejects, one line in and one line out for each. It is started once per batch
+//! and its input is closed, so a program that buffers its output works, too.
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-use super::{Counts, line};
-use crate::commands::report::Beside;
 use tidecast_kafka::{RejectedMessage, Replay};
 
-/// What is to be sent in place of each reject: its own bytes, or what the program makes of them.
+use super::{ReplayCounts, json_text};
+use crate::terminal::StderrLines;
+
+/// The messages to send for a batch of rejects: their own values, or those that `program` prints.
 ///
 /// # Errors
-/// If the program fails, or says more or fewer lines than there are messages.
-pub fn corrected(
+/// If the program fails, or prints another number of lines than it reads.
+pub fn map_rejects(
     program: Option<&str>,
-    rejected: Vec<RejectedMessage>,
-    counts: &mut Counts,
+    batch: Vec<RejectedMessage>,
+    counts: &mut ReplayCounts,
 ) -> Result<Vec<Replay>> {
-    let Some(program) = program.filter(|_| !rejected.is_empty()) else {
-        let own = |rejected: RejectedMessage| {
+    let Some(program) = program.filter(|_| !batch.is_empty()) else {
+        let unchanged = |rejected: RejectedMessage| {
             let value = rejected.value.clone().unwrap_or_default();
             Replay { rejected, value }
         };
-        return Ok(rejected.into_iter().map(own).collect());
+        return Ok(batch.into_iter().map(unchanged).collect());
     };
     let input: String =
-        rejected.iter().map(|one| line(one, one.value.as_deref(), usize::MAX) + "\n").collect();
-    let output = filtered(program, input)?;
+        batch.iter().map(|rejected| json_text(rejected, rejected.value.as_deref()) + "\n").collect();
+    let output = run_program(program, input)?;
     let mut lines: Vec<&[u8]> = output.split(|byte| *byte == b'\n').collect();
-    // The last line ends, too.
+    // After the last line break.
     if lines.last().is_some_and(|last| last.is_empty()) {
         lines.pop();
     }
-    if lines.len() != rejected.len() {
+    if lines.len() != batch.len() {
         bail!(
-            "--map: the program was given {} lines and said {}: it has to say one for each, an empty one to leave it out; \
-             nothing of them was sent",
-            rejected.len(),
+            "--map: the program read {} lines and printed {}, but must print one for each (an empty one skips the message); \
+             this batch was not sent",
+            batch.len(),
             lines.len()
         );
     }
-    let mut corrected = Vec::new();
-    for (rejected, line) in rejected.into_iter().zip(lines) {
+    let mut messages = Vec::new();
+    for (rejected, line) in batch.into_iter().zip(lines) {
         match line.trim_ascii() {
-            [] => counts.left_out += 1,
-            value => corrected.push(Replay { rejected, value: value.to_vec() }),
+            [] => counts.skipped_by_map += 1,
+            value => messages.push(Replay { rejected, value: value.to_vec() }),
         }
     }
-    Ok(corrected)
+    Ok(messages)
 }
 
-/// What the program writes when it has read `input`.
-fn filtered(program: &str, input: String) -> Result<Vec<u8>> {
+/// The output of the program for `input`.
+fn run_program(program: &str, input: String) -> Result<Vec<u8>> {
     let mut child = Command::new("sh")
         .args(["-c", program])
         .stdin(Stdio::piped())
@@ -61,33 +62,33 @@ fn filtered(program: &str, input: String) -> Result<Vec<u8>> {
         .stderr(Stdio::piped())
         .spawn()
         .context("--map: cannot start a shell")?;
-    let mut stdin = child.stdin.take().context("--map: the program has no input")?;
-    // Beside the reading of what it writes: it may write before it has read all.
-    let writing = std::thread::spawn(move || stdin.write_all(input.as_bytes()));
+    let mut stdin = child.stdin.take().context("--map: the program has no standard input")?;
+    // In a thread: the program may write before it has read everything.
+    let writer = std::thread::spawn(move || stdin.write_all(input.as_bytes()));
     let stderr = child.stderr.take().context("--map: the program has no standard error")?;
-    let telling = std::thread::spawn(move || pass_on(stderr));
-    let output = child.wait_with_output().context("--map: cannot read what the program writes")?;
-    let written = writing.join().map_err(|_| anyhow::anyhow!("--map: writing to the program broke off"))?;
-    // What it complained of stands above what we say of it.
-    let _ = telling.join();
+    let forwarder = std::thread::spawn(move || forward_lines(stderr));
+    let output = child.wait_with_output().context("--map: cannot read the program's output")?;
+    let written = writer.join().map_err(|_| anyhow::anyhow!("--map: writing to the program panicked"))?;
+    // Its messages precede ours.
+    let _ = forwarder.join();
     if !output.status.success() {
-        bail!("--map: the program failed ({}); nothing of these messages was sent", output.status);
+        bail!("--map: the program failed ({}); this batch was not sent", output.status);
     }
     match written {
-        // It did not want to know more; whether it said enough is seen by its lines.
+        // A program may stop reading early; the number of lines shows whether its output is complete.
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            Err(error).context("--map: writing to the program")
+            Err(error).context("--map: cannot write to the program")
         }
         _ => Ok(output.stdout),
     }
 }
 
-/// What the program says to the user, line by line as it comes: past the bar, not through it.
-fn pass_on(stderr: impl Read) {
+/// Forwards the program's messages to standard error, above the progress bar.
+fn forward_lines(stderr: impl Read) {
     let (mut lines, mut line) = (BufReader::new(stderr), Vec::new());
     while lines.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
-        // Where nobody can be told, there is nobody to tell that either.
-        let _ = Beside.write_all(&line);
+        // A closed standard error is no reason to fail.
+        let _ = StderrLines.write_all(&line);
         line.clear();
     }
 }
