@@ -1,20 +1,21 @@
-//! Snapshots: what a capture takes, what a store keeps and gives back, and what becomes of damage.
+//! Snapshots: their content, the store that retains and restores them, and damaged files.
 
-mod capture;
 mod damage;
+mod incremental;
 mod recovery;
-mod saver;
 mod store;
+mod uploader;
 
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Result;
 use arrow::array::RecordBatch;
-use tidecast::config::Place;
-use tidecast_core::forecaster::{Captured, Forecaster};
+use tidecast_core::forecaster::{Forecaster, SnapshotProgress};
+use tidecast_stream::settings::StateLocation;
+use tidecast_stream::state::{Lineage, Lookup, SnapshotStore};
 use tidecast_stream::{Partition, Position};
-use tidecast_stream::state::{Found, Lineage, Store};
 
 use crate::harness::{Case, row};
 
@@ -22,15 +23,19 @@ fn partition() -> Partition {
     Partition { topic: "readings".into(), number: 3 }
 }
 
-fn lineage(hash: &str) -> Lineage {
-    Lineage::new(vec![("grid.every".into(), "10s".into())], hash)
+fn lineage(model_hash: &str) -> Lineage {
+    Lineage::new(vec![("grid.every".into(), "10s".into())], model_hash)
 }
 
-fn store(folder: &Path) -> Store {
-    Store::open(&Place::Folder(folder.to_owned()), lineage("m")).unwrap()
+fn store(folder: &Path) -> SnapshotStore {
+    open_store(folder, lineage("m"))
 }
 
-/// One that has seen `steps` readings of each of some ids.
+fn open_store(folder: &Path, lineage: Lineage) -> SnapshotStore {
+    SnapshotStore::open(&StateLocation::Folder(folder.to_owned()), lineage).unwrap()
+}
+
+/// A forecaster with `ids` ids after `steps` observations each.
 fn filled(case: &Case, ids: usize, steps: i64) -> Forecaster {
     let mut forecaster = case.forecaster();
     for step in 0..steps {
@@ -41,36 +46,56 @@ fn filled(case: &Case, ids: usize, steps: i64) -> Forecaster {
     forecaster
 }
 
-async fn save(store: &Store, start: i64, position: i64, forecaster: &mut Forecaster) {
+async fn save(store: &SnapshotStore, start: i64, position: i64, forecaster: &mut Forecaster) {
     let batches = forecaster.snapshot_batches();
     store.save(&partition(), Position(start), Position(position), batches).await.unwrap();
 }
 
-/// What a store has at a committed position.
-async fn found(store: &Store, case: &Case, start: Option<i64>, committed: i64) -> Result<Found<Forecaster>> {
-    let add = |forecaster: &mut Forecaster, batch: &RecordBatch| Ok(forecaster.restore_more(batch)?);
-    store.newest(&partition(), start.map(Position), Position(committed), || case.forecaster(), add).await
+/// Restores the newest snapshot at or below a committed position.
+async fn restore_newest(
+    store: &SnapshotStore,
+    case: &Case,
+    start: Option<i64>,
+    committed: i64,
+) -> Result<Lookup<Forecaster>> {
+    let restore = |forecaster: &mut Forecaster, batch: &RecordBatch| Ok(forecaster.restore_batch(batch)?);
+    let (start, committed) = (start.map(Position), Position(committed));
+    store.restore_newest(&partition(), start, committed, || case.forecaster(), restore).await
 }
 
-/// The position of what was found.
-fn position(found: &Found<Forecaster>) -> Option<i64> {
-    match found {
-        Found::Snapshot { position, .. } => Some(position.0),
+/// The position of the newest snapshot at or below a committed position.
+async fn newest_position(
+    store: &SnapshotStore,
+    case: &Case,
+    start: Option<i64>,
+    committed: i64,
+) -> Option<i64> {
+    match restore_newest(store, case, start, committed).await.unwrap() {
+        Lookup::Found { position, .. } => Some(position.0),
         _ => None,
     }
 }
 
-/// The next batch of a capture that has one.
-fn next(forecaster: &mut Forecaster, ids: usize) -> Option<RecordBatch> {
+/// The next batch of an incremental snapshot; `None` at its end.
+fn next_batch(forecaster: &mut Forecaster, series_per_step: usize) -> Option<RecordBatch> {
     loop {
-        match forecaster.capture(ids) {
-            Captured::More => {}
-            Captured::Batch(batch) => return Some(batch),
-            Captured::Done => return None,
+        match forecaster.advance_snapshot(series_per_step) {
+            SnapshotProgress::Pending => {}
+            SnapshotProgress::Batch(batch) => return Some(batch),
+            SnapshotProgress::Done => return None,
         }
     }
 }
 
-fn shared(folder: &Path) -> Arc<Store> {
-    Arc::new(store(folder))
+/// The files in a folder, sorted by name.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut files: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    files
+}
+
+/// Replaces a store's folder with a file, so that nothing can be written to it.
+fn block_store(folder: &Path) {
+    fs::remove_dir(folder).unwrap();
+    fs::write(folder, "").unwrap();
 }

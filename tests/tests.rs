@@ -5,7 +5,7 @@ mod browser;
 mod command_line;
 mod config;
 mod docs;
-mod driving;
+mod driver;
 mod embedding;
 mod evaluating;
 mod exogenous;
