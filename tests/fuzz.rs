@@ -1,6 +1,7 @@
-//! What comes from outside can be anything: messages, pipeline files, model files, snapshots. Each target takes thousands of
-//! damaged inputs; whatever they hold, they are accepted or refused, without a panic and without memory that they do not
-//! pay for. `TIDECAST_FUZZ=10` takes ten million in all; each target prints a line of JSON.
+//! Fuzzing of all external input: messages, pipeline files, model files, snapshots.
+//!
+//! Each target gets thousands of mutated inputs; each is accepted or rejected without a panic and in bounded time and memory.
+//! `TIDECAST_FUZZ=10` runs ten million inputs in all; each target prints a line of JSON.
 
 mod mutate;
 
@@ -10,56 +11,60 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arrow::array::{Array, ArrayRef, AsArray, Float64Array, Int64Array, LargeListArray, RecordBatch};
+use arrow::buffer::OffsetBuffer;
 use arrow::compute::{concat_batches, take_record_batch};
 use arrow::datatypes::{Float64Type, Int64Type};
-use tidecast::config::{Format, Limits, Pipeline, Place, TimeUnit};
-use tidecast_core::forecaster::{Forecaster, Setup};
-use tidecast_stream::codec::Codec;
-use tidecast_stream::{Partition, Position, Record};
-use tidecast_core::model::{ModelManifest, Model};
+use tidecast::config::Pipeline;
+use tidecast_core::forecaster::Forecaster;
+use tidecast_core::model::{Model, ModelManifest};
 use tidecast_core::network::StateKind;
-use tidecast_core::series::StepConfig;
-use tidecast_stream::state::{Found, Lineage, Store};
 use tidecast_core::schema::Observations;
+use tidecast_core::series::StepConfig;
+use tidecast_core::time::TimeUnit;
+use tidecast_stream::codec::Codec;
+use tidecast_stream::settings::{Limits, MessageFormat, StateLocation};
+use tidecast_stream::state::{Lineage, Lookup, SnapshotStore};
+use tidecast_stream::{Partition, Position, Record};
 
 use crate::harness::{Case, Row, row};
-use mutate::{EDGES, REALS, Random, damaged};
+use mutate::{FLOATS, INTEGERS, Random, mutated};
 
+/// Number of targets, which share the inputs of `TIDECAST_FUZZ`.
 const TARGETS: usize = 5;
 
-/// InputBatch of a target where nobody asks for more: seconds, without optimisation.
+/// Default number of inputs per target: some seconds without optimisation.
 const INPUTS: usize = 3_000;
 
-/// No input, of the sizes here, may take longer, even on a busy machine: it would be work out of proportion.
-const LONGEST: Duration = Duration::from_secs(20);
+/// Limit for one input, generous for a busy machine: the inputs are small.
+const INPUT_TIME_MAX: Duration = Duration::from_secs(20);
 
-/// Calls `input` with the random numbers of each input; it says whether that was accepted.
-fn bombard(target: &str, mut input: impl FnMut(&mut Random) -> bool) {
+/// Calls `input` with a random generator for each input; it returns whether the input was accepted.
+fn fuzz(target: &str, mut input: impl FnMut(&mut Random) -> bool) {
     let millions = std::env::var("TIDECAST_FUZZ").ok().and_then(|text| text.parse::<f64>().ok());
     let inputs = millions.map_or(INPUTS, |millions| (millions * 1e6 / TARGETS as f64) as usize);
     let (mut accepted, mut panicked, mut slowest) = (0, Vec::new(), Duration::ZERO);
     for number in 0..inputs {
         let started = Instant::now();
         match catch_unwind(AssertUnwindSafe(|| input(&mut Random::new(number as u64)))) {
-            Ok(was) => accepted += usize::from(was),
+            Ok(is_accepted) => accepted += usize::from(is_accepted),
             Err(_) => panicked.push(number),
         }
         slowest = slowest.max(started.elapsed());
     }
-    let (panics, refused) = (panicked.len(), inputs - accepted - panicked.len());
+    let (panics, rejected) = (panicked.len(), inputs - accepted - panicked.len());
     println!(
-        "{{\"target\":\"{target}\",\"inputs\":{inputs},\"accepted\":{accepted},\"refused\":{refused},\
+        "{{\"target\":\"{target}\",\"inputs\":{inputs},\"accepted\":{accepted},\"rejected\":{rejected},\
          \"panics\":{panics},\"slowest_ms\":{},\"peak_mb\":{}}}",
         slowest.as_millis(),
         peak_mb()
     );
     panicked.truncate(10);
-    assert!(panics == 0, "{target}: {panics} panics, the first with the inputs {panicked:?}");
-    assert!(slowest < LONGEST, "{target}: an input took {slowest:?}");
-    assert!(accepted > 0 && refused > 0, "{target}: the inputs are all alike");
+    assert!(panics == 0, "{target}: {panics} panics, the first at inputs {panicked:?}");
+    assert!(slowest < INPUT_TIME_MAX, "{target}: an input took {slowest:?}");
+    assert!(accepted > 0 && rejected > 0, "{target}: {accepted} accepted, {rejected} rejected");
 }
 
-/// The most memory this process ever held.
+/// Peak memory of this process.
 fn peak_mb() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
@@ -76,7 +81,7 @@ fn messages() {
     let mut case = Case::default();
     case.columns.covariates = vec!["wind".into()];
     case.columns.future_covariates = vec!["plan".into()];
-    let codec = Codec::new(Format::Json, &case.columns, TimeUnit::Seconds, &Limits::default());
+    let codec = Codec::new(MessageFormat::Json, &case.columns, TimeUnit::Seconds, &Limits::default());
     let seeds = bytes(&[
         r#"{"sensor":"a","time":1700000000,"value":20.5,"wind":1e-3,"plan":[1,2.5,null]}"#,
         r#"{"sensor":17,"time":"2024-02-29T23:59:60.123456789+05:30","value":null,"plan":null}"#,
@@ -106,10 +111,10 @@ fn messages() {
         "-262144-01-01T00:00:00Z",
         "\"value\":",
     ];
-    bombard("messages", |random| {
+    fuzz("messages", |random| {
         let record = |offset| Record {
             offset,
-            payload: Some(damaged(random, &seeds, &words).into()),
+            payload: Some(mutated(random, &seeds, &words).into()),
             ..Record::default()
         };
         let records: Vec<Record> = (0..4).map(record).collect();
@@ -163,19 +168,24 @@ fn pipelines() {
          [source.kafka]\nbrokers = \"b:1\"\ntopic = \"in\"\nclient = { sasl.mechanism = \"OAUTHBEARER\", \
          \"sasl.oauthbearer.config\" = \"token_file=x, lifetime=5m\" }\n[sink.kafka]\ntopic = \"out\"\n",
     ]));
-    bombard("pipelines", |random| {
-        let text = String::from_utf8_lossy(&damaged(random, &seeds, &words)).into_owned();
+    fuzz("pipelines", |random| {
+        let text = String::from_utf8_lossy(&mutated(random, &seeds, &words)).into_owned();
         let loaded = Pipeline::from_text(Path::new("/nowhere/p.toml"), &text, &|_| Some("x".into()));
         loaded.map(|pipeline| pipeline.plan()).map_err(|error| error.to_string()).is_ok()
     });
 }
 
-/// Cases whose models and states have all parts between them.
+/// Cases whose models and states together have all parts.
 fn cases() -> [Case; 3] {
-    let carried = Case { state: StateKind::Carried, memory: true, ..Case::default() };
-    let learned =
-        Case { memory: true, context: Some(4), learned: vec![0.8], embedding: 2, ..Case::default() };
-    [Case::default(), carried, learned]
+    let carried = Case { state: StateKind::Carried, recurrence: true, ..Case::default() };
+    let quantiles = Case {
+        recurrence: true,
+        recurrence_window: Some(4),
+        quantile_levels: vec![0.8],
+        embedding: 2,
+        ..Case::default()
+    };
+    [Case::default(), carried, quantiles]
 }
 
 #[test]
@@ -183,7 +193,7 @@ fn models() {
     let cases = cases();
     let models = cases.each_ref().map(Case::model);
     let seeds: Vec<Vec<u8>> = models.iter().map(Model::to_bytes).collect();
-    let headers: Vec<Vec<u8>> = seeds.iter().map(|seed| seed[8..header(seed)].to_vec()).collect();
+    let headers: Vec<Vec<u8>> = seeds.iter().map(|seed| seed[8..header_end(seed)].to_vec()).collect();
     let words = [
         "\"dtype\":\"F64\"",
         "\"shape\":[0]",
@@ -199,48 +209,43 @@ fn models() {
         "99999999999999999999",
     ];
     let rows: Vec<Row> = (0..8).map(|i| row("a", 10 * i, 20.0 + i as f64)).collect();
-    bombard("models", |random| {
+    fuzz("models", |random| {
         let file = match random.one_in(3) {
-            true => damaged(random, &seeds, &words),
-            // Only its manifest, whose length is right again, so that most of the damage has a meaning.
+            true => mutated(random, &seeds, &words),
+            // Mutates the JSON header alone and corrects its length, so that most inputs get past the parser.
             false => {
                 let which = random.below(seeds.len());
-                let text = damaged(random, &headers[which..=which], &words);
+                let text = mutated(random, &headers[which..=which], &words);
                 let length = (text.len() as u64).to_le_bytes();
-                [&length[..], &text, &seeds[which][header(&seeds[which])..]].concat()
+                [&length[..], &text, &seeds[which][header_end(&seeds[which])..]].concat()
             }
         };
         let Ok(model) = Model::from_bytes(&file) else { return false };
-        // A pipeline that agrees with what it says of its rows, as the program sees to: then it forecasts.
-        if let Some(case) = cases.iter().find(|case| agree(case, &model)) {
-            let levels = if model.residuals.is_some() { vec![0.8] } else { vec![] };
-            let model = Arc::new(model);
-            let mut forecaster = Forecaster::new(Arc::new(Setup { model, levels, ..setup(case) }));
+        // Forecasts with a pipeline that matches the manifest, as the program requires.
+        if let Some(case) = cases.iter().find(|case| matches(case, &model)) {
+            let levels = if model.residuals.is_some() { &[0.8][..] } else { &[] };
+            let mut forecaster = Forecaster::new(Arc::new(case.setup_with(model, levels)));
             forecaster.push(&case.batch(0, &rows));
         }
         true
     });
 }
 
-fn agree(case: &Case, model: &Model) -> bool {
-    let ModelManifest { rules, targets, covariates, future_covariates, .. } = &model.manifest;
+fn matches(case: &Case, model: &Model) -> bool {
+    let ModelManifest { step_config, targets, covariates, future_covariates, .. } = &model.manifest;
     let columns = [&case.columns.targets, &case.columns.covariates, &case.columns.future_covariates];
     columns == [targets, covariates, future_covariates]
-        && case.rules == StepConfig { max_gap: case.rules.max_gap, ..rules.clone() }
+        && case.step_config == StepConfig { max_gap: case.step_config.max_gap, ..step_config.clone() }
 }
 
-fn setup(case: &Case) -> Setup {
-    Arc::into_inner(case.setup()).expect("it is ours alone")
+/// End of the header of a valid model file.
+fn header_end(file: &[u8]) -> usize {
+    8 + u64::from_le_bytes(*file.first_chunk().expect("the file is valid")) as usize
 }
 
-/// Where the header of a sound model file ends.
-fn header(file: &[u8]) -> usize {
-    8 + u64::from_le_bytes(*file.first_chunk().expect("it is sound")) as usize
-}
-
-/// States with all there can be in them: open steps, a candidate, gaps, memories.
+/// States with open steps, candidates, gaps and carried states.
 fn states() -> Vec<(Case, RecordBatch)> {
-    let grown = |case: Case| {
+    let state = |case: Case| {
         let mut forecaster = case.forecaster();
         let seconds = [0, 10, 20, 30, 31, 60, 70, 80, 85, 99_000];
         let rows: Vec<Row> = ["a", "b", "c"]
@@ -248,26 +253,26 @@ fn states() -> Vec<(Case, RecordBatch)> {
             .flat_map(|id| seconds.map(|second| row(id, second, second as f64 / 7.0)))
             .collect();
         forecaster.push(&case.batch(0, &rows));
-        let state = forecaster.snapshot();
-        (case, state)
+        let snapshot = forecaster.snapshot();
+        (case, snapshot)
     };
-    cases().map(grown).into()
+    cases().map(state).into()
 }
 
 #[test]
-fn states_of_series() {
+fn snapshot_tables() {
     let states = states();
-    bombard("states", |random| {
-        let (case, sound) = &states[random.below(states.len())];
-        let mut state = sound.clone();
+    fuzz("snapshot_tables", |random| {
+        let (case, valid) = &states[random.below(states.len())];
+        let mut state = valid.clone();
         for _ in 0..=random.below(3) {
-            state = disturbed(random, &state);
+            state = mutated_table(random, &state);
         }
         accepts(case, &state)
     });
 }
 
-/// Whether a state is taken. If so, it goes on, and can be kept again.
+/// Whether a state can be restored. If so, it must also take rows and give a snapshot.
 fn accepts(case: &Case, state: &RecordBatch) -> bool {
     let mut forecaster = case.forecaster();
     if forecaster.restore(state).is_err() {
@@ -275,65 +280,65 @@ fn accepts(case: &Case, state: &RecordBatch) -> bool {
     }
     let rows: Vec<Row> = (0..4).map(|i| row("a", 90 + 10 * i, 1.0)).chain([row("b", 99_010, 2.0)]).collect();
     forecaster.push(&case.batch(1000, &rows));
-    forecaster.warm();
+    forecaster.warm_series_count();
     forecaster.finish(2).for_each(drop);
     forecaster.snapshot();
     true
 }
 
-/// A state with another number in it, or a column of another, or a row twice.
-fn disturbed(random: &mut Random, state: &RecordBatch) -> RecordBatch {
+/// A table with another number, rows repeated, or a column missing.
+fn mutated_table(random: &mut Random, state: &RecordBatch) -> RecordBatch {
     let at = random.below(state.num_columns());
     let column: ArrayRef = match random.below(8) {
         0 if random.one_in(4) => {
             let rows: Int64Array = (0..3).map(|_| random.below(state.num_rows().max(1)) as i64).collect();
             return match state.num_rows() {
                 0 => state.clone(),
-                _ => take_record_batch(state, &rows).expect("rows that are there"),
+                _ => take_record_batch(state, &rows).expect("the rows exist"),
             };
         }
         1 if random.one_in(4) => {
-            let rest: Vec<usize> = (0..state.num_columns()).filter(|i| *i != at).collect();
-            return state.project(&rest).expect("columns that are there");
+            let others: Vec<usize> = (0..state.num_columns()).filter(|i| *i != at).collect();
+            return state.project(&others).expect("the columns exist");
         }
         2 if random.one_in(4) => {
-            return concat_batches(&state.schema(), [state, state]).expect("of one schema");
+            return concat_batches(&state.schema(), [state, state]).expect("the schemas are equal");
         }
-        _ => changed(random, state.column(at)),
+        _ => mutated_column(random, state.column(at)),
     };
     let mut columns = state.columns().to_vec();
     columns[at] = column;
     RecordBatch::try_new(state.schema(), columns).unwrap_or_else(|_| state.clone())
 }
 
-/// A column with one of its numbers, or the length of one of its lists, changed.
-fn changed(random: &mut Random, column: &ArrayRef) -> ArrayRef {
-    let edge = |random: &mut Random, before: i64| match random.below(3) {
-        0 => EDGES[random.below(EDGES.len())],
-        1 => before.wrapping_add(random.below(9) as i64 - 4),
-        _ => before ^ 1 << random.below(64),
+/// A column with another number or another length of a list.
+fn mutated_column(random: &mut Random, column: &ArrayRef) -> ArrayRef {
+    let mutated = |random: &mut Random, number: i64| match random.below(3) {
+        0 => INTEGERS[random.below(INTEGERS.len())],
+        1 => number.wrapping_add(random.below(9) as i64 - 4),
+        _ => number ^ 1 << random.below(64),
     };
     if let Some(numbers) = column.as_primitive_opt::<Int64Type>() {
         let mut numbers: Vec<Option<i64>> = numbers.iter().collect();
         let at = random.below(numbers.len());
         if let Some(number) = numbers.get_mut(at) {
-            *number = number.map(|before| edge(random, before));
+            *number = number.map(|number| mutated(random, number));
         }
         return Arc::new(Int64Array::from(numbers));
     }
     let Some(list) = column.as_list_opt::<i64>() else { return column.clone() };
-    let (mut whole, mut real) = (Vec::new(), Vec::new());
+    let (mut integers, mut floats) = (Vec::new(), Vec::new());
     if let Some(values) = list.values().as_primitive_opt::<Int64Type>() {
-        whole = values.values().to_vec();
-        let at = random.below(whole.len());
-        if let Some(number) = whole.get_mut(at) {
-            *number = edge(random, *number);
+        integers = values.values().to_vec();
+        let at = random.below(integers.len());
+        if let Some(number) = integers.get_mut(at) {
+            *number = mutated(random, *number);
         }
     } else if let Some(values) = list.values().as_primitive_opt::<Float64Type>() {
-        real = values.values().to_vec();
-        let at = random.below(real.len());
-        if let Some(number) = real.get_mut(at) {
-            *number = REALS[random.below(REALS.len())];
+        floats = values.values().to_vec();
+        let at = random.below(floats.len());
+        if let Some(number) = floats.get_mut(at) {
+            *number = FLOATS[random.below(FLOATS.len())];
         }
     }
     let mut offsets = list.offsets().to_vec();
@@ -342,49 +347,46 @@ fn changed(random: &mut Random, column: &ArrayRef) -> ArrayRef {
         offsets[at] = (offsets[at] + random.below(3) as i64 - 1).clamp(offsets[at - 1], offsets[at + 1]);
     }
     let values: ArrayRef = match list.values().as_primitive_opt::<Int64Type>() {
-        Some(_) => Arc::new(Int64Array::from(whole)),
-        None => Arc::new(Float64Array::from(real)),
+        Some(_) => Arc::new(Int64Array::from(integers)),
+        None => Arc::new(Float64Array::from(floats)),
     };
     let field = match list.data_type() {
         arrow::datatypes::DataType::LargeList(field) => field.clone(),
-        _ => unreachable!("it is a list"),
+        _ => unreachable!("the column is a list"),
     };
-    Arc::new(LargeListArray::new(field, arrow::buffer::OffsetBuffer::new(offsets.into()), values, None))
+    Arc::new(LargeListArray::new(field, OffsetBuffer::new(offsets.into()), values, None))
 }
 
 #[test]
-fn snapshots() {
+fn snapshot_files() {
     let folder = tempfile::tempdir().unwrap();
-    let lineage = || Lineage::new(vec![("key".to_owned(), "value".to_owned())], "model");
-    let partition = |number| Partition { topic: "t".into(), number };
-    let store = Store::open(&Place::Folder(folder.path().to_owned()), lineage()).unwrap();
+    let lineage = Lineage::new(vec![("key".to_owned(), "value".to_owned())], "model");
+    let partition = |number: usize| Partition { topic: "t".into(), number: number as i32 };
+    let store = SnapshotStore::open(&StateLocation::Folder(folder.path().to_owned()), lineage).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let states = states();
     let file = |number: usize| {
-        let entries = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path());
-        let mut of = entries
-            .filter(|path| path.file_name().unwrap().to_string_lossy().contains(&format!("@{number}@")));
-        of.next().unwrap()
+        let mut paths = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path());
+        let marker = format!("@{number}@");
+        paths.find(|path| path.file_name().unwrap().to_string_lossy().contains(&marker)).unwrap()
     };
     let mut seeds = Vec::new();
     for (number, (_, state)) in states.iter().enumerate() {
-        let partition = partition(number as i32);
-        let saved = store.save(&partition, Position(0), Position(7), [state.clone()]);
+        let saved = store.save(&partition(number), Position(0), Position(7), [state.clone()]);
         runtime.block_on(saved).unwrap();
         seeds.push(std::fs::read(file(number)).unwrap());
     }
     let files: Vec<_> = (0..states.len()).map(file).collect();
-    bombard("snapshots", |random| {
+    fuzz("snapshot_files", |random| {
         let which = random.below(states.len());
-        std::fs::write(&files[which], damaged(random, &seeds, &[])).unwrap();
-        let add = |state: &mut Vec<RecordBatch>, batch: &RecordBatch| {
-            state.push(batch.clone());
+        std::fs::write(&files[which], mutated(random, &seeds, &[])).unwrap();
+        let restore = |batches: &mut Vec<RecordBatch>, batch: &RecordBatch| {
+            batches.push(batch.clone());
             Ok(())
         };
-        let partition = partition(which as i32);
-        let found = store.newest(&partition, None, Position(9), Vec::new, add);
-        match runtime.block_on(found) {
-            Ok(Found::Snapshot { state, .. }) => state.iter().all(|batch| accepts(&states[which].0, batch)),
+        let lookup = store.restore_newest(&partition(which), None, Position(9), Vec::new, restore);
+        match runtime.block_on(lookup) {
+            Ok(Lookup::Found { state, .. }) => state.iter().all(|batch| accepts(&states[which].0, batch)),
             _ => false,
         }
     });

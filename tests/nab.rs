@@ -9,8 +9,9 @@ use polars::prelude::{
 };
 use polars::series::ops::NullBehavior;
 use tidecast_core::series::Refusal;
+use tidecast_stream::driver::EndOfInput;
 
-use crate::harness::{Case, SECOND, driven, parquet};
+use crate::harness::{Case, SECOND, drive_to_memory, parquet};
 
 const MINUTE: i64 = 60 * SECOND;
 
@@ -66,9 +67,9 @@ async fn assert_counted(name: &str, every: i64, max_gap: i64, expected: (u64, u6
 
     let mut case = Case::default();
     case.columns.series = None;
-    case.rules.grid.every = every;
-    case.rules.max_gap = max_gap;
-    let (progress, _) = driven(&mut parquet(&path, &case.columns), case.setup(), true).await;
+    case.step_config.grid.every = every;
+    case.step_config.max_gap = max_gap;
+    let (progress, _) = drive_to_memory(&mut parquet(&path, &case.columns), case.setup(), EndOfInput::CloseSteps).await;
     let tally = &progress.tally;
     assert_eq!(tally.rows, frame.height() as u64);
     assert_eq!(

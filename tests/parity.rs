@@ -4,15 +4,17 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tidecast::config::{self, Brokers, Commit, Deleted, Format, Limits, Start, TimeUnit};
-use tidecast_stream::driver::drive;
+use tidecast::config::{self, Brokers, Commit, OnDataLoss, Format, Limits, StartOffset, TimeUnit};
+use tidecast_stream::driver::{EndOfInput, drive};
 use tidecast_stream::AtLeastOnce;
 use tidecast_stream::codec::Codec;
-use tidecast_kafka::{Cluster, Embedded, KafkaSink, KafkaSource, Replay, Until};
-use tidecast_core::series::{Refusal, Tally};
+use tidecast_kafka::{Cluster, EmbeddedBroker, KafkaSink, KafkaSource, ObservationWriter, ReadUntil};
+use tidecast_core::series::{Refusal, RowCounters};
 
-use crate::broker::{self, Stored};
-use crate::harness::{Case, Row, driven, lines, options, parquet, row, write_parquet};
+use crate::broker::{self, StoredMessage};
+use crate::harness::{
+    Case, Row, drive_to_memory, driver_options, json_lines_by_series, parquet, row, write_parquet,
+};
 
 /// A few thousand rows of some sensors; some late, some twice, some far ahead, one sensor with gaps.
 fn rows() -> Vec<Row> {
@@ -39,24 +41,24 @@ fn rows() -> Vec<Row> {
 
 fn case() -> Case {
     let mut case = Case::default();
-    case.rules.lateness = 5_000_000;
+    case.step_config.lateness = 5_000_000;
     case
 }
 
-fn source(brokers: &str, topic: &str) -> config::KafkaSource {
-    config::KafkaSource {
-        brokers: Brokers::At(brokers.to_owned()),
+fn source(brokers: &str, topic: &str) -> config::KafkaSourceConfig {
+    config::KafkaSourceConfig {
+        brokers: Brokers::Addresses(brokers.to_owned()),
         topic: topic.to_owned(),
         group: broker::unique("parity"),
         format: Format::Json,
-        start: Start::Earliest,
-        deleted: Deleted::Fail,
-        compacted: false,
+        start: StartOffset::Earliest,
+        on_data_loss: OnDataLoss::Fail,
+        allow_compacted: false,
         instance: "one".into(),
-        static_member: false,
-        rewind: None,
+        static_membership: false,
+        replay_window: None,
         queue_rows: 50_000,
-        ends: false,
+        track_lag: false,
         client: BTreeMap::new(),
         commit: Commit { every: Duration::from_millis(50), rows: 500 },
     }
@@ -64,33 +66,33 @@ fn source(brokers: &str, topic: &str) -> config::KafkaSource {
 
 /// Sends rows to a new topic, runs the pipeline over it into another topic, and returns what is in the latter and in the
 /// former.
-async fn through(cluster: &Cluster, rows: &[Row]) -> (Tally, String, String) {
+async fn through(cluster: &Cluster, rows: &[Row]) -> (RowCounters, String, String) {
     let case = case();
     let (readings, forecasts) = (broker::unique("readings"), broker::unique("forecasts"));
-    let mut replay = Replay::open(cluster, &readings, case.columns.clone(), 3).await.expect("a topic");
+    let mut replay = ObservationWriter::open(cluster, &readings, case.columns.clone(), 3).await.expect("a topic");
     replay.send(&case.batch(0, rows)).await.expect("the broker takes rows");
     replay.flush().await.expect("the broker has the rows");
     let config = source(cluster.bootstrap_servers(), &readings);
     let codec = Codec::new(Format::Json, &case.columns, TimeUnit::default(), &Limits::default());
-    let mut source = KafkaSource::open(cluster, &config, codec, Until::End).await.expect("a group");
-    let sink = config::KafkaSink {
+    let mut source = KafkaSource::open(cluster, &config, codec, ReadUntil::End).await.expect("a group");
+    let sink = config::KafkaSinkConfig {
         brokers: config.brokers.clone(),
         topic: forecasts.clone(),
-        scores: None,
-        rejects: None,
-        rejected: vec![],
+        scores_topic: None,
+        rejects_topic: None,
+        reject_reasons: vec![],
         client: BTreeMap::new(),
     };
     let sink = KafkaSink::open(cluster, &sink, 3).await.expect("a producer");
     let sink = AtLeastOnce::new(sink, Some(source.group()));
-    let options = options(case.setup(), config.commit, false);
+    let options = driver_options(case.setup(), config.commit, EndOfInput::LeaveOpen);
     let driven = drive(&mut source, sink, options, std::future::pending(), |_| ()).await;
     let Ok((progress, _)) = driven else { panic!("the run ends") };
-    (progress.tally, readings, forecasts)
+    (progress.counters, readings, forecasts)
 }
 
 /// Values by key, in the order of their partition.
-fn by_key(stored: &[Stored]) -> BTreeMap<String, Vec<String>> {
+fn by_key(stored: &[StoredMessage]) -> BTreeMap<String, Vec<String>> {
     let mut lines: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for message in stored {
         let (key, value) = (message.key.clone(), message.value.clone());
@@ -105,24 +107,24 @@ async fn kafka_the_embedded_broker_and_parquet_give_the_same_bits() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("readings.parquet");
     write_parquet(&file, &case.batch(0, &rows));
-    let (backfilled, outputs) = driven(&mut parquet(&file, &case.columns), case.setup(), false).await;
-    let expected = lines(&outputs);
+    let (backfilled, outputs) = drive_to_memory(&mut parquet(&file, &case.columns), case.setup(), EndOfInput::LeaveOpen).await;
+    let expected = json_lines_by_series(&outputs);
     assert_eq!(expected.len(), 7);
     for reason in [Refusal::Late, Refusal::Duplicate, Refusal::TooFar] {
-        assert!(backfilled.tally.refused(reason) > 10, "{}", backfilled.tally);
+        assert!(backfilled.counters.refused(reason) > 10, "{}", backfilled.counters);
     }
 
-    let embedded = Embedded::start("unused", 1).expect("a broker in this process");
+    let embedded = EmbeddedBroker::start("unused", 1).expect("a broker in this process");
     let inside = Cluster::new(&Brokers::Embedded, Some(&embedded), &BTreeMap::new()).expect("its settings");
     let (tally, _, topic) = through(&inside, &rows).await;
-    assert_eq!(tally, backfilled.tally);
+    assert_eq!(tally, backfilled.counters);
     assert_eq!(by_key(&broker::read_all_at(inside.bootstrap_servers(), &topic)), expected);
 
     if broker::real().is_none() {
         return;
     }
     let (tally, readings, topic) = through(&broker::cluster(), &rows).await;
-    assert_eq!(tally, backfilled.tally);
+    assert_eq!(tally, backfilled.counters);
     assert_eq!(by_key(&broker::read_all(&topic)), expected);
 
     // The topic as it lies, partition after partition in the order of offsets, with all that is wrong in it.
@@ -130,13 +132,13 @@ async fn kafka_the_embedded_broker_and_parquet_give_the_same_bits() {
     assert_eq!(dumped.len(), rows.len());
     let file = folder.path().join("dump.parquet");
     write_parquet(&file, &case.batch(0, &dumped));
-    let (dumped, outputs) = driven(&mut parquet(&file, &case.columns), case.setup(), false).await;
-    assert_eq!((dumped.tally, lines(&outputs)), (backfilled.tally, expected));
+    let (dumped, outputs) = drive_to_memory(&mut parquet(&file, &case.columns), case.setup(), EndOfInput::LeaveOpen).await;
+    assert_eq!((dumped.counters, json_lines_by_series(&outputs)), (backfilled.counters, expected));
 }
 
 /// Messages as rows, in the order in which they were stored.
-fn dump(stored: &[Stored]) -> Vec<Row> {
-    let parse = |message: &Stored| {
+fn dump(stored: &[StoredMessage]) -> Vec<Row> {
+    let parse = |message: &StoredMessage| {
         let value = message.value.as_deref().expect("a value");
         let value: serde_json::Value = serde_json::from_str(value).expect("JSON");
         let time = value["time"].as_str().expect("a time");

@@ -6,7 +6,7 @@ use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Float32Type, Int32Type, Int64Type, TimestampMicrosecondType};
 use tidecast_core::forecaster::{RestoreError, Scoring};
 
-use crate::harness::{Came, Case, Row, row};
+use crate::harness::{Collected, Case, Row, row};
 
 fn case() -> Case {
     Case {
@@ -41,18 +41,18 @@ fn numbers<'a>(rows: &'a RecordBatch, name: &str) -> &'a [f32] {
 fn scores_are_those_of_the_forecasts_that_came() {
     let (case, rows) = (case(), walk(330));
     let mut forecaster = case.forecaster();
-    let (mut came, mut scores) = (Came::default(), Vec::new());
+    let (mut output, mut scores) = (Collected::default(), Vec::new());
     for (i, row) in rows.iter().enumerate() {
         let pushed = forecaster.push(&case.batch(i as i64, std::slice::from_ref(row)));
         scores.push(pushed.scores.clone());
-        came.add(pushed);
+        output.add(pushed);
     }
     forecaster.finish(1).for_each(|pushed| scores.push(pushed.scores));
     let actual_at: HashMap<i64, f64> =
         rows.iter().map(|row| (row.time / 1_000_000, row.targets[0])).collect();
     // By horizon and period: count, errors, sizes, within 80 %, what the value at the origin misses by.
     let mut expected: HashMap<(i64, i64), [f64; 5]> = HashMap::new();
-    for forecast in &came.forecasts {
+    for forecast in &output.forecasts {
         let at = |list: usize, step: usize| f64::from(f32::from_bits(forecast.bits[list][step]));
         for step in 0..2 {
             let time = forecast.origin + 10 * (step as i64 + 1);
@@ -130,12 +130,12 @@ fn a_row_of_scores_stands_at_the_row_that_ended_its_period() {
 #[test]
 fn intervals_hold_what_they_say_whatever_the_network_says() {
     let rows = walk(6000);
-    let came = case().run(&rows, &[]);
+    let output = case().run(&rows, &[]);
     let actual: HashMap<i64, f64> = rows.iter().map(|row| (row.time / 1_000_000, row.targets[0])).collect();
     for (level, lists) in [(0.8, [1, 2]), (0.95, [3, 4])] {
         for step in 0..2 {
             let mut inside = Vec::new();
-            for forecast in &came.forecasts {
+            for forecast in &output.forecasts {
                 let bound = |list: usize| f64::from(f32::from_bits(forecast.bits[list][step]));
                 let time = forecast.origin + 10 * (step as i64 + 1);
                 let Some(actual) = actual.get(&time) else { continue };
@@ -167,7 +167,7 @@ fn a_state_of_a_format_before_begins_with_the_model() {
         let mut after = case.forecaster();
         after.restore(&former).unwrap();
         let pushed = after.push(&case.batch(100, &[row("s", 1000, 20.0), row("s", 1010, 21.0)]));
-        assert_eq!(pushed.tally.forecasts, 2);
+        assert_eq!(pushed.counters.forecasts, 2);
         let known: f32 = after.scores(0)[0].horizons.iter().map(|scores| scores.forecasts).sum();
         assert_eq!(known, 1.0, "of what was forecast before, nothing is known any more");
     }
@@ -189,7 +189,7 @@ fn nothing_is_kept_where_nothing_is_asked_for() {
     let plain = Case { levels: vec![], scoring: None, ..case() };
     let mut forecaster = plain.forecaster();
     let pushed = forecaster.push(&plain.batch(0, &walk(100)));
-    assert_eq!((pushed.scores.num_rows(), pushed.tally.forecasts > 0), (0, true));
+    assert_eq!((pushed.scores.num_rows(), pushed.counters.forecasts > 0), (0, true));
     let snapshot = forecaster.snapshot();
     let live = snapshot.column_by_name("live_values").unwrap().as_list::<i64>();
     assert_eq!(live.values().len(), 0);

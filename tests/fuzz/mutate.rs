@@ -1,12 +1,11 @@
-//! Damage, the same for the same number: bytes changed, cut out, repeated, exchanged between inputs, and numbers and words
-//! put in where they hurt.
+//! Reproducible mutations: bytes changed, removed, repeated or copied between inputs, boundary numbers, and words of a format.
 
-/// xorshift64*: fast, and every input is known by its number alone.
+/// xorshift64*: fast, and seeded by the number of the input.
 pub struct Random(u64);
 
 impl Random {
     pub fn new(seed: u64) -> Self {
-        // Neighbouring numbers start far apart; a state of 0 would stay there.
+        // Spreads neighbouring seeds; a state of 0 would never change.
         let mut random = Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
         random.next();
         random
@@ -19,7 +18,7 @@ impl Random {
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 
-    /// Below `end`; 0 where there is nothing below it.
+    /// A number below `end`; 0 if `end` is 0.
     pub fn below(&mut self, end: usize) -> usize {
         (self.next() >> 16) as usize % end.max(1)
     }
@@ -28,13 +27,13 @@ impl Random {
         self.below(count) == 0
     }
 
-    pub fn of<'a, T: ?Sized>(&mut self, choices: &[&'a T]) -> &'a T {
+    pub fn choose<'a, T: ?Sized>(&mut self, choices: &[&'a T]) -> &'a T {
         choices[self.below(choices.len())]
     }
 }
 
-/// Whole numbers at the edges of what anything counts in.
-pub const EDGES: [i64; 16] = [
+/// Boundary values of integer types.
+pub const INTEGERS: [i64; 16] = [
     0,
     1,
     -1,
@@ -53,7 +52,8 @@ pub const EDGES: [i64; 16] = [
     1 << 40,
 ];
 
-pub const REALS: [f64; 12] = [
+/// Boundary values of floats.
+pub const FLOATS: [f64; 12] = [
     0.0,
     -0.0,
     1.0,
@@ -68,8 +68,8 @@ pub const REALS: [f64; 12] = [
     f64::NEG_INFINITY,
 ];
 
-/// One of `seeds`, damaged in a few places; `words` are the format's own.
-pub fn damaged(random: &mut Random, seeds: &[Vec<u8>], words: &[&str]) -> Vec<u8> {
+/// One of `seeds` with a few mutations; `words` belong to the format.
+pub fn mutated(random: &mut Random, seeds: &[Vec<u8>], words: &[&str]) -> Vec<u8> {
     let mut bytes = seeds[random.below(seeds.len())].clone();
     for _ in 0..=random.below(4) {
         let at = random.below(bytes.len() + 1);
@@ -81,29 +81,29 @@ pub fn damaged(random: &mut Random, seeds: &[Vec<u8>], words: &[&str]) -> Vec<u8
             3 => bytes.truncate(at),
             4 => {
                 let piece = bytes[at..end].to_vec();
-                let times = if random.one_in(50) { 1000 } else { 1 + random.below(4) };
-                drop(bytes.splice(at..at, piece.repeat(times)));
+                let count = if random.one_in(50) { 1000 } else { 1 + random.below(4) };
+                drop(bytes.splice(at..at, piece.repeat(count)));
             }
             5 => {
                 let other = &seeds[random.below(seeds.len())];
-                let from = random.below(other.len() + 1);
-                let until = (from + random.below(64)).min(other.len());
-                drop(bytes.splice(at..end, other[from..until].iter().copied()));
+                let start = random.below(other.len() + 1);
+                let stop = (start + random.below(64)).min(other.len());
+                drop(bytes.splice(at..end, other[start..stop].iter().copied()));
             }
             6 => {
-                let number = EDGES[random.below(EDGES.len())].to_le_bytes();
+                let number = INTEGERS[random.below(INTEGERS.len())].to_le_bytes();
                 let width = [1, 2, 4, 8][random.below(4)];
                 bytes.iter_mut().skip(at).zip(&number[..width]).for_each(|(byte, new)| *byte = *new);
             }
             7 => {
-                let number = EDGES[random.below(EDGES.len())].to_string();
+                let number = INTEGERS[random.below(INTEGERS.len())].to_string();
                 let digits = bytes.iter().skip(at).position(u8::is_ascii_digit).map_or(at, |i| at + i);
-                let after = bytes.iter().skip(digits).position(|byte| !byte.is_ascii_digit());
-                let after = after.map_or(bytes.len(), |i| digits + i);
-                drop(bytes.splice(digits..after, number.into_bytes()));
+                let length = bytes.iter().skip(digits).position(|byte| !byte.is_ascii_digit());
+                let digits_end = length.map_or(bytes.len(), |i| digits + i);
+                drop(bytes.splice(digits..digits_end, number.into_bytes()));
             }
             _ if words.is_empty() => {}
-            _ => drop(bytes.splice(at..end.min(at + random.below(3)), random.of(words).bytes())),
+            _ => drop(bytes.splice(at..end.min(at + random.below(3)), random.choose(words).bytes())),
         }
     }
     bytes
