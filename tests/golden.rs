@@ -45,7 +45,7 @@ impl Case {
             hidden: self.hidden,
             layers: self.layers,
             horizon: 1,
-            known: 0,
+            future_covariates: 0,
             quantiles: 0,
             embedding: 0,
             series: 0,
@@ -97,7 +97,7 @@ fn check_steps(case: &Case, network: &Network) {
     let mut outputs = Vec::new();
     let columns: Vec<usize> = (0..case.batch).collect();
     for input in case.x.data.chunks_exact(case.batch * case.input) {
-        network.step((&mut state, &columns), input, &[], &mut scratch);
+        network.step(&mut state, &columns, input, &[], &mut scratch);
         outputs.extend_from_slice(state.hidden(case.layers - 1));
     }
     close("outputs", &outputs, &case.y.data, 0.0, OUTPUT_TOLERANCE);

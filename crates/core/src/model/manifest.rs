@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{MEDIAN_STEPS, ModelError};
-use crate::intervals::RESTLESS_STEPS;
+use crate::intervals::VOLATILITY_STEPS;
 use crate::network::recurrence::PerSeriesFeatures;
 use crate::network::{Decoder, HORIZON_MAX, Shape, StateKind};
 use crate::series::{InputSpec, Moments, Retention, Scale, Scaling, StepConfig};
@@ -204,7 +204,9 @@ impl CellsSpec {
     fn find_inconsistency(&self, manifest: &ModelManifest) -> Option<String> {
         let (shape, segment, lookback) = (&self.network, self.segment, manifest.lookback);
         if segment == 0 || !lookback.is_multiple_of(segment) {
-            return Some(format!("a lookback of {lookback} steps is not a multiple of the segment {segment}"));
+            return Some(format!(
+                "a lookback of {lookback} steps is not a multiple of the segment {segment}"
+            ));
         }
         if let Some(reason) = self.find_unsupported_state(manifest.scaling) {
             return Some(reason);
@@ -214,7 +216,7 @@ impl CellsSpec {
         }
         let expected = [
             ("inputs", manifest.inputs.width().saturating_mul(segment), shape.inputs),
-            ("future covariates", manifest.inputs.future_covariates.len(), shape.known),
+            ("future covariates", manifest.inputs.future_covariates.len(), shape.future_covariates),
             ("steps of the horizon", manifest.horizon, shape.horizon),
             ("embedded series", if shape.embedding > 0 { manifest.series.len() } else { 0 }, shape.series),
             ("quantiles", self.probabilities.len(), shape.quantiles),
@@ -280,7 +282,11 @@ impl ModelManifest {
 
     /// The scale of the model's outputs at an origin: carried state forecasts the change from the last value.
     pub fn output_scale(&self, scale: Scale, last: f64) -> Scale {
-        if self.recurrence.is_some() || self.carries_state() { Scale { center: last, ..scale } } else { scale }
+        if self.recurrence.is_some() || self.carries_state() {
+            Scale { center: last, ..scale }
+        } else {
+            scale
+        }
     }
 
     /// Past values of a series read at an origin: by the window, the seasonal expert, the medians, and, with intervals, the
@@ -289,7 +295,7 @@ impl ModelManifest {
         let season = self.recurrence.as_ref().map_or(0, RecurrenceSpec::season);
         let has_ensemble = self.recurrence.as_ref().is_some_and(|recurrence| recurrence.ensemble.is_some());
         let medians = if has_ensemble { MEDIAN_STEPS } else { 0 };
-        let volatility = if has_intervals { RESTLESS_STEPS + 1 } else { 0 };
+        let volatility = if has_intervals { VOLATILITY_STEPS + 1 } else { 0 };
         self.lookback.max(season).max(medians).max(volatility)
     }
 

@@ -12,8 +12,8 @@ mod residuals;
 pub use ensemble::{EXPERT_COUNT, Ensemble, Expert, MEDIAN_STEPS};
 pub use error::ModelError;
 pub use manifest::{
-    BlendWeight, CellsSpec, DataSummary, EnsembleSpec, ModelManifest, Penalty, RecurrenceSpec, Score, ScoredSplit,
-    SeriesKey,
+    BlendWeight, CellsSpec, DataSummary, EnsembleSpec, ModelManifest, Penalty, RecurrenceSpec, Score,
+    ScoredSplit, SeriesKey,
 };
 pub use residuals::{QuantileOffsets, ResidualQuantiles};
 
@@ -130,8 +130,10 @@ impl Model {
     /// If the model has no `residuals`: callers check that before they accept levels.
     pub fn bounds(&self, level: f64, series: Option<usize>) -> Bounds {
         let residuals = self.residuals.as_ref().expect("levels need a model with residuals");
-        let quantiles = intervals::places(self.manifest.probabilities(), level);
-        if let (Some(quantiles), Some(QuantileOffsets { pooled, per_series })) = (quantiles, &residuals.offsets) {
+        let quantiles = intervals::bound_indices(self.manifest.probabilities(), level);
+        if let (Some(quantiles), Some(QuantileOffsets { pooled, per_series })) =
+            (quantiles, &residuals.offsets)
+        {
             return series.and_then(|series| per_series.get(series)).unwrap_or(pooled).bounds(quantiles);
         }
         let per_series = series.and_then(|series| Some((residuals.per_series.get(series)?, series)));
@@ -147,7 +149,10 @@ impl Model {
         let Some(residuals) = &self.residuals else { return 1.0 };
         let others = residuals.per_series.len();
         let index = series.filter(|series| *series < others).unwrap_or(others);
-        residuals.volatility_gain.get(index).map_or(1.0, |gain| intervals::widening(*gain, volatility))
+        residuals
+            .volatility_gain
+            .get(index)
+            .map_or(1.0, |gain| intervals::volatility_scale(*gain, volatility))
     }
 
     /// Whether volatility scales the intervals of any series.
@@ -160,21 +165,25 @@ impl Model {
     pub fn mean_residual(&self, series: Option<usize>, step: usize) -> f32 {
         let Some(residuals) = &self.residuals else { return 0.0 };
         let quantiles = series.and_then(|series| residuals.per_series.get(series));
-        let size = quantiles.map(|quantiles| quantiles.mean_size(step));
-        size.filter(|size| *size > 0.0).unwrap_or_else(|| residuals.pooled.mean_size(step))
+        let size = quantiles.map(|quantiles| quantiles.mean_abs(step));
+        size.filter(|size| *size > 0.0).unwrap_or_else(|| residuals.pooled.mean_abs(step))
     }
 }
 
 impl RecurrenceModel {
     /// Removes the recurrence of `spec` from the tensors of a file.
-    fn take(tensors: &mut Tensors, spec: &RecurrenceSpec, manifest: &ModelManifest) -> Result<Self, ModelError> {
+    fn take(
+        tensors: &mut Tensors,
+        spec: &RecurrenceSpec,
+        manifest: &ModelManifest,
+    ) -> Result<Self, ModelError> {
         let invalid = || ModelError::Tensor {
             name: recurrence::POLES,
             required: "[poles, 2] finite numbers, each pole inside the unit circle".to_owned(),
         };
         let poles = recurrence::take_poles(tensors).ok_or_else(invalid)?;
         let recurrence = LinearRecurrence::new(&poles, spec.window).ok_or_else(invalid)?;
-        let states = recurrence.numbers();
+        let states = recurrence.state_len();
         if let Some(index) = spec.per_series_features.iter().find(|index| **index >= states) {
             return Err(ModelError::Inconsistent(format!(
                 "per-series feature {index} is not one of the recurrence's {states} states"

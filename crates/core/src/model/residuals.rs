@@ -1,12 +1,12 @@
 //! The quantiles of a model's errors on the validation split, from which its intervals are made.
 
 use super::ModelError;
-use crate::intervals::{Corrections, ErrorQuantiles, OWN_PROBABILITIES, PROBABILITIES};
+use crate::intervals::{ConformalOffsets, ErrorQuantiles, POOLED_PROBABILITIES, SERIES_PROBABILITIES};
 use crate::network::{Tensor, Tensors};
 
-/// `[PROBABILITIES, horizon]`: residual quantiles over all series.
+/// `[POOLED_PROBABILITIES, horizon]`: residual quantiles over all series.
 const POOLED: &str = "residual_quantiles";
-/// `[series, OWN_PROBABILITIES, horizon]`
+/// `[series, SERIES_PROBABILITIES, horizon]`
 const PER_SERIES: &str = "per_series_residual_quantiles";
 /// `[series + 1]`: how strongly volatility scales the bounds; absent when it scales none.
 const VOLATILITY_GAIN: &str = "volatility_gain";
@@ -30,9 +30,9 @@ pub struct ResidualQuantiles {
 /// The conformal offsets of the network's quantiles.
 #[derive(Clone, Debug, PartialEq)]
 pub struct QuantileOffsets {
-    pub pooled: Corrections,
+    pub pooled: ConformalOffsets,
     /// Of each series of the manifest, or empty.
-    pub per_series: Vec<Corrections>,
+    pub per_series: Vec<ConformalOffsets>,
 }
 
 /// Sizes of the residual tensors, as the manifest states them.
@@ -50,12 +50,15 @@ impl ResidualQuantiles {
     pub(super) fn take(tensors: &mut Tensors, sizes: Sizes) -> Result<Option<Self>, ModelError> {
         let Sizes { horizon, quantiles, series } = sizes;
         let Some(Tensor { shape, data }) = tensors.remove(POOLED) else { return Ok(None) };
-        let pooled = Some(data).filter(|_| shape == [PROBABILITIES, horizon]);
+        let pooled = Some(data).filter(|_| shape == [POOLED_PROBABILITIES, horizon]);
         let pooled = pooled.and_then(|values| ErrorQuantiles::from_values(horizon, values));
         let pooled = pooled.ok_or_else(|| {
-            error(POOLED, format!("[{PROBABILITIES}, {horizon}] values that increase with the probability"))
+            error(
+                POOLED,
+                format!("[{POOLED_PROBABILITIES}, {horizon}] values that increase with the probability"),
+            )
         })?;
-        let expected = [series, OWN_PROBABILITIES.len(), horizon];
+        let expected = [series, SERIES_PROBABILITIES.len(), horizon];
         let per_series = split_by_series(tensors.remove(PER_SERIES), expected, |values| {
             ErrorQuantiles::from_values(horizon, values)
         });
@@ -67,7 +70,8 @@ impl ResidualQuantiles {
         let volatility_gain = match tensors.remove(VOLATILITY_GAIN) {
             None => vec![0.0; expected],
             Some(Tensor { shape, data }) => {
-                let is_valid = shape == [expected] && data.iter().all(|gain| gain.is_finite() && *gain >= 0.0);
+                let is_valid =
+                    shape == [expected] && data.iter().all(|gain| gain.is_finite() && *gain >= 0.0);
                 let error = || error(VOLATILITY_GAIN, format!("[{expected}] numbers of at least 0"));
                 Some(data).filter(|_| is_valid).ok_or_else(error)?
             }
@@ -82,16 +86,16 @@ impl ResidualQuantiles {
                 tensors.insert(name.to_owned(), Tensor { shape, data });
             }
         };
-        put(POOLED, vec![PROBABILITIES, horizon], self.pooled.values().to_vec());
+        put(POOLED, vec![POOLED_PROBABILITIES, horizon], self.pooled.values().to_vec());
         let per_series = self.per_series.iter().flat_map(ErrorQuantiles::values).copied().collect();
-        put(PER_SERIES, vec![self.per_series.len(), OWN_PROBABILITIES.len(), horizon], per_series);
+        put(PER_SERIES, vec![self.per_series.len(), SERIES_PROBABILITIES.len(), horizon], per_series);
         if self.volatility_gain.iter().any(|gain| *gain > 0.0) {
             put(VOLATILITY_GAIN, vec![self.volatility_gain.len()], self.volatility_gain.clone());
         }
         if let Some(QuantileOffsets { pooled, per_series }) = &self.offsets {
             let quantiles = pooled.values().len() / horizon;
             put(POOLED_OFFSETS, vec![quantiles, horizon], pooled.values().to_vec());
-            let values = per_series.iter().flat_map(Corrections::values).copied().collect();
+            let values = per_series.iter().flat_map(ConformalOffsets::values).copied().collect();
             put(PER_SERIES_OFFSETS, vec![per_series.len(), quantiles, horizon], values);
         }
     }
@@ -101,12 +105,12 @@ impl QuantileOffsets {
     fn take(tensors: &mut Tensors, Sizes { horizon, quantiles, series }: Sizes) -> Result<Self, ModelError> {
         let expected = [quantiles, horizon];
         let pooled = tensors.remove(POOLED_OFFSETS).filter(|tensor| tensor.shape == expected);
-        let pooled = pooled.and_then(|tensor| Corrections::from_values(horizon, quantiles, tensor.data));
+        let pooled = pooled.and_then(|tensor| ConformalOffsets::from_values(horizon, quantiles, tensor.data));
         let pooled = pooled
             .ok_or_else(|| error(POOLED_OFFSETS, format!("{expected:?} values, [quantile, horizon]")))?;
         let expected = [series, quantiles, horizon];
         let per_series = split_by_series(tensors.remove(PER_SERIES_OFFSETS), expected, |values| {
-            Corrections::from_values(horizon, quantiles, values)
+            ConformalOffsets::from_values(horizon, quantiles, values)
         });
         let per_series = per_series.ok_or_else(|| {
             error(PER_SERIES_OFFSETS, format!("{expected:?} values, [series, quantile, horizon]"))

@@ -1,63 +1,72 @@
-//! Forecasting: from whole windows, or one step at a time with the state carried along.
+//! Forecasting: from windows, along sequences, or one step at a time with carried state.
 
-use super::kernel::layer::{CellRows, Step};
-use super::kernel::rows::{Rows, RowsMut};
-use super::run::{Run, TILE, columns as columns_of, tiles};
+use super::forward::{Batch, Capacity, ForwardPass, StateColumns, TILE, Tile};
+use super::kernel::layer_step::{CellStates, LayerStep};
+use super::kernel::packed::{Strided, StridedMut};
+use super::state::LayerState;
 use super::{Decoder, Network, Shape, State};
 use crate::prefetch;
 
-/// What the network reads to forecast `width` columns at once.
-#[derive(Clone, Copy, Debug)]
-pub struct Batch<'a> {
-    /// Columns: windows that are forecast side by side.
-    pub width: usize,
-    /// Steps of each window.
-    pub steps: usize,
-    /// `[step][column][input]`: each step is a column-major matrix of inputs x width.
-    pub inputs: &'a [f32],
-    /// Recursive decoder: `[horizon - 1][column][input]`, the steps after the window. Input 0 is replaced by
-    /// what the network says. Direct decoder: empty.
-    pub future: &'a [f32],
-    /// `[column][horizon][known]`
-    pub known: &'a [f32],
-    /// The number of each column's series among those that the network has an embedding of, `None` where it is not known;
-    /// empty where none is.
-    pub series: &'a [Option<u32>],
-}
-
-impl Batch<'_> {
-    /// Panics when a slice has not the length that follows from `shape`, `width` and `steps`.
-    pub(super) fn check(&self, shape: &Shape) {
-        let step = self.width * shape.inputs;
-        assert_eq!(self.inputs.len(), self.steps * step, "inputs are [step][column][input]");
-        assert_eq!(self.future.len(), shape.fed_back() * step, "future is [horizon - 1][column][input]");
-        assert_eq!(
-            self.known.len(),
-            self.width * shape.horizon * shape.known,
-            "known is [column][horizon][known]"
-        );
-        assert!(self.series.is_empty() || self.series.len() == self.width, "series is [column]");
-    }
-}
-
-/// Buffers of forecasting, used again and again: nothing is allocated for a batch, whatever its width.
+/// Reusable buffers of forecasting: no batch allocates, whatever its width.
 pub struct Scratch {
-    pub(super) run: Run,
-    /// h of a layer after a step of carried states, until all of its units are known.
+    pass: ForwardPass,
+    /// h of a layer after a step of carried states, until all of its units are computed.
     next: Vec<f32>,
-    /// What a step of carried states reads where series have embeddings, `[column][x; e]`.
+    /// `[column][x; e]`: the inputs of a step of carried states with embeddings.
     inputs: Vec<f32>,
     embedded: Vec<f32>,
 }
 
 impl Scratch {
     pub fn new(shape: &Shape) -> Self {
-        let (next, inputs, embedded) = (vec![0.0; TILE * shape.hidden], Vec::new(), Vec::new());
-        Self { run: Run::new(shape, 0, 0, TILE), next, inputs, embedded }
+        Self {
+            pass: ForwardPass::new(shape, Capacity::LastStep { width: TILE }),
+            next: vec![0.0; TILE * shape.hidden],
+            inputs: Vec::new(),
+            embedded: Vec::new(),
+        }
     }
 }
 
-/// Asks for the states of columns that are about to take a step.
+/// Sequences that are read in parallel from states of zero, with a forecast after every step. Only for the direct decoder: the
+/// recursive one would run over its whole horizon after every step.
+#[derive(Clone, Copy, Debug)]
+pub struct Sequences<'a> {
+    /// Columns: sequences read in parallel.
+    pub width: usize,
+    /// Steps of each.
+    pub steps: usize,
+    /// Steps at the start without a forecast, which bring the states close to carried ones.
+    pub burn_in: usize,
+    /// `[step][column][input]`
+    pub inputs: &'a [f32],
+    /// `[forecast][column][horizon][covariate]`; forecast 0 follows the first step after the burn-in.
+    pub future_covariates: &'a [f32],
+    /// `[column]`: the embedding of each column's series. Empty if all are unknown.
+    pub series: &'a [Option<u32>],
+}
+
+impl Sequences<'_> {
+    /// Forecasts of each column.
+    pub fn forecasts(&self) -> usize {
+        self.steps - self.burn_in
+    }
+
+    pub(super) fn check(&self, shape: &Shape) {
+        assert_eq!(shape.decoder, Decoder::Direct, "sequences need the direct decoder");
+        assert!(self.burn_in < self.steps, "a sequence is longer than its burn-in");
+        let inputs = self.steps * self.width * shape.inputs;
+        assert_eq!(self.inputs.len(), inputs, "inputs are [step][column][input]");
+        let covariates = self.forecasts() * self.width * shape.horizon * shape.future_covariates;
+        assert_eq!(
+            self.future_covariates.len(),
+            covariates,
+            "future covariates are [forecast][column][horizon][covariate]"
+        );
+    }
+}
+
+/// Prefetches the states of columns that the next tile steps.
 fn prefetch_states(state: &State, columns: &[usize]) {
     for (numbers, size) in state.layers() {
         columns.iter().for_each(|column| prefetch::slice(&numbers[column * size..][..size]));
@@ -65,145 +74,173 @@ fn prefetch_states(state: &State, columns: &[usize]) {
 }
 
 impl Network {
-    /// Forecasts each column of `batch`, from states of zero, into `out` `[column][quantity][horizon]`: the forecast itself,
-    /// then each quantile that the network says.
+    /// Forecasts each column of `batch`, from states of zero, into `out` `[column][quantity][horizon]`: the point forecast, then
+    /// each quantile.
     ///
-    /// A column's forecast depends on that column alone, bit for bit. Panics when a slice has the wrong
-    /// length or `scratch` is another shape's.
+    /// A column's forecast depends on that column only, bit for bit.
+    ///
+    /// # Panics
+    /// If a slice has the wrong length, or `scratch` belongs to another shape.
     pub fn forecast(&self, batch: &Batch<'_>, scratch: &mut Scratch, out: &mut [f32]) {
-        self.forecast_tiles(None, batch, &mut scratch.run, out);
+        self.forecast_tiles(None, batch, &mut scratch.pass, out);
     }
 
-    /// As [`Network::forecast`], from the states of `columns`, which stay as they are: a column of the batch each. `batch`
-    /// holds the steps since; there may be none.
+    /// As [`Network::forecast`], from the given columns of `state`, one for each column of the batch. `state` stays unchanged;
+    /// `batch` holds the steps since, and may have none.
+    ///
+    /// # Panics
+    /// As [`Network::forecast`], and if a column does not exist.
     pub fn forecast_from(
         &self,
-        (state, columns): (&State, &[usize]),
+        state: &State,
+        columns: &[usize],
         batch: &Batch<'_>,
         scratch: &mut Scratch,
         out: &mut [f32],
     ) {
-        self.check(state, columns);
+        self.check_columns(state, columns);
         let shape = self.shape();
-        assert_eq!(columns.len(), batch.width, "a column of the state for each of the batch");
+        assert_eq!(columns.len(), batch.width, "the batch has one column for each of the state");
         if batch.steps > 0 || shape.decoder == Decoder::Recursive {
-            return self.forecast_tiles(Some((state, columns)), batch, &mut scratch.run, out);
+            let from = StateColumns { state, columns };
+            return self.forecast_tiles(Some(from), batch, &mut scratch.pass, out);
         }
-        // Nothing goes on: the head reads the states where they lie.
+        // No step follows: the head reads the states in place.
         batch.check(shape);
         assert_eq!(out.len(), batch.width * shape.outputs(), "out is [column][quantity][horizon]");
-        for tile in tiles(batch.width) {
-            let top = state.hidden(shape.layers - 1);
-            let at = Some(&columns[tile.first..][..tile.count]);
-            let known = columns_of(batch.known, 0, batch.width, shape.horizon * shape.known, tile);
+        for tile in Tile::all(batch.width) {
+            let indices = Some(&columns[tile.first..][..tile.count]);
+            let top = Strided { data: state.hidden(shape.layers - 1), stride: shape.hidden, indices };
+            let size = shape.horizon * shape.future_covariates;
+            let covariates = tile.of(batch.future_covariates, 0, batch.width, size);
             let out = &mut out[tile.first * shape.outputs()..][..tile.count * shape.outputs()];
-            let out = RowsMut { numbers: out, stride: shape.outputs() };
-            self.say(Rows { numbers: top, stride: shape.hidden, at }, (known, 0), tile.count, out);
+            let out = StridedMut { data: out, stride: shape.outputs() };
+            self.head(top, covariates, 0, tile.count, out);
         }
     }
 
     fn forecast_tiles(
         &self,
-        from: Option<(&State, &[usize])>,
+        from: Option<StateColumns<'_>>,
         batch: &Batch<'_>,
-        run: &mut Run,
+        pass: &mut ForwardPass,
         out: &mut [f32],
     ) {
         let shape = self.shape();
         batch.check(shape);
-        assert_eq!(run.shape, *shape, "the scratch is that of the network's shape");
+        assert_eq!(pass.shape, *shape, "the scratch belongs to the network's shape");
         let outputs = shape.outputs();
         assert_eq!(out.len(), batch.width * outputs, "out is [column][quantity][horizon]");
-        for tile in tiles(batch.width) {
+        for tile in Tile::all(batch.width) {
             let out = &mut out[tile.first * outputs..][..tile.count * outputs];
-            run.forecast(self, from, batch, tile, out);
+            pass.forecast(self, from, batch, tile, out);
         }
     }
 
-    /// The chosen columns of `state`, none of them twice, take one step with `input` `[column][input]` of the columns' `series`
-    /// (empty where none is known).
+    /// Forecasts after each step behind the burn-in, into `out` `[forecast][column][quantity][horizon]`.
     ///
-    /// The same steps give the same bits as in a window, whichever columns step together. Panics when `input` has the wrong
-    /// length or a column is not there.
+    /// # Panics
+    /// If a slice has the wrong length, the decoder is not direct, or `scratch` belongs to another shape.
+    pub fn forecast_sequences(&self, sequences: &Sequences<'_>, scratch: &mut Scratch, out: &mut [f32]) {
+        let shape = self.shape();
+        let Sequences { width, steps, burn_in, inputs, future_covariates, .. } = *sequences;
+        sequences.check(shape);
+        let outputs = shape.outputs();
+        assert_eq!(
+            out.len(),
+            sequences.forecasts() * width * outputs,
+            "out is [forecast][column][quantity][horizon]"
+        );
+        let pass = &mut scratch.pass;
+        assert_eq!(pass.shape, *shape, "the scratch belongs to the network's shape");
+        for tile in Tile::all(width) {
+            pass.begin(None, tile);
+            pass.embed(self, sequences.series, tile);
+            for step in 0..steps {
+                pass.set_input(step, tile.of(inputs, step, width, shape.inputs));
+                pass.step(self, step);
+                let Some(forecast) = step.checked_sub(burn_in) else { continue };
+                let size = shape.horizon * shape.future_covariates;
+                let covariates = tile.of(future_covariates, forecast, width, size);
+                let out = &mut out[(forecast * width + tile.first) * outputs..][..tile.count * outputs];
+                pass.head(self, step + 1, 0, covariates, StridedMut { data: out, stride: outputs });
+            }
+        }
+    }
+
+    /// Steps the given columns of `state`, each at most once, with `input` `[column][input]`. `series` is `[column]`, or empty if
+    /// all series are unknown.
+    ///
+    /// A column's new state depends on that column only and equals that of a window over the same steps, bit for bit.
+    ///
+    /// # Panics
+    /// If `input` has the wrong length, a column does not exist, or `scratch` belongs to another shape.
     pub fn step(
         &self,
-        (state, columns): (&mut State, &[usize]),
+        state: &mut State,
+        columns: &[usize],
         input: &[f32],
         series: &[Option<u32>],
         scratch: &mut Scratch,
     ) {
         let (shape, width) = (self.shape(), columns.len());
-        self.check(state, columns);
-        assert_eq!(scratch.run.shape, *shape, "the scratch is that of the network's shape");
+        self.check_columns(state, columns);
+        assert_eq!(scratch.pass.shape, *shape, "the scratch belongs to the network's shape");
         assert_eq!(input.len(), width * shape.inputs, "input is [column][input]");
         prefetch_states(state, &columns[..width.min(TILE)]);
-        for tile in tiles(width) {
+        for tile in Tile::all(width) {
             let next_tile = tile.first + tile.count..width.min(tile.first + 2 * TILE);
             prefetch_states(state, columns.get(next_tile).unwrap_or_default());
-            let input = columns_of(input, 0, width, shape.inputs, tile);
-            let series = series.get(tile.first..).unwrap_or_default();
             let Scratch { next, inputs, embedded, .. } = &mut *scratch;
-            let input = match shape.embedding {
-                0 => input,
-                _ => self.beside(
-                    input,
-                    &series[..series.len().min(tile.count)],
-                    tile.count,
-                    (inputs, embedded),
-                ),
-            };
-            self.step_tile((state, &columns[tile.first..][..tile.count]), input, next);
+            let mut input = tile.of(input, 0, width, shape.inputs);
+            if shape.embedding > 0 {
+                let series = series.get(tile.first..).unwrap_or_default();
+                self.embed(&series[..series.len().min(tile.count)], embedded);
+                embedded.resize(tile.count * shape.embedding, 0.0);
+                concatenate(input, shape.inputs, embedded, shape.embedding, inputs);
+                input = inputs;
+            }
+            self.step_tile(state, &columns[tile.first..][..tile.count], input, next);
         }
     }
 
-    /// Each column's inputs, and beside them what is learned of its series.
-    fn beside<'s>(
-        &self,
-        input: &[f32],
-        series: &[Option<u32>],
-        count: usize,
-        (both, embedded): (&'s mut Vec<f32>, &mut Vec<f32>),
-    ) -> &'s [f32] {
-        let (inputs, size) = (self.shape().inputs, self.shape().embedding);
-        self.embed(series, embedded);
-        embedded.resize(count * size, 0.0);
-        both.clear();
-        for (x, e) in input.chunks_exact(inputs).zip(embedded.chunks_exact(size)) {
-            both.extend_from_slice(x);
-            both.extend_from_slice(e);
-        }
-        both
-    }
-
-    /// Columns of the states, as many as a tile has at most, take a step where they lie.
-    fn step_tile(&self, (state, columns): (&mut State, &[usize]), input: &[f32], next: &mut [f32]) {
+    /// Steps the columns of one tile in place.
+    fn step_tile(&self, state: &mut State, columns: &[usize], input: &[f32], next: &mut [f32]) {
         let (shape, size) = (self.shape(), self.shape().hidden);
         for (k, weights) in self.layers.iter().enumerate() {
-            let (below, hidden, cells) = state.layer_mut(k);
+            let LayerState { below, hidden, cell } = state.layer_mut(k);
             let inputs = match below {
-                None => Rows::dense(input, shape.inputs_of(0)),
-                Some(below) => Rows { numbers: below, stride: size, at: Some(columns) },
+                None => Strided::dense(input, shape.inputs_of(0)),
+                Some(below) => Strided { data: below, stride: size, indices: Some(columns) },
             };
-            let step = Step {
+            let step = LayerStep {
                 kind: shape.cell,
-                panels: &weights.panels,
+                weights: &weights.packed,
                 peepholes: &weights.fused.peepholes,
-                hidden: Rows { numbers: hidden, stride: size, at: Some(columns) },
+                hidden: Strided { data: hidden, stride: size, indices: Some(columns) },
                 inputs,
-                cells: CellRows { numbers: cells, before: 0, after: 0, at: Some(columns) },
-                out: RowsMut { numbers: next, stride: size },
+                cells: CellStates { data: cell, before: 0, after: 0, indices: Some(columns) },
+                out: StridedMut { data: next, stride: size },
                 gates: None,
             };
-            step.take(columns.len());
+            step.run(columns.len());
             for (h, column) in next.chunks_exact(size).zip(columns) {
                 hidden[column * size..][..size].copy_from_slice(h);
             }
         }
     }
 
-    fn check(&self, state: &State, columns: &[usize]) {
-        assert!(state.fits(self.shape()), "the state is that of the network's shape");
-        let within = columns.iter().all(|column| *column < state.width());
-        assert!(within, "the columns are those of the state");
+    fn check_columns(&self, state: &State, columns: &[usize]) {
+        assert!(state.matches(self.shape()), "the state belongs to the network's shape");
+        assert!(columns.iter().all(|column| *column < state.width()), "the state has all columns");
+    }
+}
+
+/// `out` = `[column][a; b]`
+fn concatenate(a: &[f32], a_size: usize, b: &[f32], b_size: usize, out: &mut Vec<f32>) {
+    out.clear();
+    for (a, b) in a.chunks_exact(a_size).zip(b.chunks_exact(b_size)) {
+        out.extend_from_slice(a);
+        out.extend_from_slice(b);
     }
 }

@@ -1,48 +1,44 @@
-//! The recurrent networks: cells, layers, head, their gradients, and the tensors they are stored as.
+//! The recurrent networks: cells, layers, head, gradients, and the tensors they are stored as; and the linear recurrence.
 //!
-//! A network knows matrices of numbers and nothing of series, files, threads or time. It is constant while it
-//! forecasts; what changes (`Scratch`, `State`) is passed in. A column's result never depends on the width of
-//! the batch, on its place in it or on its neighbours, bit for bit.
+//! A network maps matrices to matrices and knows neither series nor files, threads or time. It is immutable while it
+//! forecasts; what changes (`Scratch`, `State`) is passed in. The result of a column is independent of the batch's width, of
+//! the column's position and of its neighbours, bit for bit.
+//!
+//! From the bottom up: `kernel` and `cells` compute one step of one layer, `forward` and `backward` a tile of columns over all
+//! steps, `forecast` and `training` a whole batch.
 
-mod average;
 mod backward;
-mod bias;
 mod cells;
+mod enums;
 mod forecast;
-mod fused;
-mod gradients;
+mod forward;
+mod init;
 mod kernel;
-mod kinds;
 mod loss;
-pub mod recurrence;
-mod model;
+#[expect(clippy::module_inception, reason = "the network itself, next to its parts")]
+mod network;
 mod optimizer;
-mod random;
-mod run;
-mod sequence;
+pub mod recurrence;
 mod shape;
 mod state;
 pub mod tensors;
 mod training;
-mod transposed;
+mod weights;
 
 #[cfg(test)]
 mod tests;
 
-pub use average::WeightEma;
-pub use bias::ForgetBias;
-pub use forecast::{Batch, Scratch};
-pub use gradients::Gradients;
-pub use kinds::{CellKind, Decoder, Loss, StateKind, UnknownName};
-pub use loss::pinball;
-pub use model::{Network, WeightsError};
-pub use optimizer::AdamW;
-pub use random::Random;
-pub use sequence::Sequences;
+pub use enums::{CellKind, Decoder, Loss, StateKind, UnknownName};
+pub use forecast::{Scratch, Sequences};
+pub use forward::Batch;
+pub use init::{ForgetBias, Random};
+pub use loss::{LossSpec, LossSum, LossValue, pinball};
+pub use network::{Network, WeightsError};
+pub use optimizer::{AdamW, Gradients, Moments, WeightEma};
 pub use shape::{
     EMBEDDING_MAX, HIDDEN_MAX, HORIZON_MAX, INPUTS_MAX, LAYERS_MAX, PARAMETERS_MAX, QUANTILES_MAX, Shape,
     ShapeError,
 };
 pub use state::State;
 pub use tensors::{Tensor, Tensors, TensorsError};
-pub use training::{LossSpec, LossAndGradients, SequenceGradients, TrainScratch};
+pub use training::{LossAndGradients, SequenceGradients, TrainScratch};

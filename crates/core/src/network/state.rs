@@ -1,22 +1,23 @@
-//! What a network carries from step to step: a few hundred numbers a series.
+//! The state that a network carries from step to step: a few hundred numbers per series.
 
 use super::Shape;
 
-/// The states of many columns, side by side.
+/// The states of many columns.
 #[derive(Clone, Debug, PartialEq)]
 pub struct State {
     width: usize,
-    /// Numbers of a column in each of the vectors of `hidden` and of `cell`.
+    /// Numbers of a column in each vector of `hidden`.
     hidden_size: usize,
+    /// Numbers of a column in each vector of `cell`; 0 for cells without a cell state.
     cell_size: usize,
-    /// `[column][hidden]`, a vector a layer.
+    /// `[layer][column][hidden]`
     hidden: Vec<Vec<f32>>,
-    /// The same for cells with a cell state; empty for the others.
+    /// `[layer][column][hidden]`
     cell: Vec<Vec<f32>>,
 }
 
 impl State {
-    /// The state of `width` columns before anything was seen.
+    /// The initial state of `width` columns.
     pub fn zeros(shape: &Shape, width: usize) -> Self {
         let (hidden_size, cell_size) = (shape.hidden, shape.cell.cell_states() * shape.hidden);
         let none = vec![Vec::new(); shape.layers];
@@ -25,7 +26,7 @@ impl State {
         state
     }
 
-    /// Adds columns that have seen nothing, up to `width` in all.
+    /// Appends columns in their initial state, up to `width` columns in total.
     pub fn widen(&mut self, width: usize) {
         self.width = self.width.max(width);
         self.hidden.iter_mut().for_each(|layer| layer.resize(self.width * self.hidden_size, 0.0));
@@ -38,35 +39,35 @@ impl State {
     }
 
     /// Numbers of a column.
-    pub fn numbers(&self) -> usize {
+    pub fn column_len(&self) -> usize {
         self.hidden.len() * (self.hidden_size + self.cell_size)
     }
 
-    /// The numbers of a column: each layer's hidden and cell state.
+    /// The numbers of a column: the hidden and cell state of each layer.
     pub fn column(&self, column: usize) -> impl Iterator<Item = f32> {
         self.hidden.iter().zip(&self.cell).flat_map(move |(hidden, cell)| {
-            let of = |numbers: &'_ [f32], size: usize| numbers[column * size..][..size].to_vec();
-            of(hidden, self.hidden_size).into_iter().chain(of(cell, self.cell_size))
+            let copy = |numbers: &'_ [f32], size: usize| numbers[column * size..][..size].to_vec();
+            copy(hidden, self.hidden_size).into_iter().chain(copy(cell, self.cell_size))
         })
     }
 
-    /// Puts back what [`State::column`] gave.
+    /// Sets a column to numbers from [`State::column`].
     ///
     /// # Panics
-    /// If these are not [`State::numbers`].
+    /// If there are not [`State::column_len`] numbers.
     pub fn set_column(&mut self, column: usize, numbers: &[f32]) {
-        assert_eq!(numbers.len(), self.numbers(), "a column has all its numbers");
+        assert_eq!(numbers.len(), self.column_len(), "all numbers of a column are set");
         let mut rest = numbers;
         for (hidden, cell) in self.hidden.iter_mut().zip(&mut self.cell) {
             for (to, size) in [(hidden, self.hidden_size), (cell, self.cell_size)] {
-                let (mine, more) = rest.split_at(size);
-                to[column * size..][..size].copy_from_slice(mine);
-                rest = more;
+                let (from, after) = rest.split_at(size);
+                to[column * size..][..size].copy_from_slice(from);
+                rest = after;
             }
         }
     }
 
-    /// A column forgets everything.
+    /// Resets a column to its initial state.
     pub fn clear_column(&mut self, column: usize) {
         for (hidden, cell) in self.hidden.iter_mut().zip(&mut self.cell) {
             hidden[column * self.hidden_size..][..self.hidden_size].fill(0.0);
@@ -83,7 +84,7 @@ impl State {
         &mut self.hidden[layer]
     }
 
-    /// The cell state of a layer, `[column][hidden]`; empty for cells without.
+    /// The cell state of a layer, `[column][hidden]`; empty for cells without one.
     pub fn cell(&self, layer: usize) -> &[f32] {
         &self.cell[layer]
     }
@@ -92,44 +93,42 @@ impl State {
         &mut self.cell[layer]
     }
 
-    /// The hidden and the cell state of each layer, and how many numbers of a column are in it.
+    /// The hidden and cell states of all layers, each with its numbers per column.
     pub(super) fn layers(&self) -> impl Iterator<Item = (&[f32], usize)> {
         let cells = self.cell.iter().map(|numbers| (numbers.as_slice(), self.cell_size));
         self.hidden.iter().map(|numbers| (numbers.as_slice(), self.hidden_size)).chain(cells)
     }
 
-    /// The hidden state of the layer below, and the hidden and cell state of a layer.
-    pub(super) fn layer_mut(&mut self, layer: usize) -> (Option<&[f32]>, &mut [f32], &mut [f32]) {
+    /// The states that a step of one layer reads and writes.
+    pub(super) fn layer_mut(&mut self, layer: usize) -> LayerState<'_> {
         let (below, from) = self.hidden.split_at_mut(layer);
-        (below.last().map(Vec::as_slice), &mut from[0], &mut self.cell[layer])
+        let below = below.last().map(Vec::as_slice);
+        LayerState { below, hidden: &mut from[0], cell: &mut self.cell[layer] }
     }
 
-    /// Whether this is the state of columns of a network of this shape.
-    pub(super) fn fits(&self, shape: &Shape) -> bool {
+    /// Whether this is the state of a network of this shape.
+    pub(super) fn matches(&self, shape: &Shape) -> bool {
         let cell_size = shape.cell.cell_states() * shape.hidden;
         (self.hidden.len(), self.hidden_size, self.cell_size) == (shape.layers, shape.hidden, cell_size)
     }
 }
 
+/// The states that a step of one layer reads and writes, each `[column][hidden]`.
+pub(super) struct LayerState<'a> {
+    /// The hidden state of the layer below; `None` for the first layer.
+    pub below: Option<&'a [f32]>,
+    pub hidden: &'a mut [f32],
+    pub cell: &'a mut [f32],
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::network::{CellKind, Decoder};
+    use crate::network::CellKind;
 
     #[test]
-    fn a_column_is_put_back_where_it_was() {
-        let shape = Shape {
-            cell: CellKind::Lstm,
-            inputs: 1,
-            hidden: 2,
-            layers: 2,
-            horizon: 1,
-            known: 0,
-            quantiles: 0,
-            embedding: 0,
-            series: 0,
-            decoder: Decoder::Direct,
-        };
+    fn a_column_is_restored_from_its_numbers() {
+        let shape = Shape { hidden: 2, layers: 2, ..Shape::small(CellKind::Lstm) };
         let mut state = State::zeros(&shape, 1);
         state.widen(3);
         let numbers: Vec<f32> = (1..=8).map(|i| i as f32).collect();

@@ -1,15 +1,15 @@
-//! Named tensors, and the safetensors bytes they are stored as. Nothing in them is ever executed.
+//! Named tensors, and the safetensors bytes they are stored as. Nothing in them is executable.
 //!
-//! The bytes carry exactly one metadata entry, because the format writes several in random order, and equal
-//! tensors must give equal bytes.
+//! The bytes have exactly one metadata entry: the format writes several in random order, and equal tensors must give equal
+//! bytes.
 
 use std::collections::{BTreeMap, HashMap};
 
 use safetensors::tensor::{Metadata, TensorView};
 use safetensors::{Dtype, SafeTensorError, SafeTensors};
 
-/// The header holds the names, the shapes and the text; this is a thousand times an ordinary one, and small
-/// enough to be parsed before anything is known of the file.
+/// Limit of the header, which holds names, shapes and the metadata: a thousand times an ordinary one, and small enough to
+/// parse before anything else about the file is known.
 pub const HEADER_MAX: usize = 16 << 20;
 
 /// A dense tensor, row-major.
@@ -29,73 +29,83 @@ impl Tensor {
 /// Tensors by name, in the order of their names.
 pub type Tensors = BTreeMap<String, Tensor>;
 
-/// Why bytes are not tensors of ours.
+/// Bytes that are not tensors of tidecast.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum TensorsError {
-    #[error("cut short: {found} bytes, but at least {needed} are needed; copy the file again")]
+    #[error("truncated: {found} bytes of at least {needed}; copy the file again")]
     Truncated { found: usize, needed: u64 },
-    #[error("{found} bytes, but the header describes {described}; the file has something else at its end")]
-    Trailing { found: usize, described: u64 },
+    #[error("{found} bytes, but the header describes {described}; the file has trailing bytes")]
+    TrailingBytes { found: usize, described: u64 },
     #[error(
         "not a safetensors file: its first 8 bytes give a header of {found} bytes, more than {HEADER_MAX}"
     )]
     HeaderTooLarge { found: u64 },
-    #[error("not a valid safetensors header ({reason}); the file is damaged or of another kind")]
+    #[error("invalid safetensors header ({reason}); the file is damaged or has another format")]
     Header { reason: String },
     #[error("the metadata has no `{key}`: the file was not written by tidecast")]
     NoMetadata { key: String },
-    #[error("the metadata has `{found}` besides `{key}`: the file was not written by tidecast")]
-    ForeignMetadata { key: String, found: String },
-    #[error("tensor `{name}` is {found}, but only F32 is read: convert it, in PyTorch with `.float()`")]
+    #[error("the metadata has `{found}` in addition to `{key}`: the file was not written by tidecast")]
+    UnexpectedMetadata { key: String, found: String },
+    #[error("tensor `{name}` is {found}, but only F32 is supported: convert it, in PyTorch with `.float()`")]
     Dtype { name: String, found: String },
-    #[error("tensor `{name}` holds {found} at place {place}: every weight must be a finite number")]
-    NotFinite { name: String, place: usize, found: f32 },
+    #[error("tensor `{name}` has {found} at index {index}: every weight must be finite")]
+    NotFinite { name: String, index: usize, found: f32 },
 }
 
-/// The tensors as safetensors bytes with the single metadata entry `key: text`. Equal arguments give equal
-/// bytes.
+/// The tensors as safetensors bytes, with the single metadata entry `key: text`. Equal arguments give equal bytes.
 ///
-/// Panics when `text` is longer than [`HEADER_MAX`] or a tensor's numbers do not fill its shape.
+/// # Panics
+/// If `text` is longer than [`HEADER_MAX`], or the numbers of a tensor do not fill its shape.
 pub fn write(tensors: &Tensors, key: &str, text: &str) -> Vec<u8> {
-    assert!(text.len() < HEADER_MAX, "a text of {} bytes could not be read again", text.len());
-    let bytes: Vec<Vec<u8>> = tensors.values().map(bytes_of).collect();
+    assert!(text.len() < HEADER_MAX, "a metadata text of {} bytes could not be read back", text.len());
+    let bytes: Vec<Vec<u8>> = tensors
+        .values()
+        .map(|tensor| tensor.data.iter().flat_map(|number| number.to_le_bytes()).collect())
+        .collect();
     let views = tensors.iter().zip(&bytes).map(|((name, tensor), bytes)| {
         let view = TensorView::new(Dtype::F32, tensor.shape.clone(), bytes);
         (name, view.expect("the numbers of a tensor fill its shape"))
     });
     let metadata = HashMap::from([(key.to_owned(), text.to_owned())]);
-    safetensors::serialize(views, Some(metadata)).expect("checked tensors can be written")
+    safetensors::serialize(views, Some(metadata)).expect("checked tensors are serialisable")
 }
 
-fn bytes_of(tensor: &Tensor) -> Vec<u8> {
-    tensor.data.iter().flat_map(|number| number.to_le_bytes()).collect()
-}
-
-/// The tensors in `bytes` and the text of their single metadata entry `key`.
+/// The tensors in `bytes`, and the text of their single metadata entry `key`.
+///
+/// # Errors
+/// If the bytes are truncated, have trailing bytes, another metadata entry, another type, or a number that is not finite.
 pub fn read(bytes: &[u8], key: &str) -> Result<(Tensors, String), TensorsError> {
-    check_length(bytes)?;
-    let (header, metadata) = SafeTensors::read_metadata(bytes).map_err(|e| error_of(e, bytes))?;
+    let (metadata, data) = read_header(bytes)?;
     let entries = metadata.metadata().as_ref();
     let text = entries.and_then(|entries| entries.get(key));
     let text = text.ok_or_else(|| TensorsError::NoMetadata { key: key.to_owned() })?;
-    let foreign = entries.into_iter().flatten().map(|entry| entry.0).filter(|name| *name != key).min();
-    if let Some(found) = foreign {
-        return Err(TensorsError::ForeignMetadata { key: key.to_owned(), found: found.clone() });
+    let unexpected = entries.into_iter().flatten().map(|entry| entry.0).filter(|name| *name != key).min();
+    if let Some(found) = unexpected {
+        return Err(TensorsError::UnexpectedMetadata { key: key.to_owned(), found: found.clone() });
     }
-    Ok((numbers(&metadata, &bytes[LENGTH_BYTES + header..])?, text.clone()))
+    Ok((decode(&metadata, data)?, text.clone()))
 }
 
-/// The tensors in `bytes`, whoever wrote them; what the metadata says is passed over.
-pub fn read_foreign(bytes: &[u8]) -> Result<Tensors, TensorsError> {
+/// The tensors in `bytes` of any writer; their metadata is ignored.
+///
+/// # Errors
+/// As [`read`], except for the metadata.
+pub fn read_any(bytes: &[u8]) -> Result<Tensors, TensorsError> {
+    let (metadata, data) = read_header(bytes)?;
+    decode(&metadata, data)
+}
+
+/// The parsed header, and the data after it.
+fn read_header(bytes: &[u8]) -> Result<(Metadata, &[u8]), TensorsError> {
     check_length(bytes)?;
-    let (header, metadata) = SafeTensors::read_metadata(bytes).map_err(|e| error_of(e, bytes))?;
-    numbers(&metadata, &bytes[LENGTH_BYTES + header..])
+    let (header, metadata) = SafeTensors::read_metadata(bytes).map_err(|error| header_error(error, bytes))?;
+    Ok((metadata, &bytes[LENGTH_BYTES + header..]))
 }
 
-/// The tensors that the header describes in the `data` behind it.
-fn numbers(metadata: &Metadata, data: &[u8]) -> Result<Tensors, TensorsError> {
+/// The tensors that `metadata` describes.
+fn decode(metadata: &Metadata, data: &[u8]) -> Result<Tensors, TensorsError> {
     let mut tensors = Tensors::new();
-    // Errors name the first offender by name, whatever the order in the file.
+    // In the order of names: the reported tensor must not depend on the order in the file.
     let infos: BTreeMap<_, _> = metadata.tensors().into_iter().collect();
     for (name, info) in infos {
         if info.dtype != Dtype::F32 {
@@ -103,15 +113,15 @@ fn numbers(metadata: &Metadata, data: &[u8]) -> Result<Tensors, TensorsError> {
         }
         let numbers = data[info.data_offsets.0..info.data_offsets.1].as_chunks::<4>().0;
         let numbers: Vec<f32> = numbers.iter().map(|number| f32::from_le_bytes(*number)).collect();
-        if let Some(place) = numbers.iter().position(|number| !number.is_finite()) {
-            return Err(TensorsError::NotFinite { name, place, found: numbers[place] });
+        if let Some(index) = numbers.iter().position(|number| !number.is_finite()) {
+            return Err(TensorsError::NotFinite { name, index, found: numbers[index] });
         }
         tensors.insert(name, Tensor { shape: info.shape.clone(), data: numbers });
     }
     Ok(tensors)
 }
 
-/// The header's length stands in the first 8 bytes, little-endian.
+/// Bytes of the header's length, little-endian, at the start of the file.
 const LENGTH_BYTES: usize = 8;
 
 fn check_length(bytes: &[u8]) -> Result<(), TensorsError> {
@@ -129,20 +139,20 @@ fn check_length(bytes: &[u8]) -> Result<(), TensorsError> {
     Ok(())
 }
 
-/// Says which way the length is wrong; every other reason is the library's own.
-fn error_of(error: SafeTensorError, bytes: &[u8]) -> TensorsError {
+/// Distinguishes a file that is too short from one that is too long; other reasons are the library's own.
+fn header_error(error: SafeTensorError, bytes: &[u8]) -> TensorsError {
     let found = bytes.len();
-    if let (SafeTensorError::MetadataIncompleteBuffer, Some(described)) = (&error, described(bytes)) {
+    if let (SafeTensorError::MetadataIncompleteBuffer, Some(described)) = (&error, described_length(bytes)) {
         return match described > found as u64 {
             true => TensorsError::Truncated { found, needed: described },
-            false => TensorsError::Trailing { found, described },
+            false => TensorsError::TrailingBytes { found, described },
         };
     }
     TensorsError::Header { reason: error.to_string() }
 }
 
-/// How long the header says the file is.
-fn described(bytes: &[u8]) -> Option<u64> {
+/// The length of the file according to its header.
+fn described_length(bytes: &[u8]) -> Option<u64> {
     let header = u64::from_le_bytes(*bytes.first_chunk::<LENGTH_BYTES>()?);
     let end = LENGTH_BYTES.checked_add(usize::try_from(header).ok()?)?;
     let entries: BTreeMap<String, serde_json::Value> =
@@ -167,24 +177,24 @@ mod tests {
         read(bytes, "tidecast").unwrap_err()
     }
 
-    /// The bytes of tensors that are not ours, as the library writes them.
-    fn foreign(dtype: Dtype, data: &[u8], metadata: &[(&str, &str)]) -> Vec<u8> {
+    /// One tensor with any type and metadata.
+    fn one_tensor(dtype: Dtype, data: &[u8], metadata: &[(&str, &str)]) -> Vec<u8> {
         let view = TensorView::new(dtype, vec![data.len() * 8 / dtype.bitsize()], data).unwrap();
         let metadata = metadata.iter().map(|(key, text)| (key.to_string(), text.to_string())).collect();
         safetensors::serialize([("a", view)], Some(metadata)).unwrap()
     }
 
-    const OURS: (&str, &str) = ("tidecast", "{}");
+    const METADATA: (&str, &str) = ("tidecast", "{}");
 
     #[test]
-    fn what_is_written_is_read() {
+    fn written_tensors_are_read_back() {
         let bytes = write(&small(), "tidecast", "{\"cell\":\"gru\"}");
         assert_eq!(read(&bytes, "tidecast"), Ok((small(), "{\"cell\":\"gru\"}".into())));
         assert_eq!(bytes, write(&small(), "tidecast", "{\"cell\":\"gru\"}"));
     }
 
     #[test]
-    fn every_truncation_is_an_error() {
+    fn a_truncated_file_is_an_error() {
         let bytes = write(&small(), "tidecast", "text");
         for length in 0..bytes.len() {
             assert!(matches!(error(&bytes[..length]), TensorsError::Truncated { .. }), "{length}");
@@ -192,36 +202,35 @@ mod tests {
     }
 
     #[test]
-    fn no_flipped_bit_panics() {
+    fn a_flipped_bit_never_panics() {
         let bytes = write(&small(), "tidecast", "text");
         for bit in 0..8 * bytes.len() {
             let mut damaged = bytes.clone();
             damaged[bit / 8] ^= 1 << (bit % 8);
-            // Damage in a name or a number may well read as another name or number; that in the length may
-            // not.
+            // Damage in a name or a number may give another valid name or number; damage in the length must fail.
             let found = read(&damaged, "tidecast");
             assert!(bit >= 64 || found.is_err(), "{bit}");
         }
     }
 
     #[test]
-    fn foreign_files_are_told_apart() {
+    fn files_of_other_writers_are_rejected() {
         let number = 1.0_f32.to_le_bytes();
         assert_eq!(error(&[0xff; 100]), TensorsError::HeaderTooLarge { found: u64::MAX });
         let mut longer = write(&small(), "tidecast", "text");
         let described = longer.len() as u64;
         longer.push(0);
-        assert_eq!(error(&longer), TensorsError::Trailing { found: described as usize + 1, described });
-        let half = foreign(Dtype::F16, &number, &[OURS]);
+        assert_eq!(error(&longer), TensorsError::TrailingBytes { found: described as usize + 1, described });
+        let half = one_tensor(Dtype::F16, &number, &[METADATA]);
         assert_eq!(error(&half), TensorsError::Dtype { name: "a".into(), found: "F16".into() });
-        let nan = foreign(Dtype::F32, &f32::INFINITY.to_le_bytes(), &[OURS]);
-        assert_eq!(error(&nan), TensorsError::NotFinite { name: "a".into(), place: 0, found: f32::INFINITY });
-        let other = foreign(Dtype::F32, &number, &[("format", "pt")]);
+        let nan = one_tensor(Dtype::F32, &f32::INFINITY.to_le_bytes(), &[METADATA]);
+        assert_eq!(error(&nan), TensorsError::NotFinite { name: "a".into(), index: 0, found: f32::INFINITY });
+        let other = one_tensor(Dtype::F32, &number, &[("format", "pt")]);
         assert_eq!(error(&other), TensorsError::NoMetadata { key: "tidecast".into() });
-        let both = foreign(Dtype::F32, &number, &[("format", "pt"), OURS]);
-        let expected = TensorsError::ForeignMetadata { key: "tidecast".into(), found: "format".into() };
+        let both = one_tensor(Dtype::F32, &number, &[("format", "pt"), METADATA]);
+        let expected = TensorsError::UnexpectedMetadata { key: "tidecast".into(), found: "format".into() };
         assert_eq!(error(&both), expected);
         let text = error(b"\x10\0\0\0\0\0\0\0{\"a\":     maybe}").to_string();
-        assert!(text.starts_with("not a valid safetensors header"), "{text}");
+        assert!(text.starts_with("invalid safetensors header"), "{text}");
     }
 }

@@ -1,42 +1,28 @@
-//! The loss of a batch and its gradients, by backpropagation through every step.
+//! The loss of a batch and its gradients, by backpropagation through time.
 
-use super::backward::Back;
-use super::run::{Run, TILE, Tile, columns, tiles};
-use super::{Batch, Gradients, Loss, Network, Shape, State, pinball};
+use super::backward::{BackwardPass, InputGradients};
+use super::forward::{Batch, Capacity, ForwardPass, StateColumns, TILE, Tile};
+use super::optimizer::Gradients;
+use super::{LossSpec, Network, Sequences, Shape, State};
 
-/// Buffers of training, used again and again. They hold every step of one tile of columns, and grow to the
-/// longest batch.
+/// Reusable buffers of training. They hold every step of one tile of columns, and grow to the longest batch.
 pub struct TrainScratch {
-    pub(super) run: Run,
-    pub(super) back: Back,
-}
-
-/// What a batch is to teach.
-#[derive(Clone, Copy, Debug)]
-pub struct LossSpec<'a> {
-    /// `[column][horizon]`; NaN do not count.
-    pub targets: &'a [f32],
-    /// What an error of the forecast costs.
-    pub loss: Loss,
-    /// Of each quantile that the network says; its loss is the pinball loss.
-    pub probabilities: &'a [f64],
-    /// `[column][hidden]`: factors of what the head reads of the last layer, the same at every reading of a forecast (Gal and
-    /// Ghahramani, "A theoretically grounded application of dropout in recurrent neural networks", 2016). Empty: as they are.
-    pub factors: &'a [f32],
+    forward: ForwardPass,
+    backward: BackwardPass,
 }
 
 /// The loss of a batch and its gradients.
 #[derive(Clone, Debug)]
 pub struct LossAndGradients {
-    /// Sum over all targets that count.
+    /// Sum over all targets that are not NaN.
     pub loss_sum: f64,
-    /// How many targets count.
+    /// Targets that are not NaN.
     pub count: usize,
     /// Of `loss_sum`; divide by `count` for those of the mean.
     pub gradients: Gradients,
 }
 
-/// A sequence's outputs, and the gradients of their product with given numbers.
+/// The outputs of a sequence, and the gradients of their product with given numbers.
 #[derive(Clone, Debug)]
 pub struct SequenceGradients {
     /// `[step][column][hidden]`: the top layer.
@@ -48,132 +34,184 @@ pub struct SequenceGradients {
 
 impl TrainScratch {
     pub fn new(shape: &Shape) -> Self {
-        let said = shape.fed_back() + 1;
-        Self { run: Run::new(shape, 1, said, 1), back: Back::new(shape, said, 1) }
+        let head_calls = shape.feedback_steps() + 1;
+        let capacity = Capacity::AllSteps { steps: 1, head_calls, width: 1 };
+        Self { forward: ForwardPass::new(shape, capacity), backward: BackwardPass::new(shape, head_calls, 1) }
     }
 
-    /// Makes room for so many steps, readings of the head, and columns.
-    pub(super) fn begin(&mut self, network: &Network, steps: usize, said: usize, width: usize) {
-        let shape = network.shape();
-        assert_eq!(self.run.shape, *shape, "the scratch is that of the network's shape");
-        if self.run.kept() < steps || self.run.said() < said || self.run.columns() < width.min(TILE) {
-            let (said, width) = (said.max(self.run.said()), width.max(self.run.columns()));
-            self.run = Run::new(shape, steps.max(self.run.kept()), said, width);
-            self.back = Back::new(shape, said, width);
+    /// Grows the buffers to a batch, and clears the gradients.
+    fn begin(&mut self, network: &Network, steps: usize, head_calls: usize, width: usize) {
+        let (shape, forward) = (network.shape(), &self.forward);
+        assert_eq!(forward.shape, *shape, "the scratch belongs to the network's shape");
+        if forward.saved_steps() < steps
+            || forward.saved_head_calls() < head_calls
+            || forward.width() < width.min(TILE)
+        {
+            let steps = steps.max(forward.saved_steps());
+            let head_calls = head_calls.max(forward.saved_head_calls());
+            let width = width.max(forward.width());
+            self.forward = ForwardPass::new(shape, Capacity::AllSteps { steps, head_calls, width });
+            self.backward = BackwardPass::new(shape, head_calls, width);
         }
-        self.back.clear();
+        self.backward.clear();
     }
-}
 
-impl LossSpec<'_> {
-    /// The loss of what a column says, `[quantity][horizon]`, against its targets, and how many of these count.
-    pub fn loss_of(&self, said: &[f32], targets: &[f32]) -> (f64, usize) {
-        let mut sum = (0.0, 0);
-        for (step, target) in targets.iter().enumerate().filter(|(_, target)| !target.is_nan()) {
-            let said = said.iter().skip(step).step_by(targets.len()).enumerate();
-            sum.0 += said.map(|(quantity, said)| self.value(quantity, said - target).0).sum::<f64>();
-            sum.1 += 1;
+    /// Sets the dropout factors of a tile.
+    fn set_dropout(&mut self, spec: &LossSpec<'_>, width: usize, tile: Tile) {
+        let hidden = self.forward.shape.hidden;
+        self.forward.dropout.clear();
+        if !spec.dropout.is_empty() {
+            self.forward.dropout.extend_from_slice(tile.of(spec.dropout, 0, width, hidden));
         }
-        sum
     }
 
-    /// Scores reading `i` of the head of a tile: what it says of its steps against value `first` on of `targets`
-    /// `[column][horizon]`. Writes the slopes into `back.doutputs`; gives the loss and how many targets count.
-    pub(super) fn score_reading(
-        &self,
-        run: &Run,
-        back: &mut Back,
+    /// Adds the loss of call `i` of the head to `total`, and writes the derivatives to `doutputs`. `targets` is
+    /// `[column][horizon]` of the tile, and `first` the step of the horizon that the call begins with.
+    fn add_loss(
+        &mut self,
+        spec: &LossSpec<'_>,
         i: usize,
         targets: &[f32],
         first: usize,
-    ) -> (f64, usize) {
-        let (shape, steps, mut sum) = (&run.shape, run.shape.head_steps(), (0.0, 0));
+        total: &mut LossAndGradients,
+    ) {
+        let Self { forward, backward } = self;
+        let (shape, steps) = (&forward.shape, forward.shape.head_steps());
+        // Summed per call, and only then added to the total, so that the order of summation is that of the calls.
+        let (mut sum, mut count) = (0.0, 0);
         for (column, targets) in targets.chunks_exact(shape.horizon).enumerate() {
-            let at = i * run.count + column;
+            let at = i * forward.count + column;
             for (step, target) in targets[first..first + steps].iter().enumerate() {
                 if target.is_nan() {
                     continue;
                 }
                 for quantity in 0..=shape.quantiles {
                     let row = quantity * steps + step;
-                    let (value, slope) = self.value(quantity, run.head.outputs[(row, at)] - target);
-                    sum.0 += value;
-                    back.doutputs[(row, at)] = slope;
+                    let loss = spec.value(quantity, forward.head.outputs[(row, at)] - target);
+                    sum += loss.value;
+                    backward.doutputs[(row, at)] = loss.derivative;
                 }
-                sum.1 += 1;
+                count += 1;
             }
         }
-        sum
-    }
-
-    /// The loss of a quantity that lies `error` above its target: the forecast is quantity 0, then come the quantiles.
-    fn value(&self, quantity: usize, error: f32) -> (f64, f32) {
-        match quantity.checked_sub(1) {
-            None => self.loss.of(error),
-            Some(quantile) => pinball(self.probabilities[quantile], error),
-        }
+        total.loss_sum += sum;
+        total.count += count;
     }
 }
 
+fn check_spec(spec: &LossSpec<'_>, shape: &Shape, width: usize) {
+    assert_eq!(spec.probabilities.len(), shape.quantiles, "each quantile has its probability");
+    let factors = width * shape.hidden;
+    assert!(spec.dropout.is_empty() || spec.dropout.len() == factors, "dropout is [column][hidden]");
+}
+
 impl Network {
-    /// The loss of the forecasts of `batch` against the targets of `lesson`, and the gradients of its sum.
+    /// The loss of the forecasts of `batch`, and the gradients of its sum.
     ///
-    /// Panics when a slice has the wrong length, the batch has no step, or `scratch` is another shape's.
+    /// # Panics
+    /// If a slice has the wrong length, the batch has no step, or `scratch` belongs to another shape.
     pub fn loss_and_gradients(
         &self,
         batch: &Batch<'_>,
-        lesson: &LossSpec<'_>,
+        spec: &LossSpec<'_>,
         scratch: &mut TrainScratch,
     ) -> LossAndGradients {
-        let (shape, LossSpec { targets, factors, probabilities, .. }) = (self.shape(), *lesson);
+        let (shape, width, steps) = (self.shape(), batch.width, batch.steps);
         batch.check(shape);
-        assert!(batch.steps > 0, "a window has at least one step");
-        assert_eq!(targets.len(), batch.width * shape.horizon, "targets are [column][horizon]");
-        assert_eq!(probabilities.len(), shape.quantiles, "each quantile has its probability");
-        let all = batch.width * shape.hidden;
-        assert!(factors.is_empty() || factors.len() == all, "factors are [column][hidden]");
-        scratch.begin(self, batch.steps + shape.fed_back(), shape.fed_back() + 1, batch.width);
-        let (mut loss_sum, mut count) = (0.0, 0);
-        for tile in tiles(batch.width) {
-            let TrainScratch { run, back } = scratch;
-            run.factors.clear();
-            if !factors.is_empty() {
-                run.factors.extend_from_slice(columns(factors, 0, batch.width, shape.hidden, tile));
+        assert!(steps > 0, "a window has at least one step");
+        assert_eq!(spec.targets.len(), width * shape.horizon, "targets are [column][horizon]");
+        check_spec(spec, shape, width);
+        let feedback = shape.feedback_steps();
+        scratch.begin(self, steps + feedback, feedback + 1, width);
+        let mut total = LossAndGradients { loss_sum: 0.0, count: 0, gradients: Gradients::zeros(shape) };
+        for tile in Tile::all(width) {
+            scratch.set_dropout(spec, width, tile);
+            scratch.forward.forecast(self, None, batch, tile, &mut []);
+            scratch.backward.begin();
+            let targets = tile.of(spec.targets, 0, width, shape.horizon);
+            for i in 0..=feedback {
+                scratch.add_loss(spec, i, targets, i, &mut total);
             }
-            run.forecast(self, None, batch, tile, &mut []);
-            back.begin();
-            let targets = columns(targets, 0, batch.width, shape.horizon, tile);
-            for i in 0..=shape.fed_back() {
-                let (loss, counted) = lesson.score_reading(run, back, i, targets, i);
-                loss_sum += loss;
-                count += counted;
-            }
-            self.back_through(batch.steps, run, back);
+            self.propagate_back(steps, scratch);
         }
-        LossAndGradients { loss_sum, count, gradients: scratch.back.gradients() }
+        total.gradients = scratch.backward.gradients();
+        total
     }
 
-    /// From the derivatives of all that was said to the gradients of one tile.
-    fn back_through(&self, steps: usize, run: &mut Run, back: &mut Back) {
-        let (count, fed_back) = (run.count, self.shape().fed_back());
-        for i in (0..=fed_back).rev() {
-            back.say(self, run, i);
+    /// From the gradients of all outputs to those of one tile's weights.
+    fn propagate_back(&self, steps: usize, scratch: &mut TrainScratch) {
+        let TrainScratch { forward, backward } = scratch;
+        let (count, feedback) = (forward.count, self.shape().feedback_steps());
+        for i in (0..=feedback).rev() {
+            backward.head(self, forward, i);
             if i > 0 {
-                // Value i - 1 was input 0 of the step before value i.
-                back.step(self, run, steps + i - 1, true);
+                // forward: value i - 1 was input 0 of the step before value i
+                backward.step(self, forward, steps + i - 1, InputGradients::Computed);
                 for column in 0..count {
-                    back.doutputs[(0, (i - 1) * count + column)] += back.dinput(0, column);
+                    backward.doutputs[(0, (i - 1) * count + column)] += backward.dinput(0, column);
                 }
             }
         }
-        (0..steps).rev().for_each(|step| back.step(self, run, step, false));
-        back.gather(run, steps + fed_back, fed_back + 1);
+        (0..steps).rev().for_each(|step| backward.step(self, forward, step, InputGradients::Skipped));
+        backward.accumulate(forward, steps + feedback, feedback + 1);
     }
 
-    /// Runs the layers, without the head, from `state` over `inputs` `[step][column][input]`, and gives the
-    /// gradients of the sum of outputs times `doutputs` `[step][column][hidden]`.
+    /// The loss of all forecasts along `sequences`, and the gradients of its sum, by backpropagation through all steps. Targets
+    /// are `[forecast][column][horizon]`.
     ///
-    /// Panics when a slice has the wrong length or `scratch` is another shape's.
+    /// # Panics
+    /// If a slice has the wrong length, the decoder is not direct, or `scratch` belongs to another shape.
+    pub fn loss_and_gradients_of_sequences(
+        &self,
+        sequences: &Sequences<'_>,
+        spec: &LossSpec<'_>,
+        scratch: &mut TrainScratch,
+    ) -> LossAndGradients {
+        let shape = self.shape();
+        let Sequences { width, steps, burn_in, inputs, future_covariates, .. } = *sequences;
+        sequences.check(shape);
+        let forecasts = sequences.forecasts();
+        let targets = forecasts * width * shape.horizon;
+        assert_eq!(spec.targets.len(), targets, "targets are [forecast][column][horizon]");
+        check_spec(spec, shape, width);
+        scratch.begin(self, steps, forecasts, width);
+        let mut total = LossAndGradients { loss_sum: 0.0, count: 0, gradients: Gradients::zeros(shape) };
+        for tile in Tile::all(width) {
+            scratch.set_dropout(spec, width, tile);
+            let forward = &mut scratch.forward;
+            forward.begin(None, tile);
+            forward.embed(self, sequences.series, tile);
+            for step in 0..steps {
+                forward.set_input(step, tile.of(inputs, step, width, shape.inputs));
+                forward.step(self, step);
+                let Some(forecast) = step.checked_sub(burn_in) else { continue };
+                let size = shape.horizon * shape.future_covariates;
+                let covariates = tile.of(future_covariates, forecast, width, size);
+                forward.head_saved(self, step + 1, forecast, covariates);
+            }
+            scratch.backward.begin();
+            for forecast in 0..forecasts {
+                let targets = tile.of(spec.targets, forecast, width, shape.horizon);
+                scratch.add_loss(spec, forecast, targets, 0, &mut total);
+            }
+            let TrainScratch { forward, backward } = &mut *scratch;
+            for step in (0..steps).rev() {
+                if step >= burn_in {
+                    backward.head(self, forward, step - burn_in);
+                }
+                backward.step(self, forward, step, InputGradients::Skipped);
+            }
+            backward.accumulate(forward, steps, forecasts);
+        }
+        total.gradients = scratch.backward.gradients();
+        total
+    }
+
+    /// Runs the layers, without the head, from `state` over `inputs` `[step][column][input]`. The gradients are those of the sum
+    /// of outputs times `doutputs` `[step][column][hidden]`.
+    ///
+    /// # Panics
+    /// If a slice has the wrong length, or `state` or `scratch` belongs to another shape.
     pub fn sequence_gradients(
         &self,
         state: &State,
@@ -182,40 +220,37 @@ impl Network {
         scratch: &mut TrainScratch,
     ) -> SequenceGradients {
         let (shape, width) = (self.shape(), state.width());
-        assert!(state.fits(shape), "the state is that of the network's shape");
-        let all: Vec<usize> = (0..width).collect();
+        assert!(state.matches(shape), "the state belongs to the network's shape");
+        let columns: Vec<usize> = (0..width).collect();
         let steps = doutputs.len() / (width * shape.hidden).max(1);
         assert_eq!(doutputs.len(), steps * width * shape.hidden, "doutputs are [step][column][hidden]");
         assert_eq!(inputs.len(), steps * width * shape.inputs, "inputs are [step][column][input]");
         scratch.begin(self, steps, 0, width);
         let mut outputs = vec![0.0; doutputs.len()];
         let mut dinputs = vec![0.0; inputs.len()];
-        for tile in tiles(width) {
-            let TrainScratch { run, back } = scratch;
-            run.begin(Some((state, &all)), tile);
-            run.embed(self, &[], tile);
+        for tile in Tile::all(width) {
+            let TrainScratch { forward, backward } = &mut *scratch;
+            forward.begin(Some(StateColumns { state, columns: &columns }), tile);
+            forward.embed(self, &[], tile);
             for step in 0..steps {
-                run.feed(step, columns(inputs, step, width, shape.inputs, tile));
-                run.advance(self, step);
+                forward.set_input(step, tile.of(inputs, step, width, shape.inputs));
+                forward.step(self, step);
                 let to = (step * width + tile.first) * shape.hidden;
-                run.top(step + 1, &mut outputs[to..][..tile.count * shape.hidden]);
+                forward.top_hidden(step + 1, &mut outputs[to..][..tile.count * shape.hidden]);
             }
-            back.begin();
+            backward.begin();
             for step in (0..steps).rev() {
-                let from = columns(doutputs, step, width, shape.hidden, tile);
-                back.top().iter_mut().zip(from).for_each(|(to, from)| *to += from);
-                back.step(self, run, step, true);
-                keep_dinputs(back, shape, step * width, tile, &mut dinputs);
+                let from = tile.of(doutputs, step, width, shape.hidden);
+                backward.top_dh().iter_mut().zip(from).for_each(|(to, from)| *to += from);
+                backward.step(self, forward, step, InputGradients::Computed);
+                for column in 0..tile.count {
+                    let at = (step * width + tile.first + column) * shape.inputs;
+                    let to = &mut dinputs[at..][..shape.inputs];
+                    to.iter_mut().enumerate().for_each(|(input, to)| *to = backward.dinput(input, column));
+                }
             }
-            back.gather(run, steps, 0);
+            backward.accumulate(forward, steps, 0);
         }
-        SequenceGradients { outputs, inputs: dinputs, gradients: scratch.back.gradients() }
-    }
-}
-
-fn keep_dinputs(back: &Back, shape: &Shape, first: usize, tile: Tile, dinputs: &mut [f32]) {
-    for column in 0..tile.count {
-        let to = &mut dinputs[(first + tile.first + column) * shape.inputs..][..shape.inputs];
-        to.iter_mut().enumerate().for_each(|(input, to)| *to = back.dinput(input, column));
+        SequenceGradients { outputs, inputs: dinputs, gradients: scratch.backward.gradients() }
     }
 }

@@ -1,9 +1,9 @@
-//! The gated recurrent unit, with the reset gate applied after the product, as in PyTorch.
+//! The gated recurrent unit, as torch.nn.GRU: the reset gate acts after the product.
 //!
 //! Blocks: a_r, a_z = W_ih x + b_ih + W_hh h' + b_hh;  u = W_in x + b_in;  v = W_hn h' + b_hn.
 
-use super::{Cell, Kept, Slopes, States};
-use crate::network::kernel::activations::{sigmoid, tanh};
+use super::activations::{sigmoid, tanh};
+use super::{Cell, Grads, Outputs, Saved, States};
 use crate::simd::{Arithmetic, Vector};
 
 pub struct Gru;
@@ -19,7 +19,7 @@ impl Cell<4, 3> for Gru {
         [a_r, a_z, u, v]: [S::V; 4],
         _: Option<[S::V; 3]>,
         states: &mut States<S::V>,
-        _: bool,
+        _: Outputs,
     ) -> [S::V; 4] {
         // r = σ(a_r)
         let r = sigmoid(simd, a_r).value();
@@ -37,14 +37,14 @@ impl Cell<4, 3> for Gru {
         simd: S,
         [r, z, n, v]: [S::V; 4],
         _: Option<[S::V; 3]>,
-        kept: Kept<S::V>,
-        slopes: &mut Slopes<S::V>,
+        saved: Saved<S::V>,
+        grads: &mut Grads<S::V>,
     ) -> [S::V; 4] {
         let one = simd.splat(1.0);
-        // forward: h = n + z ∘ (h' - n), so ż = ḣ ∘ (h' - n), ṅ = ḣ ∘ (1 - z), and ḣ ∘ z goes on to h'
-        let dz = slopes.dh * (kept.h_before - n);
-        let dn = slopes.dh * (one - z);
-        slopes.dh = slopes.dh * z;
+        // forward: h = n + z ∘ (h' - n), so ż = ḣ ∘ (h' - n), ṅ = ḣ ∘ (1 - z), and ḣ ∘ z reaches h' directly
+        let dz = grads.dh * (saved.h_before - n);
+        let dn = grads.dh * (one - z);
+        grads.dh = grads.dh * z;
         // forward: n = tanh(u + r ∘ v), so u̇ = ṅ ∘ (1 - n²), ṙ = u̇ ∘ v, v̇ = u̇ ∘ r
         let du = dn * (one - n * n);
         let (dr, dv) = (du * v, du * r);

@@ -1,81 +1,85 @@
-//! The recurrent cells. Each file holds one cell's forward and backward side by side, for one step of a vector of units of one
-//! column (one series); the products with the weights are done before (forward) and after (backward).
+//! The recurrent cells: the forward and backward step of each, for a vector of units of one column. The products with the
+//! weights come before (forward) and after (backward).
 //!
-//! In the equations x is the input, h the hidden state, c the cell state, a prime marks the step before, σ is
-//! the logistic function, ∘ the product element by element, and a dot the derivative of the loss with respect
-//! to what is under it, written `d` in the code.
+//! In the equations x is the input, h the hidden state and c the cell state; a prime marks the step before, σ is the logistic
+//! function, ∘ the product element by element, and a dot the gradient of the loss, written `d` in the code.
 
-mod coupled;
+mod activations;
 mod gru;
 mod lstm;
 mod rnn;
 
-pub(super) use coupled::Coupled;
 pub(super) use gru::Gru;
-pub(super) use lstm::Lstm;
+pub(super) use lstm::{CoupledLstm, Lstm};
 pub(super) use rnn::Rnn;
 
 use super::CellKind;
 use crate::simd::Arithmetic;
 
-/// A cell with `B` blocks of sums, `N` of which are fed by the hidden state, and as many by the inputs.
+/// A cell with `B` blocks of sums; the hidden state feeds `N` of them, and so do the inputs.
 pub(super) trait Cell<const B: usize, const N: usize> {
     /// The blocks that the hidden state feeds, and those that the inputs feed.
     const BLOCKS: [[usize; N]; 2];
-    /// Whether it reads h' beside the sums.
+    /// Whether the step reads h' besides the sums.
     const READS_HIDDEN: bool = false;
-    /// Whether it has a cell state.
+    /// Whether the cell has a cell state.
     const CELL_STATE: bool = false;
 
-    /// One step: from the sums, c' and h' to c and h. Gives the gates if they are kept.
+    /// One step: from the sums, c' and h' to c and h. Returns the gates if `outputs` includes them.
     fn forward<S: Arithmetic>(
         simd: S,
         sums: [S::V; B],
         peepholes: Option<[S::V; 3]>,
         states: &mut States<S::V>,
-        kept: bool,
+        outputs: Outputs,
     ) -> [S::V; B];
 
-    /// One step back: from the gates, and what comes back to h and c, to the derivatives of the sums, and what goes on to h'
-    /// and c' around them.
+    /// One step back: from the gates, ḣ and ċ to the gradients of the sums, which are returned, and those of h' and c'.
     fn backward<S: Arithmetic>(
         simd: S,
         gates: [S::V; B],
         peepholes: Option<[S::V; 3]>,
-        kept: Kept<S::V>,
-        slopes: &mut Slopes<S::V>,
+        saved: Saved<S::V>,
+        grads: &mut Grads<S::V>,
     ) -> [S::V; B];
 }
 
-/// What a cell carries: before a step h' and c', after it h and c. Cells without cell state leave c alone.
+/// The outputs of a forward step. Training needs the gates, forecasting does not.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outputs {
+    States,
+    StatesAndGates,
+}
+
+/// The state of a cell: h' and c' before a step, h and c after it. A cell without cell state ignores c.
 #[derive(Clone, Copy)]
 pub(super) struct States<V> {
     pub h: V,
     pub c: V,
 }
 
-/// What of the states was kept for the way back.
+/// The states that the backward step reads.
 #[derive(Clone, Copy)]
-pub(super) struct Kept<V> {
+pub(super) struct Saved<V> {
     pub h_before: V,
     pub c_before: V,
     pub c: V,
 }
 
-/// What is on its way back.
+/// The gradients that a backward step propagates.
 #[derive(Clone, Copy)]
-pub(super) struct Slopes<V> {
-    /// In: ḣ. Out: the part of ḣ' that does not go through the sums.
+pub(super) struct Grads<V> {
+    /// In: ḣ. Out: the part of ḣ' that bypasses the sums.
     pub dh: V,
-    /// In: the part of ċ that comes from the next step. Out: the same for the step before.
+    /// In: the part of ċ from the next step. Out: the same for the step before.
     pub dc: V,
-    /// Out, of cells with peepholes: their derivatives from this column and step.
+    /// Out, for cells with peepholes: the peepholes' gradients from this column and step.
     pub dpeepholes: [V; 3],
 }
 
-/// What feeds a block of rows of the fused product.
+/// The operand that feeds a block of rows of the fused product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fed {
+pub(super) enum FedBy {
     Both,
     Input,
     Hidden,
@@ -83,21 +87,21 @@ pub(super) enum Fed {
 
 /// One block of `hidden` rows of the fused product.
 pub(super) struct Block {
-    /// Which block of rows of PyTorch's tensors it comes from.
+    /// The block of rows of PyTorch's tensors that it comes from.
     pub gate: usize,
-    pub fed: Fed,
+    pub fed_by: FedBy,
 }
 
-const fn block(gate: usize, fed: Fed) -> Block {
-    Block { gate, fed }
+const fn block(gate: usize, fed_by: FedBy) -> Block {
+    Block { gate, fed_by }
 }
 
 const FUSED: [Block; 4] =
-    [block(0, Fed::Both), block(1, Fed::Both), block(2, Fed::Both), block(3, Fed::Both)];
+    [block(0, FedBy::Both), block(1, FedBy::Both), block(2, FedBy::Both), block(3, FedBy::Both)];
 
-/// The candidate's two halves stay apart, since the reset gate acts on the hidden one alone.
+/// The two halves of the candidate stay separate, since the reset gate acts on the hidden one only.
 const GRU: [Block; 4] =
-    [block(0, Fed::Both), block(1, Fed::Both), block(2, Fed::Input), block(2, Fed::Hidden)];
+    [block(0, FedBy::Both), block(1, FedBy::Both), block(2, FedBy::Input), block(2, FedBy::Hidden)];
 
 impl CellKind {
     /// Blocks of rows of PyTorch's tensors.
@@ -117,7 +121,7 @@ impl CellKind {
         }
     }
 
-    /// The gates that see the cell state, by the letters in their tensors' names.
+    /// The gates with peepholes, by the letters in their tensors' names.
     pub(super) fn peepholes(self) -> &'static [&'static str] {
         match self {
             CellKind::LstmPeephole => &["i", "f", "o"],
@@ -126,7 +130,7 @@ impl CellKind {
         }
     }
 
-    /// The block of rows of the forget gate, where the cell has one.
+    /// The block of rows of the forget gate, if the cell has one.
     pub(super) fn forget_gate(self) -> Option<usize> {
         match self {
             CellKind::Lstm | CellKind::LstmPeephole => Some(1),
@@ -135,7 +139,7 @@ impl CellKind {
         }
     }
 
-    /// Numbers of cell state per hidden value.
+    /// Numbers of cell state per hidden unit: 1 or 0.
     pub(super) fn cell_states(self) -> usize {
         usize::from(self.forget_gate().is_some())
     }

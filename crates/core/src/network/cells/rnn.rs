@@ -1,9 +1,9 @@
-//! The plain recurrent cell.
+//! The Elman cell, as torch.nn.RNN.
 //!
 //! Block: a = W_ih x + b_ih + W_hh h' + b_hh.
 
-use super::{Cell, Kept, Slopes, States};
-use crate::network::kernel::activations::tanh;
+use super::activations::tanh;
+use super::{Cell, Grads, Outputs, Saved, States};
 use crate::simd::Arithmetic;
 
 pub struct Rnn;
@@ -18,7 +18,7 @@ impl Cell<1, 1> for Rnn {
         [a]: [S::V; 1],
         _: Option<[S::V; 3]>,
         states: &mut States<S::V>,
-        _: bool,
+        _: Outputs,
     ) -> [S::V; 1] {
         // h = tanh(a)
         states.h = tanh(simd, a).value();
@@ -30,12 +30,12 @@ impl Cell<1, 1> for Rnn {
         simd: S,
         [h]: [S::V; 1],
         _: Option<[S::V; 3]>,
-        _: Kept<S::V>,
-        slopes: &mut Slopes<S::V>,
+        _: Saved<S::V>,
+        grads: &mut Grads<S::V>,
     ) -> [S::V; 1] {
-        // forward: h = tanh(a), so ȧ = ḣ ∘ (1 - h²), and all of ḣ' goes through a
-        let da = slopes.dh * (simd.splat(1.0) - h * h);
-        slopes.dh = simd.splat(0.0);
+        // forward: h = tanh(a), so ȧ = ḣ ∘ (1 - h²), and all of ḣ' passes through a
+        let da = grads.dh * (simd.splat(1.0) - h * h);
+        grads.dh = simd.splat(0.0);
         [da]
     }
 }

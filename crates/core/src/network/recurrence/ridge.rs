@@ -1,46 +1,46 @@
-//! Ridge regression in closed form, from sums over the rows: each row is seen once and not kept.
+//! Ridge regression in closed form, from sums over the rows: every row is read once and not stored.
 //!
-//! A row of series c reads the features `[d | o]`: the first are shared by all series, the others are its own. With the
-//! coefficients W of the shared features, and V_c of each series' own, what is minimised is
+//! A row of series c has the features `[d | o]`: d are shared by all series, o belong to the series. With the coefficients W of
+//! the shared features and V_c of each series' own, it minimises
 //!
 //! ```text
 //! Σ_c Σ_rows |y - Wᵀd - V_cᵀo|² + λ (|W|² + Σ_c |V_c|²)
 //! ```
 //!
-//! The normal equations have the shape of an arrow, since rows of different series share no own feature: each V_c is
-//! eliminated by itself (a Schur complement), and the cost grows with the number of series, not with its cube.
+//! The matrix of the normal equations is an arrow, since rows of different series have no per-series feature in common. Each
+//! V_c is eliminated on its own (a Schur complement), so the cost is linear in the number of series.
 
 use std::ops::Range;
 
 use nalgebra::{Cholesky, DMatrix, DMatrixView, Dyn};
 
-/// Sums over rows of one series.
+/// The sums over the rows of one series that the normal equations consist of.
 #[derive(Clone, Debug)]
 pub struct NormalEquations {
     rows: u64,
     /// Σ x xᵀ
-    pub(super) xx: DMatrix<f64>,
+    xx: DMatrix<f64>,
     /// Σ x yᵀ
     pub(super) xy: DMatrix<f64>,
-    /// Σ y² of each target
+    /// Σ y² of each target.
     yy: Vec<f64>,
 }
 
-/// How coefficients are held small.
+/// The penalty of a ridge regression.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Regularization {
     /// λ
     pub ridge: f64,
-    /// What each feature is multiplied by before its coefficient is held small; 0 leaves it out.
+    /// The factor of each feature before its coefficient is penalised; 0 removes the feature.
     pub scales: Vec<f64>,
 }
 
-/// Coefficients of the features as they came.
+/// Coefficients of the unscaled features.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Solution {
     /// `[target][shared feature]`
     pub shared: Vec<f64>,
-    /// Of each series `[target][own feature]`.
+    /// Of each series `[target][per-series feature]`.
     pub per_series: Vec<Vec<f64>>,
 }
 
@@ -85,16 +85,16 @@ impl NormalEquations {
         self.rows += rows as u64;
     }
 
-    /// Adds the sums of other rows of the same features; of their targets, those that this one has.
+    /// Adds the sums over other rows of the same features, for the first targets of `other`.
     ///
     /// # Panics
-    /// If the other has other features, or fewer targets.
-    pub fn plus(&mut self, other: &NormalEquations) {
-        self.plus_targets(other, 0..self.targets());
+    /// If `other` has other features, or fewer targets.
+    pub fn merge(&mut self, other: &NormalEquations) {
+        self.merge_targets(other, 0..self.targets());
     }
 
-    /// As [`NormalEquations::plus`], with the targets `targets` of the other.
-    pub fn plus_targets(&mut self, other: &NormalEquations, targets: Range<usize>) {
+    /// As [`NormalEquations::merge`], for a range of the targets of `other`.
+    pub fn merge_targets(&mut self, other: &NormalEquations, targets: Range<usize>) {
         self.rows += other.rows;
         self.xx += &other.xx;
         self.xy += other.xy.columns(targets.start, targets.len());
@@ -108,141 +108,149 @@ impl NormalEquations {
         self.xx.diagonal().iter().copied().collect()
     }
 
-    /// Σ (y - wᵀx)² of each target, for the coefficients of series `number`.
-    pub fn squared_errors(&self, solution: &Solution, number: usize) -> Vec<f64> {
-        let weights = self.weights(solution, number);
-        let said = &self.xx * &weights;
+    /// Σ (y - wᵀx)² of each target, with the coefficients of a series.
+    pub fn squared_errors(&self, solution: &Solution, series: usize) -> Vec<f64> {
+        let weights = solution.weights(self.features(), self.targets(), series);
+        let xxw = &self.xx * &weights;
         // Σ y² - 2 wᵀ Σ x y + wᵀ Σ x xᵀ w
         let error = |target: usize| {
             let w = weights.column(target);
-            self.yy[target] - 2.0 * w.dot(&self.xy.column(target)) + w.dot(&said.column(target))
+            self.yy[target] - 2.0 * w.dot(&self.xy.column(target)) + w.dot(&xxw.column(target))
         };
         (0..self.targets()).map(error).collect()
     }
+}
 
-    pub(super) fn weights(&self, solution: &Solution, number: usize) -> DMatrix<f64> {
-        let targets = self.targets();
-        let shared = solution.shared.len() / targets.max(1);
-        let own = solution.per_series.get(number);
-        DMatrix::from_fn(self.features(), targets, |feature, target| match own {
-            _ if feature < shared => solution.shared[target * shared + feature],
-            Some(own) => own[target * (self.features() - shared) + feature - shared],
+impl Solution {
+    /// The coefficients of all features for one series, features x targets; those of an unknown series' own features are 0.
+    pub(super) fn weights(&self, features: usize, targets: usize, series: usize) -> DMatrix<f64> {
+        let shared = self.shared.len() / targets.max(1);
+        let own = self.per_series.get(series);
+        DMatrix::from_fn(features, targets, |feature, target| match own {
+            _ if feature < shared => self.shared[target * shared + feature],
+            Some(own) => own[target * (features - shared) + feature - shared],
             None => 0.0,
         })
     }
 }
 
-/// The least penalised squares over the rows of all series, of whose features the first `shared` are shared. `None` where
-/// the equations have no solution in floating point: the penalty is too small.
+/// The ridge solution over the rows of all series, of whose features the first `shared` are shared. `None` if the equations are
+/// singular in floating point: the penalty is too small.
 ///
 /// # Panics
-/// If the series have different features or targets, or `penalties` another number of scales.
-pub fn solve_ridge(series: &[NormalEquations], shared: usize, penalties: &Regularization) -> Option<Solution> {
-    Equations::new(series, shared, penalties)?.solve(series.iter().map(|normal| &normal.xy))
+/// If the series have different features or targets, or `regularization` another number of scales.
+pub fn solve_ridge(
+    series: &[NormalEquations],
+    shared: usize,
+    regularization: &Regularization,
+) -> Option<Solution> {
+    RidgeEquations::new(series, shared, regularization)?.solve(series.iter().map(|normal| &normal.xy))
 }
 
-/// The equations of the least penalised squares, factored: they can be solved for other targets of the same rows.
-pub(super) struct Equations {
+/// The regularized normal equations, factored: they can be solved for any targets of the same rows.
+pub(super) struct RidgeEquations {
     features: usize,
     shared: usize,
-    /// Features that have a scale, and how many of them are shared; the others are left out.
-    kept: Vec<usize>,
-    shared_kept: usize,
+    /// Features with a scale other than 0.
+    used: Vec<usize>,
+    /// How many of `used` are shared.
+    used_shared: usize,
+    /// Of the used features.
     scales: Vec<f64>,
-    /// Of each series, if it has own features.
-    eliminated: Vec<Eliminated>,
-    whole: Cholesky<f64, Dyn>,
+    /// Of each series, if there are per-series features.
+    eliminations: Vec<Elimination>,
+    schur: Cholesky<f64, Dyn>,
 }
 
-/// What eliminates a series' own coefficients.
-struct Eliminated {
-    /// B: shared features by own ones.
-    by_own: DMatrix<f64>,
-    /// C: own features by own ones.
-    corner: Cholesky<f64, Dyn>,
+/// The elimination of one series' own coefficients.
+struct Elimination {
+    /// B: shared features x own features.
+    b: DMatrix<f64>,
+    /// C: own features x own features.
+    c: Cholesky<f64, Dyn>,
     /// C⁻¹ Bᵀ
-    through_shared: DMatrix<f64>,
+    c_inverse_bt: DMatrix<f64>,
 }
 
-impl Equations {
-    /// As [`solve_ridge`], before the targets.
-    pub(super) fn new(series: &[NormalEquations], shared: usize, penalties: &Regularization) -> Option<Self> {
+impl RidgeEquations {
+    pub fn new(series: &[NormalEquations], shared: usize, regularization: &Regularization) -> Option<Self> {
+        let Regularization { ridge, scales } = regularization;
         let features = series.first().map_or(0, NormalEquations::features);
-        assert_eq!(penalties.scales.len(), features, "a scale a feature");
-        let kept: Vec<usize> = (0..features).filter(|feature| penalties.scales[*feature] != 0.0).collect();
-        let shared_kept = kept.partition_point(|feature| *feature < shared);
-        let scales: Vec<f64> = kept.iter().map(|feature| penalties.scales[*feature]).collect();
-        let own = kept.len() - shared_kept;
-        let mut whole = DMatrix::zeros(shared_kept, shared_kept);
-        let mut eliminated = Vec::with_capacity(series.len());
+        assert_eq!(scales.len(), features, "every feature has a scale");
+        let used: Vec<usize> = (0..features).filter(|feature| scales[*feature] != 0.0).collect();
+        let used_shared = used.partition_point(|feature| *feature < shared);
+        let scales: Vec<f64> = used.iter().map(|feature| scales[*feature]).collect();
+        let own = used.len() - used_shared;
+        let mut schur = DMatrix::zeros(used_shared, used_shared);
+        let mut eliminations = Vec::with_capacity(series.len());
         for normal in series {
-            assert_eq!(normal.features(), features, "all series have the same columns");
-            // Of features multiplied by their scales.
-            let xx = DMatrix::from_fn(kept.len(), kept.len(), |i, j| {
-                normal.xx[(kept[i], kept[j])] * (scales[i] * scales[j])
+            assert_eq!(normal.features(), features, "all series have the same features");
+            // Σ x xᵀ of the scaled features, with the blocks A, B and C.
+            let xx = DMatrix::from_fn(used.len(), used.len(), |i, j| {
+                normal.xx[(used[i], used[j])] * (scales[i] * scales[j])
             });
-            whole += xx.view((0, 0), (shared_kept, shared_kept));
+            schur += xx.view((0, 0), (used_shared, used_shared));
             if own == 0 {
                 continue;
             }
-            // C V = R - Bᵀ W: V = C⁻¹ R - C⁻¹ Bᵀ W, and what is left of the equations of W is
-            // (A - B C⁻¹ Bᵀ) W = (P - B C⁻¹ R)
-            let corner = factor(xx.view((shared_kept, shared_kept), (own, own)), penalties.ridge)?;
-            let by_own = xx.view((0, shared_kept), (shared_kept, own)).into_owned();
-            let through_shared = corner.solve(&by_own.transpose());
-            whole.gemm(-1.0, &by_own, &through_shared, 1.0);
-            eliminated.push(Eliminated { by_own, corner, through_shared });
+            // C V = R - Bᵀ W, so V = C⁻¹ R - C⁻¹ Bᵀ W, and (A - B C⁻¹ Bᵀ) W = P - B C⁻¹ R
+            let c = factor(xx.view((used_shared, used_shared), (own, own)), *ridge)?;
+            let b = xx.view((0, used_shared), (used_shared, own)).into_owned();
+            let c_inverse_bt = c.solve(&b.transpose());
+            schur.gemm(-1.0, &b, &c_inverse_bt, 1.0);
+            eliminations.push(Elimination { b, c, c_inverse_bt });
         }
-        let whole = factor(whole.as_view(), penalties.ridge)?;
-        Some(Self { features, shared, kept, shared_kept, scales, eliminated, whole })
+        let schur = factor(schur.as_view(), *ridge)?;
+        Some(Self { features, shared, used, used_shared, scales, eliminations, schur })
     }
 
     /// The coefficients for Σ x yᵀ of each series; `None` if they are not finite.
-    pub(super) fn solve<'a>(&self, sums: impl Iterator<Item = &'a DMatrix<f64>>) -> Option<Solution> {
-        let own = self.kept.len() - self.shared_kept;
+    pub fn solve<'a>(&self, sums: impl Iterator<Item = &'a DMatrix<f64>>) -> Option<Solution> {
+        let own = self.used.len() - self.used_shared;
         let mut right: Option<DMatrix<f64>> = None;
         let mut count = 0;
-        let mut owned = Vec::with_capacity(self.eliminated.len());
+        let mut c_inverse_r = Vec::with_capacity(self.eliminations.len());
         for xy in sums {
             let xy =
-                DMatrix::from_fn(self.kept.len(), xy.ncols(), |i, j| xy[(self.kept[i], j)] * self.scales[i]);
-            let right = right.get_or_insert_with(|| DMatrix::zeros(self.shared_kept, xy.ncols()));
-            *right += xy.rows(0, self.shared_kept);
+                DMatrix::from_fn(self.used.len(), xy.ncols(), |i, j| xy[(self.used[i], j)] * self.scales[i]);
+            let right = right.get_or_insert_with(|| DMatrix::zeros(self.used_shared, xy.ncols()));
+            *right += xy.rows(0, self.used_shared);
             if own > 0 {
-                let Eliminated { by_own, corner, .. } = &self.eliminated[count];
-                let through_targets = corner.solve(&xy.rows(self.shared_kept, own).into_owned());
-                right.gemm(-1.0, by_own, &through_targets, 1.0);
-                owned.push(through_targets);
+                let Elimination { b, c, .. } = &self.eliminations[count];
+                let solved = c.solve(&xy.rows(self.used_shared, own).into_owned());
+                right.gemm(-1.0, b, &solved, 1.0);
+                c_inverse_r.push(solved);
             }
             count += 1;
         }
-        let w = self.whole.solve(&right?);
-        let shared = self.unscaled(&w, 0..self.shared_kept, 0..self.shared);
-        let series = (0..count).map(|number| {
-            let mut v = owned.get(number).cloned().unwrap_or_else(|| DMatrix::zeros(0, w.ncols()));
+        let w = self.schur.solve(&right?);
+        let shared = self.unscale(&w, 0..self.used_shared, 0..self.shared);
+        let series = (0..count).map(|series| {
+            let mut v = c_inverse_r.get(series).cloned().unwrap_or_else(|| DMatrix::zeros(0, w.ncols()));
             if own > 0 {
-                v.gemm(-1.0, &self.eliminated[number].through_shared, &w, 1.0);
+                v.gemm(-1.0, &self.eliminations[series].c_inverse_bt, &w, 1.0);
             }
-            self.unscaled(&v, self.shared_kept..self.kept.len(), self.shared..self.features)
+            self.unscale(&v, self.used_shared..self.used.len(), self.shared..self.features)
         });
-        let own = if self.features > self.shared { series.collect() } else { Vec::new() };
-        let solution = Solution { shared, per_series: own };
-        let finite = |numbers: &Vec<f64>| numbers.iter().all(|number| number.is_finite());
-        (finite(&solution.shared) && solution.per_series.iter().all(finite)).then_some(solution)
+        let per_series = if self.features > self.shared { series.collect() } else { Vec::new() };
+        let solution = Solution { shared, per_series };
+        let is_finite = |numbers: &Vec<f64>| numbers.iter().all(|number| number.is_finite());
+        (is_finite(&solution.shared) && solution.per_series.iter().all(is_finite)).then_some(solution)
     }
 
-    /// From coefficients of the kept features in `range`, scaled, to those of all features in `of`, `[target][feature]`.
-    fn unscaled(&self, weights: &DMatrix<f64>, range: Range<usize>, of: Range<usize>) -> Vec<f64> {
-        let mut all = vec![0.0; of.len() * weights.ncols()];
+    /// From coefficients of the scaled features `used[range]` to those of all `features`, `[target][feature]`.
+    fn unscale(&self, weights: &DMatrix<f64>, range: Range<usize>, features: Range<usize>) -> Vec<f64> {
+        let mut all = vec![0.0; features.len() * weights.ncols()];
         for (target, column) in weights.column_iter().enumerate() {
-            for (w, place) in column.iter().zip(range.clone()) {
-                all[target * of.len() + self.kept[place] - of.start] = w * self.scales[place];
+            for (w, index) in column.iter().zip(range.clone()) {
+                all[target * features.len() + self.used[index] - features.start] = w * self.scales[index];
             }
         }
         all
     }
 }
 
+/// The Cholesky decomposition of `matrix` + λI.
 fn factor(matrix: DMatrixView<'_, f64>, ridge: f64) -> Option<Cholesky<f64, Dyn>> {
     let mut matrix = matrix.into_owned();
     for i in 0..matrix.nrows() {
@@ -268,17 +276,17 @@ mod tests {
     /// Rows of three series: y = Wᵀd + V_cᵀo + noise.
     fn rows(noise: f32) -> Vec<Rows> {
         let mut random = Random::new(3);
-        let w: Vec<f32> = (0..TARGETS * SHARED).map(|_| random.within(1.0)).collect();
+        let w: Vec<f32> = (0..TARGETS * SHARED).map(|_| random.uniform(1.0)).collect();
         let series = (0..3).map(|c| {
-            let v: Vec<f32> = (0..TARGETS * OWN).map(|_| random.within(1.0)).collect();
+            let v: Vec<f32> = (0..TARGETS * OWN).map(|_| random.uniform(1.0)).collect();
             let mut rows = Rows { xs: vec![], ys: vec![] };
             for _ in 0..200 + 50 * c {
-                let x: Vec<f32> = (0..SHARED + OWN).map(|_| random.within(2.0)).collect();
+                let x: Vec<f32> = (0..SHARED + OWN).map(|_| random.uniform(2.0)).collect();
                 for target in 0..TARGETS {
                     let dot = |w: &[f32], x: &[f32]| w.iter().zip(x).map(|(w, x)| w * x).sum::<f32>();
                     let y = dot(&w[target * SHARED..][..SHARED], &x)
                         + dot(&v[target * OWN..][..OWN], &x[SHARED..]);
-                    rows.ys.push(y + random.within(1.0) * noise);
+                    rows.ys.push(y + random.uniform(1.0) * noise);
                 }
                 rows.xs.extend(x);
             }
@@ -287,7 +295,7 @@ mod tests {
         series.collect()
     }
 
-    fn normals(rows: &[Rows]) -> Vec<NormalEquations> {
+    fn normal_equations(rows: &[Rows]) -> Vec<NormalEquations> {
         let normal = |rows: &Rows| {
             let mut normal = NormalEquations::new(SHARED + OWN, TARGETS);
             for (xs, ys) in rows.xs.chunks(60 * (SHARED + OWN)).zip(rows.ys.chunks(60 * TARGETS)) {
@@ -298,81 +306,82 @@ mod tests {
         rows.iter().map(normal).collect()
     }
 
-    fn penalties(ridge: f64) -> Regularization {
+    fn regularization(ridge: f64) -> Regularization {
         Regularization { ridge, scales: (0..SHARED + OWN).map(|i| 0.5 + 0.2 * i as f64).collect() }
     }
 
-    /// The penalised squares, row by row.
-    fn objective(rows: &[Rows], solution: &Solution, penalties: &Regularization) -> f64 {
+    /// The regularized squared error, row by row.
+    fn objective(rows: &[Rows], solution: &Solution, regularization: &Regularization) -> f64 {
         let mut sum = 0.0;
         for (c, rows) in rows.iter().enumerate() {
             for (x, y) in rows.xs.chunks(SHARED + OWN).zip(rows.ys.chunks(TARGETS)) {
                 for (target, y) in y.iter().enumerate() {
                     let shared = &solution.shared[target * SHARED..][..SHARED];
                     let own = &solution.per_series[c][target * OWN..][..OWN];
-                    let said: f64 = shared.iter().chain(own).zip(x).map(|(w, x)| w * f64::from(*x)).sum();
-                    sum += (f64::from(*y) - said).powi(2);
+                    let forecast: f64 = shared.iter().chain(own).zip(x).map(|(w, x)| w * f64::from(*x)).sum();
+                    sum += (f64::from(*y) - forecast).powi(2);
                 }
             }
         }
-        let size = |weights: &[f64], scales: &[f64]| -> f64 {
-            weights
-                .chunks(scales.len())
-                .flat_map(|w| w.iter().zip(scales))
-                .map(|(w, s)| (w / s).powi(2))
-                .sum()
+        let norm = |weights: &[f64], scales: &[f64]| -> f64 {
+            let pairs = weights.chunks(scales.len()).flat_map(|w| w.iter().zip(scales));
+            pairs.map(|(w, s)| (w / s).powi(2)).sum()
         };
-        let own: f64 = solution.per_series.iter().map(|own| size(own, &penalties.scales[SHARED..])).sum();
-        sum + penalties.ridge * (size(&solution.shared, &penalties.scales[..SHARED]) + own)
+        let Regularization { ridge, scales } = regularization;
+        let own: f64 = solution.per_series.iter().map(|own| norm(own, &scales[SHARED..])).sum();
+        sum + ridge * (norm(&solution.shared, &scales[..SHARED]) + own)
     }
 
     #[test]
-    fn without_noise_the_coefficients_come_back() {
-        let rows = rows(0.0);
-        let normals = normals(&rows);
-        let solution = solve_ridge(&normals, SHARED, &penalties(1e-9)).unwrap();
-        for (number, normal) in normals.iter().enumerate() {
-            assert!(normal.squared_errors(&solution, number).iter().all(|error| error.abs() < 1e-5));
+    fn coefficients_are_recovered_without_noise() {
+        let normals = normal_equations(&rows(0.0));
+        let solution = solve_ridge(&normals, SHARED, &regularization(1e-9)).unwrap();
+        for (series, normal) in normals.iter().enumerate() {
+            assert!(normal.squared_errors(&solution, series).iter().all(|error| error.abs() < 1e-5));
         }
     }
 
     #[test]
-    fn nothing_beside_the_solution_is_better() {
+    fn the_solution_is_a_minimum() {
         let rows = rows(1.0);
-        let penalties = penalties(30.0);
-        let solution = solve_ridge(&normals(&rows), SHARED, &penalties).unwrap();
-        let best = objective(&rows, &solution, &penalties);
-        for place in 0..SHARED * TARGETS {
+        let regularization = regularization(30.0);
+        let solution = solve_ridge(&normal_equations(&rows), SHARED, &regularization).unwrap();
+        let best = objective(&rows, &solution, &regularization);
+        for index in 0..SHARED * TARGETS {
             for step in [-1e-3, 1e-3] {
-                let mut beside = solution.clone();
-                beside.shared[place] += step;
-                assert!(objective(&rows, &beside, &penalties) > best);
+                let mut moved = solution.clone();
+                moved.shared[index] += step;
+                assert!(objective(&rows, &moved, &regularization) > best);
             }
         }
-        for (series, place) in [(0, 0), (1, 3), (2, 5)] {
-            let mut beside = solution.clone();
-            beside.per_series[series][place] += 1e-3;
-            assert!(objective(&rows, &beside, &penalties) > best);
+        for (series, index) in [(0, 0), (1, 3), (2, 5)] {
+            let mut moved = solution.clone();
+            moved.per_series[series][index] += 1e-3;
+            assert!(objective(&rows, &moved, &regularization) > best);
         }
     }
 
     #[test]
-    fn errors_from_the_sums_are_those_of_the_rows() {
+    fn squared_errors_from_the_sums_equal_those_of_the_rows() {
         let rows = rows(1.0);
-        let normals = normals(&rows);
-        let none = Regularization { ridge: 0.0, ..penalties(0.0) };
-        let solution = solve_ridge(&normals, SHARED, &penalties(5.0)).unwrap();
+        let normals = normal_equations(&rows);
+        let none = Regularization { ridge: 0.0, ..regularization(0.0) };
+        let solution = solve_ridge(&normals, SHARED, &regularization(5.0)).unwrap();
         let sums = normals.iter().enumerate().flat_map(|(c, normal)| normal.squared_errors(&solution, c));
         assert!((sums.sum::<f64>() - objective(&rows, &solution, &none)).abs() < 1e-6);
     }
 
     #[test]
-    fn a_feature_without_scale_is_left_out_and_no_equations_have_no_solution() {
-        let normals = normals(&rows(1.0));
-        let mut left_out = penalties(1.0);
-        left_out.scales[2] = 0.0;
-        let solution = solve_ridge(&normals, SHARED, &left_out).unwrap();
+    fn a_feature_with_scale_zero_has_no_coefficient() {
+        let mut without = regularization(1.0);
+        without.scales[2] = 0.0;
+        let solution = solve_ridge(&normal_equations(&rows(1.0)), SHARED, &without).unwrap();
         assert_eq!((solution.shared[2], solution.shared[SHARED + 2]), (0.0, 0.0));
-        assert_eq!(solve_ridge(&[NormalEquations::new(4, 1)], 4, &Regularization { ridge: 0.0, scales: vec![1.0; 4] }), None);
+    }
+
+    #[test]
+    fn singular_equations_have_no_solution() {
+        let unregularized = Regularization { ridge: 0.0, scales: vec![1.0; 4] };
+        assert_eq!(solve_ridge(&[NormalEquations::new(4, 1)], 4, &unregularized), None);
     }
 }

@@ -1,4 +1,4 @@
-//! The closed sets a network is chosen from, and their names in files and on the command line.
+//! The closed sets that a network is configured with, and their names in files and on the command line.
 
 use std::fmt;
 use std::str::FromStr;
@@ -18,49 +18,49 @@ pub enum CellKind {
     Gru,
 }
 
-/// How the forecast of a horizon comes out of the network.
+/// How the head produces the values of a forecast.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Decoder {
-    /// All values of the horizon at once, from the last hidden state.
+    /// All values at once, from the last hidden state.
     #[default]
     Direct,
-    /// One value a step, each fed back as the next step's input.
+    /// One value a step, each fed back as the input of the next.
     Recursive,
 }
 
-/// Where the state comes from that a forecast is said from.
+/// The origin of the state that a forecast is made from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum StateKind {
-    /// From a window of the last steps, read anew for every forecast.
+    /// Computed from a window of the last steps for every forecast.
     #[default]
     Window,
-    /// Carried from step to step: a reading costs one step, whatever the history.
+    /// Carried from step to step: an observation costs one step, whatever the history.
     Carried,
 }
 
-/// What training minimises.
+/// The loss of a forecast that training minimises.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Loss {
     Mse,
     #[default]
     Mae,
-    /// With delta 1: half the square up to an error of 1, linear beyond.
+    /// With delta 1: half the squared error up to 1, linear beyond.
     Huber,
 }
 
-/// A word that names no member of a closed set.
+/// A name that is in no closed set.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("unknown {set} `{given}`: it must be one of {allowed}")]
+#[error("unknown {set} `{name}`: it must be one of {allowed}")]
 pub struct UnknownName {
     set: &'static str,
-    given: String,
+    name: String,
     allowed: String,
 }
 
-/// `ALL`, `Display` and `FromStr` of an enum; the names are those that serde writes.
+/// `ALL`, `Display` and `FromStr` of an enum, with the names that serde writes.
 macro_rules! named {
     ($kind:ident, $set:literal, $($member:ident = $name:literal),+) => {
         impl $kind {
@@ -81,11 +81,11 @@ macro_rules! named {
         impl FromStr for $kind {
             type Err = UnknownName;
 
-            fn from_str(given: &str) -> Result<Self, UnknownName> {
-                let found = Self::ALL.iter().find(|member| member.name() == given);
+            fn from_str(name: &str) -> Result<Self, UnknownName> {
+                let found = Self::ALL.iter().find(|member| member.name() == name);
                 found.copied().ok_or_else(|| UnknownName {
                     set: $set,
-                    given: given.to_owned(),
+                    name: name.to_owned(),
                     allowed: Self::ALL.iter().map(|member| member.name()).collect::<Vec<_>>().join(", "),
                 })
             }
@@ -111,7 +111,7 @@ named!(Loss, "loss", Mse = "mse", Mae = "mae", Huber = "huber");
 mod tests {
     use super::*;
 
-    fn same_as_serde<T>(all: &[T])
+    fn check_names<T>(all: &[T])
     where
         T: Copy + fmt::Display + fmt::Debug + FromStr<Err = UnknownName> + PartialEq + Serialize,
     {
@@ -122,15 +122,15 @@ mod tests {
     }
 
     #[test]
-    fn names_are_those_in_files() {
-        same_as_serde(CellKind::ALL);
-        same_as_serde(Decoder::ALL);
-        same_as_serde(StateKind::ALL);
-        same_as_serde(Loss::ALL);
+    fn displayed_and_parsed_names_match_those_of_serde() {
+        check_names(CellKind::ALL);
+        check_names(Decoder::ALL);
+        check_names(StateKind::ALL);
+        check_names(Loss::ALL);
     }
 
     #[test]
-    fn an_unknown_name_is_told_what_is_allowed() {
+    fn an_unknown_name_lists_the_allowed_names() {
         let error = "transformer".parse::<Decoder>().unwrap_err().to_string();
         assert_eq!(error, "unknown decoder `transformer`: it must be one of direct, recursive");
     }

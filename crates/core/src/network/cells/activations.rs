@@ -1,66 +1,66 @@
-//! tanh and the logistic function as quotients of polynomials.
+//! tanh and the logistic function as rational functions.
 //!
-//! A division takes as long as all the rest, so that a product of two of them is divided once.
+//! A division takes as long as everything else, so a product of two values is divided once.
 
 use crate::simd::{Arithmetic, Vector};
 
-/// From here on tanh is 1, but for 2.3e-7.
+/// Beyond this, tanh is ±1 to within 2.3e-7.
 const BOUND: f32 = 8.0;
 
-/// The quotient of polynomials of degrees 3 and 4 in x² with the least maximum error on `[-8, 8]` (1.3e-7 before rounding) to
-/// tanh(x) / x, found by iterated weighted least squares. All coefficients are positive, so nothing cancels.
+/// Coefficients of the minimax approximation P(x²) / Q(x²) of tanh(x) / x on `[-8, 8]` with degrees 3 and 4, found by
+/// iteratively reweighted least squares; its error is 1.3e-7 before rounding. All are positive, so nothing cancels.
 const P: [f32; 4] = [0.999_999_36, 0.129_136_44, 0.002_938_830_2, 1.131_024_7e-5];
 const Q: [f32; 5] = [1.0, 0.462_467_43, 0.023_763_838, 2.370_288e-4, 2.423_848e-7];
 
-/// A value that is not divided yet.
+/// A quotient that is not divided yet.
 #[derive(Clone, Copy)]
 pub struct Quotient<V> {
-    over: V,
-    under: V,
+    numerator: V,
+    denominator: V,
 }
 
 impl<V: Vector> Quotient<V> {
     #[inline(always)]
     pub fn value(self) -> V {
-        self.over / self.under
+        self.numerator / self.denominator
     }
 
-    /// The product of two values.
+    /// The product of two quotients, with one division.
     #[inline(always)]
-    pub fn times(self, other: Self) -> V {
-        (self.over * other.over) / (self.under * other.under)
+    pub fn product(self, other: Self) -> V {
+        (self.numerator * other.numerator) / (self.denominator * other.denominator)
     }
 }
 
-/// tanh(x) to 5e-7, odd, never beyond -1 and 1; NaN gives NaN.
+/// tanh(x) with an error of at most 5e-7; odd, within [-1, 1], NaN for NaN.
 #[inline(always)]
 pub fn tanh<S: Arithmetic>(simd: S, x: S::V) -> Quotient<S::V> {
     let x = x.clamp(simd.splat(-BOUND), simd.splat(BOUND));
-    let (over, under) = quotient(simd, x, P, Q);
-    Quotient { over, under }
+    let (numerator, denominator) = rational(simd, x, P, Q);
+    Quotient { numerator, denominator }
 }
 
-/// The logistic function 1 / (1 + exp(-x)) to 3e-7, never beyond 0 and 1; NaN gives NaN.
+/// The logistic function 1 / (1 + exp(-x)) with an error of at most 3e-7; within [0, 1], NaN for NaN.
 #[inline(always)]
 pub fn sigmoid<S: Arithmetic>(simd: S, x: S::V) -> Quotient<S::V> {
-    // tanh(x / 2) / 2, whose coefficients differ by powers of two: what is rounded is the same.
+    // tanh(x / 2) / 2: the coefficients differ by powers of two, so it is rounded like tanh.
     const HALF_P: [f32; 4] = [P[0] / 4.0, P[1] / 16.0, P[2] / 64.0, P[3] / 256.0];
     const HALF_Q: [f32; 5] = [Q[0], Q[1] / 4.0, Q[2] / 16.0, Q[3] / 64.0, Q[4] / 256.0];
     let x = x.clamp(simd.splat(-2.0 * BOUND), simd.splat(2.0 * BOUND));
-    let (over, under) = quotient(simd, x, HALF_P, HALF_Q);
+    let (numerator, denominator) = rational(simd, x, HALF_P, HALF_Q);
     // σ(x) = 1/2 + tanh(x / 2) / 2
-    Quotient { over: under.mul_add(simd.splat(0.5), over), under }
+    Quotient { numerator: denominator.mul_add(simd.splat(0.5), numerator), denominator }
 }
 
 /// x P(x²) and Q(x²)
 #[inline(always)]
-fn quotient<S: Arithmetic>(simd: S, x: S::V, p: [f32; 4], q: [f32; 5]) -> (S::V, S::V) {
+fn rational<S: Arithmetic>(simd: S, x: S::V, p: [f32; 4], q: [f32; 5]) -> (S::V, S::V) {
     let (p_0, p_1, p_2, p_3) = (simd.splat(p[0]), simd.splat(p[1]), simd.splat(p[2]), simd.splat(p[3]));
     let (q_0, q_1, q_2) = (simd.splat(q[0]), simd.splat(q[1]), simd.splat(q[2]));
     let (q_3, q_4) = (simd.splat(q[3]), simd.splat(q[4]));
     let u = x * x;
     let v = u * u;
-    // In halves rather than by Horner's rule: the chain of operations that wait for each other is half as long.
+    // Estrin's scheme: its chain of dependent operations is half as long as that of Horner's rule.
     let p = p_3.mul_add(u, p_2).mul_add(v, p_1.mul_add(u, p_0));
     let q = q_4.mul_add(v, q_3.mul_add(u, q_2)).mul_add(v, q_1.mul_add(u, q_0));
     (x * p, q)
@@ -75,7 +75,7 @@ mod tests {
     enum Function {
         Tanh,
         Sigmoid,
-        /// σ(x) tanh(x) by one division.
+        /// σ(x) tanh(x) with one division.
         Product,
     }
 
@@ -91,7 +91,7 @@ mod tests {
                 let y = match self.0 {
                     Function::Tanh => tanh(simd, x).value(),
                     Function::Sigmoid => sigmoid(simd, x).value(),
-                    Function::Product => sigmoid(simd, x).times(tanh(simd, x)),
+                    Function::Product => sigmoid(simd, x).product(tanh(simd, x)),
                 };
                 simd.store_partial(y, numbers);
             }
@@ -112,23 +112,21 @@ mod tests {
     }
 
     #[test]
-    fn activations_keep_their_bounds() {
+    fn activations_are_accurate_and_bounded() {
         let arguments = arguments();
         let exact = |x: f32| (f64::from(x).tanh(), 1.0 / (1.0 + (-f64::from(x)).exp()));
-        let check = |function, exact: &dyn Fn(f32) -> f64, bound: f64, low: f32| {
+        let check = |function, exact: &dyn Fn(f32) -> f64, tolerance: f64, min: f32| {
             let found = apply(Isa::widest(), function, &arguments);
             for (x, y) in arguments.iter().zip(found) {
                 let error = (f64::from(y) - exact(*x)).abs();
-                assert!(
-                    error < bound && (low..=1.0).contains(&y),
-                    "{function:?} of {x} is {y}, off by {error}"
-                );
+                let is_valid = error < tolerance && (min..=1.0).contains(&y);
+                assert!(is_valid, "{function:?} of {x} is {y}, an error of {error}");
             }
         };
         check(Function::Tanh, &|x| exact(x).0, 5e-7, -1.0);
         check(Function::Sigmoid, &|x| exact(x).1, 3e-7, 0.0);
         check(Function::Product, &|x| exact(x).0 * exact(x).1, 6e-7, -1.0);
-        // Not even by rounding.
+        // Rounding must not exceed the bounds either.
         let saturated: Vec<f32> = (4.0_f32.to_bits()..=16.0_f32.to_bits()).map(f32::from_bits).collect();
         assert!(apply(Isa::widest(), Function::Tanh, &saturated).iter().all(|y| *y <= 1.0));
         assert!(apply(Isa::widest(), Function::Sigmoid, &saturated).iter().all(|y| *y <= 1.0));
@@ -140,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn bits_do_not_depend_on_the_instruction_set_or_the_place() {
+    fn bits_are_independent_of_instruction_set_and_lane() {
         let arguments: Vec<f32> = arguments().into_iter().step_by(37).collect();
         for function in [Function::Tanh, Function::Sigmoid, Function::Product] {
             let bits = |isa, numbers: &[f32]| -> Vec<u32> {
