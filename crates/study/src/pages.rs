@@ -1,22 +1,23 @@
-//! The studies as tables and pages.
+//! Tables, pages and pictures of the studies.
 
-use super::Task;
-use super::convergence;
-use super::findings::{Findings, Row, Spread};
-use super::plan::{Start, Variant};
 use tidecast::report::{Axis, AxisKind, Band, Chart, Line, Page, Picture};
 
-/// A logarithm has no place for 0. Less than this the held-out sequences cannot tell from it.
-const DRAWN_MIN: f64 = 1e-4;
+use crate::Summary;
+use crate::convergence::{self, CurvePoint};
+use crate::memory::{GateInit, MemoryResults, Row, Variant};
+use crate::tasks::Task;
+
+/// Smallest error on a logarithmic axis. The held-out sequences cannot tell less from 0.
+const ERROR_MIN: f64 = 1e-4;
 
 /// A header and rows of cells.
 pub struct Table {
-    pub header: Vec<&'static str>,
-    pub rows: Vec<Vec<String>>,
+    header: Vec<&'static str>,
+    rows: Vec<Vec<String>>,
 }
 
 impl Table {
-    /// For a terminal: columns parted by two spaces.
+    /// Aligned columns for a terminal.
     pub fn text(&self) -> String {
         let header = self.header.iter().map(|name| name.to_string()).collect();
         let all: Vec<&Vec<String>> = std::iter::once(&header).chain(&self.rows).collect();
@@ -34,8 +35,8 @@ impl Table {
     }
 }
 
-/// All gaps and variants of one task.
-pub fn memory_table(findings: &Findings, task: Task) -> Table {
+/// All gaps and variants of a task.
+pub fn memory_table(results: &MemoryResults, task: Task) -> Table {
     let header = vec![
         "network",
         "gap",
@@ -43,108 +44,106 @@ pub fn memory_table(findings: &Findings, task: Task) -> Table {
         "parameters",
         "rate",
         "error",
-        "lowest",
-        "highest",
+        "min",
+        "max",
         "solved",
-        "sequences until",
+        "sequences until solved",
     ];
     let row = |row: &Row| {
-        let variant = Variant { cell: row.cell, start: row.start };
         vec![
-            variant.name(),
+            row.variant().name(),
             row.gap.to_string(),
             row.hidden.to_string(),
             row.parameters.to_string(),
             rate(row.learning_rate, row.rate_at_edge),
-            small(row.error.median),
-            small(row.error.lowest),
-            small(row.error.highest),
-            share(row.solved),
-            row.sequences.map_or("–".into(), |spread| format!("{:.0}", spread.median)),
+            error(row.error.median),
+            error(row.error.min),
+            error(row.error.max),
+            percent(row.solved),
+            row.sequences.map_or("–".into(), |sequences| format!("{:.0}", sequences.median)),
         ]
     };
-    Table { header, rows: findings.rows.iter().filter(|row| row.task == task).map(row).collect() }
+    Table { header, rows: results.rows.iter().filter(|row| row.task == task).map(row).collect() }
 }
 
-/// Where each variant loses the thread, one task a column.
-pub fn thread_table(findings: &Findings, task: Task) -> Table {
-    let row = |thread: &super::Thread| vec![thread.variant().name(), thread.text()];
-    Table { header: vec!["network", "most seeds"], rows: findings.threads_of(task).map(row).collect() }
+/// Memory span of each variant on a task.
+pub fn span_table(results: &MemoryResults, task: Task) -> Table {
+    let rows = results.spans_of(task).map(|span| vec![span.variant().name(), span.text()]);
+    Table { header: vec!["network", "most seeds"], rows: rows.collect() }
 }
 
-pub fn memory_page(findings: &Findings) -> Page {
-    let plan = &findings.plan;
+pub fn memory_page(results: &MemoryResults) -> Page {
+    let plan = &results.plan;
     let mut page = Page::new("How far back recurrent networks remember");
     page.text(&format!(
-        "The textbook: a plain network loses what lies many steps before the output that needs it, an LSTM does not suffer \
-         from the distance. Measured with {} seeds, at most {} sequences to learn from, as many parameters for every cell as \
-         an LSTM of {} hidden values has, and a learning rate chosen for each on a seed that is not shown. Chance is the \
-         error of the best answer that knows nothing; 0.01 or less counts as solved. Lines are medians over seeds, bands go \
-         from the best to the worst seed; an error below {DRAWN_MIN} is drawn there. \
-         What is solved is stopped at once, so that errors of those that solve a task do not tell which is the better; \
-         sequences until then do. What is not solved within its sequences may yet be with more, the more so where two fifths \
-         of them brought it nowhere below nine tenths of chance: it was given up then. A learning rate at the edge of those \
-         that were tried is marked.",
+        "The textbook: a plain network loses what lies many steps before the output, an LSTM does not suffer from the \
+         distance. Measured with {} seeds, at most {} training sequences, and for every cell the parameter count of an LSTM \
+         of {} hidden units and a learning rate chosen on an unreported seed. Chance is the error of the best blind answer; \
+         0.01 or less counts as solved. Lines are medians over seeds, bands the range from the best to the worst seed; errors \
+         below {ERROR_MIN} are drawn there. A solved training stops, so the errors of networks that solve a task do not rank \
+         them; their numbers of sequences do. An unsolved task may need more sequences, above all where a training was \
+         abandoned because two fifths of them left the error above nine tenths of chance. Learning rates at the edge of the \
+         candidates are marked.",
         plan.seeds, plan.sequences, plan.hidden
     ));
-    if findings.missing > 0 {
-        page.text(&format!("Stopped before its end: {} trainings are missing.", findings.missing));
+    if results.missing > 0 {
+        page.text(&format!("The study was stopped: {} trainings are missing.", results.missing));
     }
     for task in Task::ALL {
-        page.heading(&format!("{}: {}", capital(task.name()), task.measure()));
-        page.text(&format!("{} Chance is {:.3}.", asked(task), task.chance()));
-        if findings.threads_of(task).next().is_none() {
-            page.text("No training of this task was finished.");
+        page.heading(&format!("{}: {}", capitalized(task.name()), task.error_name()));
+        page.text(&format!("{} Chance is {:.3}.", description(task), task.chance()));
+        if results.spans_of(task).next().is_none() {
+            page.text("No training of this task is finished.");
             continue;
         }
-        thread_table(findings, task).add_to(&mut page);
-        for start in [Start::One, Start::Chrono, Start::Zero] {
-            page.chart(&errors(findings, task, start));
+        span_table(results, task).add_to(&mut page);
+        for gate_init in [GateInit::One, GateInit::Chrono, GateInit::Zero] {
+            page.chart(&errors(results, task, gate_init));
         }
-        memory_table(findings, task).add_to(&mut page);
+        memory_table(results, task).add_to(&mut page);
     }
     page
 }
 
-/// Recall beside adding for each way of starting, then timing.
-pub fn memory_picture(findings: &Findings) -> Picture {
+/// Recall next to adding for each gate initialization, then timing.
+pub fn memory_picture(results: &MemoryResults) -> Picture {
     let mut picture =
         Picture::new("Errors of recurrent networks against the gap that they have to remember over");
-    for start in [Start::One, Start::Chrono, Start::Zero] {
+    for gate_init in [GateInit::One, GateInit::Chrono, GateInit::Zero] {
         for task in [Task::Recall, Task::Adding] {
-            picture.chart(errors(findings, task, start));
+            picture.chart(errors(results, task, gate_init));
         }
     }
-    // Of a study that was stopped before it came to timing there is nothing to show.
-    if findings.threads_of(Task::Timing).next().is_some() {
-        for start in [Start::One, Start::Chrono] {
-            picture.chart(errors(findings, Task::Timing, start));
+    // A stopped study may not have reached timing.
+    if results.spans_of(Task::Timing).next().is_some() {
+        for gate_init in [GateInit::One, GateInit::Chrono] {
+            picture.chart(errors(results, Task::Timing, gate_init));
         }
     }
     picture
 }
 
-fn asked(task: Task) -> &'static str {
+fn description(task: Task) -> &'static str {
     match task {
-        Task::Recall => "One of four tokens comes first, then noise; at the end: which token was it?",
+        Task::Recall => "One of four tokens comes first, then noise. At the end: which token was it?",
         Task::Adding => {
-            "A number and a mark at each step; one step of each half is marked; at the end: the sum of both numbers."
+            "A number and a mark at each step, with one marked step per half. At the end: the sum of both numbers."
         }
         Task::Timing => {
-            "Spikes at a period of the given steps or of one less, the last one at the end: which period?"
+            "Spikes at a period of the given number of steps or of one less, with the last one at the end. Which period is it?"
         }
     }
 }
 
-/// The cells of a task with one way of starting; those that cannot start so stand beside them as they are, so that every
-/// chart of a task has the same lines in the same colours.
-fn errors(findings: &Findings, task: Task, start: Start) -> Chart {
-    let variants = Variant::of(task);
+/// Errors of all cells on a task with one gate initialization. A cell without it is shown with its default, so that all
+/// charts of a task have the same lines in the same colours.
+fn errors(results: &MemoryResults, task: Task, gate_init: GateInit) -> Chart {
+    let variants = Variant::all(task);
     let mut shown: Vec<Variant> = Vec::new();
     for variant in &variants {
-        let wanted = Variant { start, ..*variant };
-        let chosen =
-            if variants.contains(&wanted) { wanted } else { Variant { start: Start::AsDrawn, ..wanted } };
+        let wanted = Variant { gate_init, ..*variant };
+        let default = Variant { gate_init: GateInit::Default, ..wanted };
+        let chosen = if variants.contains(&wanted) { wanted } else { default };
         if !shown.contains(&chosen) {
             shown.push(chosen);
         }
@@ -152,22 +151,22 @@ fn errors(findings: &Findings, task: Task, start: Start) -> Chart {
     let (mut lines, mut bands) = (Vec::new(), Vec::new());
     for variant in shown {
         let name = variant.name();
-        let (mut medians, mut ends) = (Vec::new(), Vec::new());
-        for row in findings.rows_of(task, variant) {
+        let (mut medians, mut ranges) = (Vec::new(), Vec::new());
+        for row in results.rows_of(task, variant) {
             let (gap, error) = (row.gap as f64, row.error);
-            medians.push((gap, error.median.max(DRAWN_MIN)));
-            ends.push((gap, error.lowest.max(DRAWN_MIN), error.highest.max(DRAWN_MIN)));
+            medians.push((gap, error.median.max(ERROR_MIN)));
+            ranges.push((gap, error.min.max(ERROR_MIN), error.max.max(ERROR_MIN)));
         }
         lines.push(Line { name: name.clone(), points: medians, dashed: false });
-        bands.push(Band { name, points: ends });
+        bands.push(Band { name, points: ranges });
     }
-    let gaps = findings.plan.gaps(task);
+    let gaps = results.plan.task_gaps(task);
     let chance = gaps.iter().map(|gap| (*gap as f64, task.chance())).collect();
     lines.push(Line { name: "chance".into(), points: chance, dashed: true });
     Chart {
-        title: format!("{}, {}: error after training", capital(task.name()), start.name()),
+        title: format!("{}, {}: error after training", capitalized(task.name()), gate_init.name()),
         x: Axis { label: "gap, steps".into(), kind: AxisKind::Log },
-        y: Axis { label: task.measure().into(), kind: AxisKind::Log },
+        y: Axis { label: task.error_name().into(), kind: AxisKind::Log },
         lines,
         bands,
     }
@@ -183,7 +182,7 @@ pub fn convergence_table(rows: &[convergence::Row]) -> Table {
         "rate",
         "best validation",
         "test error",
-        "mark",
+        "target",
         "reached",
         "windows until",
         "seconds until",
@@ -191,15 +190,15 @@ pub fn convergence_table(rows: &[convergence::Row]) -> Table {
     let row = |row: &convergence::Row| {
         vec![
             row.data.clone(),
-            share(row.share),
+            percent(row.fraction),
             row.cell.to_string(),
             row.hidden.to_string(),
             row.parameters.to_string(),
             rate(row.learning_rate, row.rate_at_edge),
-            range(row.best, 4),
+            range(row.best_validation, 4),
             range(row.test, 4),
             format!("{:.4}", row.target),
-            share(row.reached),
+            percent(row.reached),
             range(row.windows, 0),
             range(row.seconds, 1),
         ]
@@ -210,57 +209,60 @@ pub fn convergence_table(rows: &[convergence::Row]) -> Table {
 pub fn convergence_page(rows: &[convergence::Row]) -> Page {
     let mut page = Page::new("How soon recurrent networks learn");
     page.text(
-        "The textbook: a GRU converges in less time and needs less data than an LSTM. Measured as `tidecast train` trains, \
-         at matched parameters, a reading a step, with a learning rate chosen for each cell on a seed that is not shown and \
-         on the middle one of the shares of the history (marked where it is at the edge of those that were tried). Smaller \
-         shares are read more often. Lines are medians over seeds, bands and ranges go from the lowest to the highest seed. \
-         The mark is the best validation loss of the cell that does worst (its median), so that half of the trainings of \
-         every cell come to it; the learning rate falls to its end along a cosine, and most come to it late. Seconds are \
-         those of the machine that this ran on, with whatever else it had to do.",
+        "The textbook: a GRU converges in less time and needs less data than an LSTM. Measured as `tidecast train` trains, at \
+         matched parameter counts, with one value per step and a learning rate per cell, chosen on an unreported seed and on \
+         the middle fraction of the history (marked at the edge of the candidates). Small fractions are trained for more \
+         epochs. Lines are medians over seeds, bands and ranges the minimum and maximum. The target is the worst median of \
+         the best validation losses, so that half of the trainings of every cell reach it; the learning rate falls along a \
+         cosine, and most trainings reach it late. Seconds are those of the machine of this run, including its other load.",
     );
-    for of_data in rows.chunk_by(|a, b| a.data == b.data) {
-        page.heading(&of_data[0].data);
-        convergence_charts(of_data).iter().for_each(|chart| page.chart(chart));
-        convergence_table(of_data).add_to(&mut page);
+    for rows in rows.chunk_by(|a, b| a.data == b.data) {
+        page.heading(&rows[0].data);
+        convergence_charts(rows).iter().for_each(|chart| page.chart(chart));
+        convergence_table(rows).add_to(&mut page);
     }
     page
 }
 
-/// Each set of data below the other: what more of the history is worth, then what more time is worth.
+/// For each data set, test error against history and validation loss against seconds.
 pub fn convergence_picture(rows: &[convergence::Row]) -> Picture {
     let mut picture =
         Picture::new("Errors of recurrent networks against the history and the time that they learn from");
-    for of_data in rows.chunk_by(|a, b| a.data == b.data) {
-        let [_, seconds, readings] = convergence_charts(of_data);
-        picture.chart(readings);
+    for rows in rows.chunk_by(|a, b| a.data == b.data) {
+        let [_, seconds, history] = convergence_charts(rows);
+        picture.chart(history);
         picture.chart(seconds);
     }
     picture
 }
 
-/// Of one set of data: against windows, seconds, and the history.
+/// Charts of one data set: against windows, against seconds, against the history.
 fn convergence_charts(rows: &[convergence::Row]) -> [Chart; 3] {
-    let whole: Vec<&convergence::Row> = rows.iter().filter(|row| row.share == 1.0).collect();
+    let whole: Vec<&convergence::Row> = rows.iter().filter(|row| row.fraction == 1.0).collect();
     [
-        learning(&whole, "windows seen", |point| point.0),
-        learning(&whole, "seconds of computing", |point| point.1),
-        data_needed(rows),
+        learning_curves(&whole, "windows", |point| point.windows),
+        learning_curves(&whole, "seconds", |point| point.seconds),
+        errors_by_history(rows),
     ]
 }
 
-fn learning(rows: &[&convergence::Row], label: &str, place: fn(&(f64, f64, Spread)) -> f64) -> Chart {
+fn learning_curves(rows: &[&convergence::Row], label: &str, x: fn(&CurvePoint) -> f64) -> Chart {
     let data = rows.first().map_or("", |row| &row.data);
     let line = |row: &&convergence::Row| Line {
         name: row.cell.to_string(),
-        points: row.curve.iter().map(|point| (place(point), point.2.median)).collect(),
+        points: row.curve.iter().map(|point| (x(point), point.validation.median)).collect(),
         dashed: false,
     };
     let band = |row: &&convergence::Row| Band {
         name: row.cell.to_string(),
-        points: row.curve.iter().map(|point| (place(point), point.2.lowest, point.2.highest)).collect(),
+        points: row
+            .curve
+            .iter()
+            .map(|point| (x(point), point.validation.min, point.validation.max))
+            .collect(),
     };
     Chart {
-        title: format!("{data}: validation loss against {label}, all of the history"),
+        title: format!("{data}: validation loss against {label}, whole history"),
         x: Axis { label: label.into(), kind: AxisKind::Linear },
         y: Axis { label: "validation loss, scaled".into(), kind: AxisKind::Linear },
         lines: rows.iter().map(line).collect(),
@@ -268,48 +270,48 @@ fn learning(rows: &[&convergence::Row], label: &str, place: fn(&(f64, f64, Sprea
     }
 }
 
-fn data_needed(rows: &[convergence::Row]) -> Chart {
+fn errors_by_history(rows: &[convergence::Row]) -> Chart {
     let data = rows.first().map_or("", |row| &row.data);
     let (mut lines, mut bands) = (Vec::<Line>::new(), Vec::<Band>::new());
     for row in rows {
         let Some(test) = row.test else { continue };
         let name = row.cell.to_string();
-        let at = lines.iter().position(|line| line.name == name).unwrap_or_else(|| {
+        let index = lines.iter().position(|line| line.name == name).unwrap_or_else(|| {
             lines.push(Line { name: name.clone(), points: Vec::new(), dashed: false });
             bands.push(Band { name, points: Vec::new() });
             lines.len() - 1
         });
-        let readings = row.learned_from as f64;
-        lines[at].points.push((readings, test.median));
-        bands[at].points.push((readings, test.lowest, test.highest));
+        let windows = row.windows_per_epoch as f64;
+        lines[index].points.push((windows, test.median));
+        bands[index].points.push((windows, test.min, test.max));
     }
     Chart {
-        title: format!("{data}: test error against the readings that were learned from"),
-        x: Axis { label: "readings".into(), kind: AxisKind::Log },
+        title: format!("{data}: test error against training windows"),
+        x: Axis { label: "windows".into(), kind: AxisKind::Log },
         y: Axis { label: "mean absolute error, standard deviations".into(), kind: AxisKind::Linear },
         lines,
         bands,
     }
 }
 
-fn share(share: f64) -> String {
-    format!("{:.0} %", 100.0 * share)
+fn percent(fraction: f64) -> String {
+    format!("{:.0} %", 100.0 * fraction)
 }
 
 fn rate(rate: f64, at_edge: bool) -> String {
     format!("{rate}{}", if at_edge { " (edge)" } else { "" })
 }
 
-fn small(error: f64) -> String {
+fn error(error: f64) -> String {
     format!("{error:.4}")
 }
 
-fn range(spread: Option<Spread>, digits: usize) -> String {
-    spread.map_or("–".into(), |Spread { median, lowest, highest }| {
-        format!("{median:.digits$} ({lowest:.digits$} to {highest:.digits$})")
+fn range(summary: Option<Summary>, digits: usize) -> String {
+    summary.map_or("–".into(), |Summary { median, min, max }| {
+        format!("{median:.digits$} ({min:.digits$} to {max:.digits$})")
     })
 }
 
-fn capital(name: &str) -> String {
+fn capitalized(name: &str) -> String {
     name[..1].to_uppercase() + &name[1..]
 }
