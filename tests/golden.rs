@@ -1,14 +1,12 @@
-//! The cells against numbers that others computed: every file of `tests/golden`, and of the folder that the
-//! environment variable `TIDECAST_GOLDEN` names. `tests/golden/README.md` describes the files.
+//! The cells against independently computed vectors: every file of `tests/golden`, and of the folder in the environment
+//! variable `TIDECAST_GOLDEN`. `tests/golden/README.md` describes the files.
 
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use tidecast_core::network::{CellKind, Decoder, Network, Scratch, Shape, State, Tensor, Tensors, TrainScratch};
-
-const OUTPUT_TOLERANCE: f32 = 1e-5;
-const GRADIENT_TOLERANCE_RELATIVE: f32 = 2e-4;
-const GRADIENT_TOLERANCE_ABSOLUTE: f32 = 2e-5;
+use tidecast_core::network::{
+    CellKind, Decoder, Network, Scratch, Shape, State, Tensor, Tensors, TrainScratch,
+};
 
 #[derive(Deserialize)]
 struct Values {
@@ -37,7 +35,7 @@ struct Case {
 }
 
 impl Case {
-    /// The cells of the case under a head that plays no part.
+    /// A network of the case's cells, with a head of zeros that the test does not use.
     fn network(&self) -> Network {
         let shape = Shape {
             cell: self.cell,
@@ -60,7 +58,7 @@ impl Case {
         Network::from_tensors(shape, &tensors).expect("the case has every tensor of its cell")
     }
 
-    fn first_state(&self, network: &Network) -> State {
+    fn initial_state(&self, network: &Network) -> State {
         let mut state = State::zeros(network.shape(), self.batch);
         for k in 0..self.layers {
             state.hidden_mut(k).copy_from_slice(self.layer(&self.h0, k));
@@ -71,28 +69,35 @@ impl Case {
         state
     }
 
-    /// Layer `k` of [layer][column][hidden].
+    /// Layer `k` of `[layer][column][hidden]`.
     fn layer<'a>(&self, values: &'a Values, k: usize) -> &'a [f32] {
         let size = self.batch * self.hidden;
         &values.data[k * size..][..size]
     }
 }
 
+/// The tolerated difference from the expected value: the larger of the two.
+#[derive(Clone, Copy)]
+struct Tolerance {
+    relative: f32,
+    absolute: f32,
+}
+
+const OUTPUT_TOLERANCE: Tolerance = Tolerance { relative: 0.0, absolute: 1e-5 };
+const GRADIENT_TOLERANCE: Tolerance = Tolerance { relative: 2e-4, absolute: 2e-5 };
+
 #[track_caller]
-fn close(what: &str, found: &[f32], expected: &[f32], relative: f32, absolute: f32) {
-    assert_eq!(found.len(), expected.len(), "{what}");
-    for (place, (found, expected)) in found.iter().zip(expected).enumerate() {
-        let allowed = absolute.max(relative * expected.abs());
-        assert!(
-            (found - expected).abs() <= allowed,
-            "{what}, place {place}: {found}, but {expected} is right"
-        );
+fn assert_close(name: &str, found: &[f32], expected: &[f32], tolerance: Tolerance) {
+    assert_eq!(found.len(), expected.len(), "{name}");
+    for (index, (found, expected)) in found.iter().zip(expected).enumerate() {
+        let allowed = tolerance.absolute.max(tolerance.relative * expected.abs());
+        assert!((found - expected).abs() <= allowed, "{name}[{index}] is {found}, expected {expected}");
     }
 }
 
-/// One step after the other, the state carried along.
+/// Step by step, with carried state.
 fn check_steps(case: &Case, network: &Network) {
-    let mut state = case.first_state(network);
+    let mut state = case.initial_state(network);
     let mut scratch = Scratch::new(network.shape());
     let mut outputs = Vec::new();
     let columns: Vec<usize> = (0..case.batch).collect();
@@ -100,28 +105,31 @@ fn check_steps(case: &Case, network: &Network) {
         network.step(&mut state, &columns, input, &[], &mut scratch);
         outputs.extend_from_slice(state.hidden(case.layers - 1));
     }
-    close("outputs", &outputs, &case.y.data, 0.0, OUTPUT_TOLERANCE);
+    assert_close("outputs", &outputs, &case.y.data, OUTPUT_TOLERANCE);
     for k in 0..case.layers {
-        close("h_n", state.hidden(k), case.layer(&case.h_n, k), 0.0, OUTPUT_TOLERANCE);
+        assert_close("h_n", state.hidden(k), case.layer(&case.h_n, k), OUTPUT_TOLERANCE);
         if let Some(c_n) = &case.c_n {
-            close("c_n", state.cell(k), case.layer(c_n, k), 0.0, OUTPUT_TOLERANCE);
+            assert_close("c_n", state.cell(k), case.layer(c_n, k), OUTPUT_TOLERANCE);
         }
     }
 }
 
-/// The whole sequence, forward and backward.
+/// Forward and backward over the whole sequence.
 fn check_gradients(case: &Case, network: &Network) {
-    let state = case.first_state(network);
+    let state = case.initial_state(network);
     let mut scratch = TrainScratch::new(network.shape());
     let found = network.sequence_gradients(&state, &case.x.data, &case.dy.data, &mut scratch);
-    let (relative, absolute) = (GRADIENT_TOLERANCE_RELATIVE, GRADIENT_TOLERANCE_ABSOLUTE);
-    close("outputs", &found.outputs, &case.y.data, 0.0, OUTPUT_TOLERANCE);
-    close("dx", &found.inputs, &case.dx.data, relative, absolute);
-    assert_eq!(case.grads.len() + 2, found.gradients.tensors().len(), "a gradient for each weight");
+    assert_close("outputs", &found.outputs, &case.y.data, OUTPUT_TOLERANCE);
+    assert_close("dx", &found.inputs, &case.dx.data, GRADIENT_TOLERANCE);
+    assert_eq!(
+        case.grads.len() + 2,
+        found.gradients.tensors().len(),
+        "every weight has a gradient, and the head's two tensors"
+    );
     for (name, expected) in &case.grads {
         let tensor = &found.gradients.tensors()[name];
         assert_eq!(tensor.shape, expected.shape, "{name}");
-        close(name, &tensor.data, &expected.data, relative, absolute);
+        assert_close(name, &tensor.data, &expected.data, GRADIENT_TOLERANCE);
     }
 }
 
@@ -130,7 +138,7 @@ fn check(folder: &Path) {
     let mut files: Vec<PathBuf> = files.map(|file| file.expect("the folder can be listed").path()).collect();
     files.retain(|file| file.extension().is_some_and(|extension| extension == "json"));
     files.sort();
-    assert!(!files.is_empty(), "{} holds no case", folder.display());
+    assert!(!files.is_empty(), "{} has no case", folder.display());
     for file in files {
         println!("{}", file.display());
         let text = std::fs::read_to_string(&file).expect("the file can be read");
@@ -143,7 +151,7 @@ fn check(folder: &Path) {
 }
 
 #[test]
-fn cells_agree_with_golden_vectors() {
+fn cells_match_golden_vectors() {
     check(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden"));
     if let Some(folder) = std::env::var_os("TIDECAST_GOLDEN") {
         check(Path::new(&folder));
