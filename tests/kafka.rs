@@ -1,19 +1,22 @@
-//! The Kafka source and sink against a broker: what a group, a restart, retention and the other hazards of a real one do
-//! to the rows. Those that a broker inside the process cannot show are skipped without a real one.
+//! The Kafka source and sinks against a broker: groups, restarts, retention and other hazards. Tests that need more than the
+//! embedded broker are skipped without a real one.
 
-mod ends;
 mod group;
-mod outputs;
+mod sinks;
+mod source;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::time::Duration;
 
 use anyhow::Result;
-use tidecast::config::{self, Brokers, Commit, Deleted, Format, Limits, Start, TimeUnit};
+use tidecast_core::schema::{Columns, Observations};
+use tidecast_core::time::TimeUnit;
+use tidecast_kafka::settings::{Brokers, ClientProperties, KafkaSourceConfig};
+use tidecast_kafka::{Cluster, KafkaSource, ReadUntil};
 use tidecast_stream::codec::Codec;
-use tidecast_kafka::{Cluster, KafkaSource, Until};
-use tidecast_stream::{Assigned, Event, From, Partition, Position, Positions, Source};
-use tidecast_core::table::{Columns, Observations};
+use tidecast_stream::settings::{Commit, Limits, MessageFormat, OnDataLoss, StartOffset};
+use tidecast_stream::{Partition, Position, Positions, Source, SourceEvent, StartPosition};
 
 use crate::broker;
 
@@ -24,65 +27,71 @@ fn columns() -> Columns {
         time: "t".into(),
         targets: vec!["v".into()],
         covariates: Vec::new(),
-        known_ahead: Vec::new(),
+        future_covariates: Vec::new(),
     }
 }
 
 fn codec() -> Codec {
     let limits = Limits { series: 1000, message_bytes: 10_000, id_bytes: 100, ..Limits::default() };
-    Codec::new(Format::Json, &columns(), TimeUnit::Seconds, &limits)
+    Codec::new(MessageFormat::Json, &columns(), TimeUnit::Seconds, &limits)
 }
 
-/// A source of `topic`, for a group of its own.
-fn reading(topic: &str) -> config::KafkaSource {
-    config::KafkaSource {
-        brokers: Brokers::At(broker::any()),
+/// A source of `topic` with a group of its own.
+fn source_config(topic: &str) -> KafkaSourceConfig {
+    KafkaSourceConfig {
+        brokers: Brokers::Addresses(broker::any()),
         topic: topic.to_string(),
         group: broker::unique("group"),
-        format: Format::Json,
-        start: Start::Earliest,
-        deleted: Deleted::Fail,
-        compacted: false,
+        format: MessageFormat::Json,
+        start: StartOffset::Earliest,
+        on_data_loss: OnDataLoss::Fail,
+        allow_compacted: false,
         instance: "one".into(),
-        static_member: false,
-        rewind: None,
+        static_membership: false,
+        replay_window: None,
         queue_rows: 50_000,
-        ends: false,
-        // Members hear of each other with their heartbeats; and the broker inside the process takes as long as a session
-        // for every change of a group.
-        client: client([("session.timeout.ms", "6000"), ("heartbeat.interval.ms", "300")]),
+        track_lag: false,
+        // Members learn of each other with a heartbeat, and the embedded broker takes a session timeout per rebalance.
+        client: properties([("session.timeout.ms", "6000"), ("heartbeat.interval.ms", "300")]),
         commit: Commit { every: Duration::from_millis(100), rows: 1000 },
     }
 }
 
-fn client<const N: usize>(properties: [(&str, &str); N]) -> BTreeMap<String, String> {
-    properties.map(|(name, value)| (name.to_string(), value.to_string())).into()
+fn properties<const N: usize>(properties: [(&str, &str); N]) -> ClientProperties {
+    BTreeMap::from(properties.map(|(name, value)| (name.to_string(), value.to_string()))).into()
 }
 
-/// Writes one good message for each of `values` to a partition.
-fn produce_values(topic: &str, partition: i32, values: std::ops::Range<i32>) {
+/// Writes a valid message for each value to a partition.
+fn produce_values(topic: &str, partition: i32, values: Range<i32>) {
     let payloads: Vec<String> =
         values.map(|v| format!(r#"{{"id":"p{partition}","t":{v},"v":{v}}}"#)).collect();
     broker::produce(topic, Some(partition), payloads.iter().map(|payload| ("key", payload.as_str())));
 }
 
-/// Fails a test that waits for what never comes.
+/// Fails a test that waits forever.
 async fn within_a_minute<T>(work: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(60), work).await.expect("done within a minute")
 }
 
-/// A driver in small: starts where the group stands, keeps the values it gets, commits when asked or when revoked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct ReadRow {
+    partition: i32,
+    offset: i64,
+    value: i32,
+}
+
+/// A minimal driver: starts at the committed positions, collects the rows, commits on demand or when partitions are revoked.
 struct Reader {
     source: KafkaSource,
-    /// (partition, offset, value) in the order they came.
-    rows: Vec<(i32, i64, i32)>,
+    /// In order of arrival.
+    rows: Vec<ReadRow>,
     reached: Positions,
     owned: Vec<i32>,
     has_ended: bool,
 }
 
 impl Reader {
-    async fn open(config: &config::KafkaSource, until: Until) -> Result<Self> {
+    async fn open(config: &KafkaSourceConfig, until: ReadUntil) -> Result<Self> {
         let cluster = Cluster::new(&config.brokers, None, &config.client)?;
         let source = KafkaSource::open(&cluster, config, codec(), until).await?;
         Ok(Self { source, rows: Vec::new(), reached: Positions::new(), owned: Vec::new(), has_ended: false })
@@ -93,31 +102,36 @@ impl Reader {
         self.handle(event).await
     }
 
-    async fn handle(&mut self, event: Event) -> Result<()> {
+    async fn handle(&mut self, event: SourceEvent) -> Result<()> {
         match event {
-            Event::Assigned(Assigned { partition, committed, fallback, start, .. }) => {
-                self.owned.push(partition.number);
-                let position = committed.map_or(fallback, |committed| committed.position);
-                start.send(From { position, resume: position, note: "a note".into() }).unwrap();
+            SourceEvent::Assigned { assignment, reply } => {
+                self.owned.push(assignment.partition.number);
+                let position =
+                    assignment.committed.map_or(assignment.default_start, |committed| committed.position);
+                let metadata = "metadata".into();
+                reply.send(StartPosition { position, replay_until: position, metadata }).unwrap();
             }
-            Event::Reading { .. } => {}
-            Event::Rows(batch) => {
+            SourceEvent::ReadingStarted { .. } => {}
+            SourceEvent::Batch(batch) => {
                 let columns = columns();
                 let rows = Observations::new(&batch.rows, &columns);
                 for row in 0..rows.len() {
-                    let value = rows.targets[0].value(row) as i32;
-                    self.rows.push((batch.partition.number, rows.positions.value(row), value));
+                    self.rows.push(ReadRow {
+                        partition: batch.partition.number,
+                        offset: rows.positions.value(row),
+                        value: rows.targets[0].value(row) as i32,
+                    });
                 }
                 self.reached.insert(batch.partition, batch.next);
             }
-            Event::Revoked { partitions, done } => {
+            SourceEvent::Revoked { partitions, done } => {
                 self.commit().await?;
-                self.owned.retain(|number| !partitions.iter().any(|gone| gone.number == *number));
+                self.owned.retain(|number| !partitions.iter().any(|revoked| revoked.number == *number));
                 self.reached.retain(|partition, _| !partitions.contains(partition));
-                // Nobody waits where the partitions were lost, or it took too long.
+                // The receiver is gone if the partitions were lost, or after the timeout.
                 let _ = done.send(());
             }
-            Event::End => self.has_ended = true,
+            SourceEvent::EndOfInput => self.has_ended = true,
         }
         Ok(())
     }
@@ -140,12 +154,12 @@ impl Reader {
         Ok(())
     }
 
-    /// The values of a partition, in the order they came.
+    /// The values of a partition in order of arrival.
     fn values(&self, partition: i32) -> Vec<i32> {
-        self.rows.iter().filter(|row| row.0 == partition).map(|row| row.2).collect()
+        self.rows.iter().filter(|row| row.partition == partition).map(|row| row.value).collect()
     }
 }
 
-fn at(topic: &str, number: i32, position: i64) -> Positions {
-    Positions::from([(Partition { topic: topic.into(), number }, Position(position))])
+fn positions(topic: &str, partition: i32, position: i64) -> Positions {
+    Positions::from([(Partition { topic: topic.into(), number: partition }, Position(position))])
 }

@@ -1,4 +1,4 @@
-//! Parquet in and out: files as real programs leave them, and files of our own.
+//! Parquet input and output.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,15 +8,20 @@ use std::sync::Arc;
 use arrow::array::*;
 use arrow::datatypes::{Field, Float32Type, Float64Type, Schema};
 use tempfile::TempDir;
-use tidecast::config::{Delivery, Layout, Limits, Order, ParquetSink, TimeUnit};
-use tidecast_tables::{ParquetInput, ParquetOutput, ParquetParts, Range, TableWriter, describe};
-use tidecast_stream::{Batch, Event, Output, Partition, Position, Positions, Sink, Source, WithScores};
-use tidecast_core::table::{Columns, ForecastBuilder, ForecastStamp, Observations, ScoreBuilder, forecast_schema};
+use tidecast_core::schema::{
+    Columns, ForecastBuilder, Observations, OutputLabels, ScoreBuilder, forecast_schema,
+};
+use tidecast_core::time::TimeUnit;
+use tidecast_stream::settings::{Delivery, Limits};
+use tidecast_stream::{
+    Batch, ForecastAndScores, Output, Partition, Position, Positions, Sink, Source, SourceEvent,
+};
+use tidecast_tables::settings::{Layout, Order, ParquetSinkConfig};
+use tidecast_tables::{
+    ParquetSink, ParquetSource, RollingParquetSink, RowGroupCounts, TableWriter, TimeRange, summarize,
+};
 
-mod damage;
-mod files;
-mod order;
-mod rows;
+mod input;
 mod sink;
 mod types;
 
@@ -29,7 +34,7 @@ fn columns() -> Columns {
         time: "time".into(),
         targets: vec!["value".into()],
         covariates: vec![],
-        known_ahead: vec![],
+        future_covariates: vec![],
     }
 }
 
@@ -52,7 +57,7 @@ fn table(named: &[Named]) -> RecordBatch {
     RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap()
 }
 
-/// Writes a table in row groups of `group` rows.
+/// Writes a table with row groups of `group` rows.
 fn write(path: &Path, group: usize, named: &[Named]) {
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     let rows = table(named);
@@ -63,35 +68,35 @@ fn write(path: &Path, group: usize, named: &[Named]) {
     writer.finish().unwrap();
 }
 
-/// One row of a file.
+/// Writes a file with one row.
 fn write_row(path: &Path, id: &str, time: i64) {
     write(path, 1, &[("sensor", ids(&[id])), ("time", times(&[time])), ("value", values(&[time as f64]))]);
 }
 
-/// What to open, with everything that a test does not care about left at its default.
+/// An input to open.
 struct Open<'a> {
     path: &'a Path,
     columns: Columns,
     unit: TimeUnit,
     order: Order,
-    range: Range,
+    range: TimeRange,
     series: Option<&'a [&'a str]>,
 }
 
+/// An input with default options.
 fn at(path: &Path) -> Open<'_> {
-    let (unit, order, range) = (TimeUnit::default(), Order::File, Range::default());
+    let (unit, order, range) = (TimeUnit::default(), Order::File, TimeRange::default());
     Open { path, columns: columns(), unit, order, range, series: None }
 }
 
 impl Open<'_> {
-    fn open(&self) -> anyhow::Result<ParquetInput> {
+    fn open(&self) -> anyhow::Result<ParquetSource> {
         let series = self.series.map(|ids| ids.iter().map(|id| id.to_string()).collect::<BTreeSet<_>>());
         let limits = Limits { series: 10, message_bytes: 1000, id_bytes: 20, ..Limits::default() };
-        ParquetInput::open(self.path, &self.columns, self.unit, self.order, self.range, series, &limits)
+        ParquetSource::open(self.path, &self.columns, self.unit, self.order, self.range, series, &limits)
     }
 
-    /// Position, id, time and first target of each row.
-    fn rows(&self) -> Vec<(i64, String, i64, Option<f64>)> {
+    fn rows(&self) -> Vec<InputRow> {
         rows(&self.open().unwrap().batches().collect::<anyhow::Result<Vec<_>>>().unwrap(), &self.columns)
     }
 
@@ -103,16 +108,29 @@ impl Open<'_> {
     }
 }
 
-fn rows(batches: &[Batch], columns: &Columns) -> Vec<(i64, String, i64, Option<f64>)> {
+#[derive(Clone, Debug, PartialEq)]
+struct InputRow {
+    position: i64,
+    id: String,
+    time: i64,
+    /// The first target.
+    value: Option<f64>,
+}
+
+fn row(position: i64, id: &str, time: i64, value: Option<f64>) -> InputRow {
+    InputRow { position, id: id.to_owned(), time, value }
+}
+
+fn rows(batches: &[Batch], columns: &Columns) -> Vec<InputRow> {
     let mut rows = Vec::new();
     for batch in batches {
         assert_eq!(batch.rows.schema(), columns.schema());
         let view = Observations::new(&batch.rows, columns);
-        for row in 0..view.len() {
-            let id = view.series.map_or(columns.only_series.as_str(), |ids| ids.value(row)).to_string();
+        for index in 0..view.len() {
+            let id = view.series.map_or(columns.only_series.as_str(), |ids| ids.value(index));
             let target = view.targets[0];
-            let value = target.is_valid(row).then(|| target.value(row));
-            rows.push((view.positions.value(row), id, view.times.value(row), value));
+            let value = target.is_valid(index).then(|| target.value(index));
+            rows.push(row(view.positions.value(index), id, view.times.value(index), value));
         }
     }
     rows
@@ -125,14 +143,14 @@ fn malformed(open: &Open) -> Vec<(i64, String)> {
 }
 
 #[track_caller]
-fn says(error: &str, parts: &[&str]) {
+fn assert_contains(error: &str, parts: &[&str]) {
     for part in parts {
         assert!(error.contains(part), "`{part}` is not in: {error}");
     }
 }
 
-/// 40 rows in row groups of 10; times fall within a row group and rise from one to the next, two ids in turn.
-fn forty(folder: &TempDir) -> PathBuf {
+/// Writes 40 rows in row groups of 10. Times decrease within a row group and increase between them; two ids alternate.
+fn write_forty_rows(folder: &TempDir) -> PathBuf {
     let path = folder.path().join("forty.parquet");
     let rows: Vec<i64> = (0..40).collect();
     let time = |row: &i64| row / 10 * 100 + 9 - row % 10;

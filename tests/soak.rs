@@ -1,214 +1,247 @@
-//! Faults, one after the other, on a group of instances that is fed without a pause. After every one of them, what a
-//! reader of committed records sees is what a straight run over the same rows gives: nothing missing, nothing twice, every
-//! byte equal.
+//! Faults on a group of instances with continuous input. After every fault, a reader of committed records sees what an
+//! undisturbed forecaster makes of the same rows: nothing lost, nothing duplicated, every byte equal.
 //!
-//! `TIDECAST_SOAK=N cargo test --release soak -- --nocapture --test-threads 1` does each N times; without it, a few.
+//! `TIDECAST_SOAK=N cargo test --release soak -- --nocapture --test-threads 1` runs N rounds per fault; by default there are few.
 
-mod cost;
-mod damage;
+mod deployment;
 mod proxy;
 mod report;
-mod world;
 
 use std::fs;
 use std::time::{Duration, Instant};
 
 use crate::broker::{self, server};
+use crate::command_line::program::count;
+use deployment::{Deployment, corrupt_snapshots};
 use proxy::Proxy;
 use report::{Round, report};
-use world::World;
 
-/// Rounds of a fault.
-fn rounds(few: usize) -> usize {
-    std::env::var("TIDECAST_SOAK").ok().and_then(|value| value.parse().ok()).unwrap_or(few)
+/// Number of rounds per fault.
+fn rounds(default: usize) -> usize {
+    std::env::var("TIDECAST_SOAK").ok().and_then(|value| value.parse().ok()).unwrap_or(default)
 }
 
-/// Three instances on the broker that all tests share.
-fn three() -> Option<World> {
+/// Three instances on the broker of all tests.
+fn three_instances() -> Option<Deployment> {
     let address = broker::real()?;
-    let mut world = World::new(address, address, 1, "exactly_once");
-    ["one", "two", "three"].iter().for_each(|name| world.start(name));
-    Some(world)
+    let mut deployment = Deployment::new(address, address, 1, "exactly_once");
+    ["one", "two", "three"].iter().for_each(|name| deployment.start(name));
+    Some(deployment)
 }
 
-/// What one strike does: whether it fell within a transaction.
-fn soak(fault: &str, mut world: World, few: usize, mut strike: impl FnMut(&mut World) -> bool) {
-    let mut round = |world: &mut World| -> Round {
-        world.begin();
-        let within = u64::from(strike(world));
-        world.wait_for_all_to_advance();
-        world.end(1, within)
-    };
-    let rounds: Vec<Round> = (0..rounds(few)).map(|_| round(&mut world)).collect();
-    report(fault, &rounds);
-    world.stop();
+/// Runs rounds of a fault. `inject` returns whether the fault hit an open transaction.
+fn soak(
+    fault: &str,
+    mut deployment: Deployment,
+    default_rounds: usize,
+    mut inject: impl FnMut(&mut Deployment) -> bool,
+) {
+    let mut completed: Vec<Round> = Vec::new();
+    for _ in 0..rounds(default_rounds) {
+        deployment.start_round();
+        let hit_transaction = inject(&mut deployment);
+        deployment.wait_for_progress();
+        completed.push(deployment.finish_round(hit_transaction));
+    }
+    report(fault, &completed);
+    deployment.stop();
 }
 
 #[test]
-fn soak_kill_of_an_instance() {
-    let Some(world) = three() else { return };
-    soak("kill -9 of an instance", world, 3, |world| {
-        let name = world.any();
-        let within = world.kill(&name);
-        // Sometimes it is back before the others have noticed.
-        if world.random(2) == 0 {
-            world.wait_for_all_to_advance();
+fn soak_killed_instance() {
+    let Some(deployment) = three_instances() else { return };
+    soak("kill -9 of an instance", deployment, 3, |deployment| {
+        let name = deployment.random_member();
+        let hit_transaction = deployment.kill(&name);
+        // Sometimes it restarts before the others have noticed.
+        if deployment.random(2) == 0 {
+            deployment.wait_for_progress();
         }
-        world.start(&name);
-        within
+        deployment.start(&name);
+        hit_transaction
     });
 }
 
 #[test]
-fn soak_members_come_and_go() {
-    let Some(world) = three() else { return };
-    let mut longest = Duration::ZERO;
-    soak("members joining and leaving", world, 1, |world| {
-        let mut within = false;
+fn soak_members_join_and_leave() {
+    let Some(deployment) = three_instances() else { return };
+    let mut max_stall = Duration::ZERO;
+    soak("members joining and leaving", deployment, 1, |deployment| {
+        let mut hit_transaction = false;
         for turn in 0..4 {
-            within |= world.is_within();
+            hit_transaction |= deployment.is_in_transaction();
             if turn % 2 == 0 {
-                world.start("four");
-            } else if let Some(member) = world.members.remove("four") {
+                deployment.start("four");
+            } else if let Some(member) = deployment.members.remove("four") {
                 member.signal("TERM");
                 member.finish();
             }
-            longest = longest.max(world.longest_stall(Duration::from_secs(2)));
+            max_stall = max_stall.max(deployment.max_stall_within(Duration::from_secs(2)));
         }
-        within
+        hit_transaction
     });
-    eprintln!("{}", serde_json::json!({ "longest_stall_of_a_partition_ms": longest.as_millis() as u64 }));
+    eprintln!("{}", serde_json::json!({ "max_partition_stall_ms": max_stall.as_millis() as u64 }));
 }
 
-/// What happens to the folder of the snapshots.
+/// Damage to the folder of snapshots.
 #[derive(Clone, Copy)]
-enum Harm {
-    Corrupt,
-    Delete,
-    /// A file in its place: nothing can be written there.
+enum StoreFault {
+    Corrupted,
+    Deleted,
+    /// Replaced by a file, so that nothing can be written.
     Unwritable,
 }
 
 #[test]
-fn soak_the_state_store_fails() {
-    let Some(world) = three() else { return };
+fn soak_failing_state_store() {
+    let Some(deployment) = three_instances() else { return };
     let mut turn = 0;
-    soak("the state store corrupted, deleted or unwritable, and kill -9 of an instance", world, 3, |world| {
-        let folder = world.place.path("state");
-        let harm = [Harm::Corrupt, Harm::Delete, Harm::Unwritable][turn % 3];
-        turn += 1;
-        let harmed = |harm| match harm {
-            Harm::Corrupt => world::corrupt(&folder),
-            Harm::Delete => fs::remove_dir_all(&folder),
-            Harm::Unwritable => fs::remove_dir_all(&folder).and_then(|()| fs::write(&folder, "in the way")),
-        };
-        // A snapshot may be renamed into place at this very moment.
-        while harmed(harm).is_err() {}
-        let name = world.any();
-        let within = world.kill(&name);
-        if let Harm::Unwritable = harm {
-            world.longest_stall(Duration::from_secs(3));
-            fs::remove_file(&folder).expect("it was in the way");
-        }
-        world.start(&name);
-        within
-    });
+    soak(
+        "the state store corrupted, deleted or unwritable, and kill -9 of an instance",
+        deployment,
+        3,
+        |deployment| {
+            let folder = deployment.workspace.path("state");
+            let fault = [StoreFault::Corrupted, StoreFault::Deleted, StoreFault::Unwritable][turn % 3];
+            turn += 1;
+            let inject = |fault| match fault {
+                StoreFault::Corrupted => corrupt_snapshots(&folder),
+                StoreFault::Deleted => fs::remove_dir_all(&folder),
+                StoreFault::Unwritable => {
+                    fs::remove_dir_all(&folder).and_then(|()| fs::write(&folder, "a file"))
+                }
+            };
+            // Fails if a snapshot is renamed at the same moment.
+            while inject(fault).is_err() {}
+            let name = deployment.random_member();
+            let hit_transaction = deployment.kill(&name);
+            if let StoreFault::Unwritable = fault {
+                deployment.max_stall_within(Duration::from_secs(3));
+                fs::remove_file(&folder).expect("the file is removed");
+            }
+            deployment.start(&name);
+            hit_transaction
+        },
+    );
 }
 
 #[test]
-fn soak_a_zombie_comes_back() {
-    let Some(world) = three() else { return };
-    soak("an instance stopped past its session and woken up", world, 1, |world| {
-        let name = world.any();
-        let within = world.is_within();
-        world.members[&name].signal("STOP");
+fn soak_zombie_instance() {
+    let Some(deployment) = three_instances() else { return };
+    soak("an instance suspended beyond its session timeout", deployment, 1, |deployment| {
+        let name = deployment.random_member();
+        let hit_transaction = deployment.is_in_transaction();
+        deployment.members[&name].signal("STOP");
         // The others take over once its session has timed out.
-        world.wait_for_all_to_advance();
-        let before = world.members.get_mut(&name).expect("a member").said().len();
-        world.members[&name].signal("CONT");
+        deployment.wait_for_progress();
+        let log_length = deployment.log(&name).len();
+        deployment.members[&name].signal("CONT");
         let deadline = Instant::now() + Duration::from_secs(60);
-        let has_rejoined = |world: &mut World| {
-            world.members.get_mut(&name).expect("a member").said()[before..].contains("partition assigned")
-        };
-        while !has_rejoined(world) {
-            assert!(
-                Instant::now() < deadline,
-                "it has not rejoined: {}",
-                world.members.get_mut(&name).expect("a member").said()
-            );
+        while !deployment.log(&name)[log_length..].contains("partition assigned") {
+            assert!(Instant::now() < deadline, "it has not rejoined: {}", deployment.log(&name));
             std::thread::sleep(Duration::from_millis(50));
         }
-        within
+        hit_transaction
     });
 }
 
 #[test]
-fn soak_the_broker_is_killed() {
+fn soak_killed_broker() {
     let Some(_) = broker::real() else { return };
-    let (mut nodes, _) = server::cluster(&server::Wishes { nodes: 1, advertised: None }).expect("a broker");
-    let address = nodes[0].address.clone();
-    let mut world = World::new(&address, &address, 1, "exactly_once");
-    ["one", "two"].iter().for_each(|name| world.start(name));
-    soak("kill -9 of the broker", world, 1, |world| {
-        let within = world.is_within();
-        nodes[0].kill();
-        std::thread::sleep(Duration::from_millis(world.random(2000)));
-        nodes[0].start().expect("it starts again");
-        nodes[0].wait();
-        within
+    let mut node = server::cluster(1, None).expect("a broker").pop().expect("one node");
+    let address = node.address.clone();
+    let mut deployment = Deployment::new(&address, &address, 1, "exactly_once");
+    ["one", "two"].iter().for_each(|name| deployment.start(name));
+    soak("kill -9 of the broker", deployment, 1, |deployment| {
+        let hit_transaction = deployment.is_in_transaction();
+        node.kill();
+        std::thread::sleep(Duration::from_millis(deployment.random(2000)));
+        node.start().expect("it starts again");
+        node.wait();
+        hit_transaction
     });
 }
 
 #[test]
-fn soak_a_cluster_loses_a_broker() {
+fn soak_cluster_loses_a_broker() {
     let Some(_) = broker::real() else { return };
-    let (mut nodes, _) = server::cluster(&server::Wishes { nodes: 3, advertised: None }).expect("brokers");
+    let mut nodes = server::cluster(3, None).expect("brokers");
     let addresses: Vec<String> = nodes.iter().map(|node| node.address.clone()).collect();
-    let all = addresses.join(",");
-    let mut world = World::new(&all, &all, 3, "exactly_once");
-    ["one", "two"].iter().for_each(|name| world.start(name));
-    soak("a cluster of three loses a broker", world, 1, |world| {
-        let within = world.is_within();
-        let lost = world.random(3) as usize;
+    let addresses = addresses.join(",");
+    let mut deployment = Deployment::new(&addresses, &addresses, 3, "exactly_once");
+    ["one", "two"].iter().for_each(|name| deployment.start(name));
+    soak("a cluster of three loses a broker", deployment, 1, |deployment| {
+        let hit_transaction = deployment.is_in_transaction();
+        let lost = deployment.random(3) as usize;
         nodes[lost].kill();
-        world.wait_for_all_to_advance();
+        deployment.wait_for_progress();
         nodes[lost].start().expect("it starts again");
         nodes[lost].wait();
-        within
+        hit_transaction
     });
 }
 
 #[test]
-fn soak_the_connection_is_disturbed() {
+fn soak_disturbed_connection() {
     let Some(_) = broker::real() else { return };
     let proxy = Proxy::start();
-    let wishes = server::Wishes { nodes: 1, advertised: Some(proxy.port()) };
-    let (nodes, second) = server::cluster(&wishes).expect("a broker");
-    proxy.lead_to(second);
-    let known = format!("127.0.0.1:{}", proxy.port());
-    let mut world = World::new(&nodes[0].address, &known, 1, "exactly_once");
-    ["one", "two"].iter().for_each(|name| world.start(name));
+    let (node, proxied_port) = server::node_behind_proxy(proxy.port()).expect("a broker");
+    proxy.set_target(proxied_port);
+    let proxy_address = format!("127.0.0.1:{}", proxy.port());
+    let mut deployment = Deployment::new(&node.address, &proxy_address, 1, "exactly_once");
+    ["one", "two"].iter().for_each(|name| deployment.start(name));
     let mut turn = 0;
-    soak("a connection cut, stalled or throttled", world, 3, |world| {
-        let within = world.is_within();
+    soak("a connection closed, stalled or throttled", deployment, 3, |deployment| {
+        let hit_transaction = deployment.is_in_transaction();
         match turn % 3 {
-            0 => proxy.cut(),
-            1 => proxy.stall(Duration::from_millis(500 + world.random(12_000))),
+            0 => proxy.close_connections(),
+            1 => proxy.stall(Duration::from_millis(500 + deployment.random(12_000))),
             _ => proxy.throttle(Duration::from_secs(4)),
         }
         turn += 1;
-        within
+        hit_transaction
     });
 }
 
 #[test]
 fn soak_damaged_messages() {
-    let Some(mut world) = three() else { return };
-    world.damage = Some(100);
-    soak("one message in a hundred damaged, and kill -9 of an instance", world, 2, |world| {
-        let name = world.any();
-        let within = world.kill(&name);
-        world.start(&name);
-        within
+    let Some(mut deployment) = three_instances() else { return };
+    deployment.damaged_one_in = Some(100);
+    soak("one message in a hundred damaged, and kill -9 of an instance", deployment, 2, |deployment| {
+        let name = deployment.random_member();
+        let hit_transaction = deployment.kill(&name);
+        deployment.start(&name);
+        hit_transaction
     });
+}
+
+/// Measures the cost of exactly once: the same backlog, processed with both guarantees in turn.
+#[test]
+fn soak_throughput_of_both_guarantees() {
+    let Some(address) = broker::real() else { return };
+    let rows = if std::env::var("TIDECAST_SOAK").is_ok() { 400_000 } else { 20_000 };
+    let mut rates: [Vec<usize>; 2] = Default::default();
+    let deployments =
+        ["exactly_once", "at_least_once"].map(|delivery| Deployment::new(address, address, 1, delivery));
+    for deployment in &deployments {
+        deployment.produce_backlog(rows);
+        deployment.workspace.change("commit = { every = \"20ms\", rows = 500 }", "");
+    }
+    for turn in 0..3 {
+        for (deployment, rates) in deployments.iter().zip(&mut rates) {
+            let outcome = deployment.process_backlog(turn);
+            assert_eq!(count(&outcome.stderr, "rows") as i64, rows);
+            rates.push(count(&outcome.stderr, "rows/s"));
+        }
+    }
+    rates.iter_mut().for_each(|rates| rates.sort_unstable());
+    let [exactly_once, at_least_once] = [rates[0][1], rates[1][1]];
+    let line = serde_json::json!({
+        "rows": rows,
+        "exactly_once_rows_s": exactly_once,
+        "at_least_once_rows_s": at_least_once,
+        "ratio": exactly_once as f64 / at_least_once as f64,
+    });
+    eprintln!("{line}");
+    assert!(exactly_once > 0 && at_least_once > 0);
 }

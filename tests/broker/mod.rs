@@ -1,10 +1,9 @@
-//! A broker for tests, and the two things a test does with it beside the program: write messages and read them back.
+//! A Kafka broker for tests, with functions to write messages and read them back independently of the program.
 //!
-//! Which broker, in this order: the one at `TIDECAST_TEST_BROKERS` (an address, or `embedded`); a real Apache Kafka,
-//! fetched once by Maven and started on free ports of this machine (needs `java` and `mvn`); the one inside the process,
-//! which cannot show all.
-//! A test that needs a real one asks for [`real`] and returns when there is none, which is said on standard error;
-//! `TIDECAST_REQUIRE_BROKER=1` makes that a failure.
+//! The broker is, in this order: the one at `TIDECAST_TEST_BROKERS` (an address, or `embedded`); a real Apache Kafka, downloaded
+//! once by Maven and started on free local ports (needs `java` and `mvn`); the embedded broker, which is limited.
+//! A test that needs a real broker calls [`real`] and returns if there is none; a line on standard error reports the skip.
+//! `TIDECAST_REQUIRE_BROKER=1` turns it into a failure.
 
 pub mod secure;
 pub mod server;
@@ -22,37 +21,42 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::{Headers, Message};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{Offset, TopicPartitionList};
-use tidecast::config::Brokers;
-use tidecast_kafka::{Cluster, Embedded};
+use tidecast_kafka::settings::{Brokers, ClientProperties};
+use tidecast_kafka::{Cluster, EmbeddedBroker};
 
 enum Broker {
     Real(String),
-    Embedded(Embedded),
+    Embedded(EmbeddedBroker),
 }
 
-/// One broker for all tests of the binary. It ends with the process.
+/// Whether a missing broker fails the tests.
+fn is_required() -> bool {
+    std::env::var("TIDECAST_REQUIRE_BROKER").is_ok_and(|value| value == "1")
+}
+
+/// The one broker of all tests. It ends with the process.
 fn broker() -> &'static Broker {
     static BROKER: OnceLock<Broker> = OnceLock::new();
     BROKER.get_or_init(|| {
         let started = match std::env::var("TIDECAST_TEST_BROKERS") {
-            Ok(chosen) if chosen == "embedded" => Err("it was chosen".into()),
+            Ok(value) if value == "embedded" => Err("TIDECAST_TEST_BROKERS=embedded".into()),
             Ok(address) => Ok(address),
             Err(_) => server::start(),
         };
         match started {
             Ok(address) => Broker::Real(address),
-            Err(reason) if std::env::var("TIDECAST_REQUIRE_BROKER").is_ok_and(|value| value == "1") => {
+            Err(reason) if is_required() => {
                 panic!("TIDECAST_REQUIRE_BROKER=1, and there is no Kafka: {reason}")
             }
             Err(reason) => {
-                eprintln!("NO KAFKA for the tests, they use the broker inside the process: {reason}");
-                Broker::Embedded(Embedded::start("first", 1).expect("a broker inside the process starts"))
+                eprintln!("NO KAFKA for the tests, using the embedded broker: {reason}");
+                Broker::Embedded(EmbeddedBroker::start("first", 1).expect("the embedded broker starts"))
             }
         }
     })
 }
 
-/// The address of a real broker; without one, says that this test is skipped.
+/// The address of the real broker. Without one, reports that the test is skipped.
 pub fn real() -> Option<&'static str> {
     match broker() {
         Broker::Real(address) => Some(address),
@@ -64,7 +68,7 @@ pub fn real() -> Option<&'static str> {
     }
 }
 
-/// The address of a broker, whichever there is.
+/// The address of the broker, real or embedded.
 pub fn any() -> String {
     match broker() {
         Broker::Real(address) => address.clone(),
@@ -72,36 +76,36 @@ pub fn any() -> String {
     }
 }
 
-/// The broker as the program knows it.
+/// The broker as the program's own type.
 pub fn cluster() -> Cluster {
-    let nothing = BTreeMap::new();
+    let properties = ClientProperties::default();
     match broker() {
-        Broker::Real(address) => Cluster::new(&Brokers::At(address.clone()), None, &nothing),
-        Broker::Embedded(embedded) => Cluster::new(&Brokers::Embedded, Some(embedded), &nothing),
+        Broker::Real(address) => Cluster::new(&Brokers::Addresses(address.clone()), None, &properties),
+        Broker::Embedded(embedded) => Cluster::new(&Brokers::Embedded, Some(embedded), &properties),
     }
-    .expect("the settings of a cluster")
+    .expect("valid settings")
 }
 
-/// A name that nothing else uses, for a topic or a group.
+/// A unique name for a topic or a group.
 pub fn unique(name: &str) -> String {
     static COUNT: AtomicUsize = AtomicUsize::new(0);
     format!("{name}-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// A new topic.
+/// Creates a topic.
 pub async fn topic(name: &str, partitions: i32) -> String {
     topic_with(name, partitions, &[]).await
 }
 
-/// A new topic with settings, which the broker inside the process ignores.
+/// Creates a topic with settings, which the embedded broker ignores.
 pub async fn topic_with(name: &str, partitions: i32, settings: &[(&str, &str)]) -> String {
     let topic = unique(name);
     match broker() {
         Broker::Real(address) => {
             let admin: AdminClient<DefaultClientContext> = client(address).create().expect("a client");
-            let wanted = NewTopic::new(&topic, partitions, TopicReplication::Fixed(1));
-            let wanted = settings.iter().fold(wanted, |wanted, (key, value)| wanted.set(key, value));
-            let results = admin.create_topics([&wanted], &AdminOptions::new()).await.expect("an answer");
+            let new_topic = NewTopic::new(&topic, partitions, TopicReplication::Fixed(1));
+            let new_topic = settings.iter().fold(new_topic, |topic, (key, value)| topic.set(key, value));
+            let results = admin.create_topics([&new_topic], &AdminOptions::new()).await.expect("an answer");
             results.into_iter().for_each(|result| drop(result.expect("a new topic")));
         }
         Broker::Embedded(embedded) => embedded.create_topic(&topic, partitions).expect("a new topic"),
@@ -109,21 +113,22 @@ pub async fn topic_with(name: &str, partitions: i32, settings: &[(&str, &str)]) 
     topic
 }
 
-/// Takes away what a group without members has committed.
-pub fn forget_group(group: &str) {
+/// Deletes a group without members, with its committed positions.
+pub fn delete_group(group: &str) {
     let admin: AdminClient<DefaultClientContext> = client(&any()).create().expect("a client");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let deleted = runtime.block_on(admin.delete_groups(&[group], &AdminOptions::new())).expect("an answer");
-    deleted.into_iter().for_each(|result| drop(result.expect("the group is there, and empty")));
+    deleted.into_iter().for_each(|result| drop(result.expect("the group exists and is empty")));
 }
 
-fn client(address: &str) -> ClientConfig {
+/// A client configuration without settings other than the address.
+pub fn client(address: &str) -> ClientConfig {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", address);
     config
 }
 
-/// Writes messages of keys and values to one partition, or by their keys, and waits until they have arrived.
+/// Writes messages of keys and values to one partition, or by their keys, and waits for their delivery.
 pub fn produce<'a>(
     topic: &str,
     partition: Option<i32>,
@@ -132,7 +137,7 @@ pub fn produce<'a>(
     produce_at(&any(), topic, partition, messages);
 }
 
-/// The same to a topic of another broker.
+/// [`produce`] to another broker.
 pub fn produce_at<'a>(
     address: &str,
     topic: &str,
@@ -141,7 +146,7 @@ pub fn produce_at<'a>(
 ) {
     let mut config = client(address);
     config.set("partitioner", "murmur2_random").set("linger.ms", "1");
-    // As much as producers in Java send by themselves.
+    // The default of Java's producers.
     config.set("message.max.bytes", "1048576");
     let producer: BaseProducer = config.create().expect("a producer");
     for (key, value) in messages {
@@ -152,28 +157,38 @@ pub fn produce_at<'a>(
     producer.flush(Duration::from_secs(30)).expect("messages arrive");
 }
 
-/// Writes messages of one key to a real broker, each in a transaction of its own that is committed or aborted.
-pub fn produce_in_transactions(topic: &str, key: &str, messages: impl IntoIterator<Item = (String, bool)>) {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TransactionEnd {
+    Commit,
+    Abort,
+}
+
+/// Writes messages with one key to a real broker, each in its own transaction.
+pub fn produce_in_transactions(
+    topic: &str,
+    key: &str,
+    messages: impl IntoIterator<Item = (String, TransactionEnd)>,
+) {
     let mut config = client(&any());
     config.set("transactional.id", unique("writer"));
     let producer: BaseProducer = config.create().expect("a producer");
-    let wait = Duration::from_secs(20);
-    producer.init_transactions(wait).expect("a coordinator");
-    for (message, is_committed) in messages {
+    let timeout = Duration::from_secs(20);
+    producer.init_transactions(timeout).expect("a coordinator");
+    for (message, end) in messages {
         producer.begin_transaction().unwrap();
         producer.send(BaseRecord::to(topic).key(key).payload(&message)).map_err(|(error, _)| error).unwrap();
-        producer.flush(wait).unwrap();
-        let ended = match is_committed {
-            true => producer.commit_transaction(wait),
-            false => producer.abort_transaction(wait),
+        producer.flush(timeout).unwrap();
+        let ended = match end {
+            TransactionEnd::Commit => producer.commit_transaction(timeout),
+            TransactionEnd::Abort => producer.abort_transaction(timeout),
         };
         ended.unwrap();
     }
 }
 
-/// A message as it lies in a topic.
+/// A message in a topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stored {
+pub struct StoredMessage {
     pub partition: i32,
     pub offset: i64,
     pub timestamp: Option<i64>,
@@ -182,37 +197,56 @@ pub struct Stored {
     pub headers: Vec<(String, String)>,
 }
 
-/// All that is committed in a topic, by partition and offset.
-pub fn read_all(topic: &str) -> Vec<Stored> {
+impl StoredMessage {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+}
+
+/// All committed messages of a topic, by partition and offset.
+pub fn read_all(topic: &str) -> Vec<StoredMessage> {
     read_all_at(&any(), topic)
 }
 
-/// The same of a topic of another broker.
-pub fn read_all_at(address: &str, topic: &str) -> Vec<Stored> {
-    let mut config = client(address);
-    config.set("group.id", unique("read-all")).set("enable.partition.eof", "true");
-    config.set("enable.auto.commit", "false").set("isolation.level", "read_committed");
-    let consumer: BaseConsumer = config.create().expect("a consumer");
+/// [`read_all`] from another broker.
+pub fn read_all_at(address: &str, topic: &str) -> Vec<StoredMessage> {
+    let consumer: BaseConsumer = client(address).create().expect("a consumer");
     let metadata = consumer.fetch_metadata(Some(topic), Duration::from_secs(10)).expect("metadata");
-    let mut unread: BTreeSet<i32> = metadata.topics()[0].partitions().iter().map(|p| p.id()).collect();
-    let mut all = TopicPartitionList::new();
-    for number in &unread {
-        all.add_partition_offset(topic, *number, Offset::Beginning).expect("an offset");
-    }
-    consumer.assign(&all).expect("an assignment");
-    let mut stored = Vec::new();
-    while !unread.is_empty() {
-        match consumer.poll(Duration::from_secs(10)).expect("an event within ten seconds") {
-            Ok(message) => stored.push(to_stored(&message)),
-            Err(KafkaError::PartitionEOF(number)) => drop(unread.remove(&number)),
-            Err(error) => panic!("reading {topic}: {error}"),
-        }
-    }
+    let mut positions: BTreeMap<i32, i64> =
+        metadata.topics()[0].partitions().iter().map(|partition| (partition.id(), 0)).collect();
+    let mut stored = read_on(address, topic, &mut positions);
     stored.sort_by_key(|message| (message.partition, message.offset));
     stored
 }
 
-fn to_stored(message: &impl Message) -> Stored {
+/// The committed messages from `positions` to the end of these partitions, in order of arrival. Advances the positions.
+pub fn read_on(address: &str, topic: &str, positions: &mut BTreeMap<i32, i64>) -> Vec<StoredMessage> {
+    let mut config = client(address);
+    config.set("group.id", unique("read")).set("enable.partition.eof", "true");
+    config.set("enable.auto.commit", "false").set("isolation.level", "read_committed");
+    let consumer: BaseConsumer = config.create().expect("a consumer");
+    let mut list = TopicPartitionList::new();
+    for (number, position) in positions.iter() {
+        let offset = if *position == 0 { Offset::Beginning } else { Offset::Offset(*position) };
+        list.add_partition_offset(topic, *number, offset).expect("an offset");
+    }
+    consumer.assign(&list).expect("an assignment");
+    let mut unread: BTreeSet<i32> = positions.keys().copied().collect();
+    let mut stored = Vec::new();
+    while !unread.is_empty() {
+        match consumer.poll(Duration::from_secs(20)).expect("an event within twenty seconds") {
+            Ok(message) => {
+                positions.insert(message.partition(), message.offset() + 1);
+                stored.push(to_stored(&message));
+            }
+            Err(KafkaError::PartitionEOF(number)) => drop(unread.remove(&number)),
+            Err(error) => panic!("reading {topic}: {error}"),
+        }
+    }
+    stored
+}
+
+fn to_stored(message: &impl Message) -> StoredMessage {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let headers = message.headers().map_or(Vec::new(), |headers| {
         headers
@@ -220,7 +254,7 @@ fn to_stored(message: &impl Message) -> Stored {
             .map(|header| (header.key.to_string(), header.value.map_or(String::new(), text)))
             .collect()
     });
-    Stored {
+    StoredMessage {
         partition: message.partition(),
         offset: message.offset(),
         timestamp: message.timestamp().to_millis(),

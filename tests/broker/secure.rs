@@ -1,60 +1,56 @@
-//! A second real Kafka, with locks: TLS with a certificate of its own, SASL by password and by token, rights by user.
-//! `tide` may do everything, as may whoever comes through the listener without locks, which the tests look in by;
-//! `stranger` has a password and no right to anything.
+//! A second real Kafka with security: TLS, SASL by password and by token, and access control. User `tide` may do everything,
+//! and so may the tests themselves through the plaintext listener; user `stranger` has a password and no permissions.
 
 use std::fs;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
-use std::time::{Instant, SystemTime};
+use std::time::SystemTime;
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
-use rdkafka::config::ClientConfig;
 
 use super::server::{self, Result};
 
-/// What nobody may ever see printed.
+/// Must never be printed.
 pub const PASSWORD: &str = "tide-and-time-9f31c7";
 
-pub struct Secure {
-    /// Without locks.
-    pub open: String,
+/// Addresses of the listeners, and certificates.
+pub struct SecureBroker {
+    pub plaintext: String,
     /// TLS without SASL.
     pub tls: String,
-    /// TLS, and SCRAM-SHA-256, SCRAM-SHA-512 or PLAIN.
-    pub password: String,
-    /// TLS and OAUTHBEARER, with tokens that nobody signed.
-    pub token: String,
-    /// The authority of its certificate, and one that has nothing to do with it.
-    pub authority: PathBuf,
-    pub other_authority: PathBuf,
+    /// TLS with SCRAM-SHA-256, SCRAM-SHA-512 or PLAIN.
+    pub sasl_password: String,
+    /// TLS with OAUTHBEARER, for unsigned tokens.
+    pub sasl_token: String,
+    /// The certificate authority of the broker, and an unrelated one.
+    pub ca: PathBuf,
+    pub other_ca: PathBuf,
 }
 
-/// One for all tests of the binary; `None` where there is no Java, which is said.
-pub fn secure() -> Option<&'static Secure> {
-    static SECURE: OnceLock<Option<Secure>> = OnceLock::new();
+/// The one secured broker of all tests; `None` without Java, with a line on standard error.
+pub fn secure() -> Option<&'static SecureBroker> {
+    static SECURE: OnceLock<Option<SecureBroker>> = OnceLock::new();
     super::real()?;
     let secure = SECURE.get_or_init(|| match start() {
         Ok(secure) => Some(secure),
-        Err(reason) if std::env::var("TIDECAST_REQUIRE_BROKER").is_ok_and(|value| value == "1") => {
-            panic!("TIDECAST_REQUIRE_BROKER=1, and there is no Kafka with locks: {reason}")
+        Err(reason) if super::is_required() => {
+            panic!("TIDECAST_REQUIRE_BROKER=1, and there is no secured Kafka: {reason}")
         }
         Err(reason) => {
-            eprintln!("SKIPPED: no Kafka with locks: {reason}");
+            eprintln!("SKIPPED: no secured Kafka: {reason}");
             None
         }
     });
     secure.as_ref()
 }
 
-impl Secure {
+impl SecureBroker {
     pub async fn topic(&self, name: &str) -> String {
         let topic = super::unique(name);
-        let mut config = ClientConfig::new();
-        config.set("bootstrap.servers", &self.open);
-        let admin: AdminClient<DefaultClientContext> = config.create().expect("a client");
+        let admin: AdminClient<DefaultClientContext> =
+            super::client(&self.plaintext).create().expect("a client");
         let wanted = NewTopic::new(&topic, 1, TopicReplication::Fixed(1));
         let results = admin.create_topics([&wanted], &AdminOptions::new()).await.expect("an answer");
         results.into_iter().for_each(|result| drop(result.expect("a new topic")));
@@ -62,41 +58,41 @@ impl Secure {
     }
 }
 
-/// A token of `tide` that is good for an hour, or of the past. Nobody signed it.
-pub fn token(good: bool) -> String {
-    if good { token_for(3600) } else { token_for(-3600) }
+/// An unsigned token of `tide`.
+pub fn valid_token() -> String {
+    token_expiring_in(3600)
 }
 
-/// A token that ends in so many seconds.
-pub fn token_for(seconds: i64) -> String {
+pub fn expired_token() -> String {
+    token_expiring_in(-3600)
+}
+
+pub fn token_expiring_in(seconds: i64) -> String {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_secs() as i64;
-    let (from, until) = (now.min(now + seconds) - 10, now + seconds);
-    let claims = format!(r#"{{"sub":"tide","iat":{from},"exp":{until}}}"#);
-    format!("{}.{}.", base64(br#"{"alg":"none"}"#), base64(claims.as_bytes()))
+    let (issued, expiry) = (now.min(now + seconds) - 10, now + seconds);
+    let claims = format!(r#"{{"sub":"tide","iat":{issued},"exp":{expiry}}}"#);
+    format!("{}.{}.", encode_base64url(br#"{"alg":"none"}"#), encode_base64url(claims.as_bytes()))
 }
 
-/// In the alphabet of URLs, without padding.
-fn base64(bytes: &[u8]) -> String {
+/// Without padding.
+fn encode_base64url(bytes: &[u8]) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    let piece = |chunk: &[u8]| {
+    let encode = |chunk: &[u8]| {
         let bits = chunk.iter().enumerate().map(|(i, byte)| u32::from(*byte) << (16 - 8 * i)).sum::<u32>();
         (0..=chunk.len())
             .map(move |i| ALPHABET[(bits >> (18 - 6 * i) & 63) as usize] as char)
             .collect::<String>()
     };
-    bytes.chunks(3).map(piece).collect()
+    bytes.chunks(3).map(encode).collect()
 }
 
-fn start() -> Result<Secure> {
+fn start() -> Result<SecureBroker> {
     let jars = server::jars()?;
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("kafka-secure-{}", std::process::id()));
     fs::create_dir_all(&folder)?;
-    let authority = certificate(&folder, "broker")?;
-    let other_authority = certificate(&folder, "other")?;
-    let listeners = (0..5).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<std::io::Result<Vec<_>>>()?;
-    let ports = listeners.iter().map(|it| it.local_addr().map(|address| address.port()));
-    let ports = ports.collect::<std::io::Result<Vec<u16>>>()?;
-    drop(listeners);
+    let ca = create_certificate(&folder, "broker")?;
+    let other_ca = create_certificate(&folder, "other")?;
+    let ports = server::free_ports(5)?;
     let properties = folder.join("server.properties");
     fs::write(&properties, server_properties(&folder, &ports))?;
 
@@ -107,41 +103,19 @@ fn start() -> Result<Secure> {
     {
         format.arg("--add-scram").arg(scram(kind, user));
     }
-    done(&mut format)?;
+    run(&mut format)?;
 
-    let log_path = folder.join("log");
-    let kafka = server::java(&jars);
-    let mut watch = Command::new("sh")
-        .args(["-c", server::WATCH, "sh"])
-        .arg(&folder)
-        .arg(kafka.get_program())
-        .args(kafka.get_args())
-        .arg("kafka.Kafka")
-        .arg(&properties)
-        .stdin(Stdio::piped())
-        // The process writes to the log by itself.
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()?;
-    // Held open until the process ends: it is what the shell watches.
-    std::mem::forget(watch.stdin.take());
-    let open = format!("127.0.0.1:{}", ports[0]);
-    let deadline = Instant::now() + server::START_TIMEOUT;
-    while !server::is_up(&open) {
-        if Instant::now() >= deadline {
-            panic!(
-                "Kafka with locks is not up; its log:\n{}",
-                fs::read_to_string(&log_path).unwrap_or_default()
-            );
-        }
-    }
-    let at = |port: u16| format!("localhost:{port}");
-    let [tls, password, token] = [at(ports[1]), at(ports[2]), at(ports[3])];
-    Ok(Secure { open, tls, password, token, authority, other_authority })
+    let mut watchdog = server::watched_kafka(&jars, &folder).stderr(Stdio::null()).spawn()?;
+    // Open until this process ends, which the watchdog waits for.
+    std::mem::forget(watchdog.stdin.take());
+    let plaintext = format!("127.0.0.1:{}", ports[0]);
+    server::wait_until_up(&plaintext, &folder);
+    let [tls, sasl_password, sasl_token] = [1, 2, 3].map(|index| format!("localhost:{}", ports[index]));
+    Ok(SecureBroker { plaintext, tls, sasl_password, sasl_token, ca, other_ca })
 }
 
-/// Makes `NAME.p12` with a key and a certificate that is its own authority, and returns the certificate's file.
-fn certificate(folder: &Path, name: &str) -> Result<PathBuf> {
+/// Creates `NAME.p12` with a key and a self-signed certificate, and returns the file of the certificate.
+fn create_certificate(folder: &Path, name: &str) -> Result<PathBuf> {
     let (store, file) = (folder.join(format!("{name}.p12")), folder.join(format!("{name}.pem")));
     let keytool = |line: &str| {
         let mut keytool = Command::new("keytool");
@@ -153,12 +127,12 @@ fn certificate(folder: &Path, name: &str) -> Result<PathBuf> {
     };
     let line = "-genkeypair -keyalg EC -groupname secp256r1 -validity 2 -storetype PKCS12";
     let names = ["-dname", "CN=localhost", "-ext", "san=dns:localhost,ip:127.0.0.1", "-ext", "bc=ca:true"];
-    done(keytool(line).args(names))?;
-    done(keytool("-exportcert -rfc").arg("-file").arg(&file))?;
+    run(keytool(line).args(names))?;
+    run(keytool("-exportcert -rfc").arg("-file").arg(&file))?;
     Ok(file)
 }
 
-fn done(command: &mut Command) -> Result<()> {
+fn run(command: &mut Command) -> Result<()> {
     let output = command.output().map_err(|error| format!("{:?}: {error}", command.get_program()))?;
     match output.status.success() {
         true => Ok(()),
@@ -167,13 +141,13 @@ fn done(command: &mut Command) -> Result<()> {
 }
 
 fn server_properties(folder: &Path, ports: &[u16]) -> String {
-    let [open, tls, password, token, controller] = ports else { panic!("five ports") };
+    let [plaintext, tls, password, token, controller] = ports else { panic!("five ports") };
     let module = "org.apache.kafka.common.security";
     format!(
         "process.roles=broker,controller
 node.id=1
-listeners=OPEN://127.0.0.1:{open},TLS://127.0.0.1:{tls},PASSWORD://127.0.0.1:{password},TOKEN://127.0.0.1:{token},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=OPEN://127.0.0.1:{open},TLS://localhost:{tls},PASSWORD://localhost:{password},TOKEN://localhost:{token}
+listeners=OPEN://127.0.0.1:{plaintext},TLS://127.0.0.1:{tls},PASSWORD://127.0.0.1:{password},TOKEN://127.0.0.1:{token},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=OPEN://127.0.0.1:{plaintext},TLS://localhost:{tls},PASSWORD://localhost:{password},TOKEN://localhost:{token}
 listener.security.protocol.map=OPEN:PLAINTEXT,TLS:SSL,PASSWORD:SASL_SSL,TOKEN:SASL_SSL,CONTROLLER:PLAINTEXT
 inter.broker.listener.name=OPEN
 controller.listener.names=CONTROLLER

@@ -1,4 +1,5 @@
-//! A real Apache Kafka, one process that is broker and controller: fetched, formatted, started, and gone with us.
+//! A real Apache Kafka, each node a process that is broker and controller: downloaded, formatted, started, and stopped together
+//! with the tests.
 
 use std::error::Error;
 use std::fs::{self, File};
@@ -9,65 +10,74 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
 pub(super) type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-/// A broker is up within seconds on a machine at rest; the tests of others may run at the same time.
-pub(super) const START_TIMEOUT: Duration = Duration::from_secs(120);
+/// A broker starts within seconds on an idle machine; other tests may run at the same time.
+const START_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// Runs the command it is given, says its number, and waits until its own standard input closes, which is when the tests
-/// end, however they end; then kills it and removes the folder named first. (A background job of a shell does not hold the
+/// Runs a command, prints its process id, and waits until its own standard input closes, which is when the tests end, however
+/// they end; then kills the command and removes the folder in the first argument. (A background job of a shell does not keep the
 /// shell's input open.)
-pub(super) const WATCH: &str = r#"folder=$1; shift; "$@" >>"$folder/log" 2>&1 & child=$!; echo $child; cat >/dev/null; kill -9 $child; wait $child; rm -rf "$folder""#;
+const WATCHDOG: &str = r#"folder=$1; shift; "$@" >>"$folder/log" 2>&1 & child=$!; echo $child; cat >/dev/null; kill -9 $child; wait $child; rm -rf "$folder""#;
 
-/// A node of a cluster: a process that is broker and controller.
+/// A node of a cluster.
 pub struct Node {
     jars: PathBuf,
     folder: PathBuf,
     pub address: String,
-    /// The shell that watches over it, and the process itself.
-    running: Option<(Child, u32)>,
+    running: Option<RunningNode>,
 }
 
-/// What is special about a cluster.
-#[derive(Clone, Default)]
-pub struct Wishes {
-    pub nodes: usize,
-    /// A second listener, which says of itself that it is at this port.
-    pub advertised: Option<u16>,
+struct RunningNode {
+    watchdog: Child,
+    process_id: u32,
 }
 
-/// Starts a broker and returns its address; an error says what is missing on this machine.
+/// How clients reach a node behind a proxy: by a second listener.
+#[derive(Clone, Copy)]
+pub struct ProxiedListener {
+    pub port: u16,
+    /// The proxy's port, which the listener advertises.
+    pub advertised_port: u16,
+}
+
+/// Starts a broker and returns its address. An error tells what is missing on this machine.
 pub fn start() -> Result<String> {
-    let mut nodes = cluster(&Wishes { nodes: 1, advertised: None })?.0;
-    let node = nodes.pop().expect("one node");
+    let node = cluster(1, None)?.pop().expect("one node");
     let address = node.address.clone();
     // It ends with the process.
     std::mem::forget(node);
     Ok(address)
 }
 
-/// Starts a cluster. The second listener of its only node, if one was wished for, is at the port returned.
-pub fn cluster(wishes: &Wishes) -> Result<(Vec<Node>, u16)> {
+/// Starts a node behind a proxy at `proxy_port`, and returns the port of its second listener as well.
+pub fn node_behind_proxy(proxy_port: u16) -> Result<(Node, u16)> {
+    let port = free_ports(1)?[0];
+    let node =
+        cluster(1, Some(ProxiedListener { port, advertised_port: proxy_port }))?.pop().expect("one node");
+    Ok((node, port))
+}
+
+/// Starts a cluster. Only a single node can have a second listener.
+pub fn cluster(count: usize, proxied: Option<ProxiedListener>) -> Result<Vec<Node>> {
     static COUNT: AtomicUsize = AtomicUsize::new(0);
     let jars = jars()?;
     let target = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let ports = free_ports(2 * wishes.nodes + 1)?;
-    let (ports, second) = ports.split_at(2 * wishes.nodes);
+    let ports = free_ports(2 * count)?;
     let mut nodes = Vec::new();
-    for id in 1..=wishes.nodes {
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let folder = target.join(format!("kafka-{}-{count}", std::process::id()));
+    for id in 1..=count {
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let folder = target.join(format!("kafka-{}-{number}", std::process::id()));
         fs::create_dir_all(&folder)?;
         let properties = folder.join("server.properties");
-        fs::write(&properties, server_properties(&folder, id, ports, wishes, second[0]))?;
+        fs::write(&properties, server_properties(&folder, id, &ports, proxied))?;
         let format = ["kafka.tools.StorageTool", "format", "-t", "VGlkZUNhc3RUZXN0LS0tMQ", "-c"];
         let output = java(&jars).args(format).arg(&properties).output()?;
         if !output.status.success() {
-            let why = String::from_utf8_lossy(&output.stderr).into_owned();
-            return Err(format!("formatting its storage failed: {why}").into());
+            let reason = String::from_utf8_lossy(&output.stderr);
+            return Err(format!("formatting its storage failed: {reason}").into());
         }
         let address = format!("127.0.0.1:{}", ports[2 * id - 2]);
         nodes.push(Node { jars: jars.clone(), folder, address, running: None });
@@ -78,51 +88,47 @@ pub fn cluster(wishes: &Wishes) -> Result<(Vec<Node>, u16)> {
     for node in &nodes {
         node.wait();
     }
-    Ok((nodes, second[0]))
+    Ok(nodes)
+}
+
+/// The command of a watchdog that runs the node with `server.properties` in `folder`, with its output in `log` there.
+pub(super) fn watched_kafka(jars: &Path, folder: &Path) -> Command {
+    let kafka = java(jars);
+    let mut watchdog = Command::new("sh");
+    watchdog
+        .args(["-c", WATCHDOG, "sh"])
+        .arg(folder)
+        .arg(kafka.get_program())
+        .args(kafka.get_args())
+        .arg("kafka.Kafka")
+        .arg(folder.join("server.properties"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped());
+    watchdog
 }
 
 impl Node {
-    /// Starts the process, on what it left behind.
+    /// Starts the process with the data of its last run.
     pub fn start(&mut self) -> Result<()> {
-        let kafka = java(&self.jars);
-        let mut watch = Command::new("sh")
-            .args(["-c", WATCH, "sh"])
-            .arg(&self.folder)
-            .arg(kafka.get_program())
-            .args(kafka.get_args())
-            .arg("kafka.Kafka")
-            .arg(self.folder.join("server.properties"))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()?;
-        let mut number = String::new();
-        BufReader::new(watch.stdout.take().ok_or("its output is piped")?).read_line(&mut number)?;
-        self.running = Some((watch, number.trim().parse()?));
+        let mut watchdog = watched_kafka(&self.jars, &self.folder).spawn()?;
+        let mut process_id = String::new();
+        BufReader::new(watchdog.stdout.take().ok_or("its output is piped")?).read_line(&mut process_id)?;
+        self.running = Some(RunningNode { watchdog, process_id: process_id.trim().parse()? });
         Ok(())
     }
 
     /// Waits until it answers.
     pub fn wait(&self) {
-        let deadline = Instant::now() + START_TIMEOUT;
-        while !is_up(&self.address) {
-            if Instant::now() >= deadline {
-                let log = fs::read_to_string(self.folder.join("log")).unwrap_or_default();
-                panic!(
-                    "Kafka at {} is not up after {} s; its log:\n{log}",
-                    self.address,
-                    START_TIMEOUT.as_secs()
-                );
-            }
-        }
+        wait_until_up(&self.address, &self.folder);
     }
 
-    /// Kills it as a power cut would, but for what the disk has in its cache.
+    /// Kills the process with SIGKILL.
     pub fn kill(&mut self) {
-        let Some((mut watch, process)) = self.running.take() else { return };
-        // First the shell: it would remove what is to be started again.
-        let _ = watch.kill();
-        let _ = watch.wait();
-        let _ = Command::new("kill").arg("-9").arg(process.to_string()).status();
+        let Some(RunningNode { mut watchdog, process_id }) = self.running.take() else { return };
+        // The watchdog first: it would remove the data.
+        let _ = watchdog.kill();
+        let _ = watchdog.wait();
+        let _ = Command::new("kill").arg("-9").arg(process_id.to_string()).status();
     }
 }
 
@@ -133,65 +139,69 @@ impl Drop for Node {
     }
 }
 
-pub(super) fn is_up(address: &str) -> bool {
-    let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", address);
-    let consumer: BaseConsumer = config.create().expect("a client");
+/// Waits until the node with this folder answers.
+pub(super) fn wait_until_up(address: &str, folder: &Path) {
+    let deadline = Instant::now() + START_TIMEOUT;
+    while !is_up(address) {
+        if Instant::now() >= deadline {
+            let log = fs::read_to_string(folder.join("log")).unwrap_or_default();
+            panic!("Kafka at {address} does not answer after {} s; its log:\n{log}", START_TIMEOUT.as_secs());
+        }
+    }
+}
+
+fn is_up(address: &str) -> bool {
+    let consumer: BaseConsumer = super::client(address).create().expect("a client");
     consumer.fetch_metadata(None, Duration::from_secs(1)).is_ok_and(|metadata| !metadata.brokers().is_empty())
 }
 
 pub(super) fn java(jars: &Path) -> Command {
     let mut java = Command::new("java");
-    // Small and quick to start, for minutes of little load.
+    // Small and quick to start, for a few minutes with little load.
     java.args(["-Xms64m", "-Xmx384m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]);
     java.args(["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp"]).arg(jars.join("*"));
     java
 }
 
-fn free_ports(count: usize) -> Result<Vec<u16>> {
-    // All at once, so that no two are the same.
-    let held = (0..count).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<std::io::Result<Vec<_>>>()?;
-    Ok(held
-        .iter()
-        .map(TcpListener::local_addr)
-        .collect::<std::io::Result<Vec<_>>>()?
-        .iter()
-        .map(|a| a.port())
-        .collect())
+pub(super) fn free_ports(count: usize) -> Result<Vec<u16>> {
+    // All open at once, so that all are different.
+    let listeners =
+        (0..count).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<std::io::Result<Vec<_>>>()?;
+    let ports = listeners.iter().map(|listener| Ok(listener.local_addr()?.port()));
+    ports.collect()
 }
 
-/// The ports are broker and controller of one node after the other; `second` is that of the second listener.
-fn server_properties(folder: &Path, id: usize, ports: &[u16], wishes: &Wishes, second: u16) -> String {
-    let (broker, controller) = (ports[2 * id - 2], ports[2 * id - 1]);
+/// `ports` contains the broker and the controller port of each node.
+fn server_properties(folder: &Path, id: usize, ports: &[u16], proxied: Option<ProxiedListener>) -> String {
+    let (broker, controller, nodes) = (ports[2 * id - 2], ports[2 * id - 1], ports.len() / 2);
     let voter = |id: usize| format!("{id}@127.0.0.1:{}", ports[2 * id - 1]);
-    let voters: Vec<String> = (1..=wishes.nodes).map(voter).collect();
-    let copies = wishes.nodes;
-    let in_sync = if copies > 1 { 2 } else { 1 };
+    let voters: Vec<String> = (1..=nodes).map(voter).collect();
+    let in_sync = if nodes > 1 { 2 } else { 1 };
     let (mut listeners, mut advertised) = (
         format!("PLAINTEXT://127.0.0.1:{broker},CONTROLLER://127.0.0.1:{controller}"),
         format!("PLAINTEXT://127.0.0.1:{broker}"),
     );
-    if let Some(port) = wishes.advertised {
-        listeners += &format!(",SECOND://127.0.0.1:{second}");
-        advertised += &format!(",SECOND://127.0.0.1:{port}");
+    if let Some(ProxiedListener { port, advertised_port }) = proxied {
+        listeners += &format!(",PROXIED://127.0.0.1:{port}");
+        advertised += &format!(",PROXIED://127.0.0.1:{advertised_port}");
     }
     format!(
         "process.roles=broker,controller
 node.id={id}
 listeners={listeners}
 advertised.listeners={advertised}
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SECOND:PLAINTEXT
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,PROXIED:PLAINTEXT
 inter.broker.listener.name=PLAINTEXT
 controller.listener.names=CONTROLLER
 controller.quorum.voters={}
 log.dirs={}
 auto.create.topics.enable=false
-default.replication.factor={copies}
+default.replication.factor={nodes}
 min.insync.replicas={in_sync}
 offsets.topic.num.partitions=1
-offsets.topic.replication.factor={copies}
+offsets.topic.replication.factor={nodes}
 transaction.state.log.num.partitions=1
-transaction.state.log.replication.factor={copies}
+transaction.state.log.replication.factor={nodes}
 transaction.state.log.min.isr={in_sync}
 share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
@@ -203,32 +213,32 @@ log.retention.check.interval.ms=500
     )
 }
 
-/// The folder with Kafka's jars: fetched once, and again when `pom.xml` changes.
+/// The folder with Kafka's jars: downloaded once, and again when `pom.xml` changes.
 pub(super) fn jars() -> Result<PathBuf> {
     let home = Path::new(env!("CARGO_TARGET_TMPDIR")).join("kafka");
     fs::create_dir_all(&home)?;
-    // Two test processes at once: the second waits and finds the work done.
+    // Two test processes may start at once: the second waits and finds the jars.
     let lock = File::create(home.join("lock"))?;
     lock.lock()?;
     let pom = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/broker/pom.xml");
-    let (jars, receipt) = (home.join("jars"), home.join("pom.xml"));
-    if fs::read(&receipt).ok() == Some(fs::read(&pom)?) {
+    let (jars, downloaded) = (home.join("jars"), home.join("pom.xml"));
+    if fs::read(&downloaded).ok() == Some(fs::read(&pom)?) {
         return Ok(jars);
     }
-    // Its presence is checked first, so that a machine with neither is told in one line.
+    // Checked first, so that a machine without Java gets a short message.
     Command::new("java").arg("-version").output().map_err(|error| format!("java: {error}"))?;
-    writeln!(std::io::stderr(), "fetching Apache Kafka for the tests (45 MB, once)")?;
+    writeln!(std::io::stderr(), "downloading Apache Kafka for the tests (45 MB, once)")?;
     let _ = fs::remove_dir_all(&jars);
-    let fetched = Command::new("mvn")
+    let output = Command::new("mvn")
         .args(["--quiet", "--batch-mode", "dependency:copy-dependencies", "-DincludeScope=runtime"])
         .arg(format!("-DoutputDirectory={}", jars.display()))
         .arg("--file")
         .arg(&pom)
         .output()
         .map_err(|error| format!("mvn: {error}"))?;
-    if !fetched.status.success() {
-        return Err(format!("mvn could not fetch it: {}", String::from_utf8_lossy(&fetched.stdout)).into());
+    if !output.status.success() {
+        return Err(format!("mvn could not download it: {}", String::from_utf8_lossy(&output.stdout)).into());
     }
-    fs::copy(&pom, &receipt)?;
+    fs::copy(&pom, &downloaded)?;
     Ok(jars)
 }

@@ -2,6 +2,7 @@
 
 use super::serving::{RUN, SERVE, dashboard_address, get_until};
 use super::*;
+use crate::broker::TransactionEnd;
 
 /// Asks until it is ready.
 fn until_ready(address: &str) {
@@ -38,7 +39,7 @@ fn what_is_there_and_not_to_be_read_is_no_lag() {
     let Some(_) = broker::real() else { return };
     let (topics, row) = (Topics::new(2), |value: f64| message(&super::row("a", 10, value)));
     // One that was never committed ends the topic, behind the mark of one that was.
-    broker::produce_in_transactions(&topics.readings, "a", [(row(1.0), true), (row(2.0), false)]);
+    broker::produce_in_transactions(&topics.readings, "a", [(row(1.0), TransactionEnd::Commit), (row(2.0), TransactionEnd::Abort)]);
     let workspace = Workspace::new(&format!("{}{SERVE}ready_lag = 0\n", between(&topics)));
     let mut run = workspace.start(RUN);
     let address = dashboard_address(&mut run);

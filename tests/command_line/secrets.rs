@@ -135,7 +135,7 @@ fn a_secret_that_is_not_there_is_named_with_its_line() {
 #[test]
 fn the_client_s_own_log_shows_no_secret() {
     let Some(secure) = secure() else { return };
-    let authority = secure.authority.display();
+    let authority = secure.ca.display();
     let protocol =
         format!(r#""security.protocol" = "SASL_SSL", "ssl.ca.location" = "{authority}", "debug" = "all""#);
     for way in WAYS {
@@ -143,8 +143,8 @@ fn the_client_s_own_log_shows_no_secret() {
             let client = format!(
                 r#"{protocol}, "sasl.mechanism" = "{mechanism}", "sasl.username" = "tide", "sasl.password" = "{way}""#
             );
-            let outcome = hides(&workspace(&tables(&secure.password, &client)), "run p.toml").exits(1);
-            outcome.says(&["tidecast::kafka", "SASL", "turns us away"]);
+            let outcome = hides(&workspace(&tables(&secure.sasl_password, &client)), "run p.toml").exits(1);
+            outcome.says(&["tidecast::kafka", "SASL", "rejects this client"]);
         }
     }
 }

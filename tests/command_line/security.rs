@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::*;
 
-use crate::broker::secure::{PASSWORD, Secure, secure, token, token_for};
+use crate::broker::secure::{PASSWORD, SecureBroker, secure, expired_token, token_expiring_in, valid_token};
 
 /// A pipeline between two topics of the cluster with locks, whose sink is opened as its source is.
 struct Locked {
@@ -15,7 +15,7 @@ struct Locked {
 }
 
 impl Locked {
-    fn new(secure: &Secure, brokers: &str, client: &str) -> Self {
+    fn new(secure: &SecureBroker, brokers: &str, client: &str) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let topic = |name| runtime.block_on(secure.topic(name));
         let (readings, forecasts) = (topic("readings"), topic("forecasts"));
@@ -33,15 +33,15 @@ impl Locked {
         ));
         fs::write(workspace.path("password"), format!("{PASSWORD}\n")).unwrap();
         fs::write(workspace.path("wrong"), "not-the-password").unwrap();
-        fs::write(workspace.path("token"), token(true)).unwrap();
-        fs::write(workspace.path("old"), token(false)).unwrap();
+        fs::write(workspace.path("token"), valid_token()).unwrap();
+        fs::write(workspace.path("old"), expired_token()).unwrap();
         Self { workspace, readings, forecasts }
     }
 }
 
 /// Settings for a listener with TLS: the authority, and what else.
-fn tls(secure: &Secure, more: &str) -> String {
-    let authority = secure.authority.display();
+fn tls(secure: &SecureBroker, more: &str) -> String {
+    let authority = secure.ca.display();
     format!(r#""security.protocol" = "SASL_SSL", "ssl.ca.location" = "{authority}", {more}"#)
 }
 
@@ -56,10 +56,10 @@ fn the_right_password_or_token_opens_a_cluster() {
     let Some(secure) = secure() else { return };
     let file = "${file:password}";
     let settings = [
-        (&secure.password, tls(secure, &login("SCRAM-SHA-512", "tide", file))),
-        (&secure.password, tls(secure, &login("SCRAM-SHA-256", "tide", file))),
-        (&secure.password, tls(secure, &login("PLAIN", "tide", file))),
-        (&secure.token, tls(secure, TOKEN)),
+        (&secure.sasl_password, tls(secure, &login("SCRAM-SHA-512", "tide", file))),
+        (&secure.sasl_password, tls(secure, &login("SCRAM-SHA-256", "tide", file))),
+        (&secure.sasl_password, tls(secure, &login("PLAIN", "tide", file))),
+        (&secure.sasl_token, tls(secure, TOKEN)),
     ];
     let running: Vec<(Locked, Running)> = settings
         .into_iter()
@@ -68,7 +68,7 @@ fn the_right_password_or_token_opens_a_cluster() {
             let locked = Locked::new(secure, brokers, &format!("{client}, \"debug\" = \"all\""));
             let messages: Vec<String> = readings(&["a"], 0..6).iter().map(message).collect();
             let messages = messages.iter().map(|message| ("a", message.as_str()));
-            broker::produce_at(&secure.open, &locked.readings, None, messages);
+            broker::produce_at(&secure.plaintext, &locked.readings, None, messages);
             let line = "run p.toml --until-end";
             let running = Running::start_with(locked.workspace.folder.path(), line, &[("TIDECAST_LOG", "trace")]);
             (locked, running)
@@ -76,15 +76,15 @@ fn the_right_password_or_token_opens_a_cluster() {
         .collect();
     for (locked, running) in running {
         let outcome = running.finish().succeeds().says(&["tidecast::kafka", "SASL"]);
-        assert!(!outcome.stderr.contains(PASSWORD) && !outcome.stderr.contains(&token(true)[..40]));
-        let stored = broker::read_all_at(&secure.open, &locked.forecasts);
+        assert!(!outcome.stderr.contains(PASSWORD) && !outcome.stderr.contains(&valid_token()[..40]));
+        let stored = broker::read_all_at(&secure.plaintext, &locked.forecasts);
         assert_eq!(stored.len(), 3, "{stored:#?}");
     }
 }
 
 /// That `check --connect` and `run` end with these words within ten seconds, and show no password.
 #[track_caller]
-fn turned_away(secure: &Secure, brokers: &str, client: &str, words: &[&str]) {
+fn turned_away(secure: &SecureBroker, brokers: &str, client: &str, words: &[&str]) {
     let locked = Locked::new(secure, brokers, client);
     let started = Instant::now();
     let running = ["check p.toml --connect", "run p.toml"].map(|line| locked.workspace.start(line));
@@ -104,37 +104,37 @@ fn a_wrong_password_or_user_is_named() {
     for (user, password) in [("tide", "${file:wrong}"), ("nobody", "${file:password}")] {
         for mechanism in ["SCRAM-SHA-512", "PLAIN"] {
             let client = tls(secure, &login(mechanism, user, password));
-            turned_away(secure, &secure.password, &client, &["turns us away", "\"sasl.password\""]);
+            turned_away(secure, &secure.sasl_password, &client, &["rejects this client", "\"sasl.password\""]);
         }
     }
     let client = tls(secure, &login("SCRAM-SHA-512", "tide", "${file:password}"));
-    turned_away(secure, &secure.token, &client, &["turns us away", "look at \"sasl.mechanism\""]);
+    turned_away(secure, &secure.sasl_token, &client, &["rejects this client", "check \"sasl.mechanism\""]);
 }
 
 #[test]
 fn a_certificate_of_an_unknown_authority_is_named() {
     let Some(secure) = secure() else { return };
-    let other = secure.other_authority.display();
+    let other = secure.other_ca.display();
     let login = login("PLAIN", "tide", "${file:password}");
-    let (protocol, words) = (r#""security.protocol" = "SASL_SSL""#, ["turns us away", "\"ssl.ca.location\""]);
+    let (protocol, words) = (r#""security.protocol" = "SASL_SSL""#, ["rejects this client", "\"ssl.ca.location\""]);
     let client = format!(r#"{protocol}, "ssl.ca.location" = "{other}", {login}"#);
-    turned_away(secure, &secure.password, &client, &words);
-    turned_away(secure, &secure.password, &format!("{protocol}, {login}"), &words);
+    turned_away(secure, &secure.sasl_password, &client, &words);
+    turned_away(secure, &secure.sasl_password, &format!("{protocol}, {login}"), &words);
     let client = format!(r#"{protocol}, "ssl.ca.location" = "/nowhere.pem", {login}"#);
-    turned_away(secure, &secure.password, &client, &["\"ssl.ca.location\" in `client` has to be a file"]);
+    turned_away(secure, &secure.sasl_password, &client, &["\"ssl.ca.location\" in `client` must be a file"]);
 }
 
 #[test]
 fn the_wrong_protocol_for_a_port_is_named() {
     let Some(secure) = secure() else { return };
-    let words = ["look at \"security.protocol\" in `client`"];
+    let words = ["check \"security.protocol\" in `client`"];
     turned_away(secure, &secure.tls, "", &words);
-    turned_away(secure, &secure.password, r#""security.protocol" = "SSL""#, &["client"]);
-    turned_away(secure, &secure.open, r#""security.protocol" = "SSL""#, &words);
+    turned_away(secure, &secure.sasl_password, r#""security.protocol" = "SSL""#, &["client"]);
+    turned_away(secure, &secure.plaintext, r#""security.protocol" = "SSL""#, &words);
     let plain = login("PLAIN", "tide", "${file:password}");
     turned_away(
         secure,
-        &secure.open,
+        &secure.plaintext,
         &format!(r#""security.protocol" = "SASL_PLAINTEXT", {plain}"#),
         &["client"],
     );
@@ -147,20 +147,20 @@ fn a_token_that_is_missing_or_of_the_past_is_named() {
         let mechanism = r#""sasl.mechanism" = "OAUTHBEARER""#;
         tls(secure, &format!(r#"{mechanism}, "sasl.oauthbearer.config" = "{config}""#))
     };
-    let said = |config: &str, words: &[&str]| turned_away(secure, &secure.token, &with(config), words);
+    let said = |config: &str, words: &[&str]| turned_away(secure, &secure.sasl_token, &with(config), words);
     said("token_file=none", &["token file none cannot be read", "`sasl.oauthbearer.config`"]);
-    said("token_file=old", &["token file old ended 36", "renewed"]);
+    said("token_file=old", &["token file old expired 36", "renew"]);
     said("token_env=TIDECAST_NO_TOKEN", &["`TIDECAST_NO_TOKEN` is not set"]);
-    said("token_file=wrong, lifetime=5m", &["turns us away", "\"sasl.oauthbearer.config\""]);
+    said("token_file=wrong, lifetime=5m", &["rejects this client", "\"sasl.oauthbearer.config\""]);
 }
 
 /// The cluster wants to see a good token every three seconds.
 #[test]
 fn a_token_is_renewed_while_it_runs() {
     let Some(secure) = secure() else { return };
-    let locked = Locked::new(secure, &secure.token, &tls(secure, TOKEN));
+    let locked = Locked::new(secure, &secure.sasl_token, &tls(secure, TOKEN));
     let (file, next) = (locked.workspace.path("token"), locked.workspace.path("next"));
-    let renew = move || fs::write(&next, token_for(5)).and_then(|()| fs::rename(&next, &file)).unwrap();
+    let renew = move || fs::write(&next, token_expiring_in(5)).and_then(|()| fs::rename(&next, &file)).unwrap();
     renew();
     let (stop, stopped) = mpsc::channel::<()>();
     let renewing = std::thread::spawn(move || {
@@ -171,7 +171,7 @@ fn a_token_is_renewed_while_it_runs() {
     let log = "warn,tidecast_kafka=debug,tidecast_stream::driver=info";
     let mut running = Running::start_with(locked.workspace.folder.path(), "run p.toml", &[("TIDECAST_LOG", log)]);
     running.wait_for("partition assigned");
-    let tokens = |running: &mut Running| running.said().matches("token taken").count();
+    let tokens = |running: &mut Running| running.said().matches("token refreshed").count();
     let first = tokens(&mut running);
     // Source and sink have one each, and renew it after four fifths of its time.
     let deadline = Instant::now() + Duration::from_secs(60);
@@ -181,11 +181,11 @@ fn a_token_is_renewed_while_it_runs() {
     }
     let messages: Vec<String> = readings(&["a"], 0..6).iter().map(message).collect();
     let messages = messages.iter().map(|message| ("a", message.as_str()));
-    broker::produce_at(&secure.open, &locked.readings, None, messages);
+    broker::produce_at(&secure.plaintext, &locked.readings, None, messages);
     running.wait_for("messages=3");
     running.signal("TERM");
     running.finish().succeeds();
-    assert_eq!(broker::read_all_at(&secure.open, &locked.forecasts).len(), 3);
+    assert_eq!(broker::read_all_at(&secure.plaintext, &locked.forecasts).len(), 3);
     drop(stop);
     renewing.join().unwrap();
 }
@@ -194,7 +194,7 @@ fn a_token_is_renewed_while_it_runs() {
 fn a_user_without_rights_is_told_which() {
     let Some(secure) = secure() else { return };
     let client = tls(secure, &login("SCRAM-SHA-512", "stranger", "${file:password}"));
-    turned_away(secure, &secure.password, &client, &["topic `readings", "this user has no right to it"]);
+    turned_away(secure, &secure.sasl_password, &client, &["topic `readings", "this user is not authorized"]);
 }
 
 #[test]
@@ -205,7 +205,7 @@ fn authorities_of_the_system_are_found() {
     }
     let login = login("PLAIN", "tide", "${file:password}");
     let client = format!(r#""security.protocol" = "SASL_SSL", "debug" = "security", {login}"#);
-    let locked = Locked::new(secure, &secure.password, &client);
+    let locked = Locked::new(secure, &secure.sasl_password, &client);
     let outcome = locked.workspace.run("check p.toml --connect -vv");
     outcome.fails(&["/etc/ssl/certs/ca-certificates.crt"]);
 }

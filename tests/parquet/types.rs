@@ -1,17 +1,17 @@
-//! Columns of any type that can play their part.
+//! Columns of all accepted types.
 
 use super::*;
 
-/// The one row of a table whose time column is `time`.
+/// The time of a row with this time column.
 fn time_of(time: ArrayRef, unit: TimeUnit) -> i64 {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("times.parquet");
     write(&path, 1, &[("sensor", ids(&["a"])), ("time", time), ("value", values(&[1.0]))]);
-    Open { unit, ..at(&path) }.rows()[0].2
+    Open { unit, ..at(&path) }.rows()[0].time
 }
 
 #[test]
-fn times_of_any_kind() {
+fn times_are_read_from_all_accepted_types() {
     let day = 86_400_000_000;
     let ms = TimeUnit::Milliseconds;
     assert_eq!(time_of(Arc::new(TimestampMillisecondArray::from(vec![-7])), ms), -7000);
@@ -19,7 +19,7 @@ fn times_of_any_kind() {
         time_of(Arc::new(TimestampMicrosecondArray::from(vec![-7]).with_timezone("Europe/Berlin")), ms),
         -7
     );
-    // Nanoseconds are floored, before the epoch too.
+    // Nanoseconds are rounded down, also before the epoch.
     for (nanos, micros) in [(1999, 1), (1, 0), (0, 0), (-1, -1), (-1000, -1), (-1001, -2)] {
         assert_eq!(time_of(Arc::new(TimestampNanosecondArray::from(vec![nanos])), ms), micros);
         assert_eq!(time_of(Arc::new(Int64Array::from(vec![nanos])), TimeUnit::Nanoseconds), micros);
@@ -31,28 +31,28 @@ fn times_of_any_kind() {
 }
 
 #[test]
-fn ranges_fit_times_of_any_kind() {
+fn time_ranges_apply_to_other_time_types() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("nanos.parquet");
     let stamps = TimestampNanosecondArray::from(vec![-2500, -1500, 1500, 2500]);
     let named: [Named; 3] =
         [("sensor", ids(&["a"; 4])), ("time", Arc::new(stamps)), ("value", values(&[0.0; 4]))];
     write(&path, 1, &named);
-    let open = Open { range: Range { since: Some(-2), until: Some(2) }, ..at(&path) };
-    assert_eq!(open.rows().iter().map(|row| row.2).collect::<Vec<_>>(), [-2, 1]);
-    assert_eq!(open.open().unwrap().row_groups(), (4, 2));
+    let open = Open { range: TimeRange { since: Some(-2), until: Some(2) }, ..at(&path) };
+    assert_eq!(open.rows().iter().map(|row| row.time).collect::<Vec<_>>(), [-2, 1]);
+    assert_eq!(open.open().unwrap().row_groups(), RowGroupCounts { total: 4, skipped: 2 });
 }
 
-/// The one value of a table whose target column is `value`.
+/// The value of a row with this target column.
 fn value_of(value: ArrayRef) -> Option<f64> {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("values.parquet");
     write(&path, 1, &[("sensor", ids(&["a"])), ("time", times(&[0])), ("value", value)]);
-    at(&path).rows()[0].3
+    at(&path).rows()[0].value
 }
 
 #[test]
-fn numbers_of_any_kind() {
+fn numbers_are_read_from_all_accepted_types() {
     assert_eq!(value_of(Arc::new(Float32Array::from(vec![0.1]))), Some(f64::from(0.1f32)));
     assert_eq!(value_of(Arc::new(Int8Array::from(vec![-3]))), Some(-3.0));
     assert_eq!(value_of(Arc::new(UInt16Array::from(vec![7]))), Some(7.0));
@@ -68,11 +68,11 @@ fn id_of(id: ArrayRef) -> String {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("ids.parquet");
     write(&path, 1, &[("sensor", id), ("time", times(&[0])), ("value", values(&[1.0]))]);
-    at(&path).rows()[0].1.clone()
+    at(&path).rows()[0].id.clone()
 }
 
 #[test]
-fn ids_of_any_kind() {
+fn ids_are_read_from_all_accepted_types() {
     assert_eq!(id_of(ids(&["Süd 1"])), "Süd 1");
     assert_eq!(id_of(Arc::new(StringViewArray::from(vec!["longer than 12 bytes"]))), "longer than 12 bytes");
     assert_eq!(id_of(Arc::new(Int64Array::from(vec![-12]))), "-12");
@@ -83,7 +83,7 @@ fn ids_of_any_kind() {
 }
 
 #[test]
-fn wide_tables_and_lists_known_ahead() {
+fn wide_tables_and_lists_of_future_covariates_are_read() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("wide.parquet");
     let ahead = [Some(vec![Some(1.0), None]), None, Some(vec![])];
@@ -102,50 +102,56 @@ fn wide_tables_and_lists_known_ahead() {
         time: "time".into(),
         targets: vec!["price".into(), "load".into()],
         covariates: vec!["load".into()],
-        known_ahead: vec!["weather".into()],
+        future_covariates: vec!["weather".into()],
     };
     let open = Open { columns: columns.clone(), ..at(&path) };
-    assert_eq!(open.rows()[2], (2, "grid".into(), 9, Some(6.0)));
+    assert_eq!(open.rows()[2], row(2, "grid", 9, Some(6.0)));
     let batch = open.open().unwrap().batches().next().unwrap().unwrap();
     let view = Observations::new(&batch.rows, &columns);
     assert_eq!(view.targets[1].values()[..], [1.0, 2.0]);
     assert_eq!(view.covariates[0], view.targets[1]);
     let expected = ListArray::from_iter_primitive::<Float64Type, _, _>([Some(vec![Some(1.0), None]), None]);
-    assert_eq!(view.known_ahead[0], &expected);
+    assert_eq!(view.future_covariates[0], &expected);
     assert_eq!(Open { series: Some(&["other"]), columns, ..at(&path) }.rows(), []);
 }
 
 #[test]
-fn unusable_columns_are_named() {
+fn unusable_columns_are_errors_that_name_them() {
     let folder = TempDir::new().unwrap();
     write_row(&folder.path().join("1.parquet"), "a", 0);
     let path = folder.path().join("2.parquet");
     let named = |sensor, time, value| [("sensor", sensor), ("time", time), ("value", value)];
     write(&path, 1, &[("sensor", ids(&["a"])), ("zeit", times(&[0])), ("value", values(&[0.0]))]);
-    says(
+    assert_contains(
         &at(folder.path()).error(),
         &["2.parquet", "no column `time`", "`zeit` (timestamp[µs, UTC])", "`value` (float64)"],
     );
     write(&path, 1, &named(ids(&["a"]), ids(&["2024-01-01"]), values(&[0.0])));
-    says(
+    assert_contains(
         &at(folder.path()).error(),
         &["2.parquet", "`time` is text", "a timestamp, a date or an integer is needed"],
     );
     write(&path, 1, &named(values(&[1.0]), times(&[0]), values(&[0.0])));
-    says(&at(folder.path()).error(), &["2.parquet", "`sensor` is float64", "text or an integer is needed"]);
+    assert_contains(
+        &at(folder.path()).error(),
+        &["2.parquet", "`sensor` is float64", "text or an integer is needed"],
+    );
     write(&path, 1, &named(ids(&["a"]), times(&[0]), ids(&["1.0"])));
-    says(
+    assert_contains(
         &at(folder.path()).error(),
         &["2.parquet", "`value` is text", "a number is needed", "`sensor` (text)"],
     );
     let mut columns = columns();
-    columns.known_ahead = vec!["value".into()];
+    columns.future_covariates = vec!["value".into()];
     write(&path, 1, &named(ids(&["a"]), times(&[0]), values(&[0.0])));
-    says(&Open { columns, ..at(&path) }.error(), &["`value` is float64", "a list of numbers is needed"]);
+    assert_contains(
+        &Open { columns, ..at(&path) }.error(),
+        &["`value` is float64", "a list of numbers is needed"],
+    );
     write(
         &path,
         1,
         &named(Arc::new(UInt8Array::from(vec![7])), times(&[0]), Arc::new(Int8Array::from(vec![1]))),
     );
-    assert_eq!(at(folder.path()).rows()[1], (1, "7".into(), 0, Some(1.0)));
+    assert_eq!(at(folder.path()).rows()[1], row(1, "7", 0, Some(1.0)));
 }

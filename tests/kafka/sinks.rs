@@ -1,15 +1,15 @@
-//! Forecasts, rejects and replayed observations on their way out.
+//! Messages for forecasts, scores, rejects and observations.
 
-use tidecast::config::KafkaSink as SinkConfig;
-use tidecast_kafka::{KafkaSink, Replay};
-use tidecast_stream::{Origins, Output, Record, Reject, Sink};
+use tidecast_core::schema::{ForecastBuilder, OutputLabels, ScoreBuilder};
 use tidecast_core::series::Refusal;
-use tidecast_core::table::{ForecastBuilder, ForecastStamp, ScoreBuilder};
+use tidecast_kafka::settings::KafkaSinkConfig;
+use tidecast_kafka::{KafkaSink, ObservationWriter};
+use tidecast_stream::{Output, Record, Reject, Sink, SourceRecords};
 
 use super::*;
 
-/// Keys, and the partition of five that Kafka's own `DefaultPartitioner` gives them.
-const PLACES: [(&str, i32); 6] = [
+/// Keys, with the partition of five that Kafka's `DefaultPartitioner` gives them.
+const KEY_PARTITIONS: [(&str, i32); 6] = [
     ("21", 0),
     ("foobar", 1),
     ("a-little-bit-long-string", 2),
@@ -18,20 +18,20 @@ const PLACES: [(&str, i32); 6] = [
     ("sensor-7", 1),
 ];
 
-fn writing() -> SinkConfig {
-    SinkConfig {
-        brokers: Brokers::At(broker::any()),
+fn sink_config() -> KafkaSinkConfig {
+    KafkaSinkConfig {
+        brokers: Brokers::Addresses(broker::any()),
         topic: broker::unique("forecasts"),
-        scores: None,
-        rejects: Some(broker::unique("rejects")),
-        rejected: vec![Refusal::Malformed, Refusal::Late],
-        client: BTreeMap::new(),
+        scores_topic: None,
+        rejects_topic: Some(broker::unique("rejects")),
+        reject_reasons: vec![Refusal::Malformed, Refusal::Late],
+        client: ClientProperties::default(),
     }
 }
 
-/// Forecasts at offsets 10, 11, ... of `input/3`, one for each id, and the messages they came from.
+/// One forecast per id, triggered by the messages at offsets 10, 11, ... of `input/3`.
 fn output(ids: &[&str], horizon: usize) -> Output {
-    let stamp = ForecastStamp { every: "1h".into(), model: "abc".into() };
+    let stamp = OutputLabels { every: "1h".into(), model: "abc".into() };
     let mut builder = ForecastBuilder::new(&[0.8], stamp.clone());
     let mut scores = ScoreBuilder::new(&[0.8], stamp);
     ids.iter()
@@ -54,19 +54,19 @@ fn output(ids: &[&str], horizon: usize) -> Output {
         forecasts: builder.finish(),
         scores: scores.finish(),
         rejects: Vec::new(),
-        origins: Origins { records },
+        source: SourceRecords { records },
     }
 }
 
 #[tokio::test]
-async fn a_forecast_has_its_series_place_time_and_source() {
-    let config = writing();
+async fn forecast_has_the_key_partition_timestamp_and_source_of_its_series() {
+    let config = sink_config();
     let mut sink = KafkaSink::open(&broker::cluster(), &config, 5).await.unwrap();
-    sink.write(output(&PLACES.map(|place| place.0), 2)).await.unwrap();
+    sink.write(output(&KEY_PARTITIONS.map(|(key, _)| key), 2)).await.unwrap();
     within_a_minute(sink.commit(&Positions::new())).await.unwrap();
     let stored = broker::read_all(&config.topic);
-    assert_eq!(stored.len(), PLACES.len());
-    for (offset, (id, partition)) in (10..).zip(PLACES) {
+    assert_eq!(stored.len(), KEY_PARTITIONS.len());
+    for (offset, (id, partition)) in (10..).zip(KEY_PARTITIONS) {
         let message = stored.iter().find(|message| message.key.as_deref() == Some(id)).unwrap();
         assert_eq!(message.partition, partition, "{id}");
         assert_eq!(message.timestamp, Some(1_700_000_000_000 + offset));
@@ -78,13 +78,13 @@ async fn a_forecast_has_its_series_place_time_and_source() {
 }
 
 #[tokio::test]
-async fn scores_have_a_topic_of_their_own_where_it_is_named() {
-    let config = SinkConfig { scores: Some(broker::unique("scores")), ..writing() };
+async fn scores_go_to_their_own_topic_if_it_is_configured() {
+    let config = KafkaSinkConfig { scores_topic: Some(broker::unique("scores")), ..sink_config() };
     let mut sink = KafkaSink::open(&broker::cluster(), &config, 5).await.unwrap();
     sink.write(output(&["21", "foobar"], 2)).await.unwrap();
     within_a_minute(sink.commit(&Positions::new())).await.unwrap();
     assert_eq!(broker::read_all(&config.topic).len(), 2);
-    let stored = broker::read_all(config.scores.as_deref().unwrap());
+    let stored = broker::read_all(config.scores_topic.as_deref().unwrap());
     let [message] = &stored[..] else { panic!("{stored:?}") };
     assert_eq!((message.key.as_deref(), message.partition), (Some("21"), 0));
     assert_eq!(message.headers, [("source".to_string(), "input/3/10".to_string())]);
@@ -97,12 +97,12 @@ async fn scores_have_a_topic_of_their_own_where_it_is_named() {
 }
 
 #[tokio::test]
-async fn chosen_refusals_go_to_the_rejects_as_they_came() {
-    let config = writing();
+async fn selected_refusals_are_copied_to_the_rejects_topic() {
+    let config = sink_config();
     let reject = |offset, reason| Reject { offset, reason, detail: "why".into() };
     let mut sink = KafkaSink::open(&broker::cluster(), &config, 5).await.unwrap();
     let mut output = output(&["a", "b", "c"], 1);
-    output.origins.records[1].key = None;
+    output.source.records[1].key = None;
     output.rejects = vec![
         reject(7, Refusal::Late),
         reject(10, Refusal::Malformed),
@@ -112,14 +112,14 @@ async fn chosen_refusals_go_to_the_rejects_as_they_came() {
     sink.write(output).await.unwrap();
     within_a_minute(sink.commit(&Positions::new())).await.unwrap();
 
-    let mut stored = broker::read_all(config.rejects.as_deref().unwrap());
-    let header = |message: &broker::Stored, name: &str| {
+    let mut stored = broker::read_all(config.rejects_topic.as_deref().unwrap());
+    let header = |message: &broker::StoredMessage, name: &str| {
         let found = message.headers.iter().find(|header| header.0 == name);
         found.map(|header| header.1.clone()).unwrap()
     };
     stored.sort_by_key(|message| header(message, "offset").parse::<i64>().unwrap());
-    let [held, keyed, keyless] = &stored[..] else { panic!("{stored:?}") };
-    assert_eq!((held.value.as_deref(), header(held, "reason")), (None, "late".into()));
+    let [restored, keyed, keyless] = &stored[..] else { panic!("{stored:?}") };
+    assert_eq!((restored.value.as_deref(), header(restored, "reason")), (None, "late".into()));
     assert_eq!((keyed.key.as_deref(), keyed.value.as_deref()), (Some("raw key"), Some("raw 10")));
     assert_eq!(keyed.timestamp, Some(1_700_000_000_010));
     assert_eq!((header(keyed, "reason"), header(keyed, "detail")), ("malformed".into(), "why".into()));
@@ -128,78 +128,78 @@ async fn chosen_refusals_go_to_the_rejects_as_they_came() {
 }
 
 #[tokio::test]
-async fn a_reject_is_as_large_as_client_and_topic_let_it_be() {
+async fn rejects_above_the_message_size_limit_omit_their_bytes() {
     let Some(_) = broker::real() else { return };
     let rejects = broker::topic_with("rejects", 1, &[("max.message.bytes", "50000")]).await;
-    for (most, rejects) in [(100_000, broker::unique("rejects")), (50_000, rejects)] {
-        let client = client([("message.max.bytes", "100000"), ("compression.type", "none")]);
-        let config = SinkConfig { rejects: Some(rejects.clone()), client, ..writing() };
+    for (bytes_max, rejects) in [(100_000, broker::unique("rejects")), (50_000, rejects)] {
+        let client = properties([("message.max.bytes", "100000"), ("compression.type", "none")]);
+        let config = KafkaSinkConfig { rejects_topic: Some(rejects.clone()), client, ..sink_config() };
         let mut output = output(&["a", "b", "c"], 1);
-        let (bytes, records) = (|count: usize| Some(vec![b'#'; count].into()), &mut output.origins.records);
-        (records[0].payload, records[1].payload) = (bytes(most - 2_000), bytes(most));
-        (records[2].key, records[2].payload) = (bytes(most), bytes(7));
+        let (bytes, records) = (|count: usize| Some(vec![b'#'; count].into()), &mut output.source.records);
+        (records[0].payload, records[1].payload) = (bytes(bytes_max - 2_000), bytes(bytes_max));
+        (records[2].key, records[2].payload) = (bytes(bytes_max), bytes(7));
         let reject = |offset| Reject { offset, reason: Refusal::Malformed, detail: "why".into() };
         output.rejects = (10..13).map(reject).collect();
         let cluster = Cluster::new(&config.brokers, None, &config.client).unwrap();
         let mut sink = KafkaSink::open(&cluster, &config, 1).await.unwrap();
         sink.write(output).await.unwrap();
         within_a_minute(sink.commit(&Positions::new())).await.unwrap();
-        let left_out = |message: &broker::Stored| {
-            let header = message.headers.iter().find(|header| header.0 == "left_out");
+        let omitted = |message: &broker::StoredMessage| {
+            let header = message.headers.iter().find(|header| header.0 == "omitted");
             header.map(|header| header.1.clone())
         };
         let stored = broker::read_all(&rejects);
         let [whole, keyed, bare] = &stored[..] else { panic!("{} rejects", stored.len()) };
-        assert_eq!((whole.value.as_ref().map(String::len), left_out(whole)), (Some(most - 2_000), None));
+        assert_eq!((whole.value.as_ref().map(String::len), omitted(whole)), (Some(bytes_max - 2_000), None));
         assert_eq!((keyed.key.as_deref(), keyed.value.as_deref()), (Some("raw key"), None));
-        assert_eq!(left_out(keyed), Some(format!("payload of {most} bytes")));
+        assert_eq!(omitted(keyed), Some(format!("payload of {bytes_max} bytes")));
         assert_eq!((bare.key.as_deref(), bare.value.as_deref()), (None, None));
-        assert_eq!(left_out(bare), Some(format!("key and payload of {} bytes", most + 7)));
+        assert_eq!(omitted(bare), Some(format!("key and payload of {} bytes", bytes_max + 7)));
     }
 }
 
 #[tokio::test]
-async fn a_message_that_is_refused_names_topic_and_series() {
+async fn failed_delivery_is_an_error_that_names_topic_and_series() {
     let Some(_) = broker::real() else { return };
     // Refused by the client before it is sent.
-    let config = writing();
+    let config = sink_config();
     let mut sink = KafkaSink::open(&broker::cluster(), &config, 1).await.unwrap();
     let error = sink.write(output(&["huge"], 100_000)).await.unwrap_err().to_string();
     assert!(error.contains("`huge`") && error.contains(&config.topic) && error.contains("max"), "{error}");
-    // Refused by the broker, found out at the commit.
-    let mut config = writing();
+    // Refused by the broker, reported by the commit.
+    let mut config = sink_config();
     config.topic = broker::topic_with("small", 1, &[("max.message.bytes", "100")]).await;
     let mut sink = KafkaSink::open(&broker::cluster(), &config, 1).await.unwrap();
     sink.write(output(&["broad"], 50)).await.unwrap();
     let error = within_a_minute(sink.commit(&Positions::new())).await.unwrap_err().to_string();
     assert!(error.contains("`broad`") && error.contains(&config.topic), "{error}");
-    assert!(sink.write(output(&["next"], 1)).await.is_err(), "a sink that lost a message goes no further");
+    assert!(sink.write(output(&["next"], 1)).await.is_err(), "a sink that lost a message is unusable");
 }
 
 #[tokio::test]
-async fn replayed_rows_are_read_back_to_the_same_bits() {
+async fn written_observations_are_decoded_to_the_same_bits() {
     let mut records = Vec::new();
-    for (offset, (id, _)) in (0..).zip(PLACES) {
+    for (offset, (id, _)) in (0..).zip(KEY_PARTITIONS) {
         let value = (offset as f64).sqrt();
         let payload = format!(r#"{{"id":"{id}","t":"2024-03-31T00:00:0{offset}.000001Z","v":{value:?}}}"#);
         records.push(Record { offset, payload: Some(payload.into()), ..Record::default() });
     }
     let rows = codec().decode(&records).rows;
-    let topic = broker::topic("replayed", 5).await;
-    let mut replay = Replay::open(&broker::cluster(), &topic, columns(), 5).await.unwrap();
-    replay.send(&rows).await.unwrap();
-    within_a_minute(replay.flush()).await.unwrap();
+    let topic = broker::topic("observations", 5).await;
+    let mut writer = ObservationWriter::open(&broker::cluster(), &topic, columns(), 5).await.unwrap();
+    writer.send(&rows).await.unwrap();
+    within_a_minute(writer.flush()).await.unwrap();
 
     let stored = broker::read_all(&topic);
     let columns = columns();
     let original = Observations::new(&rows, &columns);
-    for (row, (id, partition)) in PLACES.into_iter().enumerate() {
+    for (row, (id, partition)) in KEY_PARTITIONS.into_iter().enumerate() {
         let message = stored.iter().find(|message| message.key.as_deref() == Some(id)).unwrap();
         assert_eq!(message.partition, partition, "{id}");
         let payload = message.value.clone().map(Into::into);
-        let again = codec().decode(&[Record { payload, ..Record::default() }]).rows;
-        let again = Observations::new(&again, &columns);
-        assert_eq!(again.times.value(0), original.times.value(row));
-        assert_eq!(again.targets[0].value(0).to_bits(), original.targets[0].value(row).to_bits());
+        let decoded = codec().decode(&[Record { payload, ..Record::default() }]).rows;
+        let decoded = Observations::new(&decoded, &columns);
+        assert_eq!(decoded.times.value(0), original.times.value(row));
+        assert_eq!(decoded.targets[0].value(0).to_bits(), original.targets[0].value(row).to_bits());
     }
 }
