@@ -12,7 +12,6 @@ use bytes::Bytes;
 use tidecast_core::schema::positions;
 use tidecast_core::series::Refusal;
 use tidecast_stream::driver::{DriverOptions, EndOfInput, Progress, drive};
-use tidecast_stream::memory::{MemoryContents, MemorySink, MemorySource, Step};
 use tidecast_stream::settings::Commit;
 use tidecast_stream::{
     Batch, MalformedRecord, Output, Partition, Position, Positions, Record, Sink, SourceRecords,
@@ -21,6 +20,7 @@ use tokio::sync::Semaphore;
 use tokio::task::yield_now;
 use tokio_util::sync::CancellationToken;
 
+use crate::harness::memory::{MemoryContents, MemorySink, MemorySource, Step};
 use crate::harness::{Case, Row, driver_options, row};
 
 fn partition() -> Partition {

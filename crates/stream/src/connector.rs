@@ -20,12 +20,21 @@ pub trait Source {
 #[derive(Debug)]
 pub enum SourceEvent {
     /// A partition was assigned to this process. The source reads it once `reply` contains the start position.
-    Assigned { assignment: Assignment, reply: oneshot::Sender<StartPosition> },
+    Assigned {
+        assignment: Assignment,
+        reply: oneshot::Sender<StartPosition>,
+    },
     /// The source reads the partition from `position`; its positions can be committed from now on.
-    ReadingStarted { partition: Partition, position: Position },
+    ReadingStarted {
+        partition: Partition,
+        position: Position,
+    },
     Batch(Batch),
     /// These partitions leave this process once `done` is answered; the driver commits their output before.
-    Revoked { partitions: Vec<Partition>, done: oneshot::Sender<()> },
+    Revoked {
+        partitions: Vec<Partition>,
+        done: oneshot::Sender<()>,
+    },
     /// The input has ended. A source without an end never emits this.
     EndOfInput,
 }

@@ -7,7 +7,7 @@
 //! - [`state`]: snapshots of forecaster state in a folder or a bucket
 //! - [`bootstrap`]: initial state from past observations
 //! - [`partitioner`]: Kafka's partition of a key
-//! - [`ndjson`], [`tee`], [`memory`]: sinks for standard output, for forecasts with scores, and for tests
+//! - [`ndjson`], [`tee`]: sinks for standard output, and for forecasts with scores
 //!
 //! The partition is the unit of order and of ownership: its rows arrive in ascending positions, and a series never leaves
 //! its partition. A position is always the *next* offset to read.
@@ -17,7 +17,6 @@ pub mod bootstrap;
 pub mod codec;
 pub mod connector;
 pub mod driver;
-pub mod memory;
 pub mod ndjson;
 pub mod partitioner;
 pub mod read_error;

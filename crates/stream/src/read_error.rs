@@ -27,8 +27,9 @@ mod tests {
 
     #[test]
     fn every_message_has_a_fix() {
-        let describe =
-            |path: &str, kind: ErrorKind| describe_read_error(Path::new(path), &kind.into(), ", or create it");
+        let describe = |path: &str, kind: ErrorKind| {
+            describe_read_error(Path::new(path), &kind.into(), ", or create it")
+        };
         let here = std::env::current_dir().unwrap();
         let resolved = format!("; check the path (resolved to {}), or create it", here.join("a/b").display());
         assert!(describe("a/b", ErrorKind::NotFound).ends_with(&resolved));

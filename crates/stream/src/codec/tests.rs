@@ -105,7 +105,9 @@ fn values_are_decoded_bit_for_bit() {
     assert_eq!(rows.times.values(), &[1_711_846_800_000_000, -1_000_000]);
     assert_eq!(rows.targets[0].value(0).to_bits(), 0.1f64.to_bits());
     assert_eq!(rows.covariates[0].value(0), -2.2250738585072014e-308);
-    assert!(rows.targets[0].is_null(1) && rows.covariates[0].is_null(1) && rows.future_covariates[0].is_null(1));
+    assert!(
+        rows.targets[0].is_null(1) && rows.covariates[0].is_null(1) && rows.future_covariates[0].is_null(1)
+    );
     let plan = rows.future_covariates[0].value(0);
     assert_eq!((plan.len(), plan.null_count()), (3, 1));
 }

@@ -1,8 +1,8 @@
 //! Timestamps in messages: text or integers to microseconds since the epoch (UTC), and back to text.
 
 use arrow::compute::kernels::cast_utils::string_to_datetime;
-use chrono::{DateTime, SecondsFormat, Utc};
-use tidecast_core::schema::TIME_RANGE;
+use chrono::Utc;
+use tidecast_core::schema::{TIME_RANGE, format_time};
 use tidecast_core::time::TimeUnit;
 
 /// Parses RFC 3339 and its variants: `T` or a space, any fraction, any offset or none (UTC), or the date alone (midnight).
@@ -26,9 +26,7 @@ fn check_year(micros: Option<i64>) -> Result<i64, String> {
 
 /// RFC 3339 in UTC with as many digits as the time needs; `None` outside the years 0 to 9999.
 pub fn format(micros: i64) -> Option<String> {
-    check_year(Some(micros)).ok()?;
-    let time = DateTime::<Utc>::from_timestamp_micros(micros)?;
-    Some(time.to_rfc3339_opts(SecondsFormat::AutoSi, true))
+    TIME_RANGE.contains(&micros).then(|| format_time(micros))
 }
 
 #[cfg(test)]
@@ -75,7 +73,9 @@ mod tests {
 
     #[test]
     fn formatted_times_parse_to_the_same_instant() {
-        for micros in [0, -1, 1_711_886_400_000_001, 1_711_886_400_250_000, *TIME_RANGE.start(), *TIME_RANGE.end()] {
+        for micros in
+            [0, -1, 1_711_886_400_000_001, 1_711_886_400_250_000, *TIME_RANGE.start(), *TIME_RANGE.end()]
+        {
             assert_eq!(parse(&format(micros).unwrap()), Ok(micros));
         }
         assert_eq!(format(0).unwrap(), "1970-01-01T00:00:00Z");

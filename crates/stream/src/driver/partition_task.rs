@@ -141,12 +141,14 @@ impl PartitionTask {
         series_max: usize,
     ) -> impl Iterator<Item = (Output, RowCounters)> {
         let Self { forecaster, candidates, .. } = self;
-        forecaster.finish(series_max).map(move |PushOutput { forecasts, scores, dropped, candidate_changes, counters }| {
-            let rejects = dropped.iter().map(reject).collect();
-            let records = candidates.update(&candidate_changes, &SourceRecords::default());
-            let (partition, source) = (partition.clone(), SourceRecords { records });
-            (Output { partition, forecasts, scores, rejects, source }, counters)
-        })
+        forecaster.finish(series_max).map(
+            move |PushOutput { forecasts, scores, dropped, candidate_changes, counters }| {
+                let rejects = dropped.iter().map(reject).collect();
+                let records = candidates.update(&candidate_changes, &SourceRecords::default());
+                let (partition, source) = (partition.clone(), SourceRecords { records });
+                (Output { partition, forecasts, scores, rejects, source }, counters)
+            },
+        )
     }
 }
 

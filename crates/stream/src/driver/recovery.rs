@@ -11,7 +11,7 @@ use super::candidate_records::CandidateRecords;
 use super::partition_task::PartitionTask;
 use super::{DriverOptions, LineageMismatchPolicy, StateOptions};
 use crate::settings::{OnDataLoss, StartOffset};
-use crate::state::Lookup;
+use crate::state::{Lookup, SnapshotStore};
 use crate::{Assignment, CommittedPosition, Partition, Position};
 
 /// The identity of the state behind a committed position. It is committed as the position's metadata, so that the two
@@ -53,81 +53,33 @@ impl CommitMetadata {
 /// # Errors
 /// If the stored state does not match and no policy is declared for that.
 pub async fn recover(options: Arc<DriverOptions>, assignment: Assignment) -> Result<PartitionTask> {
-    let Assignment { partition, committed, reset, default_start, log_start, replay_from } = assignment;
-    let Some(CommittedPosition { position: committed, metadata }) = committed else {
+    let Some(committed) = &assignment.committed else {
         if let Some(StateOptions { store, .. }) = &options.state {
-            if reset {
-                store.remove_all(&partition).await?;
+            if assignment.reset {
+                store.remove_all(&assignment.partition).await?;
             }
-            refuse_orphaned_snapshot(&partition, store.positions(&partition).await?.last())?;
+            refuse_orphaned_snapshot(store, &assignment.partition).await?;
         }
-        return Ok(PartitionTask::new(options.setup.clone(), default_start));
+        return Ok(PartitionTask::new(options.setup.clone(), assignment.default_start));
     };
-    let mut task = PartitionTask::new(options.setup.clone(), committed);
-    task.committed = Some(committed);
-    let Some(StateOptions { store, .. }) = &options.state else {
-        tracing::warn!(topic = %partition.topic, partition = partition.number, position = committed.0, "no [state] is configured: series start cold");
-        return Ok(task);
-    };
-    let metadata = CommitMetadata::parse(&metadata);
-    let is_compatible = metadata.as_ref().is_none_or(|metadata| store.is_compatible(&metadata.lineage));
-    let is_bootstrapped = metadata.as_ref().is_some_and(|metadata| metadata.bootstrapped);
-    let start = metadata.as_ref().filter(|_| is_compatible).map(|metadata| metadata.start);
-    let new_state = || (Forecaster::new(options.setup.clone()), CandidateRecords::default());
-    let restore = |(forecaster, candidates): &mut (Forecaster, CandidateRecords), batch: &RecordBatch| {
-        candidates.restore(batch);
-        Ok(forecaster.restore_batch(batch)?)
-    };
-    match store.restore_newest(&partition, start, committed, new_state, restore).await? {
-        Lookup::Found { position, .. } if is_compatible && position < log_start => {
-            let rows = format!("the rows from the snapshot at {position} on");
-            return on_data_loss(&options, &partition, &rows, log_start, task);
+    let mut task = PartitionTask::new(options.setup.clone(), committed.position);
+    task.committed = Some(committed.position);
+    match &options.state {
+        Some(state) => {
+            Recovery { options: &options, state, assignment: &assignment }.restore(committed, task).await
         }
-        Lookup::Found { position, start, state } if is_compatible => {
-            (task.forecaster, task.candidates) = state;
-            (task.start, task.next, task.saved) = (start, position, Some(position));
-            task.bootstrapped = is_bootstrapped;
+        None => {
+            let Partition { topic, number } = &assignment.partition;
+            tracing::warn!(%topic, partition = number, position = committed.position.0, "no [state] is configured: series start cold");
+            Ok(task)
         }
-        Lookup::LineageMismatch(differences) if start.is_none() => {
-            return on_mismatch(&options, &partition, &differences, replay_from, task).await;
-        }
-        _ if !is_compatible => {
-            let lineage = metadata.map_or(String::new(), |metadata| metadata.lineage);
-            let differences =
-                [format!("its lineage is {}, that of the committed position {lineage}", store.lineage_hash())];
-            return on_mismatch(&options, &partition, &differences, replay_from, task).await;
-        }
-        _ if is_bootstrapped => {
-            let differences = ["it began with a bootstrap history, and no snapshot of it is left".to_owned()];
-            return on_mismatch(&options, &partition, &differences, replay_from, task).await;
-        }
-        // The state is rebuilt from its start. With a known start, snapshots of other lineages are irrelevant.
-        _ => match (start, options.start) {
-            (Some(start), _) if start < log_start => {
-                let rows = format!("the rows from {start} on, from which its state is rebuilt,");
-                return on_data_loss(&options, &partition, &rows, log_start, task);
-            }
-            (Some(start), _) => (task.start, task.next) = (start, start),
-            (None, StartOffset::Earliest) => {
-                task.next = log_start.min(committed);
-                task.start = task.next;
-            }
-            (None, StartOffset::Latest) => {
-                tracing::warn!(topic = %partition.topic, partition = partition.number, position = committed.0, "there is no snapshot: series start cold");
-            }
-            (None, StartOffset::Fail) => bail!(
-                "{partition}: the committed position is {committed}, but there is no snapshot to restore; \
-                 set start = \"earliest\" to rebuild the state, or \"latest\" to continue with cold series"
-            ),
-        },
     }
-    Ok(task)
 }
 
 /// Fails if there is a snapshot without a committed position: the group's positions have expired or were deleted, because a
 /// start is committed before the first row is read. To start over would forecast the whole topic again.
-fn refuse_orphaned_snapshot(partition: &Partition, newest: Option<&(Position, Position)>) -> Result<()> {
-    match newest {
+async fn refuse_orphaned_snapshot(store: &SnapshotStore, partition: &Partition) -> Result<()> {
+    match store.positions(partition).await?.last() {
         Some((position, _)) => bail!(
             "{partition}: the group has no committed position (it may have expired: see the brokers' \
              offsets.retention.minutes), but there is a snapshot at {position}; to continue, set the group's position there; \
@@ -137,69 +89,146 @@ fn refuse_orphaned_snapshot(partition: &Partition, newest: Option<&(Position, Po
     }
 }
 
-/// Applies the policy for deleted rows that the state needs. `cold` is the task without them.
-fn on_data_loss(
-    options: &DriverOptions,
-    partition: &Partition,
-    rows: &str,
-    log_start: Position,
-    cold: PartitionTask,
-) -> Result<PartitionTask> {
-    match options.on_data_loss {
-        OnDataLoss::Fail => bail!(
-            "{partition}: {rows} are needed, but the topic's retention has deleted all rows below {log_start}; \
-             set `on_data_loss = \"cold\"` to continue with cold series"
-        ),
-        OnDataLoss::Cold => {
-            tracing::warn!(topic = %partition.topic, partition = partition.number, "{rows} are deleted below {log_start}: series start cold");
-            Ok(cold)
-        }
-    }
+/// The recovery of a partition with a committed position and a snapshot store.
+struct Recovery<'a> {
+    options: &'a DriverOptions,
+    state: &'a StateOptions,
+    assignment: &'a Assignment,
 }
 
-/// Applies the policy for a state of another lineage. `task` is the task without it.
-async fn on_mismatch(
-    options: &DriverOptions,
-    partition: &Partition,
-    differences: &[String],
-    replay_from: Option<Position>,
-    mut task: PartitionTask,
-) -> Result<PartitionTask> {
-    let differences = differences.join(", ");
-    let Some(StateOptions { store, on_mismatch, .. }) = &options.state else { return Ok(task) };
-    if !matches!(on_mismatch, LineageMismatchPolicy::Fail) {
-        // Snapshots of this lineage, if any, are of an earlier start.
-        store.remove_all(partition).await?;
-    }
-    match on_mismatch {
-        LineageMismatchPolicy::Fail => bail!(
-            "{partition}: the stored state does not match this pipeline: {differences}; revert the change, or set \
-             state.on_change = \"cold\", or \"replay\" or \"bootstrap\" to rebuild the state"
-        ),
-        LineageMismatchPolicy::Cold => {
-            tracing::warn!(topic = %partition.topic, partition = partition.number, differences, "series start cold");
-        }
-        LineageMismatchPolicy::Replay => {
-            task.next = replay_from.unwrap_or(task.next).min(task.next);
-            task.start = task.next;
-            tracing::warn!(topic = %partition.topic, partition = partition.number, differences, from = task.next.0, "replaying the topic to rebuild the state");
-        }
-        LineageMismatchPolicy::Bootstrap { history, partitions, lock } => {
-            let _turn = lock.lock().await;
-            tracing::warn!(topic = %partition.topic, partition = partition.number, differences, "building the state from {}", history.name);
-            let (setup, history, partitions) = (options.setup.clone(), history.clone(), *partitions);
-            let starts = [(partition.number, task.next)].into();
-            let build = move || history.build_states(&setup, partitions, &starts, |_, _| ());
-            for (_, state) in spawn_blocking(build).await.context("reading the history panicked")?? {
-                task.forecaster = state;
+impl Recovery<'_> {
+    /// Restores the state into `task`, which is cold and starts at the committed position.
+    async fn restore(&self, committed: &CommittedPosition, mut task: PartitionTask) -> Result<PartitionTask> {
+        let (store, log_start) = (&self.state.store, self.assignment.log_start);
+        let metadata = CommitMetadata::parse(&committed.metadata);
+        let compatible = metadata.as_ref().filter(|metadata| store.is_compatible(&metadata.lineage));
+        let start = compatible.map(|metadata| metadata.start);
+        match (metadata, self.restore_newest(committed.position, start).await?) {
+            (Some(metadata), lookup) if !store.is_compatible(&metadata.lineage) => {
+                let differences = match lookup {
+                    Lookup::LineageMismatch(differences) => differences,
+                    Lookup::Found { .. } | Lookup::NotFound => vec![format!(
+                        "its lineage is {}, that of the committed position {}",
+                        store.lineage_hash(),
+                        metadata.lineage
+                    )],
+                };
+                self.on_mismatch(&differences, task).await
             }
-            task.bootstrapped = true;
-            // The topic alone cannot rebuild this state, so it is saved before the first row.
-            store.save(partition, task.start, task.next, task.forecaster.snapshot_batches()).await?;
-            task.saved = Some(task.next);
+            (_, Lookup::Found { position, .. }) if position < log_start => {
+                self.on_data_loss(&format!("the rows from the snapshot at {position} on"), task)
+            }
+            (metadata, Lookup::Found { position, start, state }) => {
+                (task.forecaster, task.candidates) = state;
+                (task.start, task.next, task.saved) = (start, position, Some(position));
+                task.bootstrapped = metadata.is_some_and(|metadata| metadata.bootstrapped);
+                Ok(task)
+            }
+            (None, Lookup::LineageMismatch(differences)) => self.on_mismatch(&differences, task).await,
+            (None, Lookup::NotFound) => self.start_without_snapshot(task),
+            // With a known start, snapshots of other lineages are irrelevant.
+            (Some(CommitMetadata { bootstrapped: true, .. }), _) => {
+                let difference =
+                    "it began with a bootstrap history, and no snapshot of it is left".to_owned();
+                self.on_mismatch(&[difference], task).await
+            }
+            (Some(CommitMetadata { start, .. }), _) if start < log_start => self
+                .on_data_loss(&format!("the rows from {start} on, from which its state is rebuilt,"), task),
+            (Some(CommitMetadata { start, .. }), _) => {
+                (task.start, task.next) = (start, start);
+                Ok(task)
+            }
         }
     }
-    Ok(task)
+
+    async fn restore_newest(
+        &self,
+        committed: Position,
+        start: Option<Position>,
+    ) -> Result<Lookup<(Forecaster, CandidateRecords)>> {
+        let Self { options, state, assignment } = self;
+        let new_state = || (Forecaster::new(options.setup.clone()), CandidateRecords::default());
+        let restore = |(forecaster, candidates): &mut (Forecaster, CandidateRecords), batch: &RecordBatch| {
+            candidates.restore(batch);
+            Ok(forecaster.restore_batch(batch)?)
+        };
+        state.store.restore_newest(&assignment.partition, start, committed, new_state, restore).await
+    }
+
+    /// Applies the `start` policy to a committed position without any snapshot or metadata.
+    fn start_without_snapshot(&self, mut task: PartitionTask) -> Result<PartitionTask> {
+        let Assignment { partition, log_start, .. } = self.assignment;
+        match self.options.start {
+            StartOffset::Earliest => {
+                task.next = task.next.min(*log_start);
+                task.start = task.next;
+            }
+            StartOffset::Latest => {
+                tracing::warn!(topic = %partition.topic, partition = partition.number, position = task.next.0, "there is no snapshot: series start cold");
+            }
+            StartOffset::Fail => bail!(
+                "{partition}: the committed position is {}, but there is no snapshot to restore; \
+                 set start = \"earliest\" to rebuild the state, or \"latest\" to continue with cold series",
+                task.next
+            ),
+        }
+        Ok(task)
+    }
+
+    /// Applies the policy for deleted rows that the state needs.
+    fn on_data_loss(&self, rows: &str, task: PartitionTask) -> Result<PartitionTask> {
+        let Assignment { partition, log_start, .. } = self.assignment;
+        match self.options.on_data_loss {
+            OnDataLoss::Fail => bail!(
+                "{partition}: {rows} are needed, but the topic's retention has deleted all rows below {log_start}; \
+                 set `on_data_loss = \"cold\"` to continue with cold series"
+            ),
+            OnDataLoss::Cold => {
+                tracing::warn!(topic = %partition.topic, partition = partition.number, "{rows} are deleted below {log_start}: series start cold");
+                Ok(task)
+            }
+        }
+    }
+
+    /// Applies the policy for a state of another lineage.
+    async fn on_mismatch(&self, differences: &[String], mut task: PartitionTask) -> Result<PartitionTask> {
+        let Assignment { partition, replay_from, .. } = self.assignment;
+        let StateOptions { store, on_mismatch, .. } = self.state;
+        let differences = differences.join(", ");
+        if !matches!(on_mismatch, LineageMismatchPolicy::Fail) {
+            // Snapshots of this lineage, if any, are of an earlier start.
+            store.remove_all(partition).await?;
+        }
+        match on_mismatch {
+            LineageMismatchPolicy::Fail => bail!(
+                "{partition}: the stored state does not match this pipeline: {differences}; revert the change, or set \
+                 state.on_change = \"cold\", or \"replay\" or \"bootstrap\" to rebuild the state"
+            ),
+            LineageMismatchPolicy::Cold => {
+                tracing::warn!(topic = %partition.topic, partition = partition.number, differences, "series start cold");
+            }
+            LineageMismatchPolicy::Replay => {
+                task.next = replay_from.unwrap_or(task.next).min(task.next);
+                task.start = task.next;
+                tracing::warn!(topic = %partition.topic, partition = partition.number, differences, from = task.next.0, "replaying the topic to rebuild the state");
+            }
+            LineageMismatchPolicy::Bootstrap { history, partitions, lock } => {
+                let _turn = lock.lock().await;
+                tracing::warn!(topic = %partition.topic, partition = partition.number, differences, "building the state from {}", history.name);
+                let (setup, history, partitions) = (self.options.setup.clone(), history.clone(), *partitions);
+                let starts = [(partition.number, task.next)].into();
+                let build = move || history.build_states(&setup, partitions, &starts, |_, _| ());
+                for (_, state) in spawn_blocking(build).await.context("reading the history panicked")?? {
+                    task.forecaster = state;
+                }
+                task.bootstrapped = true;
+                // The topic alone cannot rebuild this state, so it is saved before the first row.
+                store.save(partition, task.start, task.next, task.forecaster.snapshot_batches()).await?;
+                task.saved = Some(task.next);
+            }
+        }
+        Ok(task)
+    }
 }
 
 #[cfg(test)]

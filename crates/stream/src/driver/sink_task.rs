@@ -1,9 +1,8 @@
 //! The sink in its own task: it encodes, sends and commits earlier outputs while the driver pulls and forecasts the next
 //! rows. The outputs in flight are bounded in rows and in bytes.
 
-use std::ops::{AddAssign, Sub, SubAssign};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
@@ -41,28 +40,13 @@ impl BufferSize {
         let tables = table_bytes(&output.forecasts) + table_bytes(&output.scores);
         Self { rows, bytes: Self::OVERHEAD + records.sum::<usize>() + tables }
     }
-}
 
-impl AddAssign for BufferSize {
-    fn add_assign(&mut self, other: Self) {
-        self.rows += other.rows;
-        self.bytes += other.bytes;
+    fn plus(self, other: Self) -> Self {
+        Self { rows: self.rows + other.rows, bytes: self.bytes + other.bytes }
     }
-}
 
-impl SubAssign for BufferSize {
-    fn sub_assign(&mut self, other: Self) {
-        self.rows -= other.rows;
-        self.bytes -= other.bytes;
-    }
-}
-
-impl Sub for BufferSize {
-    type Output = Self;
-
-    fn sub(mut self, other: Self) -> Self {
-        self -= other;
-        self
+    fn minus(self, other: Self) -> Self {
+        Self { rows: self.rows - other.rows, bytes: self.bytes - other.bytes }
     }
 }
 
@@ -112,8 +96,7 @@ pub struct SinkTask<S> {
 /// Outputs that the sink has not accepted yet.
 #[derive(Default)]
 pub struct Backlog {
-    rows: AtomicUsize,
-    bytes: AtomicUsize,
+    size: Mutex<BufferSize>,
     shrunk: Notify,
     /// The sink is to ignore the rest of its commands.
     aborted: AtomicBool,
@@ -121,7 +104,7 @@ pub struct Backlog {
 
 impl Backlog {
     pub fn size(&self) -> BufferSize {
-        BufferSize { rows: self.rows.load(Ordering::Relaxed), bytes: self.bytes.load(Ordering::Relaxed) }
+        *self.lock()
     }
 
     /// Waits until the backlog has shrunk since the last wait. Cancel-safe.
@@ -130,14 +113,19 @@ impl Backlog {
     }
 
     fn add(&self, size: BufferSize) {
-        self.rows.fetch_add(size.rows, Ordering::Relaxed);
-        self.bytes.fetch_add(size.bytes, Ordering::Relaxed);
+        let mut total = self.lock();
+        *total = total.plus(size);
     }
 
     fn remove(&self, size: BufferSize) {
-        self.rows.fetch_sub(size.rows, Ordering::Relaxed);
-        self.bytes.fetch_sub(size.bytes, Ordering::Relaxed);
+        let mut total = self.lock();
+        *total = total.minus(size);
+        drop(total);
         self.shrunk.notify_one();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BufferSize> {
+        self.size.lock().expect("no holder panics")
     }
 }
 
@@ -153,7 +141,7 @@ impl<S: Sink + Send + 'static> SinkTask<S> {
 
     /// Outputs written since the last commit began.
     pub fn uncommitted(&self) -> BufferSize {
-        self.in_flight - self.committing.unwrap_or_default()
+        self.in_flight.minus(self.committing.unwrap_or_default())
     }
 
     /// Outputs not known to be durable. They may still be in memory.
@@ -172,7 +160,7 @@ impl<S: Sink + Send + 'static> SinkTask<S> {
     /// Queues an output from `rows` rows.
     pub fn write(&mut self, output: Output, rows: usize) {
         let size = BufferSize::of_output(&output, rows);
-        self.in_flight += size;
+        self.in_flight = self.in_flight.plus(size);
         self.backlog.add(size);
         self.send(SinkCommand::Write(output, size));
     }
@@ -219,7 +207,7 @@ impl<S: Sink + Send + 'static> SinkTask<S> {
     pub async fn commit_end(&mut self) -> Result<Positions> {
         match self.commits.recv().await {
             Some(positions) => {
-                self.in_flight -= self.committing.take().unwrap_or_default();
+                self.in_flight = self.in_flight.minus(self.committing.take().unwrap_or_default());
                 Ok(positions)
             }
             None => Err(self.task_error().await),

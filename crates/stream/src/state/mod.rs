@@ -50,7 +50,11 @@ const EVENTS_MAX: usize = 1024;
 #[derive(Debug)]
 pub enum Lookup<T> {
     /// The state of all rows from `start` to below `position`.
-    Found { position: Position, start: Position, state: T },
+    Found {
+        position: Position,
+        start: Position,
+        state: T,
+    },
     /// Only snapshots of other lineages exist; the differences to the newest.
     LineageMismatch(Vec<String>),
     NotFound,
@@ -127,8 +131,7 @@ impl SnapshotStore {
     pub fn writer(&self, partition: &Partition, start: Position, position: Position) -> SnapshotWriter {
         let name = FileName { position, lineage: self.lineage.hash().to_owned(), start };
         let header = Header::new(partition, start, position, self.lineage.keys());
-        let (path, text) =
-            (self.location.path(partition, &name), self.location.describe(partition, &name));
+        let (path, text) = (self.location.path(partition, &name), self.location.describe(partition, &name));
         SnapshotWriter::new(self.location.store.clone(), path, text, header, self.own.clone())
     }
 

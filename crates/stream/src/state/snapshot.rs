@@ -41,8 +41,8 @@ impl SnapshotWriter {
         header: Header,
         own: Arc<OwnSnapshots>,
     ) -> Self {
-        let upload = BufWriter::with_capacity(store, path.clone(), PART_BYTES)
-            .with_max_concurrency(CONCURRENT_PARTS);
+        let upload =
+            BufWriter::with_capacity(store, path.clone(), PART_BYTES).with_max_concurrency(CONCURRENT_PARTS);
         Self { upload, path, name, header, encoder: None, own }
     }
 

@@ -1,11 +1,11 @@
-//! An in-memory source and sink for tests, which can cut batches and end a run at any point.
+//! An in-memory source and sink, which can cut batches and end a run at any point.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use anyhow::{Result, anyhow};
 
-use crate::{Batch, Output, Partition, Positions, Sink, Source, SourceEvent};
+use tidecast_stream::{Batch, Output, Partition, Positions, Sink, Source, SourceEvent};
 
 /// One scripted event of a [`MemorySource`].
 #[derive(Debug)]
