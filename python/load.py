@@ -1,10 +1,10 @@
-"""From TideCast to PyTorch: a model's tensors, its inputs, its numbers.
+"""From TideCast to PyTorch: load a model's tensors, rebuild its inputs, and compare the forecasts.
 
     pip install torch safetensors polars
     python python/load.py MODEL READINGS FORECASTS
 
-Loads MODEL into PyTorch, makes the windows of a thousand of the FORECASTS that `tidecast backfill` wrote from READINGS,
-both Parquet, and prints how far apart the two are. Times are microseconds.
+Loads MODEL into PyTorch, forecasts up to a thousand of the windows behind FORECASTS, which `tidecast backfill` wrote from
+READINGS (both Parquet), and prints the largest difference. Times are microseconds.
 """
 
 import json
@@ -15,93 +15,93 @@ import polars as pl
 import torch
 from safetensors import safe_open
 
-SERIES, TIME = "sensor", "time"  # columns of the readings; what is forecast stands beside each forecast
+SERIES, TIME = "sensor", "time"  # columns of the readings; the target's name is in each forecast
 MODULES = {"rnn": torch.nn.RNN, "lstm": torch.nn.LSTM, "gru": torch.nn.GRU}
 DAY = 86_400_000_000
-# What a calendar input turns with, and how far into it the epoch was: a Thursday, and weeks start on Monday.
+# Period of each calendar input, and the epoch's offset within it: a Thursday, in weeks that start on Monday.
 CALENDAR = {"hour-of-day": (DAY, 0), "day-of-week": (7 * DAY, 3 * DAY)}
 
 
 def load(path):
-    """The description of a model file, the recurrent module and the head."""
+    """The manifest of a model file, its recurrent module and its head."""
     with safe_open(path, "pt") as file:
-        about = json.loads(file.metadata()["tidecast"])
+        manifest = json.loads(file.metadata()["tidecast"])
         tensors = {name: file.get_tensor(name) for name in file.keys()}
-    refuse(about)
-    sizes = about["cells"]["network"]
+    check_supported(manifest)
+    sizes = manifest["cells"]["network"]
     rnn = MODULES[sizes["cell"]](sizes["inputs"], sizes["hidden"], sizes["layers"], batch_first=True)
     rnn.load_state_dict({name: tensors[name] for name in rnn.state_dict()})
     head = torch.nn.Linear(sizes["hidden"], sizes["horizon"])
     head.load_state_dict({name: tensors[f"head.{name}"] for name in head.state_dict()})
-    return about, rnn, head
+    return manifest, rnn, head
 
 
 @torch.no_grad()
-def forecast(about, rnn, head, values, times):
-    """The forecast [horizon] from the readings [lookback] of a window (float64) and the starts of their steps."""
-    center = values[-1] if about["scaling"] == "window-last" else values.mean()
+def forecast(manifest, rnn, head, values, times):
+    """The forecast [horizon] from the values [lookback] of a window (float64) and the starts of their steps."""
+    center = values[-1] if manifest["scaling"] == "window-last" else values.mean()
     spread = values.std(correction=0)
     if spread <= 1e-10 * center.abs():
-        return center.repeat(about["horizon"])  # what does not vary is forecast to stay as it is
+        return center.repeat(manifest["horizon"])  # a constant series is forecast to stay constant
     inputs = [(values - center) / spread]
-    for period, epoch in map(CALENDAR.get, about["inputs"]["calendar"]):
+    for period, epoch in map(CALENDAR.get, manifest["inputs"]["calendar"]):
         angle = 2 * math.pi * ((times + epoch) % period) / period
         inputs += [angle.sin(), angle.cos()]
-    # [lookback, inputs of a step], of which a segment of steps goes in at a time
+    # [lookback, inputs of a step]; the network reads a segment of steps at a time
     inputs = torch.stack(inputs, 1).float().reshape(1, -1, rnn.input_size)
     return center + spread * head(rnn(inputs)[0][0, -1])
 
 
-def refuse(about):
-    """Ends the program if there is more to a model than this script says in PyTorch."""
-    cells, inputs = about["cells"] or {}, about["inputs"]
+def check_supported(manifest):
+    """Exits if the model has a part that this script does not rebuild in PyTorch."""
+    cells, inputs = manifest["cells"] or {}, manifest["inputs"]
     network = cells.get("network", {})
-    known = {"network", "segment", "state", "shares"}
-    known |= {"cell", "inputs", "hidden", "layers", "horizon", "known", "decoder"}
-    unknown = [key for key, value in (cells | network).items() if value and key not in known]
-    for holds, why in [
-        (about["format"] not in (2, 3), f"its description has format {about['format']}, not 2 or 3"),
-        (about["memory"], "it has a memory, which is no module of PyTorch's; [train] memory = false is without"),
+    supported = {"network", "segment", "state", "blend_weights"}
+    supported |= {"cell", "inputs", "hidden", "layers", "horizon", "future_covariates", "decoder"}
+    others = [key for key, value in (cells | network).items() if value and key not in supported]
+    for is_unsupported, reason in [
+        (manifest["format"] != 1, f"its manifest has format {manifest['format']}, not 1"),
+        (manifest["recurrence"], "it has a linear recurrence; train with [train] recurrence = false"),
         (network.get("cell") not in MODULES, f"its cell is {network.get('cell')}, not one of {', '.join(MODULES)}"),
         (network.get("decoder") != "direct", "its decoder is not direct"),
-        (cells.get("state", "window") != "window", "its state is carried and not read from windows"),
-        (unknown, f"its cells have {', '.join(unknown)}"),
-        ([part["share"] for part in cells.get("shares", [])] != [1], "its cells are not believed all they say"),
-        (inputs["covariates"] or inputs["known_ahead"], "it reads covariates"),
-        (inputs["mask"], 'it reads which readings are missing; [grid] gaps = "hold" is without'),
+        (cells.get("state", "window") != "window", "its state is carried instead of computed from windows"),
+        (others, f"its cells have {', '.join(others)}"),
+        ([bucket["weight"] for bucket in cells.get("blend_weights", [])] != [1], "its blend weights are not 1"),
+        (inputs["covariates"] or inputs["future_covariates"], "it has covariates"),
+        (inputs["mask"], 'it has a mask of missing values; train with [grid] gap_fill = "hold"'),
         (not set(inputs["calendar"]) <= set(CALENDAR), f"its calendar is {inputs['calendar']}"),
-        (about["scaling"] not in ("window-last", "window-standard"), f"its scaling is {about['scaling']}"),
+        (manifest["scaling"] not in ("window-last", "window-standard"), f"its scaling is {manifest['scaling']}"),
     ]:
-        if holds:
-            sys.exit(f"this script does not read such a model: {why}")
+        if is_unsupported:
+            sys.exit(f"this script does not support the model: {reason}")
 
 
 def main(model, readings, forecasts):
-    about, rnn, head = load(model)
-    grid = about["rules"]["grid"]
-    # A reading belongs to the step that its time lies in.
+    manifest, rnn, head = load(model)
+    grid = manifest["step_config"]["grid"]
+    # A reading belongs to the step that contains its time.
     time = pl.col(TIME).dt.epoch("us") - grid["offset"]
     start = time // grid["every"] * grid["every"] + grid["offset"]
     readings = pl.read_parquet(readings).sort(TIME).with_columns(start=start)
-    by_series = {series: own for (series,), own in readings.group_by(SERIES, maintain_order=True)}
-    said = pl.read_parquet(forecasts).with_columns(pl.col("origin").dt.epoch("us"))
-    count, farthest = 0, 0.0
-    for row in said.sample(min(1000, len(said)), seed=1).iter_rows(named=True):
-        window = by_series[row["series"]].filter(pl.col("start") <= row["origin"]).tail(about["lookback"])
+    by_series = {series: rows for (series,), rows in readings.group_by(SERIES, maintain_order=True)}
+    forecasts = pl.read_parquet(forecasts).with_columns(pl.col("origin").dt.epoch("us"))
+    count, max_difference = 0, 0.0
+    for row in forecasts.sample(min(1000, len(forecasts)), seed=1).iter_rows(named=True):
+        window = by_series[row["series"]].filter(pl.col("start") <= row["origin"]).tail(manifest["lookback"])
         values, times = window[row["target"]].to_torch().double(), window["start"].to_torch()
         if values.isnan().any() or (times.diff() != grid["every"]).any():
-            continue  # a gap, which TideCast fills as [grid] says, or several readings in a step
+            continue  # a gap, which TideCast fills by [grid] gap_fill, or several readings in a step
         theirs = torch.tensor(row["forecast"], dtype=torch.float64)
-        mine = forecast(about, rnn, head, values, times)
-        # A forecast is an f32: it is rounded by the size of its numbers, and calculated by the spread of its window.
-        farthest = max(farthest, float(((mine - theirs).abs() / (values.std() + theirs.abs())).max()))
+        ours = forecast(manifest, rnn, head, values, times)
+        # Forecasts are rounded to f32 by their size, and computed in f32 by the spread of their window.
+        max_difference = max(max_difference, float(((ours - theirs).abs() / (values.std() + theirs.abs())).max()))
         count += 1
     if count == 0:
         sys.exit("no forecast has a window without gaps")
-    print(f"{count} forecasts, at most {farthest:.1e} of their scale from those of TideCast; the last one looked at:")
-    print(f"PyTorch   {[round(float(value), 4) for value in mine[:6]]} ...")
+    print(f"{count} forecasts, largest relative difference {max_difference:.1e}; the last one compared:")
+    print(f"PyTorch   {[round(float(value), 4) for value in ours[:6]]} ...")
     print(f"TideCast  {[round(float(value), 4) for value in theirs[:6]]} ...")
-    sys.exit(farthest > 1e-5)
+    sys.exit(max_difference > 1e-5)
 
 
 if __name__ == "__main__":

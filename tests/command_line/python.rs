@@ -104,14 +104,14 @@ fn weights_that_python_wrote_are_adopted_and_forecast_what_python_says() {
     if !python_has(NEEDED, "weights_that_python_wrote_are_adopted_and_forecast_what_python_says", true) {
         return;
     }
-    let recipes = [
+    let cases = [
         ("gru", "window-standard", 1, ""),
         ("lstm", "window-last", 2, "lstm."),
         ("rnn", "window-last", 1, "rnn."),
     ];
-    for (cell, scaling, segment, prefix) in recipes {
-        let recipe = json!({
-            "cell": cell, "segment": segment, "share": 1, "lookback": 8, "scaling": scaling,
+    for (cell, scaling, segment, prefix) in cases {
+        let settings = json!({
+            "cell": cell, "segment": segment, "blend_weight": 1, "lookback": 8, "scaling": scaling,
             "calendar": ["hour-of-day", "day-of-week"],
         });
         let workspace = Workspace::new(&format!(
@@ -122,14 +122,14 @@ fn weights_that_python_wrote_are_adopted_and_forecast_what_python_says() {
         workspace.readings("in.parquet", &rows);
         let weights = workspace.path("weights.safetensors");
         reference(&json!({
-            "make": weights, "cell": cell, "inputs": 5 * segment, "hidden": 6, "layers": 2, "horizon": 3,
+            "make_weights": weights, "cell": cell, "inputs": 5 * segment, "hidden": 6, "layers": 2, "horizon": 3,
             "prefix": prefix,
         }));
         let adopt = "adopt p.toml --weights weights.safetensors --data in.parquet --out model.safetensors";
         let outcome = workspace.run(adopt).succeeds().says(&["2 series", "nothing at or after 1970-01-03T07:40"]);
         assert!(outcome.stdout.contains("validation") && outcome.stdout.contains("test"), "{outcome:#?}");
         let ours = workspace.run("backfill p.toml --to -").succeeds().stdout;
-        let request = json!({ "weights": weights, "recipe": recipe, "readings": by_id(&rows) });
+        let request = json!({ "weights": weights, "settings": settings, "readings": by_id(&rows) });
         assert_same(&ours, &reference(&request), 106);
     }
 }
@@ -157,5 +157,5 @@ fn the_documented_scripts_do_what_they_say() {
         .succeeds();
     workspace.run("backfill p.toml").succeeds();
     let said = script("load.py", &["model.safetensors", "in.parquet", "out.parquet"]);
-    assert!(said.contains("106 forecasts, at most "), "{said}");
+    assert!(said.contains("106 forecasts, largest relative difference "), "{said}");
 }

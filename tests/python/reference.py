@@ -1,8 +1,10 @@
-"""Forecasts by numpy alone, in f64: what the tests hold the program's numbers against. Shares nothing with the program.
+"""Reference forecasts in numpy and f64, for comparison with the program. Shares no code with it.
 
-A request comes as JSON on standard input; {"make": PATH, ...} writes random weights as PyTorch's modules name them,
-{"model": PATH, ...} or {"weights": PATH, "recipe": {...}, ...} prints the forecast of every whole window of the
-readings.
+A request is JSON on standard input:
+
+    {"make_weights": PATH, ...}                    writes random weights with the names of PyTorch's modules
+    {"model": PATH, "readings": ...}               prints the forecast of every complete window of the readings
+    {"weights": PATH, "settings": ..., "readings": ...}    likewise
 """
 
 import json
@@ -19,8 +21,8 @@ def sigmoid(x):
     return 1 / (1 + np.exp(-x))
 
 
-# One step of each cell as PyTorch documents it (torch.nn.RNN, LSTM, GRU): gx and gh are what the weights make of the
-# input and of the hidden values, biases included.
+# One step of each cell as in torch.nn.RNN, LSTM and GRU. gx and gh are the products of the weights with the input and
+# with the hidden state, biases included.
 def rnn(gx, gh, h, c):
     return np.tanh(gx + gh), c
 
@@ -37,53 +39,56 @@ def gru(gx, gh, h, c):
     return (1 - z) * np.tanh(xn + sigmoid(xr + hr) * hn) + z * h, c
 
 
+# The step of each cell, and its gates.
 CELLS = {"rnn": (rnn, 1), "lstm": (lstm, 4), "gru": (gru, 3)}
 
 
-def network(cell, weights, steps):
+def network(cell, weights, inputs):
+    """The head's output after the last of the inputs [step, input]."""
     step, _ = CELLS[cell]
     layer = 0
     while f"weight_ih_l{layer}" in weights:
         wx, wh, bx, bh = (weights[f"{name}_l{layer}"] for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
         h, c = np.zeros(wh.shape[1]), np.zeros(wh.shape[1])
-        out = []
-        for x in steps:
+        outputs = []
+        for x in inputs:
             h, c = step(wx @ x + bx, wh @ h + bh, h, c)
-            out.append(h)
-        steps, layer = out, layer + 1
-    return weights["head.weight"] @ steps[-1] + weights["head.bias"]
+            outputs.append(h)
+        inputs, layer = outputs, layer + 1
+    return weights["head.weight"] @ inputs[-1] + weights["head.bias"]
 
 
-def window(recipe, weights, values, times):
-    center = values[-1] if recipe["scaling"] == "window-last" else np.mean(values)
+def forecast(settings, weights, values, times):
+    """The forecast of one window, and the spread it was scaled by."""
+    center = values[-1] if settings["scaling"] == "window-last" else np.mean(values)
     spread = np.std(values)
     rows = []
     for value, time in zip(values, times):
         row = [(value - center) / spread]
-        for name in recipe["calendar"]:
-            # The fourth of January 1970 was a Sunday: a week began after it.
-            part = time % DAY / DAY if name == "hour-of-day" else (time - 4 * DAY) % (7 * DAY) / (7 * DAY)
-            row += [np.sin(2 * np.pi * part), np.cos(2 * np.pi * part)]
+        for name in settings["calendar"]:
+            # Weeks start on Monday; the fourth of January 1970 was a Sunday.
+            phase = time % DAY / DAY if name == "hour-of-day" else (time - 4 * DAY) % (7 * DAY) / (7 * DAY)
+            row += [np.sin(2 * np.pi * phase), np.cos(2 * np.pi * phase)]
         rows.append(row)
-    said = network(recipe["cell"], weights, np.reshape(rows, (len(values) // recipe["segment"], -1)))
-    return center + spread * recipe["share"] * said, spread
+    output = network(settings["cell"], weights, np.reshape(rows, (len(values) // settings["segment"], -1)))
+    return center + spread * settings["blend_weight"] * output, spread
 
 
-def from_description(about):
-    part = about["cells"]
-    assert about["memory"] is None and len(part["shares"]) == 1
-    assert part["network"]["decoder"] == "direct" and not about["inputs"]["covariates"]
+def settings_of(manifest):
+    cells = manifest["cells"]
+    assert manifest["recurrence"] is None and len(cells["blend_weights"]) == 1
+    assert cells["network"]["decoder"] == "direct" and not manifest["inputs"]["covariates"]
     return {
-        "cell": part["network"]["cell"],
-        "segment": part["segment"],
-        "share": part["shares"][0]["share"],
-        "lookback": about["lookback"],
-        "scaling": about["scaling"],
-        "calendar": about["inputs"]["calendar"],
+        "cell": cells["network"]["cell"],
+        "segment": cells["segment"],
+        "blend_weight": cells["blend_weights"][0]["weight"],
+        "lookback": manifest["lookback"],
+        "scaling": manifest["scaling"],
+        "calendar": manifest["inputs"]["calendar"],
     }
 
 
-def make(path, cell, inputs, hidden, layers, horizon, prefix):
+def make_weights(path, cell, inputs, hidden, layers, horizon, prefix):
     random = np.random.default_rng(1)
     tensor = lambda *shape: random.uniform(-0.6, 0.6, shape).astype(np.float32)
     rows = CELLS[cell][1] * hidden
@@ -97,19 +102,19 @@ def make(path, cell, inputs, hidden, layers, horizon, prefix):
 
 
 def main(request):
-    if "make" in request:
-        return make(request.pop("make"), **request)
+    if "make_weights" in request:
+        return make_weights(request.pop("make_weights"), **request)
     with safe_open(request.get("model") or request["weights"], "np") as file:
-        recipe = request.get("recipe") or from_description(json.loads(file.metadata()["tidecast"]))
+        settings = request.get("settings") or settings_of(json.loads(file.metadata()["tidecast"]))
         weights = {name.split(".")[-1] if "_l" in name else name: file.get_tensor(name) for name in file.keys()}
     weights = {name: tensor.astype(np.float64) for name, tensor in weights.items()}
-    lookback = recipe["lookback"]
+    lookback = settings["lookback"]
     for series, rows in sorted(request["readings"].items()):
         times, values = np.array([row[0] for row in rows]), np.array([row[1] for row in rows])
         for end in range(lookback, len(rows) + 1):
-            part = slice(end - lookback, end)
-            forecast, spread = window(recipe, weights, values[part], times[part])
-            print(json.dumps([series, int(times[end - 1]), float(spread), forecast.tolist()]))
+            window = slice(end - lookback, end)
+            values_ahead, spread = forecast(settings, weights, values[window], times[window])
+            print(json.dumps([series, int(times[end - 1]), float(spread), values_ahead.tolist()]))
 
 
 main(json.load(sys.stdin))
