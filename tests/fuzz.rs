@@ -87,30 +87,11 @@ fn messages() {
         r#"{"sensor":17,"time":"2024-02-29T23:59:60.123456789+05:30","value":null,"plan":null}"#,
         r#" {"x":{"y":[{"z":"\ud83d\ude00\u00e9"}]},"sensor":"é","time":"1969-12-31 00:00:00","value":-1E+308} "#,
     ]);
-    let words = [
-        "{",
-        "}",
-        "[",
-        "]",
-        ",",
-        ":",
-        "\"",
-        "\\",
-        "\\u",
-        "\\ud800",
-        "null",
-        "true",
-        "NaN",
-        "1e999",
-        "-",
-        "\0",
-        "\u{feff}",
-        "sensor",
-        "time",
-        "9999-12-31T23:59:59Z",
-        "-262144-01-01T00:00:00Z",
-        "\"value\":",
-    ];
+    let words: Vec<&str> =
+        "{ } [ ] , : \" \\ \\u \\ud800 null true NaN 1e999 - \0 \u{feff} sensor time 9999-12-31T23:59:59Z \
+         -262144-01-01T00:00:00Z \"value\":"
+            .split(' ')
+            .collect();
     fuzz("messages", |random| {
         let record = |offset| Record {
             offset,
@@ -128,40 +109,12 @@ fn messages() {
 fn pipelines() {
     let pattern = concat!(env!("CARGO_MANIFEST_DIR"), "/pipelines/*.toml");
     let files = glob::glob(pattern).unwrap().map(|path| std::fs::read(path.unwrap()).unwrap());
-    let words = [
-        "[",
-        "]",
-        "[[",
-        "]]",
-        "=",
-        "\"",
-        "'''",
-        "\"\"\"",
-        "{",
-        "}",
-        ",",
-        "#",
-        "\n",
-        ".",
-        "${",
-        "${A}",
-        "${A:-b}",
-        "${file:x}",
-        "$${",
-        "\\u0000",
-        "\\U0010ffff",
-        "inf",
-        "nan",
-        "1979-05-27",
-        "0x7fffffffffffffff",
-        "\"1h\"",
-        "\"9999999999d\"",
-        "every",
-        "client",
-        "train",
-        "[source.kafka.client]\n",
-        "horizon = 9223372036854775807\n",
-    ];
+    let mut words: Vec<&str> =
+        "[ ] [[ ]] = \" ''' \"\"\" { } , # . ${ ${A} ${A:-b} ${file:x} $${ \\u0000 \\U0010ffff inf nan 1979-05-27 \
+         0x7fffffffffffffff \"1h\" \"9999999999d\" every client train"
+            .split(' ')
+            .collect();
+    words.extend(["\n", "[source.kafka.client]\n", "horizon = 9223372036854775807\n"]);
     let mut seeds: Vec<Vec<u8>> = files.collect();
     seeds.extend(bytes(&[
         "[columns]\ntime = \"t\"\ntargets = [\"v\"]\n[grid]\nevery = \"1h\"\n[forecast]\nmodel = \"m\"\n\
@@ -372,7 +325,8 @@ fn snapshot_files() {
     };
     let mut seeds = Vec::new();
     for (number, (_, state)) in states.iter().enumerate() {
-        let saved = store.save(&partition(number), Position(0), Position(7), [state.clone()]);
+        let partition = partition(number);
+        let saved = store.save(&partition, Position(0), Position(7), [state.clone()]);
         runtime.block_on(saved).unwrap();
         seeds.push(std::fs::read(file(number)).unwrap());
     }
@@ -384,7 +338,8 @@ fn snapshot_files() {
             batches.push(batch.clone());
             Ok(())
         };
-        let lookup = store.restore_newest(&partition(which), None, Position(9), Vec::new, restore);
+        let partition = partition(which);
+        let lookup = store.restore_newest(&partition, None, Position(9), Vec::new, restore);
         match runtime.block_on(lookup) {
             Ok(Lookup::Found { state, .. }) => state.iter().all(|batch| accepts(&states[which].0, batch)),
             _ => false,

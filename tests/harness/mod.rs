@@ -1,5 +1,7 @@
 //! Shared fixtures of the tests: small pipelines, rows from literals, and output as comparable values.
 
+pub mod memory;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -30,13 +32,14 @@ use tidecast_core::series::{
 use tidecast_core::time::TimeUnit;
 use tidecast_stream::codec::RowWriter;
 use tidecast_stream::driver::{DriverOptions, EndOfInput, Progress, drive};
-use tidecast_stream::memory::MemorySink;
 use tidecast_stream::settings::{Commit, Limits, OnDataLoss, StartOffset};
 use tidecast_stream::{Output, Source};
 use tidecast_tables::settings::Order;
 use tidecast_tables::{ParquetSource, TableWriter, TimeRange};
 use tidecast_train::{History, HistoryRecorder};
 use tokio_util::sync::CancellationToken;
+
+use memory::MemorySink;
 
 pub const SECOND: i64 = 1_000_000;
 
@@ -218,7 +221,7 @@ impl Case {
         let poles = vec![LinearRecurrence::pole(4.0, 0.0), LinearRecurrence::pole(30.0, 1.0)];
         let spec = self.recurrence_spec();
         let recurrence = LinearRecurrence::new(&poles, spec.window).expect("the poles decay");
-        let features = spec.features(recurrence.numbers(), &manifest.inputs, self.horizon);
+        let features = spec.features(recurrence.state_len(), &manifest.inputs, self.horizon);
         let per_series = manifest.per_series_features();
         let numbers = |count: usize| (0..count).map(|i| ((i * 37) % 19) as f32 / 19.0 - 0.4).collect();
         let shared = numbers(self.horizon * features);

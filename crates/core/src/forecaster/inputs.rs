@@ -42,7 +42,7 @@ impl InputBatch {
         let decoder = extend_zeroed(&mut self.decoder, decoder_steps(shape) * shape.inputs);
         spec.write_decoder(config, view.origin, view.covariates, decoder);
         self.series.push(series_idx.map(|series| series as u32));
-        spec.write_future(future, extend_zeroed(&mut self.future, shape.horizon * shape.known));
+        spec.write_future(future, extend_zeroed(&mut self.future, shape.horizon * shape.future_covariates));
     }
 
     /// Treats the series of a window as unknown to the model.
@@ -68,8 +68,8 @@ impl InputBatch {
             width: self.windows,
             steps,
             inputs: &self.past_by_step,
-            future: &self.decoder_by_step,
-            known: &self.future,
+            feedback_inputs: &self.decoder_by_step,
+            future_covariates: &self.future,
             series: &self.series,
         }
     }

@@ -36,7 +36,7 @@ pub use series_store::{
     TargetState,
 };
 pub use snapshot::{COPIED_BYTES_MAX, SNAPSHOT_BATCH_SERIES, SnapshotProgress};
-pub use states::{CellStates, LastObservation, RecurrenceStates};
+pub use states::{CellStates, RecurrenceStates};
 
 use crate::intervals::{CalibrationMode, SeriesScores};
 use crate::model::Model;

@@ -10,9 +10,10 @@ use arrow::datatypes::{ArrowPrimitiveType, DataType, Float64Type, Int64Type};
 use smallvec::SmallVec;
 
 use super::series_store::{SeriesState, SeriesStore, TargetState};
-use super::snapshot::{LATEST_TIME, SECTIONS, Section};
-use super::states::{AuxStatesMut, LastObservation};
+use super::snapshot::{LATEST_TIME, SECTIONS, values_column};
+use super::states::AuxStatesMut;
 use crate::intervals::OnlineCalibrator;
+use crate::network::recurrence::LastObservation;
 use crate::schema::Columns;
 use crate::series::{
     Candidate, CovariateWindow, OpenStep, RECENT_TIMES_MAX, Row, RunningStats, StepAccumulator, StepBuffer,
@@ -83,11 +84,11 @@ impl<'a> SnapshotView<'a> {
         let integers =
             |name: &str| column(name)?.as_primitive_opt::<Int64Type>().ok_or_else(|| missing(name));
         let mut sections = Vec::new();
-        for section in Section::ALL {
-            let (name, values_name) = (section.name(), section.values_name());
+        for section in SECTIONS {
+            let values = values_column(section);
             sections.push((
-                list(column(name)?, &DataType::Int64, name)?,
-                list(column(&values_name)?, &DataType::Float64, &values_name)?,
+                list(column(section)?, &DataType::Int64, section)?,
+                list(column(&values)?, &DataType::Float64, &values)?,
             ));
         }
         Ok(Self {
@@ -100,14 +101,11 @@ impl<'a> SnapshotView<'a> {
         })
     }
 
-    fn cursors(&self, row: usize) -> [Cursor<'a>; SECTIONS] {
-        Section::ALL.map(|section| {
-            let (integers, floats) = self.sections[section as usize];
-            Cursor {
-                integers: list_values::<Int64Type>(integers, row),
-                floats: list_values::<Float64Type>(floats, row),
-                section: section.name(),
-            }
+    fn cursors(&self, row: usize) -> [Cursor<'a>; SECTIONS.len()] {
+        std::array::from_fn(|i| Cursor {
+            integers: list_values::<Int64Type>(self.sections[i].0, row),
+            floats: list_values::<Float64Type>(self.sections[i].1, row),
+            section: SECTIONS[i],
         })
     }
 }
@@ -221,7 +219,7 @@ fn restore_series(
         targets: read_targets(windows, columns.targets.len())?,
         covariates: read_covariates(covariates, columns.covariates.len())?,
     };
-    let size = aux.recurrence.as_ref().map_or(0, |states| states.recurrence().numbers());
+    let size = aux.recurrence.as_ref().map_or(0, |states| states.recurrence().state_len());
     let read = |_| RecurrenceState::read(&mut recurrence, size);
     let recurrence_states = (0..columns.targets.len()).map(read).collect::<Result<Vec<_>, _>>()?;
     recurrence.end()?;
@@ -381,14 +379,14 @@ fn find_inconsistency(
     let has_closed = |step: i64| has_started && is_step(step) && step < steps.frontier;
     let is_future = |values: &[f64]| values.is_empty() || values.len() == store.future_len();
     if steps.candidate().is_some_and(|candidate| !is_future(candidate.row().future)) {
-        return Some(Section::Candidate.name());
+        return Some("candidate");
     }
     let is_open = steps.open_steps().all(|open| {
         let is_later = is_step(open.step) && open.step >= steps.frontier;
         is_later && open.times.len() <= TIMES_PER_STEP_MAX && is_future(&open.future)
     });
     if !is_open || !(has_started || steps.open_steps().next().is_none()) {
-        return Some(Section::OpenSteps.name());
+        return Some("open_steps");
     }
     for (target, recurrence) in targets.iter().zip(recurrence) {
         let window = &target.window;
@@ -397,7 +395,7 @@ fn find_inconsistency(
         let is_count = target.stats.count <= i64::MAX as u64;
         let is_window = values.is_empty() || has_closed(window.last_step);
         if !is_window || !is_count || values.iter().any(|value| !value.is_finite()) {
-            return Some(Section::Windows.name());
+            return Some("windows");
         }
         // The recurrence starts with the window and survives its resets.
         let is_aligned = match recurrence.last {
@@ -405,9 +403,9 @@ fn find_inconsistency(
             None => values.is_empty() || !has_recurrence,
         };
         if !is_aligned {
-            return Some(Section::Recurrence.name());
+            return Some("recurrence");
         }
     }
     let is_window = |w: &CovariateWindow| w.tail(usize::MAX).is_empty() || has_closed(w.last_step);
-    (!covariates.iter().all(is_window)).then_some(Section::Covariates.name())
+    (!covariates.iter().all(is_window)).then_some("covariates")
 }

@@ -36,52 +36,21 @@ pub const SNAPSHOT_BATCH_SERIES: usize = 2048;
 /// million series.
 pub const COPIED_BYTES_MAX: usize = 16 << 20;
 
-/// Number of [`Section`]s.
-pub(super) const SECTIONS: usize = 8;
+/// Sections of a series' state in the order of their columns; each is a list of integers and a list of floats.
+pub(super) const SECTIONS: [&str; 8] = [
+    "recent_times",
+    "candidate",
+    "open_steps",
+    "windows",
+    "covariates",
+    "recurrence",
+    "cells",
+    "calibration",
+];
 
-/// A part of a series' state that is stored as two lists of numbers, integers and floats.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Section {
-    RecentTimes,
-    Candidate,
-    OpenSteps,
-    Windows,
-    Covariates,
-    Recurrence,
-    Cells,
-    Calibration,
-}
-
-impl Section {
-    pub const ALL: [Section; SECTIONS] = [
-        Section::RecentTimes,
-        Section::Candidate,
-        Section::OpenSteps,
-        Section::Windows,
-        Section::Covariates,
-        Section::Recurrence,
-        Section::Cells,
-        Section::Calibration,
-    ];
-
-    /// Name of its column of integers.
-    pub fn name(self) -> &'static str {
-        match self {
-            Section::RecentTimes => "recent_times",
-            Section::Candidate => "candidate",
-            Section::OpenSteps => "open_steps",
-            Section::Windows => "windows",
-            Section::Covariates => "covariates",
-            Section::Recurrence => "recurrence",
-            Section::Cells => "cells",
-            Section::Calibration => "calibration",
-        }
-    }
-
-    /// Name of its column of floats.
-    pub fn values_name(self) -> String {
-        format!("{}_values", self.name())
-    }
+/// Name of the column of a section's floats.
+pub(super) fn values_column(section: &str) -> String {
+    format!("{section}_values")
 }
 
 /// The state of one series in compact form.
@@ -96,7 +65,9 @@ struct SeriesRecord {
     integers: Vec<i64>,
     floats: Vec<f64>,
     /// End of each section in `integers` and `floats`.
-    ends: [(usize, usize); SECTIONS],
+    ends: [(usize, usize); SECTIONS.len()],
+    /// Number of sections so far.
+    sections: usize,
 }
 
 impl SeriesRecord {
@@ -107,13 +78,14 @@ impl SeriesRecord {
         (self.frontier, self.cold_start) = (steps.frontier, steps.cold_start);
         self.integers.clear();
         self.floats.clear();
+        self.sections = 0;
         self.integers.extend(steps.recent_times.iter());
-        self.end(Section::RecentTimes);
+        self.end_section();
         if let Some(candidate) = steps.candidate() {
             self.integers.extend([candidate.position, candidate.time]);
             self.floats.extend(candidate.values());
         }
-        self.end(Section::Candidate);
+        self.end_section();
         for step in steps.open_steps() {
             self.integers.extend([step.step, i64::from(step.rows), step.times.len() as i64]);
             self.integers.extend(&step.times);
@@ -122,7 +94,7 @@ impl SeriesRecord {
             self.floats.extend(step.accumulators.iter().map(|accumulator| accumulator.value));
             self.floats.extend(&step.future);
         }
-        self.end(Section::OpenSteps);
+        self.end_section();
         for TargetState { window, stats } in targets {
             let (values, observed) = window.tail(window.len().min(retention.steps)).unwrap_or_default();
             self.integers.extend([window.last_step, values.len() as i64]);
@@ -131,13 +103,13 @@ impl SeriesRecord {
             self.floats.extend([stats.mean, stats.m2, stats.min, stats.max]);
             self.floats.extend(values);
         }
-        self.end(Section::Windows);
+        self.end_section();
         for window in covariates {
             let values = window.tail(retention.steps_max());
             self.integers.extend([window.last_step, values.len() as i64]);
             self.floats.extend(values);
         }
-        self.end(Section::Covariates);
+        self.end_section();
         self.fill_aux(slot * targets.len()..(slot + 1) * targets.len(), aux);
     }
 
@@ -152,11 +124,11 @@ impl SeriesRecord {
                 self.floats.extend(state.iter().copied().map(f64::from));
             }
         }
-        self.end(Section::Recurrence);
+        self.end_section();
         if let Some(cells) = aux.cells {
             self.floats.extend(columns.clone().flat_map(|column| cells.column(column)).map(f64::from));
         }
-        self.end(Section::Cells);
+        self.end_section();
         if let Some(calibrator) = aux.calibrator {
             for column in columns {
                 let last = calibrator.last(column);
@@ -165,11 +137,12 @@ impl SeriesRecord {
                 self.floats.extend(calibrator.state(column).iter().copied().map(f64::from));
             }
         }
-        self.end(Section::Calibration);
+        self.end_section();
     }
 
-    fn end(&mut self, section: Section) {
-        self.ends[section as usize] = (self.integers.len(), self.floats.len());
+    fn end_section(&mut self) {
+        self.ends[self.sections] = (self.integers.len(), self.floats.len());
+        self.sections += 1;
     }
 
     /// Approximate size in bytes.
@@ -198,7 +171,7 @@ struct SnapshotBuilder {
     latest_times: Vec<Option<i64>>,
     frontiers: Vec<i64>,
     cold_starts: Vec<bool>,
-    sections: [SectionBuilder; SECTIONS],
+    sections: [SectionBuilder; SECTIONS.len()],
 }
 
 impl SnapshotBuilder {
@@ -232,9 +205,9 @@ impl SnapshotBuilder {
             ("frontier".into(), Arc::new(Int64Array::from(frontiers))),
             ("cold_start".into(), Arc::new(BooleanArray::from(cold_starts))),
         ];
-        for (section, mut builder) in Section::ALL.into_iter().zip(sections) {
-            columns.push((section.name().into(), Arc::new(builder.integers.finish())));
-            columns.push((section.values_name(), Arc::new(builder.floats.finish())));
+        for (section, mut builder) in SECTIONS.into_iter().zip(sections) {
+            columns.push((section.into(), Arc::new(builder.integers.finish())));
+            columns.push((values_column(section), Arc::new(builder.floats.finish())));
         }
         let field = |(name, column): &(String, ArrayRef)| {
             Field::new(name, column.data_type().clone(), name == LATEST_TIME)

@@ -1,7 +1,7 @@
 //! State that series carry from step to step besides their windows: one column per target of each series.
 
 use crate::intervals::OnlineCalibrator;
-use crate::network::recurrence::LinearRecurrence;
+use crate::network::recurrence::{LastObservation, LinearRecurrence};
 use crate::network::{Batch, Network, Scratch, Shape, State};
 use crate::prefetch;
 use crate::series::{Window, WindowUpdate};
@@ -92,13 +92,12 @@ impl CellStates {
     /// be written by the caller.
     pub fn add_origin(&mut self, shape: &Shape, column: usize) -> &mut [f32] {
         self.origins.push(column);
-        extend_zeroed(&mut self.future, shape.horizon * shape.known)
+        extend_zeroed(&mut self.future, shape.horizon * shape.future_covariates)
     }
 
     /// Runs all pending steps, and writes the requested forecasts to `out`, `[origin][output][horizon]`.
     pub fn run(&mut self, network: &Network, out: &mut Vec<f32>) {
-        let columns = (&mut self.state, &self.pending[..]);
-        network.step(columns, &self.inputs, &self.series, &mut self.scratch);
+        network.step(&mut self.state, &self.pending[..], &self.inputs, &self.series, &mut self.scratch);
         self.pending.iter().for_each(|column| self.is_pending[*column] = false);
         self.pending.clear();
         self.inputs.clear();
@@ -106,8 +105,15 @@ impl CellStates {
         out.clear();
         out.resize(self.origins.len() * network.shape().outputs(), 0.0);
         let (width, known) = (self.origins.len(), &self.future);
-        let batch = Batch { width, steps: 0, inputs: &[], future: &[], known, series: &[] };
-        network.forecast_from((&self.state, &self.origins), &batch, &mut self.scratch, out);
+        let batch = Batch {
+            width,
+            steps: 0,
+            inputs: &[],
+            feedback_inputs: &[],
+            future_covariates: known,
+            series: &[],
+        };
+        network.forecast_from(&self.state, &self.origins, &batch, &mut self.scratch, out);
         self.origins.clear();
         self.future.clear();
     }
@@ -116,13 +122,13 @@ impl CellStates {
     pub fn column(&self, column: usize) -> Vec<f32> {
         match column < self.state.width() {
             true => self.state.column(column).collect(),
-            false => vec![0.0; self.state.numbers()],
+            false => vec![0.0; self.state.column_len()],
         }
     }
 
     /// Length of a column.
     pub fn column_len(&self) -> usize {
-        self.state.numbers()
+        self.state.column_len()
     }
 
     /// Restores what [`CellStates::column`] returned.
@@ -144,13 +150,6 @@ pub(super) fn extend_zeroed(values: &mut Vec<f32>, count: usize) -> &mut [f32] {
     let start = values.len();
     values.resize(start + count, 0.0);
     &mut values[start..]
-}
-
-/// The latest observation of a target.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct LastObservation {
-    pub step: i64,
-    pub value: f64,
 }
 
 /// The step of a column without observations.
@@ -178,20 +177,20 @@ impl RecurrenceStates {
     /// Advances a column over the steps just added to its window, the last of them `step`.
     pub fn advance(&mut self, column: usize, update: WindowUpdate, window: &Window, step: i64) {
         self.widen(column);
-        let last = self.last(column).map(|last| (last.step, last.value));
-        let (recurrence, size) = (&self.recurrence, self.recurrence.numbers());
+        let last = self.last(column);
+        let (recurrence, size) = (&self.recurrence, self.recurrence.state_len());
         let state = &mut self.values[column * size..][..size];
         let added = match update {
             WindowUpdate::Missing => return,
             WindowUpdate::Reset => 1,
             WindowUpdate::Extended(steps) => steps as usize,
         };
-        let available = window.len().min(recurrence.reach().max(1) + added);
+        let available = window.len().min(recurrence.lookback().max(1) + added);
         let (values, _) = window.tail(available).expect("the window holds the steps just added");
         let value = values[available - 1];
         match update {
-            WindowUpdate::Extended(_) => recurrence.follow(state, values, added),
-            _ => recurrence.start(state, last, step, value),
+            WindowUpdate::Extended(_) => recurrence.advance_many(state, values, added),
+            _ => recurrence.begin_run(state, last, step, value),
         }
         self.last[column] = LastObservation { step, value };
     }
@@ -203,13 +202,13 @@ impl RecurrenceStates {
 
     /// The state of a column; empty before its first observation.
     pub fn column(&self, column: usize) -> &[f32] {
-        let size = self.recurrence.numbers();
+        let size = self.recurrence.state_len();
         self.last(column).map_or(&[], |_| &self.values[column * size..][..size])
     }
 
     /// Prefetches a column.
     pub fn prefetch(&self, column: usize) {
-        let size = self.recurrence.numbers();
+        let size = self.recurrence.state_len();
         self.values.get(column * size..(column + 1) * size).into_iter().for_each(prefetch::slice);
         self.last.get(column).into_iter().for_each(prefetch::value);
     }
@@ -218,7 +217,7 @@ impl RecurrenceStates {
     pub fn clear(&mut self, column: usize) {
         self.widen(column);
         self.last[column] = NEVER;
-        let size = self.recurrence.numbers();
+        let size = self.recurrence.state_len();
         self.values[column * size..][..size].fill(0.0);
     }
 
@@ -234,7 +233,7 @@ impl RecurrenceStates {
     fn widen(&mut self, column: usize) {
         if column >= self.last.len() {
             self.last.resize(column + 1, NEVER);
-            self.values.resize((column + 1) * self.recurrence.numbers(), 0.0);
+            self.values.resize((column + 1) * self.recurrence.state_len(), 0.0);
         }
     }
 }
