@@ -1,78 +1,89 @@
-//! From Kafka to Kafka, against a real broker on this machine: readings per second beside a plain client that reads as many
-//! messages and writes as many of the same size in the same transactions, with the same settings and no model; and the
-//! time from a reading's append to its committed forecast, at a fixed load. A line of JSON each.
+//! Throughput from Kafka to Kafka on a real broker on this machine, next to a reference client that reads as many messages and
+//! writes as many of the same size, with the same settings and transactions but without a model; and the latency from the
+//! append of a row to its committed forecast at a fixed load. A line of JSON each.
 //!
-//! `cargo bench --bench stream -- --rows 400000 --load 10000 --seconds 20 --hidden 64` (and the sizes of `--bench push`).
-//! It wants Java and Maven, as the tests do.
+//! `cargo bench --bench stream -- --rows 400000 --load 10000 --seconds 20 --hidden 64`, and the model options of `--bench push`.
+//! Requires Java and Maven, like the tests.
 
+#[path = "../common/mod.rs"]
+mod common;
+mod environment;
 mod latency;
-#[path = "../model.rs"]
-mod model;
-mod plain;
-#[path = "../readings.rs"]
-mod readings;
+mod reference_client;
 #[path = "../../tests/broker/server.rs"]
-#[allow(dead_code, reason = "the tests do more to brokers")]
+#[allow(dead_code, reason = "the tests use more of it")]
 mod server;
-#[path = "../words.rs"]
-mod words;
-mod world;
 
+use common::model::ModelSize;
+use common::options::Options;
+use environment::{Environment, Timestamps};
+use rdkafka::config::ClientConfig;
 use serde_json::json;
-use words::Words;
-use world::{Topic, World};
+use tidecast_stream::settings::Delivery;
 
+/// Runs of each side, which take turns; the median counts.
 const TURNS: usize = 3;
 
 fn main() {
-    let words = Words::new();
-    let sizes = model::Sizes::of(&words, model::Sizes { hidden: 64, ..model::Sizes::default() });
-    let (rows, load) = (words.number("--rows", 400_000), words.number("--load", 10_000));
-    let seconds = words.number("--seconds", 20);
+    let options = Options::from_args();
+    let size = ModelSize::from_options(&options, ModelSize { hidden: 64, ..ModelSize::default() });
+    let (rows, load) = (options.number("--rows", 400_000), options.number("--load", 10_000));
+    let seconds = options.number("--seconds", 20);
     let address = match server::start() {
         Ok(address) => address,
-        Err(why) => return eprintln!("skipped: no broker can be started here: {why}"),
+        Err(error) => return eprintln!("skipped: no broker can be started here: {error}"),
     };
-    for delivery in ["exactly_once", "at_least_once"] {
-        let world = World::new(&address, sizes, delivery, Topic::AppendTime);
-        world.fill(rows);
-        let mut rates: [Vec<f64>; 2] = Default::default();
+    for delivery in [Delivery::ExactlyOnce, Delivery::AtLeastOnce] {
+        let environment = Environment::new(&address, size, delivery, Timestamps::AppendTime);
+        environment.fill(rows);
+        let [mut program, mut reference] = [Vec::new(), Vec::new()];
         for _ in 0..TURNS {
-            rates[0].push(world.ours(rows));
-            rates[1].push(plain::rate(&world, rows, delivery == "exactly_once"));
+            program.push(environment.program_throughput(rows));
+            reference.push(reference_client::throughput(&environment, rows));
         }
-        rates.iter_mut().for_each(|rates| rates.sort_by(f64::total_cmp));
-        let [ours, plain] = [rates[0][TURNS / 2], rates[1][TURNS / 2]];
+        let [program, reference] = [median(program), median(reference)];
         println!(
             "{}",
             json!({
                 "bench": "stream",
-                "delivery": delivery,
-                "cell": sizes.cell,
-                "hidden": sizes.hidden,
+                "delivery": environment::delivery_name(delivery),
+                "cell": size.cell,
+                "hidden": size.hidden,
                 "rows": rows,
-                "readings_s": ours.round(),
-                "plain_s": plain.round(),
-                "ratio": (ours / plain * 1000.0).round() / 1000.0,
+                "rows_per_second": program.round(),
+                "reference_rows_per_second": reference.round(),
+                "ratio": (program / reference * 1000.0).round() / 1000.0,
             })
         );
     }
-    let world = World::new(&address, sizes, "exactly_once", Topic::CreateTime);
-    let mut millis = latency::at(&world, load, seconds);
+    let environment = Environment::new(&address, size, Delivery::ExactlyOnce, Timestamps::CreateTime);
+    let mut millis = latency::measure(&environment, load, seconds);
     millis.sort_unstable();
-    let part = |part: f64| millis[((millis.len() - 1) as f64 * part) as usize];
+    let quantile = |p: f64| millis[((millis.len() - 1) as f64 * p) as usize];
     println!(
         "{}",
         json!({
             "bench": "latency",
             "delivery": "exactly_once",
             "commit_every_ms": 100,
-            "readings_s": load,
+            "rows_per_second": load,
             "seconds": seconds,
             "forecasts": millis.len(),
-            "p50_ms": part(0.5),
-            "p99_ms": part(0.99),
-            "most_ms": part(1.0),
+            "p50_ms": quantile(0.5),
+            "p99_ms": quantile(0.99),
+            "max_ms": quantile(1.0),
         })
     );
+}
+
+/// Client settings for a broker.
+fn client(address: &str) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", address);
+    config
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
 }
