@@ -53,7 +53,8 @@ pub fn read(pipeline: &Pipeline, path: &Path, mut on_progress: impl FnMut(u64, u
     let capacity = Capacity { on_full: OnFull::Refuse, ..limits.capacity() };
     // Between two observed steps are at most the filled steps of the longest gap.
     let retention = Retention { steps: 2, filled: step_config.grid.steps_in(step_config.max_gap) as usize };
-    let mut store = SeriesStore::new(columns.clone(), step_config.clone(), retention, train.horizon, capacity);
+    let mut store =
+        SeriesStore::new(columns.clone(), step_config.clone(), retention, train.horizon, capacity);
     let mut recorder = HistoryRecorder::default();
     let mut on_step = |step: &StepContext<'_>| recorder.record(step_config, step);
     let mut counters = RowCounters::default();

@@ -6,7 +6,7 @@ use tidecast_core::forecaster::{CellStates, OriginView, Predictor};
 use tidecast_core::intervals::volatility;
 use tidecast_core::model::Model;
 use tidecast_core::network::Network;
-use tidecast_core::network::recurrence::LinearRecurrence;
+use tidecast_core::network::recurrence::{LastObservation, LinearRecurrence};
 use tidecast_core::series::Scale;
 
 /// Origins per batch: enough for full matrices.
@@ -35,7 +35,7 @@ pub fn scan_states(
     origins: &[Origin],
     mut visit: impl FnMut(Origin, &[f32]),
 ) {
-    let mut state = vec![0.0; recurrence.map_or(0, LinearRecurrence::numbers)];
+    let mut state = vec![0.0; recurrence.map_or(0, LinearRecurrence::state_len)];
     let mut last = None;
     let mut origins = origins.iter().peekable();
     for index in &channel.segments {
@@ -44,12 +44,12 @@ pub fn scan_states(
         let mut advance = |state: &mut [f32], until: usize| {
             let Some(recurrence) = recurrence else { return };
             if processed == 0 {
-                recurrence.start(state, last, segment.start, segment.values[0]);
+                recurrence.begin_run(state, last, segment.start, segment.values[0]);
                 processed = 1;
             }
             if until > processed {
-                let first = processed.saturating_sub(recurrence.reach().max(1));
-                recurrence.follow(state, &segment.values[first..until], until - processed);
+                let first = processed.saturating_sub(recurrence.lookback().max(1));
+                recurrence.advance_many(state, &segment.values[first..until], until - processed);
                 processed = until;
             }
         };
@@ -58,7 +58,10 @@ pub fn scan_states(
             visit(*origin, &state);
         }
         advance(&mut state, segment.values.len());
-        last = segment.values.last().map(|value| (segment.step(segment.values.len() - 1), *value));
+        last = segment.values.last().map(|value| LastObservation {
+            step: segment.step(segment.values.len() - 1),
+            value: *value,
+        });
     }
 }
 

@@ -222,7 +222,7 @@ impl CellTraining<'_> {
         let network = Network::new(shape, config.seed)?;
         // A correction of the last value or of a recurrence starts from zero.
         let is_correction = windows.manifest.recurrence.is_some() || windows.manifest.carries_state();
-        let network = if is_correction { network.silent() } else { network };
+        let network = if is_correction { network.with_zero_head() } else { network };
         let initial = TrainerState::new(config, network);
         let state = resume_or_start(initial, checkpoint, identity, report);
         let train = TrainingData::new(config, windows, train.clone());
@@ -312,7 +312,7 @@ impl HeldOutPeriods<'_> {
                 forecasts.zip(targets).enumerate().filter(|(_, (_, t))| !t.is_nan())
             {
                 for (step, sum) in sums[bucket_of(i % horizon)].iter_mut().enumerate() {
-                    *sum += config.loss.of(weight_at(step) * forecast - target).0;
+                    *sum += config.loss.value(weight_at(step) * forecast - target).value;
                 }
             }
             sums
@@ -386,7 +386,7 @@ fn offset_losses(
         let others: Vec<f32> = others.flat_map(|(_, errors)| errors).copied().collect();
         let Some(offsets) = ConformalOffsets::new(vec![vec![others]], &[probability], 1) else { return 0.0 };
         let offset = offsets.values()[0];
-        errors[held_out].iter().map(|error| pinball(probability, offset - error).0).sum()
+        errors[held_out].iter().map(|error| pinball(probability, offset - error).value).sum()
     };
     (0..periods.len()).map(loss).collect()
 }

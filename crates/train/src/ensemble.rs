@@ -247,9 +247,9 @@ mod tests {
         let mut random = Random::new(5);
         let mut errors = ExpertErrors::default();
         for _ in 0..2000 {
-            let actual = random.within(3.0);
+            let actual = random.uniform(3.0);
             let forecasts =
-                [actual + noise * random.within(1.0), actual + random.within(1.0), 0.0, 9.0, -9.0];
+                [actual + noise * random.uniform(1.0), actual + random.uniform(1.0), 0.0, 9.0, -9.0];
             errors.push(forecasts, actual, 1.0);
         }
         errors

@@ -72,13 +72,13 @@ impl GramBuilder<'_> {
 
     fn shared_features(&self) -> usize {
         let manifest = self.windows.manifest;
-        self.spec.features(self.recurrence.numbers(), &manifest.inputs, manifest.horizon)
+        self.spec.features(self.recurrence.state_len(), &manifest.inputs, manifest.horizon)
     }
 
     /// Origins per row.
     fn stride(&self) -> usize {
         let (features, horizon) =
-            (self.shared_features() + self.per_series().features(), self.windows.manifest.horizon);
+            (self.shared_features() + self.per_series().count(), self.windows.manifest.horizon);
         let cost = (features * (features + horizon)) as f64;
         let rows_max = (MULTIPLICATIONS / cost).max(ROWS_MIN);
         let steps: usize = self.windows.history.segments.iter().map(|segment| segment.values.len()).sum();
@@ -117,7 +117,7 @@ impl GramBuilder<'_> {
 fn merge(sums: &mut [Vec<Option<NormalEquations>>], others: Vec<Vec<Option<NormalEquations>>>) {
     for (sum, other) in sums.iter_mut().flatten().zip(others.into_iter().flatten()) {
         match (sum.as_mut(), other) {
-            (Some(sum), Some(other)) => sum.plus(&other),
+            (Some(sum), Some(other)) => sum.merge(&other),
             (None, other) => *sum = other,
             (Some(_), None) => {}
         }
@@ -185,7 +185,7 @@ impl<'a> RowCollector<'a> {
         if scale.spread == 0.0 {
             return;
         }
-        let (shared, per_series) = (self.builder.shared_features(), self.per_series.features());
+        let (shared, per_series) = (self.builder.shared_features(), self.per_series.count());
         let RegressionRows { xs, ys } = &mut self.pending[block][bucket];
         let start = xs.len();
         xs.resize(start + shared + per_series, 0.0);
@@ -193,7 +193,7 @@ impl<'a> RowCollector<'a> {
         let view = ReadoutView { state, window: &view, future: windows.future(origin) };
         write_readout_features(windows.manifest, spec, windows.step_config, &view, features);
         features.iter_mut().for_each(|x| *x = x.clamp(-SPREADS_MAX, SPREADS_MAX));
-        self.per_series.write(features, own);
+        self.per_series.copy(features, own);
         let last = segment.values[index];
         let scaled = |value: &f64| (((value - last) / scale.spread) as f32).clamp(-SPREADS_MAX, SPREADS_MAX);
         let targets = self.bucket_ends[bucket];
@@ -211,7 +211,7 @@ impl<'a> RowCollector<'a> {
     }
 
     fn flush(&mut self, block: usize, bucket: usize) {
-        let features = self.builder.shared_features() + self.per_series.features();
+        let features = self.builder.shared_features() + self.per_series.count();
         let targets = self.bucket_ends[bucket];
         let RegressionRows { xs, ys } = &mut self.pending[block][bucket];
         if xs.is_empty() {

@@ -38,7 +38,7 @@ impl ImportedNetwork {
             "the file is a pickle from torch.save, which may run code when it is loaded: save the tensors with \
              safetensors.torch.save_file(module.state_dict(), PATH)"
         );
-        let tensors = flatten_names(tensors::read_foreign(bytes)?)?;
+        let tensors = flatten_names(tensors::read_any(bytes)?)?;
         let manifest = manifest_without_history(pipeline)?;
         let spec = manifest.cells.as_ref().expect("a configuration without a recurrence has cells");
         let mismatches = find_mismatches(&manifest, &spec.network, spec.segment, &tensors);

@@ -125,7 +125,7 @@ impl RecurrencePlan {
             format!("a series is forecast after {warmup} observed steps"),
             "the recurrence has then observed the season, and the scale is known".into(),
         );
-        let per_series = plan.per_series.iter().map(|pole| LinearRecurrence::places(&plan.poles, *pole)[0]);
+        let per_series = plan.per_series.iter().map(|pole| LinearRecurrence::state_indices(&plan.poles, *pole)[0]);
         let mut spec = RecurrenceSpec {
             window: pipeline.train.recurrence_window,
             recent_values: RECENT_MIN,
@@ -295,7 +295,7 @@ pub fn initial_manifest(
             hidden: pipeline.train.hidden,
             layers: pipeline.train.layers,
             horizon,
-            known: inputs.future_covariates.len(),
+            future_covariates: inputs.future_covariates.len(),
             quantiles: probabilities.len(),
             embedding,
             series: embedded,

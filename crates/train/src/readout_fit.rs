@@ -242,7 +242,7 @@ impl GramSums {
             let mut sum = NormalEquations::new(features, steps.len());
             for (_, buckets) in series.iter().enumerate().filter(|(block, _)| is_included(*block)) {
                 for equations in buckets[bucket..].iter().flatten() {
-                    sum.plus_targets(equations, steps.clone());
+                    sum.merge_targets(equations, steps.clone());
                 }
             }
             sum
@@ -418,7 +418,7 @@ impl ReadoutFit {
     /// Coefficients of all buckets, fitted without a block or on all blocks.
     pub fn coefficients(&self, without: Option<usize>, per_series: &PerSeriesFeatures) -> Coefficients {
         let buckets = &self.folds[without.unwrap_or(BLOCKS)];
-        let features = per_series.features();
+        let features = per_series.count();
         let shared = buckets.iter().flat_map(|solution| &solution.shared).map(|w| *w as f32).collect();
         let steps = |solution: &Solution| solution.per_series.first().map_or(0, |of| of.len() / features);
         let horizon: usize = buckets.iter().map(steps).sum();
@@ -461,10 +461,10 @@ mod tests {
         let mut block = || {
             let mut block = RegressionRows::default();
             for row in 0..rows {
-                let mut x: Vec<f32> = (0..shared).map(|_| random.within(1.0)).collect();
+                let mut x: Vec<f32> = (0..shared).map(|_| random.uniform(1.0)).collect();
                 x[shared - 1] = 1.0;
-                let jump = if row % 5 == 0 { outlier * random.within(1.0).abs() } else { 0.0 };
-                block.ys.push(x[states] + x[0] + 0.3 * random.within(1.0) + jump);
+                let jump = if row % 5 == 0 { outlier * random.uniform(1.0).abs() } else { 0.0 };
+                block.ys.push(x[states] + x[0] + 0.3 * random.uniform(1.0) + jump);
                 block.xs.extend(x);
             }
             block

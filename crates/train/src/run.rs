@@ -347,11 +347,11 @@ fn readout_models(
     fit: &ReadoutFit,
 ) -> Result<Vec<Model>> {
     let horizon = manifest.horizon;
-    let features = plan.spec.features(recurrence.numbers(), &manifest.inputs, horizon);
+    let features = plan.spec.features(recurrence.state_len(), &manifest.inputs, horizon);
     let manifest = ModelManifest { cells: None, ..manifest.clone() };
     let model = |without: Option<usize>| {
         let Coefficients { shared, per_series: coefficients } = fit.coefficients(without, per_series);
-        let mut tensors = Readout::tensors_of(horizon, features, per_series, shared, coefficients);
+        let mut tensors = Readout::to_tensors(horizon, features, per_series, shared, coefficients);
         let readout = Readout::take(&mut tensors, horizon, features, per_series.clone())?;
         let recurrence = RecurrenceModel {
             poles: plan.poles.clone(),

@@ -13,8 +13,8 @@ use super::settings::TrainConfig;
 use super::training_data::{Buffers, Dropout, TrainingData};
 use tidecast_core::model::{Model, ModelManifest};
 use tidecast_core::network::{
-    AdamW, Gradients, LossAndGradients, Network, Random, Tensors, TensorsError, TrainScratch, WeightEma,
-    WeightsError, tensors,
+    AdamW, Gradients, LossAndGradients, LossSum, Moments, Network, Random, Tensors, TensorsError, TrainScratch,
+    WeightEma, WeightsError, tensors,
 };
 
 /// Final learning rate as a fraction of the largest one.
@@ -193,15 +193,15 @@ impl<'a> Trainer<'a> {
         let losses = validation.map_forecasts(network, |targets, outputs| {
             let spec = validation.loss_spec(config.loss, &[], &[]);
             let pairs = outputs.chunks_exact(shape.outputs()).zip(targets.chunks_exact(shape.horizon));
-            pairs.map(|(outputs, targets)| spec.loss_of(outputs, targets)).fold((0.0, 0), add)
+            pairs.map(|(outputs, targets)| spec.evaluate(outputs, targets)).fold(LossSum::default(), add)
         });
-        let (sum, count) = losses.into_iter().fold((0.0, 0), add);
+        let LossSum { sum, count } = losses.into_iter().fold(LossSum::default(), add);
         (count > 0).then(|| sum / count as f64)
     }
 }
 
-fn add(a: (f64, usize), b: (f64, usize)) -> (f64, usize) {
-    (a.0 + b.0, a.1 + b.1)
+fn add(a: LossSum, b: LossSum) -> LossSum {
+    LossSum { sum: a.sum + b.sum, count: a.count + b.count }
 }
 
 /// Order of an epoch by Fisher and Yates, uniform up to 2^-40, the bias of the remainder. It follows from seed and epoch, so
@@ -283,9 +283,9 @@ pub fn checkpoint_identity(bytes: &[u8]) -> Option<String> {
 
 fn write_checkpoint(state: &TrainerState, identity: &str) -> Vec<u8> {
     let TrainerState { network, average, optimizer, epochs, batches, loss_sum, count, best } = state;
-    let (average_steps, mean) = average.parts();
-    let (optimizer_steps, first, second) = optimizer.parts();
-    let networks = [network.tensors(), mean, first, second, best.network.tensors()];
+    let moments = optimizer.moments();
+    let networks =
+        [network.tensors(), average.tensors(), &moments.first, &moments.second, best.network.tensors()];
     let named = ROLES.iter().zip(networks).flat_map(|(role, tensors)| {
         tensors.iter().map(move |(name, tensor)| (format!("{role}{name}"), tensor.clone()))
     });
@@ -295,8 +295,8 @@ fn write_checkpoint(state: &TrainerState, identity: &str) -> Vec<u8> {
         batches: *batches,
         loss_sum: loss_sum.to_bits(),
         count: *count,
-        optimizer_steps,
-        average_steps,
+        optimizer_steps: moments.steps,
+        average_steps: average.steps(),
         best_epoch: best.epoch,
         best_loss: best.validation_loss.map(f64::to_bits),
     };
@@ -333,10 +333,13 @@ pub fn read_checkpoint(
             entries.map(|(name, tensor)| (name[role.len()..].to_owned(), tensor)).collect();
         Network::from_tensors(shape, &tensors)
     };
-    let [weights, average, first, second, best] = ROLES;
+    let [weights, average_role, first, second, best] = ROLES;
     let network = take(weights)?;
-    let average = WeightEma::from_parts(initial.average.decay(), average_steps, &take(average)?);
-    let optimizer = AdamW::from_parts(&initial.optimizer, optimizer_steps, &take(first)?, &take(second)?);
+    let mut average = initial.average.clone();
+    average.restore(average_steps, &take(average_role)?);
+    let mut optimizer = initial.optimizer.clone();
+    let (first, second) = (take(first)?.tensors().clone(), take(second)?.tensors().clone());
+    optimizer.restore(Moments { steps: optimizer_steps, first, second });
     let best = TrainedNetwork {
         network: take(best)?,
         epoch: best_epoch,

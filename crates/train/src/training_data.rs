@@ -237,18 +237,18 @@ impl<'a> TrainingData<'a> {
                 network.loss_and_gradients(&buffers.inputs.batch(windows.manifest), &spec, scratch)
             }
             Self::Sequences(_) => {
-                network.loss_and_gradients_along(&buffers.sequences.as_sequences(), &spec, scratch)
+                network.loss_and_gradients_of_sequences(&buffers.sequences.as_sequences(), &spec, scratch)
             }
         }
     }
 
     /// Loss on `targets`, `[...][horizon]`.
-    pub fn loss_spec<'b>(&'b self, loss: Loss, targets: &'b [f32], factors: &'b [f32]) -> LossSpec<'b> {
+    pub fn loss_spec<'b>(&'b self, loss: Loss, targets: &'b [f32], dropout: &'b [f32]) -> LossSpec<'b> {
         let windows = match self {
             Self::Windows(windows, _) => windows,
             Self::Sequences(sequences) => sequences.windows,
         };
-        LossSpec { targets, loss, probabilities: windows.manifest.probabilities(), factors }
+        LossSpec { targets, loss, probabilities: windows.manifest.probabilities(), dropout }
     }
 
     /// Writes the outputs of the network for some items, `[...][quantity][horizon]`, in the order of the targets that are
@@ -268,7 +268,7 @@ impl<'a> TrainingData<'a> {
             Self::Windows(windows, _) => {
                 network.forecast(&buffers.inputs.batch(windows.manifest), scratch, outputs);
             }
-            Self::Sequences(_) => network.forecast_along(&buffers.sequences.as_sequences(), scratch, outputs),
+            Self::Sequences(_) => network.forecast_sequences(&buffers.sequences.as_sequences(), scratch, outputs),
         }
     }
 
@@ -333,15 +333,16 @@ struct SequenceBuffers {
     column: Vec<f32>,
     /// `[step][column][input]`
     inputs: Vec<f32>,
-    known: Vec<f32>,
+    /// `[forecast][column][horizon][covariate]`
+    future_covariates: Vec<f32>,
     series: Vec<Option<u32>>,
 }
 
 impl SequenceBuffers {
     fn as_sequences(&self) -> network::Sequences<'_> {
         let Self { width, steps, burn_in, .. } = *self;
-        let Self { inputs, known, series, .. } = self;
-        network::Sequences { width, steps, burn_in, inputs, known, series }
+        let Self { inputs, future_covariates, series, .. } = self;
+        network::Sequences { width, steps, burn_in, inputs, future_covariates, series }
     }
 }
 
@@ -378,9 +379,9 @@ impl<'a> Sequences<'a> {
         let burn_in = sequences().map(|sequence| sequence.burn_in).min().unwrap_or(0);
         let steps = sequences().map(|sequence| sequence.steps).max().unwrap_or(0);
         (out.width, out.burn_in, out.steps) = (width, burn_in, steps);
-        let known = shape.horizon * shape.known;
+        let covariates = shape.horizon * shape.future_covariates;
         reset(&mut out.inputs, steps * width * shape.inputs, 0.0);
-        reset(&mut out.known, (steps - burn_in) * width * known, 0.0);
+        reset(&mut out.future_covariates, (steps - burn_in) * width * covariates, 0.0);
         reset(targets, (steps - burn_in) * width * shape.horizon, f32::NAN);
         out.series.clear();
         for (column, sequence) in sequences().enumerate() {
@@ -398,7 +399,7 @@ impl<'a> Sequences<'a> {
                 let position = step * width + column;
                 targets[position * shape.horizon..][..shape.horizon]
                     .copy_from_slice(self.samples.targets(sample));
-                let out = &mut out.known[position * known..][..known];
+                let out = &mut out.future_covariates[position * covariates..][..covariates];
                 self.windows.manifest.inputs.write_future(self.windows.future(origin), out);
             }
         }

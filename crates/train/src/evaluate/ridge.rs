@@ -57,7 +57,7 @@ impl RidgeSums {
     pub fn merge(&mut self, mut other: Self) {
         self.flush();
         other.flush();
-        self.equations.plus(&other.equations);
+        self.equations.merge(&other.equations);
     }
 
     pub fn rows(&mut self) -> u64 {
