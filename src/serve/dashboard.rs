@@ -30,7 +30,7 @@ pub struct Dashboard {
     /// Fair, so that a busy stream of updates does not starve the pages.
     view: FairMutex<SeriesView>,
     sampler: Mutex<ProcessSampler>,
-    ends: OnceLock<LagTracker>,
+    lag_tracker: OnceLock<LagTracker>,
     store: OnceLock<Arc<SnapshotStore>>,
     pub stream_permits: Arc<Semaphore>,
 }
@@ -45,15 +45,15 @@ impl Dashboard {
             info,
             counters,
             status: Mutex::default(),
-            ends: OnceLock::new(),
+            lag_tracker: OnceLock::new(),
             store: OnceLock::new(),
             stream_permits: Arc::new(Semaphore::new(STREAMS_MAX)),
         }
     }
 
-    pub(super) fn set_lag_tracker(&self, ends: LagTracker) {
+    pub(super) fn set_lag_tracker(&self, tracker: LagTracker) {
         // A second call is ignored.
-        let _ = self.ends.set(ends);
+        let _ = self.lag_tracker.set(tracker);
     }
 
     pub(super) fn set_store(&self, store: Arc<SnapshotStore>) {
@@ -74,14 +74,14 @@ impl Dashboard {
         self.view.lock()
     }
 
-    /// End offsets by partition number.
-    pub fn partition_ends(&self) -> BTreeMap<i32, PartitionLag> {
-        self.ends.get().map(LagTracker::snapshot).unwrap_or_default()
+    /// Lag by partition number.
+    pub fn partition_lags(&self) -> BTreeMap<i32, PartitionLag> {
+        self.lag_tracker.get().map(LagTracker::snapshot).unwrap_or_default()
     }
 
     pub fn not_ready(&self) -> Option<NotReady> {
-        let ends = self.partition_ends();
-        self.status().not_ready(&ends, self.info.ready_lag)
+        let lags = self.partition_lags();
+        self.status().not_ready(&lags, self.info.ready_lag)
     }
 
     /// Applies a queued update to the view.
@@ -102,10 +102,10 @@ impl Dashboard {
                 self.status().push_event(EventKind::SnapshotFailed, &event.partition, detail);
             }
         }
-        let ends = self.partition_ends();
+        let lags = self.partition_lags();
         let (rows, lag, idle) = {
             let status = self.status();
-            (status.rows.clone(), status.lag(&ends), status.last_batch.map(|at| at.elapsed()))
+            (status.rows.clone(), status.lag(&lags), status.last_batch.map(|at| at.elapsed()))
         };
         self.sampler().sample(&self.counters, rows, lag, idle);
     }

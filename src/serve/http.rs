@@ -95,7 +95,7 @@ pub fn router(dashboard: Arc<Dashboard>, host_check: HostCheck) -> Router {
         .with_state(dashboard)
 }
 
-/// Allows only what this server serves: no foreign scripts, styles, frames or form targets.
+/// Allows content of this server only: no foreign scripts, styles, frames or form targets.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
      connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
@@ -214,6 +214,9 @@ async fn icon() -> Response {
 mod tests {
     use super::*;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::time::timeout;
+
+    const TEST_TIMEOUT: Duration = Duration::from_secs(30);
 
     #[test]
     fn only_loopback_hosts_are_loopback() {
@@ -254,7 +257,8 @@ mod tests {
         waiting.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
         // Answered once the silent connection is closed, and closed when no second request follows.
         let mut answer = String::new();
-        waiting.read_to_string(&mut answer).await.unwrap();
+        let read = waiting.read_to_string(&mut answer);
+        timeout(TEST_TIMEOUT, read).await.expect("the silent connection is closed").unwrap();
         assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("ok\n"), "{answer}");
         assert_eq!(silent.read(&mut [0; 16]).await.unwrap_or(0), 0);
     }
@@ -270,6 +274,6 @@ mod tests {
             ConnectionLimits { write_timeout: Duration::from_millis(50), ..ConnectionLimits::default() };
         client.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
         let served = serve_connection(stream, app, limits);
-        tokio::time::timeout(Duration::from_secs(30), served).await.expect("the connection is closed");
+        timeout(TEST_TIMEOUT, served).await.expect("the connection is closed");
     }
 }

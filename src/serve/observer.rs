@@ -16,9 +16,7 @@ use super::view::{RowSource, ViewUpdate};
 use tidecast_kafka::LagTracker;
 use tidecast_stream::driver::Progress;
 use tidecast_stream::state::SnapshotStore;
-use tidecast_stream::{
-    Assignment, Batch, Output, Partition, Position, Positions, Record, Sink, Source, SourceEvent,
-};
+use tidecast_stream::{Batch, Output, Partition, Positions, Record, Sink, Source, SourceEvent};
 
 /// Bytes queued for the view: about a second at fifty thousand forecasts of 24 steps. A longer queue would only hold stale data.
 const QUEUED_BYTES_MAX: usize = 32 << 20;
@@ -26,7 +24,7 @@ const QUEUED_BYTES_MAX: usize = 32 << 20;
 /// Timestamp runs retained per partition: a Parquet file may take long to fill. Later records join the last run.
 const RUNS_MAX: usize = 100_000;
 
-/// Reports what a pipeline does to its dashboard.
+/// Reports the events of a pipeline to its dashboard.
 #[derive(Clone)]
 pub struct Observer {
     dashboard: Arc<Dashboard>,
@@ -42,9 +40,9 @@ impl Observer {
         &self.dashboard
     }
 
-    /// Sets the source of the partitions' end offsets. Call once.
-    pub fn set_lag_tracker(&self, ends: LagTracker) {
-        self.dashboard.set_lag_tracker(ends);
+    /// Sets the source of the partitions' lag. Call once.
+    pub fn set_lag_tracker(&self, tracker: LagTracker) {
+        self.dashboard.set_lag_tracker(tracker);
     }
 
     /// Sets the store whose snapshots are reported. Call once.
@@ -58,21 +56,17 @@ impl Observer {
 
     fn on_event(&self, event: &SourceEvent) {
         match event {
-            SourceEvent::Assigned { assignment, .. } => self.on_assigned(assignment),
-            SourceEvent::ReadingStarted { partition, position } => self.on_recovered(partition, *position),
+            SourceEvent::Assigned { assignment, .. } => {
+                let committed = assignment.committed.as_ref().map(|committed| committed.position.0);
+                self.dashboard.status().on_assigned(&assignment.partition, committed);
+            }
+            SourceEvent::ReadingStarted { partition, position } => {
+                self.dashboard.status().on_recovered(partition, position.0);
+            }
             SourceEvent::Batch(batch) => self.on_batch(batch),
             // The partition stays assigned until its output is committed: see `Instrumented::discard`.
             SourceEvent::Revoked { .. } | SourceEvent::EndOfInput => {}
         }
-    }
-
-    fn on_assigned(&self, assignment: &Assignment) {
-        let committed = assignment.committed.as_ref().map(|committed| committed.position.0);
-        self.dashboard.status().on_assigned(&assignment.partition, committed);
-    }
-
-    fn on_recovered(&self, partition: &Partition, position: Position) {
-        self.dashboard.status().on_recovered(partition, position.0);
     }
 
     fn on_revoked(&self, partitions: &[Partition]) {
@@ -142,7 +136,7 @@ impl Observer {
 
 /// A source or sink that reports to an observer, if there is one.
 pub struct Instrumented<T> {
-    pub inner: T,
+    inner: T,
     observer: Option<Observer>,
     latency: LatencyTracker,
 }
@@ -282,6 +276,7 @@ impl LatencyTracker {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tidecast_stream::Position;
 
     #[test]
     fn latency_is_measured_once_per_record_when_its_run_is_durable() {

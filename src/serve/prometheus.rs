@@ -122,7 +122,7 @@ impl DashboardCollector {
     }
 
     fn encode_partitions(&self, out: &mut Encoder<'_>) -> fmt::Result {
-        let ends = self.0.partition_ends();
+        let lags = self.0.partition_lags();
         let status = self.0.status();
         let family = |value: &dyn Fn(&Partition, &PartitionStatus) -> Option<ConstGauge<i64>>| {
             let values = status.partitions.iter().filter_map(|(partition, status)| {
@@ -132,7 +132,7 @@ impl DashboardCollector {
             });
             values.collect::<Vec<_>>()
         };
-        let lag = family(&|partition, status| status.lag(ends.get(&partition.number)).map(int));
+        let lag = family(&|partition, status| status.lag(lags.get(&partition.number)).map(int));
         out.family("tidecast_partition_lag_rows", "Rows available and not read", lag)?;
         let positions = family(&|_, status| status.position.map(int));
         out.family("tidecast_partition_position", "Next row to read", positions)?;

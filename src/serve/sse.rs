@@ -158,7 +158,7 @@ struct SeriesStream {
     sent: Option<SentSeries>,
 }
 
-/// What the page has of a series.
+/// The part of a series that the page has received.
 struct SentSeries {
     version: u64,
     /// First step that may still change.
@@ -222,7 +222,7 @@ impl PipelineStream {
 }
 
 fn status(dashboard: &Dashboard) -> Value {
-    let ends = dashboard.partition_ends();
+    let lags = dashboard.partition_lags();
     let (commits, snapshots) = {
         let sampler = dashboard.sampler();
         (sampler.commits.clone(), sampler.snapshots.clone())
@@ -230,7 +230,7 @@ fn status(dashboard: &Dashboard) -> Value {
     let status = dashboard.status();
     let partitions: Vec<Value> = (status.partitions.iter())
         .map(|(partition, status)| {
-            let end = ends.get(&partition.number);
+            let lag = lags.get(&partition.number);
             json!({
                 "topic": &*partition.topic,
                 "partition": partition.number,
@@ -238,8 +238,8 @@ fn status(dashboard: &Dashboard) -> Value {
                 "assigned_seconds": status.assigned_at.elapsed().unwrap_or_default().as_secs(),
                 "position": status.position,
                 "committed": status.committed,
-                "end": end.map(|end| end.end),
-                "lag_rows": status.lag(end),
+                "end": lag.map(|lag| lag.end),
+                "lag_rows": status.lag(lag),
             })
         })
         .collect();

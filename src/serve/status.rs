@@ -191,12 +191,12 @@ impl PipelineStatus {
     }
 
     /// Rows that are available and not read, over all partitions; `None` while an end offset is unknown.
-    pub fn lag(&self, ends: &BTreeMap<i32, PartitionLag>) -> Option<u64> {
-        let lags = self.partitions.iter().map(|(partition, status)| status.lag(ends.get(&partition.number)));
-        lags.sum()
+    pub fn lag(&self, lags: &BTreeMap<i32, PartitionLag>) -> Option<u64> {
+        let rows = self.partitions.iter().map(|(partition, status)| status.lag(lags.get(&partition.number)));
+        rows.sum()
     }
 
-    pub fn not_ready(&self, ends: &BTreeMap<i32, PartitionLag>, ready_lag: u64) -> Option<NotReady> {
+    pub fn not_ready(&self, lags: &BTreeMap<i32, PartitionLag>, ready_lag: u64) -> Option<NotReady> {
         let not_ready = |reason, text: String| Some(NotReady { reason, text });
         if self.partitions.is_empty() {
             return not_ready(NotReadyReason::NoPartition, "no partition is assigned".to_owned());
@@ -208,7 +208,7 @@ impl PipelineStatus {
             let text = format!("partition {partition} is recovering its state");
             return not_ready(NotReadyReason::Recovering, text);
         }
-        match self.lag(ends) {
+        match self.lag(lags) {
             None => {
                 let text = "the end offsets of the partitions are not known yet".to_owned();
                 not_ready(NotReadyReason::EndOffsetsUnknown, text)
@@ -223,8 +223,8 @@ impl PipelineStatus {
 }
 
 impl PartitionStatus {
-    pub fn lag(&self, end: Option<&PartitionLag>) -> Option<u64> {
-        Some(end?.lag(self.position?))
+    pub fn lag(&self, lag: Option<&PartitionLag>) -> Option<u64> {
+        Some(lag?.lag(self.position?))
     }
 }
 

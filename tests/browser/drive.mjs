@@ -169,7 +169,7 @@ try {
   const firstValue = () => page.locator(".rows .row").first().locator(".cell.value span").textContent();
   const before = await firstValue();
   await waitFor(page, (before) => document.querySelector(".rows .row .cell.value span").textContent !== before, before);
-  assert.equal(await page.locator("#status").getAttribute("data-state"), "live");
+  assert.equal(await page.locator("#connection").getAttribute("data-state"), "live");
   step("streams");
 
   assert.equal(await page.locator(".chip[data-status=all] .count").textContent(), "25");
@@ -278,7 +278,7 @@ try {
   assert.equal(await firstValue(), hiddenValue, "a hidden tab receives nothing");
   const visibleAt = await now(page);
   await hide(false);
-  assert.equal(await page.locator("#status").getAttribute("data-state"), "live");
+  assert.equal(await page.locator("#connection").getAttribute("data-state"), "live");
   await waitFor(page, (before) => document.querySelector(".rows .row .cell.value span").textContent !== before, hiddenValue);
   await assertStable(page, "the page after it was hidden", visibleAt);
   step("closes its stream while it is hidden");
@@ -295,7 +295,7 @@ try {
   });
   await crowded.goto(url);
   await crowded.getByText("Showing 25 series. The dashboard omits 312 others.").waitFor();
-  await waitFor(crowded, () => document.getElementById("status").innerText === "Idle for 75 s");
+  await waitFor(crowded, () => document.getElementById("connection").innerText === "Idle for 75 s");
   assert.equal(await crowded.getByRole("status").textContent(), "Idle", "a text that changes every second is not in the live region");
   await screenshot(crowded, "crowded-light");
   await crowded.keyboard.press("/");
@@ -385,7 +385,7 @@ try {
   await page.goto(`${url}/#/`);
   await waitFor(page, () => document.querySelectorAll(".rows .row").length > 10);
   await demo.stop();
-  await waitFor(page, () => document.querySelector("#status").dataset.state === "lost");
+  await waitFor(page, () => document.querySelector("#connection").dataset.state === "lost");
   await waitFor(page, () => document.body.classList.contains("stale") && !document.querySelector("#notice").hidden);
   assert.ok((await page.locator(".rows .row").count()) > 10, "the last data stays readable");
   await screenshot(page, "lost-light");
@@ -394,7 +394,7 @@ try {
   let requests = 0;
   await page.route("**/api/pipeline", (route) => (requests++ === 0 ? route.fulfill({ body: "" }) : route.continue()));
   demo = await start(new URL(url).host);
-  await waitFor(page, () => document.querySelector("#status").dataset.state === "live" && document.querySelector("#notice").hidden);
+  await waitFor(page, () => document.querySelector("#connection").dataset.state === "live" && document.querySelector("#notice").hidden);
   const valueAfterRestart = await firstValue();
   // The page is rebuilt after the restart: it has no rows for a moment.
   await waitFor(page, (before) => {

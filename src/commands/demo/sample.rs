@@ -30,10 +30,10 @@ pub fn unpack() -> Result<Sample> {
     write("sensors/model.safetensors", MODEL)?;
     // The file's variables name external brokers.
     let mut pipeline = Pipeline::from_text(&folder.path().join("sensors.toml"), PIPELINE, &|_| None)?;
-    for source in &mut pipeline.kafka_source {
+    if let Some(source) = &mut pipeline.kafka_source {
         (source.brokers, source.track_lag) = (Brokers::Embedded, true);
     }
-    for sink in &mut pipeline.kafka_sink {
+    if let Some(sink) = &mut pipeline.kafka_sink {
         sink.brokers = Brokers::Embedded;
     }
     // State would not outlive the embedded broker.

@@ -14,9 +14,9 @@ const IDLE_SECONDS = 10;
 const LOST_DELAY = 1000;
 
 const main = document.getElementById("main");
-const status = document.getElementById("status");
-const statusText = document.getElementById("status-text");
-const statusDuration = document.getElementById("status-duration");
+const connection = document.getElementById("connection");
+const connectionText = document.getElementById("connection-text");
+const connectionDuration = document.getElementById("connection-duration");
 const notice = document.getElementById("notice");
 const themeButton = document.getElementById("theme");
 const keys = document.getElementById("keys");
@@ -47,7 +47,7 @@ function onConnection(state) {
         el("button", { type: "button", class: "button", onclick: () => app.feed.reconnect() }, "Retry now"));
     }, LOST_DELAY + 100);
   }
-  showStatus();
+  showConnection();
 }
 
 function showNotice(title, ...content) {
@@ -64,7 +64,7 @@ function onProcess(message) {
   }
   receivedAt = Date.now();
   latest = message;
-  showStatus();
+  showConnection();
   return true;
 }
 
@@ -83,20 +83,20 @@ async function onRestart() {
   route();
 }
 
-function showStatus() {
+function showConnection() {
   const state = app.feed?.state ?? "connecting";
   const idle = latest?.idle_seconds ?? null;
   const [name, text, duration = ""] = state === "lost" ? ["lost", "Reconnecting"]
-    : state === "full" ? ["lost", "No room"]
+    : state === "full" ? ["lost", "Server full"]
       : state !== "live" ? ["connecting", "Connecting"]
         : latest?.not_ready ? ["starting", latest.not_ready.reason === "lag" ? "Catching up" : "Starting"]
           : idle !== null && idle > IDLE_SECONDS ? ["idle", "Idle", ` for ${format.duration(idle)}`]
             : ["live", "Live"];
-  status.dataset.state = name;
-  status.title = state === "live" ? latest?.not_ready?.text ?? "" : "";
-  setText(statusText, text);
+  connection.dataset.state = name;
+  connection.title = state === "live" ? latest?.not_ready?.text ?? "" : "";
+  setText(connectionText, text);
   // Outside the live region: a screen reader would announce it every second.
-  setText(statusDuration, duration);
+  setText(connectionDuration, duration);
 }
 
 async function loadInfo() {
@@ -232,8 +232,8 @@ applyTheme();
 app.feed = new Feed(onConnection);
 while (!(await loadInfo())) {
   main.replaceChildren(empty("The pipeline cannot be reached", "Retrying every second."));
-  status.dataset.state = "lost";
-  setText(statusText, "Reconnecting");
+  connection.dataset.state = "lost";
+  setText(connectionText, "Reconnecting");
   await new Promise((done) => setTimeout(done, 1000));
 }
 addEventListener("hashchange", route);

@@ -107,7 +107,7 @@ export function detail(app, id, targetName) {
       const i = index ?? lastFinite(errors[2]);
       return [
         ["forecast", withUnit(number(errors[2], i)), "forecast"],
-        [`baseline: ${baseline.short}`, withUnit(number(errors[1], i)), "naive"],
+        [baseline.name, withUnit(number(errors[1], i)), "naive"],
       ];
     },
   });
@@ -242,7 +242,7 @@ export function detail(app, id, targetName) {
     };
     const lists = [...(wide ? [WIDE_UPPER, WIDE_LOWER] : []), ...(narrow ? [UPPER, LOWER] : []), VALUE];
     columns = [times, ...lists.map(past), ...lists.map(current), times.map((_time, i) => history.values[i] ?? null)];
-    historyChart.setTitle(`Observations, and their forecasts ${horizonText()} ahead`);
+    historyChart.setTitle(`Observations and forecasts ${horizonText()} ahead`);
     historyChart.set(columns);
   }
 
@@ -282,7 +282,7 @@ export function detail(app, id, targetName) {
     next.set(format.number(forecast), forecast === null ? "" : unit, lower === null ? "" : `${narrow} %: ${format.number(lower)} to ${format.number(upper)}`);
     mae.set(format.number(windowScores.mae), windowScores.count ? unit : "", windowScores.count ? `${format.count(windowScores.count)} forecasts` : "no forecast is due yet");
     mase.set(windowScores.mase === null ? "–" : windowScores.mase.toFixed(2), "",
-      windowScores.naive_mae === null ? "no forecast is due yet" : `${baseline.short}: ${format.number(windowScores.naive_mae)} ${unit}`,
+      windowScores.naive_mae === null ? "no forecast is due yet" : `${baseline.name}: ${format.number(windowScores.naive_mae)} ${unit}`,
       windowScores.mase === null ? "" : windowScores.mase < 1 ? "good" : "bad");
     const [narrowShare, wideShare] = windowScores.coverage;
     coverage.set(narrowShare === undefined ? "–" : format.percent(narrowShare), narrowShare === undefined ? "" : "%",

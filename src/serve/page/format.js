@@ -88,8 +88,8 @@ export function naive(season, stepMs) {
 
 /** The baseline of this page: the naive forecast, or the last value where the season exceeds the retained steps. */
 export function baseline(info) {
-  const forecast = naive(info.baseline_season, info.step_ms);
-  return { forecast, short: forecast.replace(/^the (value )?/, "") };
+  const season = info.baseline_season;
+  return { name: season ? "seasonal naive" : "last value", forecast: naive(season, info.step_ms) };
 }
 
 const two = (n) => String(n).padStart(2, "0");

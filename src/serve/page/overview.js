@@ -370,7 +370,7 @@ export function overview(app) {
     const { rows_per_second, forecasts_per_second } = process.sample ?? { rows_per_second: 0, forecasts_per_second: 0 };
     rate.set(format.count(Math.round(rows_per_second)), "/s", `${format.count(Math.round(forecasts_per_second))} forecasts/s`);
     mase.set(summary.mase === null ? "–" : summary.mase.toFixed(2), "",
-      summary.mase === null ? "no forecast is due yet" : `baseline: ${baseline.short}`,
+      summary.mase === null ? "no forecast is due yet" : `baseline: ${baseline.name}`,
       summary.mase === null ? "" : summary.mase < 1 ? "good" : "bad");
     const [narrow, wide] = summary.coverage;
     const [narrowLevel, wideLevel] = info.view_levels.map(format.level);

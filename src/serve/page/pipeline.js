@@ -81,7 +81,7 @@ export function pipeline(app) {
 
   const scores = totalScores(info);
   const panel = (title, ...children) => el("section", { class: "panel" }, el("h2", {}, title), ...children);
-  const partitionColumns = ["Partition", "State", "Position", "Committed", "End", "Lag", "Assigned for"];
+  const partitionColumns = ["Partition", "Phase", "Position", "Committed", "End", "Lag", "Assigned for"];
   const page = el("section", { class: "page pipeline" },
     el("h1", {}, "Pipeline"),
     el("div", { class: "tiles six" }, rate.element, lag.element, latency.element, commits.element, snapshots.element, memory.element),

@@ -37,7 +37,7 @@ function table(info, columns, width, legend) {
   return { element, rows, note, drift };
 }
 
-const coverageColumns = (info, kind) => info.scoring.levels.map((level) => [`${format.level(level)} % coverage`, kind]);
+const coverageColumns = (info, kind) => info.scoring.levels.map((level) => [`${format.level(level)} % coverage`, kind, `Inside ${format.level(level)} %`]);
 const noScores = (info) => `No scores yet. The first follow the first observation after a period of ${format.count(info.scoring.period_steps)} steps.`;
 /** The horizon whose errors are tested for drift. */
 const driftHorizon = (info) => `${format.steps(info.scoring.horizons[0], info.step_ms)} ahead`;

@@ -241,7 +241,7 @@ impl SeriesEntry {
         self.first_step += count as i64;
     }
 
-    /// Drops what exceeds a smaller budget.
+    /// Drops steps and forecast values beyond a smaller budget.
     pub fn shrink(&mut self, budget: SeriesBudget) {
         self.drop_oldest(self.steps.len().saturating_sub(budget.steps));
         self.steps.shrink_to(budget.steps);

@@ -64,7 +64,7 @@ pub struct HorizonSummary {
     pub series: u64,
 }
 
-/// A change that the view is told about.
+/// A change of the view.
 pub enum ViewUpdate {
     Rows(RowSource, RecordBatch),
     Forecasts(RecordBatch),
@@ -105,7 +105,7 @@ impl ViewUpdate {
 
 /// Retained data of one series.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct SeriesBudget {
+pub struct SeriesBudget {
     /// Past steps, and the future steps that forecasts are stored for.
     steps: usize,
     /// Steps of the current forecast.
@@ -148,7 +148,7 @@ pub struct SeriesView {
     budget: SeriesBudget,
     /// Series of the pipeline that are not in the view, as of the last refresh.
     pub omitted: usize,
-    /// An id found no room since the last refresh.
+    /// A new id was rejected for lack of room since the last refresh.
     has_rejected_id: bool,
     /// Event time, in microseconds, that a tenth of the series have reached: one wrong clock does not move it.
     pub event_time: Option<i64>,
