@@ -49,7 +49,7 @@ pub struct Record {
     pub timestamp: Option<i64>,
     pub key: Option<Bytes>,
     pub payload: Option<Bytes>,
-    /// How many times this message was rejected and sent again.
+    /// The number of times this message was rejected and sent again.
     pub replays: u8,
 }
 

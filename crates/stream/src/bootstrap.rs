@@ -18,7 +18,7 @@ use crate::partitioner::partition_for_key;
 /// Past observations that can be read any number of times.
 #[derive(Clone)]
 pub struct BootstrapHistory {
-    /// Where the rows are read from, for messages.
+    /// The origin of the rows, for messages.
     pub name: String,
     pub open: Arc<OpenHistory>,
 }

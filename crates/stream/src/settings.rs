@@ -19,7 +19,7 @@ pub enum Delivery {
     AtLeastOnce,
 }
 
-/// When written output and positions are committed.
+/// The interval between commits of output and positions.
 #[derive(Clone, Copy, Debug)]
 pub struct Commit {
     pub every: Duration,
@@ -42,7 +42,7 @@ pub enum MessageFormat {
     Json,
 }
 
-/// Where a partition without a usable position or state starts.
+/// The start of a partition without a usable position or state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum StartOffset {
@@ -52,7 +52,7 @@ pub enum StartOffset {
     Fail,
 }
 
-/// What to do if the topic's retention has deleted rows that a partition still needs.
+/// The policy for rows that a partition still needs but the topic's retention has deleted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnDataLoss {
@@ -68,7 +68,7 @@ pub enum OnDataLoss {
 pub struct Limits {
     /// Series per partition.
     pub series: usize,
-    /// What happens to a series beyond that number.
+    /// The policy for a series beyond that number.
     pub on_full: OnFull,
     /// Open steps per series; one more closes the oldest.
     pub open_steps: usize,
@@ -164,7 +164,7 @@ impl StateConfig {
     pub const DEFAULT_BYTES_PER_SECOND: usize = 64 << 20;
 }
 
-/// Where snapshots are stored.
+/// The location of snapshots.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StateLocation {
     /// A local folder, resolved against the pipeline file's folder.
@@ -182,7 +182,7 @@ impl fmt::Display for StateLocation {
     }
 }
 
-/// What to do with the state after a change of the model or of state-affecting configuration.
+/// The policy for stored state after a change of the model or of state-affecting configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum OnChange {
     /// Stop with an error that names the changed keys.

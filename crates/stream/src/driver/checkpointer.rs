@@ -16,11 +16,11 @@ use crate::{Partition, Position};
 
 /// Series captured between two pushes: less than a millisecond of work.
 const SERIES_PER_STEP: usize = 512;
-/// How often a full upload queue is checked.
+/// Polling interval of a full upload queue.
 const QUEUE_POLL_INTERVAL: Duration = Duration::from_millis(20);
-/// How long rows wait for a stalled upload before its snapshot is aborted.
+/// Maximum time that rows wait for a stalled upload; its snapshot is then aborted.
 const UPLOAD_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long the end of a run waits for its snapshots: a gigabyte over a slow network.
+/// Maximum time for the snapshots at the end of a run: a gigabyte over a slow network.
 const FINAL_TIMEOUT: Duration = Duration::from_secs(60);
 
 pub struct Checkpointer {
@@ -215,7 +215,7 @@ const STALL_MAX: Duration = Duration::from_secs(60);
 /// One stall counts as at most 1/4 of the limit, so that a resumed process can still save a snapshot.
 const STALL_LIMIT_DIVISOR: u32 = 4;
 
-/// When staleness is checked, and how much time each check counts.
+/// The schedule of staleness checks, and the time that each check counts.
 ///
 /// Only time in which the driver runs counts: a suspended process reads no rows, and cannot save a snapshot either.
 #[derive(Debug)]
@@ -246,14 +246,14 @@ impl StalenessClock {
     }
 }
 
-/// For how long a partition has been past its newest snapshot: the rows that a restart would replay.
+/// The time a partition has been past its newest snapshot, i.e. the age of the rows that a restart would replay.
 #[derive(Debug, Default)]
 struct SnapshotStaleness {
     /// The newest snapshot at the last check.
     saved: Option<Position>,
-    /// How long the partition has been past it; `None` if it is not.
+    /// The time the partition has been past it; `None` if it is not.
     age: Option<Duration>,
-    /// The snapshot that began last, and how long the partition has been past it.
+    /// The snapshot that began last, and the time the partition has been past it.
     begun: Option<(Position, Option<Duration>)>,
 }
 
@@ -262,7 +262,7 @@ impl SnapshotStaleness {
         self.begun = Some((position, None));
     }
 
-    /// Counts `elapsed` time: the partition is at `next`, and the newest snapshot at `saved`. Returns how long the partition
+    /// Counts `elapsed` time: the partition is at `next`, and the newest snapshot at `saved`. Returns the time the partition
     /// has been past it.
     fn update(&mut self, elapsed: Duration, next: Position, saved: Position) -> Option<Duration> {
         if self.saved != Some(saved) {

@@ -1,4 +1,4 @@
-//! When the next commit starts.
+//! The schedule of commits.
 //!
 //! A commit starts early enough to end `commit.every` after its first row. If commits are slow and rows many, it starts later,
 //! so that commits do not take most of the time: a consumer that lags does not catch up by committing more often.

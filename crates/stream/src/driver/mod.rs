@@ -2,11 +2,11 @@
 //!
 //! - `partition_tasks`: the assigned partitions
 //! - `partition_task`: one partition with its forecaster
-//! - `recovery`: the state a partition starts with
+//! - `recovery`: the initial state of a partition
 //! - `candidate_records`: the messages of candidate rows
 //! - `reject_limit`: the limit on rejected rows
 //! - `sink_task`: the sink in its own task
-//! - `commit_scheduler`: when the next commit starts
+//! - `commit_scheduler`: the schedule of commits
 //! - `checkpointer`: snapshots between pushes
 //!
 //! While one commit runs, the driver already pulls and forecasts the rows of the next. State is never rewound: the sink
@@ -21,6 +21,7 @@ mod recovery;
 mod reject_limit;
 mod sink_task;
 
+use std::ops::ControlFlow;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,7 +50,7 @@ pub struct DriverOptions {
     pub state: Option<StateOptions>,
     /// Rows whose output may wait for the sink.
     pub queue_rows: usize,
-    /// Where a partition with a committed position and no state starts.
+    /// The start of a partition with a committed position and no state.
     pub start: StartOffset,
     pub on_data_loss: OnDataLoss,
     pub end_of_input: EndOfInput,
@@ -57,7 +58,7 @@ pub struct DriverOptions {
     pub reject_limit: Option<RejectLimit>,
 }
 
-/// What happens to open steps at the end of the input. A stop always leaves them open.
+/// The treatment of open steps at the end of the input. A stop always leaves them open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EndOfInput {
     /// Close the steps that only wait for time, and forecast from them.
@@ -75,7 +76,7 @@ pub struct StateOptions {
     pub on_mismatch: LineageMismatchPolicy,
 }
 
-/// What to do if the stored state has another lineage.
+/// The policy for a stored state of another lineage.
 #[derive(Debug)]
 pub enum LineageMismatchPolicy {
     /// Stop with an error that names the differences.
@@ -112,15 +113,15 @@ pub struct Progress {
     pub stopped: bool,
 }
 
-/// How long a stop waits for the last commit. Uncommitted output is written again by the next run.
+/// Maximum time that a stop waits for the last commit. The next run writes uncommitted output again.
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 const STOP_TIMED_OUT: &str =
     "stopped, but the last output could not be committed within 30 s; the next run writes it again";
 
-/// How long to wait for the source's own error after the sink reports it closed.
+/// Maximum time to wait for the source's own error after the sink reports it closed.
 const SOURCE_ERROR_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Rows that take longer to forecast than a thread takes to start.
+/// Rows that take longer to forecast than to hand over to another thread.
 const PARALLEL_ROWS_MIN: usize = 500;
 
 /// Drives rows from `source` to `sink` until the input ends, `stop` is cancelled or an error occurs.
@@ -209,6 +210,7 @@ async fn next_event(
 }
 
 impl<S: Sink + Send + 'static> Driver<S> {
+    /// Processes all events, then commits the rest and saves the state.
     async fn run(
         &mut self,
         source: &mut impl Source,
@@ -229,6 +231,7 @@ impl<S: Sink + Send + 'static> Driver<S> {
         Ok(end)
     }
 
+    /// Processes events until the input ends or the run is stopped.
     async fn process_events(
         &mut self,
         source: &mut impl Source,
@@ -243,6 +246,7 @@ impl<S: Sink + Send + 'static> Driver<S> {
             let (has_capacity, commit_due) = (self.has_capacity(0), self.commits.due());
             let checkpoint_due = self.tasks.next_checkpoint();
             tokio::select! {
+                // A stop comes first; rows come after the events that free capacity for them.
                 biased;
                 () = stop.cancelled() => break,
                 positions = self.sink.commit_end() => {
@@ -255,7 +259,7 @@ impl<S: Sink + Send + 'static> Driver<S> {
                 event = next_event(source, &mut read_ahead), if has_capacity => {
                     let event = event?;
                     let others = self.collect_ready_batches(&event, source, &mut read_ahead);
-                    if self.handle_or_time_out(event, others, stop, report).await? {
+                    if self.handle_or_time_out(event, others, stop, report).await?.is_break() {
                         return Ok(RunEnd::EndOfInput);
                     }
                 }
@@ -272,7 +276,7 @@ impl<S: Sink + Send + 'static> Driver<S> {
         others: Vec<Batch>,
         stop: &CancellationToken,
         report: &mut impl FnMut(&Progress),
-    ) -> Result<bool> {
+    ) -> Result<ControlFlow<()>> {
         let mut handled = pin!(self.handle_event(event, others, report));
         tokio::select! {
             biased;
@@ -337,13 +341,13 @@ impl<S: Sink + Send + 'static> Driver<S> {
         }
     }
 
-    /// Handles an event, together with the ready batches of other partitions. Returns whether it was the end of the input.
+    /// Handles an event, together with the ready batches of other partitions. Breaks at the end of the input.
     async fn handle_event(
         &mut self,
         event: SourceEvent,
         mut others: Vec<Batch>,
         report: &mut impl FnMut(&Progress),
-    ) -> Result<bool> {
+    ) -> Result<ControlFlow<()>> {
         let Self { tasks, sink, commits, .. } = self;
         match event {
             SourceEvent::Assigned { assignment, reply } => tasks.assign(assignment, reply),
@@ -374,9 +378,9 @@ impl<S: Sink + Send + 'static> Driver<S> {
                 tasks.revoke(&partitions);
                 report(&tasks.progress());
             }
-            SourceEvent::EndOfInput => return Ok(true),
+            SourceEvent::EndOfInput => return Ok(ControlFlow::Break(())),
         }
-        Ok(false)
+        Ok(ControlFlow::Continue(()))
     }
 }
 

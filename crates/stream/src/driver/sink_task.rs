@@ -17,7 +17,7 @@ use crate::{Output, Partition, Positions, Record, Sink};
 /// (`Setup::rows_per_push`), so that one push need not wait for the previous one.
 pub const BUFFERED_BYTES_MAX: usize = 128 << 20;
 
-/// How long a failed run waits for the sink to discard its uncommitted output.
+/// Maximum time that a failed run waits for the sink to discard its uncommitted output.
 const ABORT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The size of outputs that wait for the sink.

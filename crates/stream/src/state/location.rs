@@ -15,7 +15,7 @@ use object_store::{ObjectStore, RetryConfig};
 use crate::settings::StateLocation;
 use crate::{Partition, Position};
 
-/// How long a request to a cloud store is retried. A longer time would delay the error of a restart that cannot reach its
+/// Retry limit of a request to a cloud store. A longer time would delay the error of a restart that cannot reach its
 /// state.
 const RETRY_TIMEOUT: Duration = Duration::from_secs(30);
 
