@@ -1,22 +1,26 @@
-//! The same rows give the same forecasts, whichever end they come in by: a Kafka topic, the broker inside the process, a
-//! Parquet file, or a topic dumped to Parquet.
+//! The same rows give the same forecasts from every source: a Kafka topic, the embedded broker, a Parquet file, and a topic
+//! dumped to Parquet.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tidecast::config::{self, Brokers, Commit, OnDataLoss, Format, Limits, StartOffset, TimeUnit};
-use tidecast_stream::driver::{EndOfInput, drive};
-use tidecast_stream::AtLeastOnce;
-use tidecast_stream::codec::Codec;
-use tidecast_kafka::{Cluster, EmbeddedBroker, KafkaSink, KafkaSource, ObservationWriter, ReadUntil};
 use tidecast_core::series::{Refusal, RowCounters};
+use tidecast_core::time::TimeUnit;
+use tidecast_kafka::settings::{Brokers, ClientProperties, KafkaSinkConfig, KafkaSourceConfig};
+use tidecast_kafka::{
+    AtLeastOnce, Cluster, EmbeddedBroker, KafkaSink, KafkaSource, ObservationWriter, ReadUntil,
+};
+use tidecast_stream::codec::Codec;
+use tidecast_stream::driver::{EndOfInput, drive};
+use tidecast_stream::settings::{Commit, Limits, MessageFormat, OnDataLoss, StartOffset};
+use tokio_util::sync::CancellationToken;
 
 use crate::broker::{self, StoredMessage};
 use crate::harness::{
     Case, Row, drive_to_memory, driver_options, json_lines_by_series, parquet, row, write_parquet,
 };
 
-/// A few thousand rows of some sensors; some late, some twice, some far ahead, one sensor with gaps.
+/// A few thousand rows of seven sensors, some of them late, duplicates or far ahead, and one sensor with a gap.
 fn rows() -> Vec<Row> {
     let mut rows = Vec::new();
     for i in 0..400i64 {
@@ -45,12 +49,12 @@ fn case() -> Case {
     case
 }
 
-fn source(brokers: &str, topic: &str) -> config::KafkaSourceConfig {
-    config::KafkaSourceConfig {
+fn source_config(brokers: &str, topic: &str) -> KafkaSourceConfig {
+    KafkaSourceConfig {
         brokers: Brokers::Addresses(brokers.to_owned()),
         topic: topic.to_owned(),
         group: broker::unique("parity"),
-        format: Format::Json,
+        format: MessageFormat::Json,
         start: StartOffset::Earliest,
         on_data_loss: OnDataLoss::Fail,
         allow_compacted: false,
@@ -59,36 +63,43 @@ fn source(brokers: &str, topic: &str) -> config::KafkaSourceConfig {
         replay_window: None,
         queue_rows: 50_000,
         track_lag: false,
-        client: BTreeMap::new(),
+        client: ClientProperties::default(),
         commit: Commit { every: Duration::from_millis(50), rows: 500 },
     }
 }
 
-/// Sends rows to a new topic, runs the pipeline over it into another topic, and returns what is in the latter and in the
-/// former.
-async fn through(cluster: &Cluster, rows: &[Row]) -> (RowCounters, String, String) {
+/// A run of the pipeline from one topic to another.
+struct KafkaRun {
+    counters: RowCounters,
+    observations: String,
+    forecasts: String,
+}
+
+/// Writes rows to a new topic, and runs the pipeline from it to another.
+async fn run_over_kafka(cluster: &Cluster, rows: &[Row]) -> KafkaRun {
     let case = case();
-    let (readings, forecasts) = (broker::unique("readings"), broker::unique("forecasts"));
-    let mut replay = ObservationWriter::open(cluster, &readings, case.columns.clone(), 3).await.expect("a topic");
-    replay.send(&case.batch(0, rows)).await.expect("the broker takes rows");
-    replay.flush().await.expect("the broker has the rows");
-    let config = source(cluster.bootstrap_servers(), &readings);
-    let codec = Codec::new(Format::Json, &case.columns, TimeUnit::default(), &Limits::default());
+    let (observations, forecasts) = (broker::unique("observations"), broker::unique("forecasts"));
+    let mut writer =
+        ObservationWriter::open(cluster, &observations, case.columns.clone(), 3).await.expect("a topic");
+    writer.send(&case.batch(0, rows)).await.expect("the rows are sent");
+    writer.flush().await.expect("the rows are acknowledged");
+    let config = source_config(cluster.bootstrap_servers(), &observations);
+    let codec = Codec::new(MessageFormat::Json, &case.columns, TimeUnit::default(), &Limits::default());
     let mut source = KafkaSource::open(cluster, &config, codec, ReadUntil::End).await.expect("a group");
-    let sink = config::KafkaSinkConfig {
+    let sink = KafkaSinkConfig {
         brokers: config.brokers.clone(),
         topic: forecasts.clone(),
         scores_topic: None,
         rejects_topic: None,
         reject_reasons: vec![],
-        client: BTreeMap::new(),
+        client: ClientProperties::default(),
     };
     let sink = KafkaSink::open(cluster, &sink, 3).await.expect("a producer");
     let sink = AtLeastOnce::new(sink, Some(source.group()));
     let options = driver_options(case.setup(), config.commit, EndOfInput::LeaveOpen);
-    let driven = drive(&mut source, sink, options, std::future::pending(), |_| ()).await;
-    let Ok((progress, _)) = driven else { panic!("the run ends") };
-    (progress.counters, readings, forecasts)
+    let outcome = drive(&mut source, sink, options, &CancellationToken::new(), |_| ()).await;
+    let Ok((progress, _)) = outcome else { panic!("the run reaches the end of the topic") };
+    KafkaRun { counters: progress.counters, observations, forecasts }
 }
 
 /// Values by key, in the order of their partition.
@@ -105,39 +116,42 @@ fn by_key(stored: &[StoredMessage]) -> BTreeMap<String, Vec<String>> {
 async fn kafka_the_embedded_broker_and_parquet_give_the_same_bits() {
     let (case, rows) = (case(), rows());
     let folder = tempfile::tempdir().expect("a folder");
-    let file = folder.path().join("readings.parquet");
+    let file = folder.path().join("observations.parquet");
     write_parquet(&file, &case.batch(0, &rows));
-    let (backfilled, outputs) = drive_to_memory(&mut parquet(&file, &case.columns), case.setup(), EndOfInput::LeaveOpen).await;
+    let mut source = parquet(&file, &case.columns);
+    let (backfill, outputs) = drive_to_memory(&mut source, case.setup(), EndOfInput::LeaveOpen).await;
     let expected = json_lines_by_series(&outputs);
     assert_eq!(expected.len(), 7);
     for reason in [Refusal::Late, Refusal::Duplicate, Refusal::TooFar] {
-        assert!(backfilled.counters.refused(reason) > 10, "{}", backfilled.counters);
+        assert!(backfill.counters.refused(reason) > 10, "{}", backfill.counters);
     }
 
-    let embedded = EmbeddedBroker::start("unused", 1).expect("a broker in this process");
-    let inside = Cluster::new(&Brokers::Embedded, Some(&embedded), &BTreeMap::new()).expect("its settings");
-    let (tally, _, topic) = through(&inside, &rows).await;
-    assert_eq!(tally, backfilled.counters);
-    assert_eq!(by_key(&broker::read_all_at(inside.bootstrap_servers(), &topic)), expected);
+    let broker = EmbeddedBroker::start("unused", 1).expect("a broker in this process");
+    let embedded = Cluster::new(&Brokers::Embedded, Some(&broker), &ClientProperties::default());
+    let embedded = embedded.expect("valid settings");
+    let run = run_over_kafka(&embedded, &rows).await;
+    assert_eq!(run.counters, backfill.counters);
+    assert_eq!(by_key(&broker::read_all_at(embedded.bootstrap_servers(), &run.forecasts)), expected);
 
     if broker::real().is_none() {
         return;
     }
-    let (tally, readings, topic) = through(&broker::cluster(), &rows).await;
-    assert_eq!(tally, backfilled.counters);
-    assert_eq!(by_key(&broker::read_all(&topic)), expected);
+    let run = run_over_kafka(&broker::cluster(), &rows).await;
+    assert_eq!(run.counters, backfill.counters);
+    assert_eq!(by_key(&broker::read_all(&run.forecasts)), expected);
 
-    // The topic as it lies, partition after partition in the order of offsets, with all that is wrong in it.
-    let dumped = dump(&broker::read_all(&readings));
+    // The whole topic, partition by partition in the order of offsets, with the rows that are refused.
+    let dumped = parse_rows(&broker::read_all(&run.observations));
     assert_eq!(dumped.len(), rows.len());
     let file = folder.path().join("dump.parquet");
     write_parquet(&file, &case.batch(0, &dumped));
-    let (dumped, outputs) = drive_to_memory(&mut parquet(&file, &case.columns), case.setup(), EndOfInput::LeaveOpen).await;
-    assert_eq!((dumped.counters, json_lines_by_series(&outputs)), (backfilled.counters, expected));
+    let mut source = parquet(&file, &case.columns);
+    let (dump, outputs) = drive_to_memory(&mut source, case.setup(), EndOfInput::LeaveOpen).await;
+    assert_eq!((dump.counters, json_lines_by_series(&outputs)), (backfill.counters, expected));
 }
 
-/// Messages as rows, in the order in which they were stored.
-fn dump(stored: &[StoredMessage]) -> Vec<Row> {
+/// Messages as rows, in the order in which they are stored.
+fn parse_rows(stored: &[StoredMessage]) -> Vec<Row> {
     let parse = |message: &StoredMessage| {
         let value = message.value.as_deref().expect("a value");
         let value: serde_json::Value = serde_json::from_str(value).expect("JSON");
