@@ -1,5 +1,5 @@
-//! The Kafka source and sinks against a broker: groups, restarts, retention and other hazards. Tests that need more than the
-//! embedded broker are skipped without a real one.
+//! The Kafka source and sinks against a broker: groups, restarts, retention and other hazards. Tests that need more
+//! than the embedded broker are skipped without a real one.
 
 mod group;
 mod sinks;
@@ -80,7 +80,8 @@ struct ReadRow {
     value: i32,
 }
 
-/// A minimal driver: starts at the committed positions, collects the rows, commits on demand or when partitions are revoked.
+/// A minimal driver: starts at the committed positions, collects the rows, commits on demand or when partitions are
+/// revoked.
 struct Reader {
     source: KafkaSource,
     /// In order of arrival.

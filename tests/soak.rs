@@ -1,7 +1,8 @@
 //! Faults on a group of instances with continuous input. After every fault, a reader of committed records sees what an
 //! undisturbed forecaster makes of the same rows: nothing lost, nothing duplicated, every byte equal.
 //!
-//! `TIDECAST_SOAK=N cargo test --release soak -- --nocapture --test-threads 1` runs N rounds per fault; by default there are few.
+//! `TIDECAST_SOAK=N cargo test --release soak -- --nocapture --test-threads 1` runs N rounds per fault; by default
+//! there are few.
 
 mod deployment;
 mod proxy;

@@ -1,9 +1,9 @@
 //! A Kafka broker for tests, with functions to write messages and read them back independently of the program.
 //!
-//! The broker is, in this order: the one at `TIDECAST_TEST_BROKERS` (an address, or `embedded`); a real Apache Kafka, downloaded
-//! once by Maven and started on free local ports (needs `java` and `mvn`); the embedded broker, which is limited.
-//! A test that needs a real broker calls [`real`] and returns if there is none; a line on standard error reports the skip.
-//! `TIDECAST_REQUIRE_BROKER=1` turns it into a failure.
+//! The broker is, in this order: the one at `TIDECAST_TEST_BROKERS` (an address, or `embedded`); a real Apache Kafka,
+//! downloaded once by Maven and started on free local ports (needs `java` and `mvn`); the embedded broker, which is
+//! limited. A test that needs a real broker calls [`real`] and returns if there is none; a line on standard error
+//! reports the skip. `TIDECAST_REQUIRE_BROKER=1` turns it into a failure.
 
 pub mod secure;
 pub mod server;

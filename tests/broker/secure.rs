@@ -1,5 +1,6 @@
-//! A second real Kafka with security: TLS, SASL by password and by token, and access control. User `tide` may do everything,
-//! and so may the tests themselves through the plaintext listener; user `stranger` has a password and no permissions.
+//! A second real Kafka with security: TLS, SASL by password and by token, and access control. User `tide` may do
+//! everything, and so may the tests themselves through the plaintext listener; user `stranger` has a password and no
+//! permissions.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,5 @@
-//! A real Apache Kafka, each node a process that is broker and controller: downloaded, formatted, started, and stopped together
-//! with the tests.
+//! A real Apache Kafka, each node a process that is broker and controller: downloaded, formatted, started, and stopped
+//! together with the tests.
 
 use std::error::Error;
 use std::fs::{self, File};
@@ -17,9 +17,9 @@ pub(super) type Result<T> = std::result::Result<T, Box<dyn Error>>;
 /// A broker starts within seconds on an idle machine; other tests may run at the same time.
 const START_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// Runs a command, prints its process id, and waits until its own standard input closes, which is when the tests end, however
-/// they end; then kills the command and removes the folder in the first argument. (A background job of a shell does not keep the
-/// shell's input open.)
+/// Runs a command, prints its process id, and waits until its own standard input closes, which is when the tests end,
+/// however they end; then kills the command and removes the folder in the first argument. (A background job of a shell
+/// does not keep the shell's input open.)
 const WATCHDOG: &str = r#"folder=$1; shift; "$@" >>"$folder/log" 2>&1 & child=$!; echo $child; cat >/dev/null; kill -9 $child; wait $child; rm -rf "$folder""#;
 
 /// A node of a cluster.

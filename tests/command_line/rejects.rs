@@ -1,11 +1,11 @@
-//! Rejects: how many are too many, what lies in their topic, and how they are sent through again.
+//! Rejects: the limit, the listing and the replay.
 
 use super::*;
 
 const RUN: &str = "run p.toml --until-end";
 
 #[test]
-fn too_many_rejects_stop_a_run_and_what_was_read_is_committed() {
+fn too_many_rejects_stop_a_run_after_a_commit() {
     let (topics, rows) = (Topics::new(1), readings(&["a", "b"], 0..100));
     let mut messages: Vec<String> = rows.iter().map(message).collect();
     (0..6).for_each(|i| messages.insert(40 + 2 * i, format!("bad {i}")));
@@ -22,24 +22,24 @@ fn too_many_rejects_stop_a_run_and_what_was_read_is_committed() {
         "tidecast rejects",
     ]);
     assert_eq!(broker::read_all(&topics.rejects).len(), 6);
-    // It is told once: whoever starts again has seen it.
+    // The committed rejects do not stop the next run.
     workspace.run(RUN).succeeds();
     let forecasts = broker::read_all(&topics.forecasts);
     let values = forecasts.iter().map(|stored| stored.value.as_deref().unwrap());
-    assert_eq!(by_series(values), expected(&Case::default(), &rows, false));
+    assert_eq!(by_series(values), expected(&Case::default(), &rows, EndOfInput::LeaveOpen));
 }
 
-/// What a producer writes who stamps its readings wrongly.
-fn misstamped(row: &Row) -> String {
+/// A message with an invalid time.
+fn with_invalid_time(row: &Row) -> String {
     message(row).replace("\"time\":", "\"time\":\"#").replace(",\"value\"", "\",\"value\"")
 }
 
-/// Its correction: the message out of the line, and the number out of the time.
+/// Extracts the message from a line, and the number from its time.
 const CORRECTION: &str = r##"#!/bin/sh
 sed 's/.*"value":"\(.*\)"}$/\1/; s/\\"/"/g; s/"#\([0-9]*\)"/\1/'
 "##;
 
-fn program(workspace: &Workspace, name: &str, text: &str) {
+fn write_script(workspace: &Workspace, name: &str, text: &str) {
     use std::os::unix::fs::PermissionsExt;
     fs::write(workspace.path(name), text).unwrap();
     fs::set_permissions(workspace.path(name), fs::Permissions::from_mode(0o755)).unwrap();
@@ -51,7 +51,7 @@ fn forecasts(topics: &Topics) -> Lines {
 }
 
 #[test]
-fn corrected_rejects_are_forecast_as_if_they_had_been_right_and_sent_once() {
+fn corrected_rejects_are_sent_once_and_forecast() {
     if broker::real().is_none() {
         return;
     }
@@ -59,47 +59,47 @@ fn corrected_rejects_are_forecast_as_if_they_had_been_right_and_sent_once() {
     let wrong = |row: &Row| row.series == "c";
     let messages: Vec<(&str, String)> = rows
         .iter()
-        .map(|row| (row.series.as_str(), if wrong(row) { misstamped(row) } else { message(row) }))
+        .map(|row| (row.series.as_str(), if wrong(row) { with_invalid_time(row) } else { message(row) }))
         .collect();
     broker::produce(&topics.readings, None, messages.iter().map(|(key, value)| (*key, value.as_str())));
     let workspace = Workspace::new(&between(&topics));
-    workspace.run(RUN).succeeds().says(&["refused malformed: 40\n"]);
+    workspace.run(RUN).succeeds().logs(&["refused malformed: 40\n"]);
 
     let listed = workspace.run("rejects p.toml").succeeds().stdout;
-    assert!(listed.contains(&format!("40 messages wait in {}\nmalformed: 40\n", topics.rejects)), "{listed}");
+    assert!(listed.contains(&format!("40 pending messages in {}\nmalformed: 40\n", topics.rejects)), "{listed}");
     assert!(listed.contains("the text `#0` is not a time") && listed.contains(&messages[2].1), "{listed}");
     let lines = workspace.run("rejects p.toml --json --reason malformed").succeeds().stdout;
     let first: serde_json::Value = serde_json::from_str(lines.lines().next().unwrap()).unwrap();
     assert_eq!((lines.lines().count(), first["value"].as_str()), (40, Some(messages[2].1.as_str())));
 
-    // A program that does not answer for each is no correction; nothing is sent.
-    workspace.run("rejects p.toml --replay --map true").fails(&["given 40 lines and said 0"]);
+    // Nothing is sent if the program does not print a line for each message.
+    workspace.run("rejects p.toml --replay --map true").fails(&["read 40 lines and printed 0"]);
     workspace.run("rejects p.toml --replay --map false").fails(&["the program failed"]);
-    program(&workspace, "correct", CORRECTION);
+    write_script(&workspace, "correct", CORRECTION);
     let dry = workspace.run("rejects p.toml --replay --map ./correct --dry-run").succeeds();
     assert!(dry.stderr.contains("40 would be sent") && dry.stdout.lines().count() == 40, "{dry:#?}");
     let sent = format!("40 sent from {} to {}\n", topics.rejects, topics.readings);
-    workspace.run("rejects p.toml --replay --map ./correct").succeeds().says(&[&sent]);
-    workspace.run("rejects p.toml --replay --map ./correct").succeeds().says(&["0 sent"]);
-    let again = broker::read_all(&topics.readings);
-    let again: Vec<_> = again.iter().filter(|stored| !stored.headers.is_empty()).collect();
-    assert_eq!(again.len(), 40);
-    assert!(again.iter().all(|stored| stored.key.as_deref() == Some("c")));
-    assert_eq!(again[0].headers[1], ("replays".to_string(), "1".to_string()));
-    assert!(again[0].headers[0].1.starts_with(&format!("{}/", topics.rejects)));
+    workspace.run("rejects p.toml --replay --map ./correct").succeeds().logs(&[&sent]);
+    workspace.run("rejects p.toml --replay --map ./correct").succeeds().logs(&["0 sent"]);
+    let replayed = broker::read_all(&topics.readings);
+    let replayed: Vec<_> = replayed.iter().filter(|stored| !stored.headers.is_empty()).collect();
+    assert_eq!(replayed.len(), 40);
+    assert!(replayed.iter().all(|stored| stored.key.as_deref() == Some("c")));
+    assert_eq!(replayed[0].headers[1], ("replays".to_string(), "1".to_string()));
+    assert!(replayed[0].headers[0].1.starts_with(&format!("{}/", topics.rejects)));
 
     workspace.run(RUN).succeeds();
-    assert_eq!(forecasts(&topics), expected(&Case::default(), &rows, false));
+    assert_eq!(forecasts(&topics), expected(&Case::default(), &rows, EndOfInput::LeaveOpen));
     assert_eq!(
         workspace.run("rejects p.toml").succeeds().stdout,
-        format!("0 messages wait in {}\n", topics.rejects)
+        format!("0 pending messages in {}\n", topics.rejects)
     );
     let all = workspace.run("rejects p.toml --all").succeeds().stdout;
     assert!(all.contains("40 messages in"), "{all}");
 }
 
 #[test]
-fn what_is_refused_again_and_again_is_given_up_and_each_reason_waits_for_itself() {
+fn repeatedly_refused_messages_are_given_up_and_reasons_are_independent() {
     if broker::real().is_none() {
         return;
     }
@@ -108,22 +108,22 @@ fn what_is_refused_again_and_again_is_given_up_and_each_reason_waits_for_itself(
     broker::produce(&topics.readings, None, bad.map(|value| ("key", value)));
     let workspace = Workspace::new(&between(&topics));
     for _ in 0..3 {
-        workspace.run(RUN).succeeds().says(&["malformed: 1"]);
-        workspace.run("rejects p.toml --replay --reason malformed").succeeds().says(&["1 sent"]);
+        workspace.run(RUN).succeeds().logs(&["malformed: 1"]);
+        workspace.run("rejects p.toml --replay --reason malformed").succeeds().logs(&["1 sent"]);
     }
-    workspace.run(RUN).succeeds().says(&["malformed: 1"]);
+    workspace.run(RUN).succeeds().logs(&["malformed: 1"]);
     let given_up = "0 sent from ";
-    workspace.run("rejects p.toml --replay --reason malformed").succeeds().says(&[given_up, ", 1 given up"]);
-    // The other one was never touched.
-    workspace.run("rejects p.toml --replay").succeeds().says(&["1 sent"]);
+    workspace.run("rejects p.toml --replay --reason malformed").succeeds().logs(&[given_up, ", 1 given up"]);
+    // The other reason is still pending.
+    workspace.run("rejects p.toml --replay").succeeds().logs(&["1 sent"]);
     let readings = broker::read_all(&topics.readings);
     assert_eq!(readings.last().unwrap().value.as_deref(), Some(bad[1]));
     assert_eq!(readings.len(), 2 + 3 + 1);
-    workspace.run("rejects p.toml --reason unlucky").fails(&["--reason unlucky: it is one of malformed, late"]);
+    workspace.run("rejects p.toml --reason unlucky").fails(&["unknown --reason unlucky; known reasons are malformed, late"]);
 }
 
 #[test]
-fn a_candidate_that_is_rejected_after_a_restart_comes_as_it_was() {
+fn a_candidate_dropped_after_a_restart_is_rejected_unchanged() {
     if broker::real().is_none() {
         return;
     }
@@ -133,30 +133,30 @@ fn a_candidate_that_is_rejected_after_a_restart_comes_as_it_was() {
     topics.send(&readings(&["a"], 0..5));
     broker::produce(&topics.readings, None, [("a", far)]);
     workspace.run(RUN).succeeds();
-    // The candidate is dropped by a run that did not read it.
+    // This run drops the candidate without having read it.
     topics.send(&readings(&["a"], 5..8));
-    workspace.run(RUN).succeeds().says(&["too_far: 1"]);
+    workspace.run(RUN).succeeds().logs(&["too_far: 1"]);
     let stored = broker::read_all(&topics.rejects);
     assert_eq!((stored.len(), stored[0].value.as_deref()), (1, Some(far)));
     let listed = workspace.run("rejects p.toml").succeeds().stdout;
     assert!(listed.contains(far), "{listed}");
-    workspace.run("rejects p.toml --replay").succeeds().says(&["1 sent"]);
+    workspace.run("rejects p.toml --replay").succeeds().logs(&["1 sent"]);
     let last = broker::read_all(&topics.readings).pop().unwrap();
     assert_eq!((last.key.as_deref(), last.value.as_deref()), (Some("a"), Some(far)));
 }
 
 #[test]
-fn a_pipeline_without_a_rejects_topic_has_none() {
+fn a_rejects_topic_is_required() {
     let workspace =
         Workspace::new("[source.kafka]\nbrokers = \"b\"\ntopic = \"in\"\n[sink.kafka]\ntopic = \"out\"\n");
-    workspace.run("rejects p.toml").fails(&["there is no rejects topic", "name one in [sink.kafka]"]);
+    workspace.run("rejects p.toml").fails(&["there is no rejects topic", "set rejects_topic in [sink.kafka]"]);
     workspace.change("\n[columns]", "delivery = \"at_least_once\"\n[columns]");
-    workspace.change("[sink.kafka]", "[sink.kafka]\nbrokers = \"c\"\nrejects = \"no\"");
-    workspace.run("rejects p.toml --replay").fails(&["on another cluster", "copy the topic to b"]);
+    workspace.change("[sink.kafka]", "[sink.kafka]\nbrokers = \"c\"\nrejects_topic = \"no\"");
+    workspace.run("rejects p.toml --replay").fails(&["in another cluster", "copy the topic to b"]);
 }
 
 #[test]
-fn a_message_too_large_for_the_rejects_lies_there_without_its_bytes() {
+fn a_message_too_large_for_the_rejects_topic_is_stored_without_its_bytes() {
     if broker::real().is_none() {
         return;
     }
@@ -165,26 +165,26 @@ fn a_message_too_large_for_the_rejects_lies_there_without_its_bytes() {
     messages.insert(5, "#".repeat(1_040_000));
     broker::produce(&topics.readings, None, messages.iter().map(|value| ("key", value.as_str())));
     let workspace = Workspace::new(&between(&topics));
-    workspace.run(RUN).succeeds().says(&["malformed: 1"]);
-    assert_eq!(forecasts(&topics), expected(&Case::default(), &rows, false));
+    workspace.run(RUN).succeeds().logs(&["malformed: 1"]);
+    assert_eq!(forecasts(&topics), expected(&Case::default(), &rows, EndOfInput::LeaveOpen));
     let stored = broker::read_all(&topics.rejects);
     let [reject] = &stored[..] else { panic!("{} rejects", stored.len()) };
     assert_eq!((reject.key.as_deref(), reject.value.as_deref()), (Some("key"), None));
-    for (name, value) in [("reason", "malformed"), ("offset", "5"), ("left_out", "payload of 1040000 bytes")]
+    for (name, value) in [("reason", "malformed"), ("offset", "5"), ("omitted", "payload of 1040000 bytes")]
     {
         assert!(reject.headers.contains(&(name.to_string(), value.to_string())), "{:?}", reject.headers);
     }
     let listed = workspace.run("rejects p.toml").succeeds().stdout;
     assert!(listed.contains("offset 5: not one JSON object"), "{listed}");
     assert!(listed.contains(&format!("    {}...\n", "#".repeat(120))), "{listed}");
-    // It is sent through again as it was read.
-    workspace.run("rejects p.toml --replay").succeeds().says(&["1 sent"]);
+    // It is replayed with the bytes from the source topic.
+    workspace.run("rejects p.toml --replay").succeeds().logs(&["1 sent"]);
     assert_eq!(broker::read_all(&topics.readings).pop().unwrap().value.as_ref(), Some(&messages[5]));
-    workspace.run(RUN).succeeds().says(&["malformed: 1"]);
+    workspace.run(RUN).succeeds().logs(&["malformed: 1"]);
 }
 
-/// A program that makes more of one message than any topic takes.
-const BLOATING: &str = "#!/bin/sh
+/// Replaces one message by one that is too large for any topic.
+const ENLARGE: &str = "#!/bin/sh
 while read -r line; do
   case \"$line\" in
     *'bad 1'*) head -c 2000000 /dev/urandom | base64 -w 0; echo ;;
@@ -194,7 +194,7 @@ done
 ";
 
 #[test]
-fn what_is_too_large_to_be_sent_again_is_passed_over_and_holds_nothing_up() {
+fn a_message_too_large_for_the_source_topic_is_skipped() {
     if broker::real().is_none() {
         return;
     }
@@ -202,77 +202,77 @@ fn what_is_too_large_to_be_sent_again_is_passed_over_and_holds_nothing_up() {
     let large = "#".repeat(400_000);
     broker::produce(&topics.readings, None, ["bad 0", "bad 1", "bad 2"].map(|value| ("key", value)));
     let workspace = Workspace::new(&between(&topics));
-    workspace.run(RUN).succeeds().says(&["malformed: 3"]);
-    program(&workspace, "bloat", BLOATING);
-    // By the broker.
-    workspace.run("rejects p.toml --replay --map ./bloat").succeeds().says(&[
+    workspace.run(RUN).succeeds().logs(&["malformed: 3"]);
+    write_script(&workspace, "enlarge", ENLARGE);
+    // Refused by the broker.
+    workspace.run("rejects p.toml --replay --map ./enlarge").succeeds().logs(&[
         &format!("{}/0/1: too large to be sent again", topics.readings),
         "2 sent",
-        ", 1 too large to be sent\n",
+        ", 1 too large\n",
     ]);
     let values = |topics: &Topics| -> Vec<_> {
         broker::read_all(&topics.readings).into_iter().filter_map(|stored| stored.value).collect()
     };
     assert_eq!(values(&topics)[3..], ["corrected", "corrected"]);
-    // And by the client.
+    // Refused by the client.
     broker::produce(&topics.readings, None, [("key", large.as_str())]);
-    workspace.change("rejects =", "client = { \"message.max.bytes\" = \"300000\" }\nrejects =");
-    workspace.run(RUN).succeeds().says(&["malformed: 3"]);
-    workspace.run("rejects p.toml --replay").succeeds().says(&["2 sent", ", 1 too large to be sent\n"]);
-    workspace.run("rejects p.toml --replay").succeeds().says(&["0 sent"]);
+    workspace.change("rejects_topic =", "client = { \"message.max.bytes\" = \"300000\" }\nrejects_topic =");
+    workspace.run(RUN).succeeds().logs(&["malformed: 3"]);
+    workspace.run("rejects p.toml --replay").succeeds().logs(&["2 sent", ", 1 too large\n"]);
+    workspace.run("rejects p.toml --replay").succeeds().logs(&["0 sent"]);
     assert_eq!(values(&topics).len(), 3 + 2 + 1 + 2);
 }
 
-/// A program that corrects nothing, and at its second start waits for a file.
-const WAITING: &str = "#!/bin/sh
+/// Changes nothing, and waits for a file at its second start.
+const WAIT: &str = "#!/bin/sh
 echo started >> starts
 if [ $(wc -l < starts) -eq 2 ]; then
-  echo it waits >&2
+  echo waiting >&2
   while [ ! -e go ]; do sleep 0.05; done
 fi
 sed 's/.*\"value\":\"\\(.*\\)\"}$/\\1/'
 ";
 
-/// Rejects of two and a half transactions, and a replay of them that stands still before the second.
-fn standing_still() -> Option<(Topics, Workspace, Running)> {
+/// A replay of two and a half transactions that is blocked before the second.
+fn blocked_replay() -> Option<(Topics, Workspace, Running)> {
     broker::real()?;
     let topics = Topics::new(2);
     let bad: Vec<String> = (0..2500).map(|i| format!("bad {i}")).collect();
     broker::produce(&topics.readings, None, bad.iter().map(|value| (value.as_str(), value.as_str())));
     let workspace = Workspace::new(&between(&topics));
-    workspace.run(RUN).succeeds().says(&["malformed: 2500"]);
-    program(&workspace, "wait", WAITING);
+    workspace.run(RUN).succeeds().logs(&["malformed: 2500"]);
+    write_script(&workspace, "wait", WAIT);
     let mut first = workspace.start("rejects p.toml --replay --map ./wait");
-    first.wait_for("it waits");
+    first.wait_for("waiting");
     Some((topics, workspace, first))
 }
 
-/// That each of them was sent again once.
+/// Asserts that each reject was replayed once.
 #[track_caller]
-fn each_once(topics: &Topics) {
+fn assert_each_replayed_once(topics: &Topics) {
     let stored = broker::read_all(&topics.readings);
-    let mut again: Vec<_> =
+    let mut replayed: Vec<_> =
         stored.into_iter().filter(|stored| !stored.headers.is_empty()).map(|stored| stored.value).collect();
-    assert_eq!(again.len(), 2500);
-    again.sort();
-    again.dedup();
-    assert_eq!(again.len(), 2500);
+    assert_eq!(replayed.len(), 2500);
+    replayed.sort();
+    replayed.dedup();
+    assert_eq!(replayed.len(), 2500);
 }
 
 #[test]
-fn a_replay_that_is_killed_is_gone_on_with() {
-    let Some((topics, workspace, first)) = standing_still() else { return };
+fn a_killed_replay_is_resumed() {
+    let Some((topics, workspace, first)) = blocked_replay() else { return };
     first.signal("KILL");
-    workspace.run("rejects p.toml --replay").succeeds().says(&["1500 sent"]);
+    workspace.run("rejects p.toml --replay").succeeds().logs(&["1500 sent"]);
     fs::write(workspace.path("go"), "").unwrap();
-    each_once(&topics);
+    assert_each_replayed_once(&topics);
 }
 
 #[test]
-fn of_two_replays_at_once_the_second_sends_the_rest() {
-    let Some((topics, workspace, first)) = standing_still() else { return };
-    workspace.run("rejects p.toml --replay").succeeds().says(&["1500 sent"]);
+fn a_second_replay_takes_over_from_the_first() {
+    let Some((topics, workspace, first)) = blocked_replay() else { return };
+    workspace.run("rejects p.toml --replay").succeeds().logs(&["1500 sent"]);
     fs::write(workspace.path("go"), "").unwrap();
     first.finish().fails(&["was broken off; start it again"]);
-    each_once(&topics);
+    assert_each_replayed_once(&topics);
 }

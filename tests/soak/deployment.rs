@@ -78,7 +78,8 @@ enum Input {
 }
 
 impl Deployment {
-    /// Creates the topics of a pipeline on the brokers at `address`. The members use `member_address`, which may be a proxy.
+    /// Creates the topics of a pipeline on the brokers at `address`. The members use `member_address`, which may be a
+    /// proxy.
     pub fn new(address: &str, member_address: &str, replication: i32, delivery: &str) -> Self {
         let [readings, forecasts, rejects] = ["readings", "forecasts", "rejects"].map(unique);
         let admin: AdminClient<DefaultClientContext> = client(address).create().expect("a client");
@@ -147,7 +148,7 @@ impl Deployment {
         let log_levels = "warn,tidecast=info,tidecast_stream=info,tidecast_kafka=debug";
         let variables = [("INSTANCE", name), ("TIDECAST_LOG", log_levels)];
         let (timeout, folder) = (Duration::from_secs(4 * 3600), self.workspace.path(""));
-        self.members.insert(name.to_owned(), Running::start_for(timeout, &folder, "run p.toml", &variables));
+        self.members.insert(name.to_owned(), Running::start_with_timeout(timeout, &folder, "run p.toml", &variables));
     }
 
     pub fn random_member(&mut self) -> String {
@@ -157,7 +158,7 @@ impl Deployment {
 
     /// The log of a member so far.
     pub fn log(&mut self, name: &str) -> &str {
-        self.members.get_mut(name).expect("a member").said()
+        self.members.get_mut(name).expect("a member").stderr_so_far()
     }
 
     /// Kills a member. Returns whether that hit an open transaction.
@@ -173,15 +174,15 @@ impl Deployment {
         self.wait_for_transaction(None)
     }
 
-    /// Waits for an open transaction of a member: before the first fault, and before others at random. Members are idle between
-    /// commits, so a few faults could all miss a transaction.
+    /// Waits for an open transaction of a member: before the first fault, and before others at random. Members are idle
+    /// between commits, so a few faults could all miss a transaction.
     fn wait_for_transaction(&mut self, name: Option<&str>) -> bool {
         let waits = !self.has_hit_transaction || self.random(2) == 0;
         let deadline = Instant::now() + Duration::from_secs(5);
         loop {
             let mut candidates =
                 self.members.iter_mut().filter(|(other, _)| name.is_none_or(|name| name == *other));
-            let is_open = candidates.any(|(_, member)| is_in_transaction(member.said()));
+            let is_open = candidates.any(|(_, member)| is_in_transaction(member.stderr_so_far()));
             if is_open || !waits || Instant::now() > deadline {
                 self.has_hit_transaction |= is_open;
                 return is_open;
@@ -297,7 +298,7 @@ impl Deployment {
         let mut all = format!("input running: {has_input}, end offsets: {:?}\n", self.end_offsets());
         for (name, member) in &mut self.members {
             let state = if member.has_ended() { "ended" } else { "running" };
-            all.push_str(&format!("--- {name}, {state}:\n{}\n", member.said()));
+            all.push_str(&format!("--- {name}, {state}:\n{}\n", member.stderr_so_far()));
         }
         all
     }
@@ -310,7 +311,7 @@ impl Deployment {
         let sent = std::mem::take(&mut *input.sent.lock().expect("no holder panics"));
         let end_offsets = self.end_offsets();
         for member in self.members.values_mut() {
-            assert!(!member.has_ended(), "a member has ended: {}", member.said());
+            assert!(!member.has_ended(), "a member has ended: {}", member.stderr_so_far());
         }
         let is_done = self.wait_until(|deployment| deployment.committed() == end_offsets);
         assert!(is_done, "not everything is committed: {:?}\n{}", self.committed(), self.diagnostics());

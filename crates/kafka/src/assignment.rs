@@ -1,9 +1,9 @@
 //! The partitions of this member, from their assignment to their revocation.
 //!
 //! An assignment is acknowledged at once, as empty, so that the partitions that are already read keep flowing. Each new
-//! partition is added when its committed position is known and the driver has restored its state. A revoked partition is
-//! given up when the driver has finished it, or after a timeout: the whole group waits for it. The consumer thread keeps
-//! polling meanwhile, otherwise the group would consider this member dead.
+//! partition is added when its committed position is known and the driver has restored its state. A revoked partition
+//! is given up when the driver has finished it, or after a timeout: the whole group waits for it. The consumer thread
+//! keeps polling meanwhile, otherwise the group would consider this member dead.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -294,7 +294,7 @@ impl Assignments {
         if position < low {
             bail!(
                 "{partition}: group `{group}` continues at {position}, but retention has deleted everything below {low}: {} \
-                 messages are lost; set `on_data_loss = \"cold\"` to start without them, with untrained series, or reset the \
+                 messages are lost; set `on_data_loss = \"cold\"` to start without them, with cold series, or reset the \
                  group's position",
                 low - position
             );
@@ -406,8 +406,8 @@ impl Assignments {
         numbers.into_iter().try_for_each(|number| self.set_phase(number, to))
     }
 
-    /// Moves a partition to a phase. Pauses or resumes it only on a change: resuming a partition that is not paused makes the
-    /// client refetch and repeat records.
+    /// Moves a partition to a phase. Pauses or resumes it only on a change: resuming a partition that is not paused
+    /// makes the client refetch and repeat records.
     pub fn set_phase(&mut self, number: i32, phase: Phase) -> Result<()> {
         let list = self.list([(number, Offset::Invalid)])?;
         let Some(owned) = self.owned.get_mut(&number) else { return Ok(()) };

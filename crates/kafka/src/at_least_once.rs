@@ -7,17 +7,18 @@ use tidecast_stream::{Output, Partition, Positions, Sink};
 
 use crate::Group;
 
-/// Commits the positions of a group once the output of a sink is durable. A process that dies in between writes that output
-/// again.
+/// Commits the positions of a group once the output of a sink is durable. A process that dies in between writes that
+/// output again.
 ///
-/// A partition can be revoked long before the driver handles its `Revoked` event, which waits behind rows that were read before.
-/// As soon as a commit finds that the partition is no longer owned, its open output is discarded, and so is all further output
-/// until the driver calls [`Sink::discard`]: a file that starts in the middle of its range would replace that of the next
-/// owner. The partition cannot come back before that: it is owned again only after the driver has answered its `Assigned` event,
-/// which follows the `Revoked` event.
+/// A partition can be revoked long before the driver handles its `Revoked` event, which waits behind rows that were
+/// read before. As soon as a commit finds that the partition is no longer owned, its open output is discarded, and so
+/// is all further output until the driver calls [`Sink::discard`]: a file that starts in the middle of its range would
+/// replace that of the next owner. The partition cannot come back before that: it is owned again only after the driver
+/// has answered its `Assigned` event, which follows the `Revoked` event.
 ///
-/// Until a commit finds out, a file may be completed and get its name. It is complete, and has the same bytes as the next
-/// owner's: the same rows give the same forecasts, both start at the same position, and row groups have fixed numbers of rows.
+/// Until a commit finds out, a file may be completed and get its name. It is complete, and has the same bytes as the
+/// next owner's: the same rows give the same forecasts, both start at the same position, and row groups have fixed
+/// numbers of rows.
 pub struct AtLeastOnce<S> {
     sink: S,
     /// `None` for inputs that are always read from their start.

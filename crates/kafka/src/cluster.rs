@@ -96,7 +96,8 @@ impl Cluster {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", &self.bootstrap).set("client.id", "tidecast");
         if self.has_keyword("security.protocol", &["ssl", "sasl_ssl"]) {
-            // The bundled OpenSSL looks for certificates where it was built; `probe` looks where operating systems keep them.
+            // The bundled OpenSSL looks for certificates where it was built; `probe` looks where operating systems keep
+            // them.
             config.set("ssl.ca.location", "probe");
         }
         for (name, value) in settings {
@@ -193,8 +194,8 @@ impl<'a> MetadataClient<'a> {
         }
     }
 
-    /// Repeats the request with increasing timeouts. The client retries forever, even what cannot succeed, and its callbacks
-    /// with the reasons run only between the requests.
+    /// Repeats the request with increasing timeouts. The client retries forever, even what cannot succeed, and its
+    /// callbacks with the reasons run only between the requests.
     fn metadata(&self, topic: &str) -> Result<Metadata> {
         let deadline = Instant::now() + METADATA_TIMEOUT;
         let mut timeout = FIRST_ATTEMPT_TIMEOUT;
@@ -405,12 +406,12 @@ fn check_sink(sink: &KafkaSinkConfig) -> Result<Vec<TopicStatus>> {
         .collect()
 }
 
-/// A broker inside the process: librdkafka's mock cluster, which speaks the real protocol on a local port. For a first look
-/// and for tests, with nothing else installed. It runs until the last clone is dropped.
+/// A broker inside the process: librdkafka's mock cluster, which speaks the real protocol on a local port. For a first
+/// look and for tests, with nothing else installed. It runs until the last clone is dropped.
 ///
 /// Limits: the log is in memory, 5 MiB or 100,000 batches a partition, and drops the oldest beyond that, so that a slow
-/// reader loses its position. Transactions are accepted but have no effect, so nothing is exactly once. There are no topic
-/// settings, no admin protocol and no security.
+/// reader loses its position. Transactions are accepted but have no effect, so nothing is exactly once. There are no
+/// topic settings, no admin protocol and no security.
 #[derive(Clone)]
 pub struct EmbeddedBroker {
     /// The client that owns the mock cluster.

@@ -1,8 +1,8 @@
-//! What librdkafka's errors and log lines mean: which errors a retry cures, how to fix a rejected connection, which values
-//! must not reach the log.
+//! What librdkafka's errors and log lines mean: which errors a retry cures, how to fix a rejected connection, which
+//! values must not reach the log.
 //!
-//! All code that depends on the *text* of librdkafka is in this module. The tests pin the version it was written for, and
-//! provoke the texts that need no secured broker; `tests/command_line/security.rs` provokes the others.
+//! All code that depends on the *text* of librdkafka is in this module. The tests pin the version it was written for,
+//! and provoke the texts that need no secured broker; `tests/command_line/security.rs` provokes the others.
 
 use std::borrow::Cow;
 use std::sync::{Mutex, RwLock};
@@ -40,8 +40,8 @@ pub(crate) fn has_transient_cause(error: &anyhow::Error) -> bool {
     error.downcast_ref::<KafkaError>().is_some_and(is_transient)
 }
 
-/// Whether the error goes away by itself: a broker restarts, a leader or coordinator moves, the group rebalances. A failed
-/// request has to be repeated; the client's own background work continues.
+/// Whether the error goes away by itself: a broker restarts, a leader or coordinator moves, the group rebalances. A
+/// failed request has to be repeated; the client's own background work continues.
 pub(crate) fn is_transient(error: &KafkaError) -> bool {
     use RDKafkaErrorCode::*;
     matches!(
@@ -68,8 +68,8 @@ pub(crate) fn is_transient(error: &KafkaError) -> bool {
                 | KafkaStorageError
                 | FencedLeaderEpoch
                 | UnknownLeaderEpoch
-                // The broker is down or does not answer. When a broker leaves the cluster's metadata, the client destroys
-                // its handle together with the pending requests.
+                // The broker is down or does not answer. When a broker leaves the cluster's metadata, the client
+                // destroys its handle together with the pending requests.
                 | BrokerTransportFailure
                 | BrokerDestroy
                 | DestroyBroker
@@ -141,15 +141,15 @@ fn without_thread(line: &str) -> &str {
     line.rsplit_once("]: ").map_or(line, |(_, message)| message)
 }
 
-/// Secrets of all clusters in this process, the longest first. Global, because a context exists before its properties are
-/// known, and a log line must not contain the secret of another cluster either.
+/// Secrets of all clusters in this process, the longest first. Global, because a context exists before its properties
+/// are known, and a log line must not contain the secret of another cluster either.
 static SECRETS: RwLock<Vec<String>> = RwLock::new(Vec::new());
 
 /// Shorter values are not secrets, and redacting them would garble every line.
 const SECRET_LENGTH_MIN: usize = 4;
 
-/// Makes [`redact`] replace the secrets in these properties. librdkafka hides the properties that it knows to be secret, but
-/// quotes all others, and a password may be in the wrong one.
+/// Makes [`redact`] replace the secrets in these properties. librdkafka hides the properties that it knows to be
+/// secret, but quotes all others, and a password may be in the wrong one.
 pub(crate) fn register_secrets(properties: &ClientProperties) {
     let values = properties.iter().filter(|(name, value)| is_secret(name, value)).map(|(_, value)| value);
     let mut secrets = SECRETS.write().expect("no holder panics");
@@ -186,8 +186,8 @@ impl ClientLog {
         self.last_failure.lock().expect("no holder panics").clone()
     }
 
-    /// The reason why the cluster rejected the client, which a retry does not change. Only meaningful at the start: later it
-    /// may be a handshake interrupted by a restarting broker.
+    /// The reason why the cluster rejected the client, which a retry does not change. Only meaningful at the start:
+    /// later it may be a handshake interrupted by a restarting broker.
     pub fn rejection(&self) -> Option<String> {
         self.rejection.lock().expect("no holder panics").clone()
     }
@@ -257,7 +257,9 @@ mod tests {
     use anyhow::Context as _;
     use rdkafka::ClientConfig;
     use rdkafka::mocking::MockCluster;
-    use rdkafka::producer::{BaseProducer, DeliveryResult, Producer, ProducerContext};
+    use rdkafka::producer::{
+        BaseProducer, BaseRecord, DefaultProducerContext, DeliveryResult, Producer, ProducerContext,
+    };
 
     use super::*;
     use crate::Cluster;
@@ -317,23 +319,39 @@ mod tests {
         fn delivery(&self, _: &DeliveryResult<'_>, (): ()) {}
     }
 
-    #[test]
-    fn broken_connections_to_the_coordinator_are_recognized_in_real_log_lines() {
+    /// Disturbs the coordinator of an open transaction. Returns the first line that is recognized as its failure.
+    fn coordinator_failure(disturb: impl FnOnce(&MockCluster<'_, DefaultProducerContext>)) -> String {
         let mock = MockCluster::new(1).unwrap();
         let failures = CoordinatorFailures::default();
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", mock.bootstrap_servers()).set("transactional.id", "id");
-        config.set_log_level(RDKafkaLogLevel::Info);
+        config.set("socket.timeout.ms", "1000").set_log_level(RDKafkaLogLevel::Info);
         let producer: BaseProducer<_> = config.create_with_context(failures.clone()).unwrap();
         producer.init_transactions(Duration::from_secs(20)).unwrap();
+        producer.begin_transaction().unwrap();
+        let record = BaseRecord::<str, str>::to("topic").payload("value");
+        producer.send(record).map_err(|(error, _)| error).unwrap();
+        producer.flush(Duration::from_secs(20)).unwrap();
         assert!(failures.0.lock().unwrap().is_empty());
-        mock.broker_down(1).unwrap();
+        disturb(&mock);
+        let _ = producer.commit_transaction(Duration::from_secs(4));
         let deadline = Instant::now() + Duration::from_secs(20);
-        while failures.0.lock().unwrap().is_empty() {
-            assert!(Instant::now() < deadline, "the client did not log the lost connection");
+        loop {
+            if let Some(line) = failures.0.lock().unwrap().first() {
+                return line.clone();
+            }
+            assert!(Instant::now() < deadline, "the client did not log the failure");
             producer.poll(Duration::from_millis(20));
         }
-        assert!(failures.0.lock().unwrap()[0].starts_with("FAIL "));
+    }
+
+    #[test]
+    fn failures_of_the_coordinator_are_recognized_in_real_log_lines() {
+        let disconnected = coordinator_failure(|mock| mock.broker_down(1).unwrap());
+        assert!(disconnected.starts_with("FAIL "), "{disconnected}");
+        let timed_out =
+            coordinator_failure(|mock| mock.broker_round_trip_time(1, Duration::from_secs(10)).unwrap());
+        assert!(timed_out.starts_with("REQTMOUT "), "{timed_out}");
     }
 
     #[test]

@@ -2,8 +2,8 @@
 //!
 //! Invariants:
 //! - Positions leave through [`Group::committable`] and nowhere else, as a commit of their own or within a transaction.
-//! - A transaction takes the membership before it asks which partitions are owned. A partition that is revoked in between
-//!   makes the membership stale, and the coordinator refuses it.
+//! - A transaction takes the membership before it asks which partitions are owned. A partition that is revoked in
+//!   between makes the membership stale, and the coordinator refuses it.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::CStr;
@@ -97,8 +97,8 @@ impl Group {
         &self.name
     }
 
-    /// Commits positions below which all output is durable. Returns the committed ones, without the partitions that are no
-    /// longer owned.
+    /// Commits positions below which all output is durable. Returns the committed ones, without the partitions that are
+    /// no longer owned.
     ///
     /// # Errors
     /// If the coordinator does not accept them within half a minute, or the source is closed.
@@ -124,7 +124,8 @@ impl Group {
                 );
                 continue;
             };
-            // An output file may start before this process took over. Everything below `replay_until` is committed already.
+            // An output file may start before this process took over. Everything below `replay_until` is committed
+            // already.
             let position = (*position).max(replay_until);
             let mut element = committable.list.add_partition(&self.topic, partition.number);
             element.set_offset(Offset::Offset(position.0))?;
@@ -144,15 +145,15 @@ impl Group {
         if partition.topic == self.topic { self.owned.get(partition.number) } else { None }
     }
 
-    /// The current generation and member id, to be taken before [`Group::committable`]. `None` while this process is not a
-    /// member: a broker accepts positions without a member id unchecked.
+    /// The current generation and member id, to be taken before [`Group::committable`]. `None` while this process is
+    /// not a member: a broker accepts positions without a member id unchecked.
     ///
     /// # Errors
     /// If the source is closed.
     pub(crate) fn membership(&self) -> Result<Option<ConsumerGroupMetadata>> {
         let consumer = self.consumer.upgrade().ok_or(SourceClosed)?;
-        // SAFETY: the handle belongs to a client that is borrowed here. The metadata is a copy of ours: it is read while it
-        // is alive and destroyed once.
+        // SAFETY: the handle belongs to a client that is borrowed here. The metadata is a copy of ours: it is read
+        // while it is alive and destroyed once.
         let is_member = unsafe {
             let metadata = rd_kafka_consumer_group_metadata(consumer.client().native_ptr());
             if metadata.is_null() {
@@ -480,8 +481,8 @@ impl GroupInitializer {
         Ok(positions)
     }
 
-    /// Checks recent records for a producer with another partitioner: the state learned for its series would be in another
-    /// partition than its rows.
+    /// Checks recent records for a producer with another partitioner: the state learned for its series would be in
+    /// another partition than its rows.
     ///
     /// # Errors
     /// If no broker answers.

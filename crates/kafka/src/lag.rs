@@ -77,7 +77,8 @@ impl LagTracker {
     pub(crate) fn on_statistics(&self, topic: &str, statistics: &Statistics) {
         let Some(topic) = statistics.topics.get(topic) else { return };
         for partition in topic.partitions.values() {
-            // Only committed records are read, so the last stable offset is the end. Brokers without transactions have none.
+            // Only committed records are read, so the last stable offset is the end. Brokers without transactions have
+            // none.
             let end = if partition.ls_offset >= 0 { partition.ls_offset } else { partition.hi_offset };
             self.on_end_offset(partition.partition, end);
         }

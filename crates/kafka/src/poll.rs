@@ -1,8 +1,8 @@
-//! The thread that owns the consumer. Its loop handles commands, advances the assignment, polls messages, decodes them by
-//! partition, and passes the batches on.
+//! The thread that owns the consumer. Its loop handles commands, advances the assignment, polls messages, decodes them
+//! by partition, and passes the batches on.
 //!
-//! It never waits for the driver. When the queue is full it first stops polling for a moment, then pauses the partitions
-//! and keeps polling, because the group considers a member that does not poll dead.
+//! It never waits for the driver. When the queue is full it first stops polling for a moment, then pauses the
+//! partitions and keeps polling, because the group considers a member that does not poll dead.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -29,8 +29,8 @@ use crate::settings::KafkaSourceConfig;
 
 /// How long a poll waits for the first message, and so the longest delay of a command.
 const IDLE_TIMEOUT: Duration = Duration::from_millis(10);
-/// Messages per batch of a partition: enough to decode and forecast at full speed, and only milliseconds of work, so that
-/// the latency stays low behind a burst.
+/// Messages per batch of a partition: enough to decode and forecast at full speed, and only milliseconds of work, so
+/// that the latency stays low behind a burst.
 const BATCH_MESSAGES: usize = 1_000;
 /// Messages between two checks of commands and rebalances.
 const ROUND_MESSAGES: usize = 10_000;
@@ -47,8 +47,8 @@ const WATERMARK_BUDGET: Duration = Duration::from_millis(200);
 pub enum ReadUntil {
     /// Until the source is closed.
     Closed,
-    /// To the end offset that each partition had at its assignment. [`SourceEvent::EndOfInput`] follows once all partitions of this member
-    /// are there, at once if it has none.
+    /// To the end offset that each partition had at its assignment. [`SourceEvent::EndOfInput`] follows once all
+    /// partitions of this member are there, at once if it has none.
     End,
 }
 
@@ -158,8 +158,8 @@ impl PollLoop {
         }
     }
 
-    /// Runs until the source is closed or dropped, then leaves the group. The first error also ends the loop, as the last
-    /// event.
+    /// Runs until the source is closed or dropped, then leaves the group. The first error also ends the loop, as the
+    /// last event.
     pub fn run(mut self) {
         while !self.is_closing && !self.channels.events.is_closed() {
             if let Err(error) = self.run_once() {
@@ -232,8 +232,8 @@ impl PollLoop {
         Ok(true)
     }
 
-    /// Requests the end offsets of paused partitions, in turns within the budget: they are not fetched, so no fetch response
-    /// carries their end.
+    /// Requests the end offsets of paused partitions, in turns within the budget: they are not fetched, so no fetch
+    /// response carries their end.
     fn request_watermarks(&mut self) {
         let Some(last) = &mut self.last_watermark else { return };
         if last.at.elapsed() < WATERMARK_INTERVAL {
@@ -367,8 +367,8 @@ impl PollLoop {
     }
 }
 
-/// Capacity of the chunks that hold the bytes of a batch. Many batches have a single message, so the first chunk is small;
-/// each further one has twice the capacity, up to the size of some hundred messages.
+/// Capacity of the chunks that hold the bytes of a batch. Many batches have a single message, so the first chunk is
+/// small; each further one has twice the capacity, up to the size of some hundred messages.
 const CHUNK_BYTES_MIN: usize = 512;
 const CHUNK_BYTES_MAX: usize = 64 << 10;
 

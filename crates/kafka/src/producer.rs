@@ -1,5 +1,5 @@
-//! A producer that accounts for every delivery: each message has either arrived, or its failure is reported with the topic
-//! and the key.
+//! A producer that accounts for every delivery: each message has either arrived, or its failure is reported with the
+//! topic and the key.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -74,8 +74,8 @@ impl Producer {
         *self.tracker().failure.lock().expect("no holder panics") = None;
     }
 
-    /// Whether the connection to the transaction coordinator ever broke. The client has repeated its last request over a new
-    /// connection, and the broker may still execute the first one later.
+    /// Whether the connection to the transaction coordinator ever broke. The client has repeated its last request over
+    /// a new connection, and the broker may still execute the first one later.
     pub fn has_lost_coordinator(&self) -> bool {
         self.tracker().has_lost_coordinator.load(Ordering::Acquire)
     }

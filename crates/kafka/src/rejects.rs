@@ -1,8 +1,9 @@
 //! The rejects topic: reading refused messages, and replaying them into the source topic.
 //!
 //! A replay is exactly once. The replayed messages and the progress through the rejects (in a group of its own,
-//! `GROUP-rejects`) form one transaction, and the producer's transactional id is the name of that group: a second replay at
-//! the same time fences the first, and a replay that started from an outdated position cannot commit. All methods block.
+//! `GROUP-rejects`) form one transaction, and the producer's transactional id is the name of that group: a second
+//! replay at the same time fences the first, and a replay that started from an outdated position cannot commit. All
+//! methods block.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
@@ -217,8 +218,8 @@ impl RejectsReader {
         })
     }
 
-    /// Fills in missing bytes from the source topic: a reject has none if its row was restored from a snapshot, or was too
-    /// large for the rejects topic. Changes nothing if the source topic has deleted the message.
+    /// Fills in missing bytes from the source topic: a reject has none if its row was restored from a snapshot, or was
+    /// too large for the rejects topic. Changes nothing if the source topic has deleted the message.
     pub fn complete(&mut self, rejected: &mut RejectedMessage) -> Result<()> {
         if rejected.value.is_some() {
             return Ok(());
@@ -295,8 +296,8 @@ fn no_answer(location: &str) -> anyhow::Error {
     )
 }
 
-/// How far the rejects of one partition are replayed, for each reason: malformed messages can be replayed before late ones.
-/// The committed offset is the lowest of them; the committed metadata lists the reasons that are ahead of it.
+/// How far the rejects of one partition are replayed, for each reason: malformed messages can be replayed before late
+/// ones. The committed offset is the lowest of them; the committed metadata lists the reasons that are ahead of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct ReplayProgress {
     /// The next offset, by reason.
@@ -357,8 +358,8 @@ pub struct Replay {
     pub value: Vec<u8>,
 }
 
-/// Replays rejects: messages and progress in one transaction. Skips messages that are too large for the topic, which would
-/// block all that follow forever.
+/// Replays rejects: messages and progress in one transaction. Skips messages that are too large for the topic, which
+/// would block all that follow forever.
 pub struct RejectsReplayer {
     producer: BaseProducer<ReplayDeliveries>,
     group: String,
@@ -385,8 +386,8 @@ impl RejectsReplayer {
         Ok(Self { producer, group, reasons: reasons.to_vec() })
     }
 
-    /// Sends messages and commits that everything read so far is done, atomically. Returns how many messages were skipped
-    /// because they are too large.
+    /// Sends messages and commits that everything read so far is done, atomically. Returns how many messages were
+    /// skipped because they are too large.
     ///
     /// # Errors
     /// If the brokers refuse. Then either nothing or everything of this call was sent; a new replay finds out.

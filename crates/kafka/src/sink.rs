@@ -1,11 +1,11 @@
 //! Outputs as messages, and the at-least-once sink.
 //!
-//! - A forecast is a JSON message with the key of its series, the timestamp of the message that triggered it, and a header
-//!   `source` = `topic/partition/offset` of that message. A score likewise, if there is a topic for scores.
-//! - A refused message is copied to the rejects topic, if there is one and its reason is selected: the original bytes with
-//!   the headers `reason`, `detail`, `topic`, `partition`, `offset`, and `replays` if it was replayed before. The bytes are
-//!   missing if a candidate was restored without them, or if they exceed the maximum message size; then a header `omitted`
-//!   names them. A reader of the rejects finds them in the source topic.
+//! - A forecast is a JSON message with the key of its series, the timestamp of the message that triggered it, and a
+//!   header `source` = `topic/partition/offset` of that message. A score likewise, if there is a topic for scores.
+//! - A refused message is copied to the rejects topic, if there is one and its reason is selected: the original bytes
+//!   with the headers `reason`, `detail`, `topic`, `partition`, `offset`, and `replays` if it was replayed before. The
+//!   bytes are missing if a candidate was restored without them, or if they exceed the maximum message size; then a
+//!   header `omitted` names them. A reader of the rejects finds them in the source topic.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -25,8 +25,8 @@ use crate::{Cluster, ensure_topic};
 
 /// Maximum message size of the client and of brokers by default.
 const MESSAGE_BYTES: usize = 1_000_000;
-/// Size of a reject without its key, payload and detail: the framing of a batch of one message, and the other headers, of
-/// which the topic name is the longest (249).
+/// Size of a reject without its key, payload and detail: the framing of a batch of one message, and the other headers,
+/// of which the topic name is the longest (249).
 const REJECT_OVERHEAD_BYTES: usize = 1_000;
 
 /// The topics of a sink.
@@ -234,8 +234,8 @@ fn headers(Message { source, offset, reject, .. }: &Message) -> OwnedHeaders {
     all.iter().fold(headers, |headers, (key, value)| headers.insert(Header { key, value: Some(value) }))
 }
 
-/// Writes outputs without transactions. A commit returns when the brokers have acknowledged everything; output after the
-/// last commit is written again after a restart.
+/// Writes outputs without transactions. A commit returns when the brokers have acknowledged everything; output after
+/// the last commit is written again after a restart.
 pub struct KafkaSink {
     producer: Producer,
     topics: SinkTopics,
@@ -280,10 +280,11 @@ impl Sink for KafkaSink {
     }
 }
 
-/// Writes observations as messages that the codec decodes to the same bits, keyed by series. The caller decides when to send.
+/// Writes observations as messages that the codec decodes to the same bits, keyed by series. The caller decides when to
+/// send.
 ///
-/// The record timestamp is the time of sending, as with a live producer; the event time is in the message. Retention would
-/// delete records stamped with their event time at once.
+/// The record timestamp is the time of sending, as with a live producer; the event time is in the message. Retention
+/// would delete records stamped with their event time at once.
 pub struct ObservationWriter {
     producer: Producer,
     topic: String,

@@ -1,5 +1,5 @@
-//! The Kafka source as the driver sees it: a handle to the consumer thread (`poll`). An unbounded channel carries events,
-//! with a bound on the rows in it; another channel carries commands.
+//! The Kafka source as the driver sees it: a handle to the consumer thread (`poll`). An unbounded channel carries
+//! events, with a bound on the rows in it; another channel carries commands.
 
 use std::sync::Arc;
 use std::sync::mpsc as blocking;
@@ -19,14 +19,14 @@ use crate::lag::{LagTracker, STATISTICS_INTERVAL_MS};
 use crate::poll::{Channels, PollLoop, QueueCounter, QueueSize, ReadUntil};
 use crate::settings::KafkaSourceConfig;
 
-/// Leaving takes a round trip, and one more for a commit in progress. Otherwise the coordinator is gone, and it will drop
-/// the member by itself.
+/// Leaving takes a round trip, and one more for a commit in progress. Otherwise the coordinator is gone, and it will
+/// drop the member by itself.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A member of a consumer group, which reads committed records.
 ///
-/// A partition is read after its `Assigned` event is answered and until its `Revoked` event. Its rows arrive in the order of
-/// their offsets, without repetition.
+/// A partition is read after its `Assigned` event is answered and until its `Revoked` event. Its rows arrive in the
+/// order of their offsets, without repetition.
 pub struct KafkaSource {
     partitions: i32,
     group: Group,

@@ -1,9 +1,9 @@
 //! Exactly once: forecasts, rejects and positions in one transaction.
 //!
-//! Output stays in the outbox until its commit is known. An aborted transaction is sent again, without the partitions that
-//! are no longer owned. After a commit or an abort without a clear answer, the producer is replaced: librdkafka speaks the
-//! protocol before KIP-890, in which a delayed request of one transaction may end the next one. A new producer with the same
-//! id first ends the open transaction; then the group's committed positions tell how it ended.
+//! Output stays in the outbox until its commit is known. An aborted transaction is sent again, without the partitions
+//! that are no longer owned. After a commit or an abort without a clear answer, the producer is replaced: librdkafka
+//! speaks the protocol before KIP-890, in which a delayed request of one transaction may end the next one. A new
+//! producer with the same id first ends the open transaction; then the group's committed positions tell how it ended.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -232,8 +232,8 @@ impl TransactionalKafkaSink {
         Ok(Attempt::Retry)
     }
 
-    /// Adds the positions to the transaction and commits it. Waits for the deliveries in between: the client's own wait, in
-    /// the committing call, checks them only ten times a second.
+    /// Adds the positions to the transaction and commits it. Waits for the deliveries in between: the client's own
+    /// wait, in the committing call, checks them only ten times a second.
     async fn end_transaction(
         &self,
         committable: Committable,
@@ -332,8 +332,8 @@ impl TransactionalKafkaSink {
         Ok(())
     }
 
-    /// A broker fences a producer whose transaction has timed out, or whose id has a newer producer. The first is our own
-    /// delay; the second, if it repeats, is another process.
+    /// A broker fences a producer whose transaction has timed out, or whose id has a newer producer. The first is our
+    /// own delay; the second, if it repeats, is another process.
     ///
     /// # Errors
     /// If another process has the same transactional id.

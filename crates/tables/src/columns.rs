@@ -149,8 +149,9 @@ pub(super) struct SelectedRows {
 }
 
 impl RowSelection {
-    /// Converts and filters rows. `arrays` holds the columns of [`ColumnRole::all`], in that order and with accepted types;
-    /// row i has the position `first + i`. A row without an id or a time is malformed, unless a filter on it drops the row.
+    /// Converts and filters rows. `arrays` holds the columns of [`ColumnRole::all`], in that order and with accepted
+    /// types; row i has the position `first + i`. A row without an id or a time is malformed, unless a filter on it
+    /// drops the row.
     ///
     /// # Errors
     /// If the conversion of an accepted type fails.

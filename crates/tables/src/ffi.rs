@@ -1,5 +1,5 @@
-//! Arrays and fields between polars' Arrow and arrow-rs, through the Arrow C data interface: without copies, the receiver
-//! releases the memory.
+//! Arrays and fields between polars' Arrow and arrow-rs, through the Arrow C data interface: without copies, the
+//! receiver releases the memory.
 
 use anyhow::Result;
 use arrow::array::{Array, ArrayRef, make_array};

@@ -1,5 +1,5 @@
-//! Parquet files as batches of observations and forecasts: the input of training, backfill and replay, and the output of a
-//! backfill or a stream.
+//! Parquet files as batches of observations and forecasts: the input of training, backfill and replay, and the output
+//! of a backfill or a stream.
 //!
 //! From top to bottom; a module uses only those below it:
 //!
@@ -13,9 +13,9 @@
 //! - `writer`       [`TableWriter`], a file that appears whole or not at all
 //! - `ffi`          polars' Arrow arrays to arrow-rs and back; the only unsafe code here
 //!
-//! The decoder is `polars-parquet`, used below its data frames: columns are decoded straight to Arrow, only the bytes of
-//! needed columns are read, and no file is mapped into memory. (Truncating a mapped file kills the process; truncating a
-//! file that is read is an error.) No polars type leaves this crate.
+//! The decoder is `polars-parquet`, used below its data frames: columns are decoded straight to Arrow, only the bytes
+//! of needed columns are read, and no file is mapped into memory. (Truncating a mapped file kills the process;
+//! truncating a file that is read is an error.) No polars type leaves this crate.
 
 mod columns;
 mod ffi;

@@ -23,8 +23,8 @@ use polars_parquet::read::{
 use crate::columns::type_name;
 use crate::ffi::{array_from_polars, field_from_polars};
 
-/// Maximum compressed size of a column in a row group, which is in memory while its rows are read. The format recommends at
-/// most 1 GiB for all columns of a row group together.
+/// Maximum compressed size of a column in a row group, which is in memory while its rows are read. The format
+/// recommends at most 1 GiB for all columns of a row group together.
 const CHUNK_BYTES_MAX: u64 = 4 << 30;
 
 /// An open file.
@@ -123,13 +123,15 @@ impl ParquetFile {
         values.div_ceil(metadata.num_rows().max(1) as u64).max(1)
     }
 
-    /// The bounds of a column in a row group, from its statistics. `None` without statistics, or if their order is undefined.
+    /// The bounds of a column in a row group, from its statistics. `None` without statistics, or if their order is
+    /// undefined.
     pub fn bounds(&self, group: usize, name: &str) -> Option<ColumnBounds> {
         let field = self.schema.get(name)?;
         let bounds = catch_panic(|| {
             let columns: Vec<_> = self.leaves(group, name)?;
             let [column] = columns[..] else { return Ok(None) };
-            // The format does not define an order for INT96, the old nanosecond timestamp, so its statistics are useless.
+            // The format does not define an order for INT96, the old nanosecond timestamp, so its statistics are
+            // useless.
             if column.descriptor().descriptor.primitive_type.physical_type == PhysicalType::Int96 {
                 return Ok(None);
             }
@@ -213,9 +215,9 @@ impl ParquetFile {
     }
 }
 
-/// Runs the decoder, which asserts some of what a file claims about itself, and turns a panic into an error: a damaged file
-/// is not a bug. Nothing that a panic left half done is used again. Not caught: a damaged page that claims more values than
-/// fit into memory, which ends the process.
+/// Runs the decoder, which asserts some of what a file claims about itself, and turns a panic into an error: a damaged
+/// file is not a bug. Nothing that a panic left half done is used again. Not caught: a damaged page that claims more
+/// values than fit into memory, which ends the process.
 fn catch_panic<T>(decode: impl FnOnce() -> Result<T>) -> Result<T> {
     match catch_unwind(AssertUnwindSafe(decode)) {
         Ok(result) => result,

@@ -1,5 +1,5 @@
-//! All files of an input in order, as batches of observations. Opening the input reads only the footers, and chooses the row
-//! groups to read.
+//! All files of an input in order, as batches of observations. Opening the input reads only the footers, and chooses
+//! the row groups to read.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -17,12 +17,13 @@ use crate::columns::{ColumnRole, RowSelection, SelectedRows, TimeBounds, to_micr
 use crate::files::{self, HiveValue};
 use crate::parquet_file::{ColumnBounds, ColumnChunk, ParquetFile};
 
-/// Rows per batch, before filtering. All forecasts of a batch are in memory at once, about 1 KB a row: 16 MB. Smaller batches
-/// would cost more hand-overs between threads than necessary.
+/// Rows per batch, before filtering. All forecasts of a batch are in memory at once, about 1 KB a row: 16 MB. Smaller
+/// batches would cost more hand-overs between threads than necessary.
 pub(super) const BATCH_ROWS: usize = 16_384;
 
-/// Size of the decoded values in memory. More saves little; much less would decode a row group in many sections, each of
-/// which has to skip everything before it. A row group with arrow's default size (1 Mi rows) is one section up to 8 columns.
+/// Size of the decoded values in memory. More saves little; much less would decode a row group in many sections, each
+/// of which has to skip everything before it. A row group with arrow's default size (1 Mi rows) is one section up to 8
+/// columns.
 const SECTION_BYTES: u64 = 64 << 20;
 
 /// The files and row groups to read.

@@ -70,13 +70,14 @@ impl TableSpec {
     }
 }
 
-/// Writes forecasts or scores to one file, for inputs that end. The file gets its name with [`Sink::finish`] and replaces an
-/// existing one; before, it is staged next to it as `NAME.partial`, which is removed when the sink is dropped unfinished.
+/// Writes forecasts or scores to one file, for inputs that end. The file gets its name with [`Sink::finish`] and
+/// replaces an existing one; before, it is staged next to it as `NAME.partial`, which is removed when the sink is
+/// dropped unfinished.
 ///
 /// The bytes depend on the rows and their order, not on the batches: row groups have fixed numbers of rows.
 ///
-/// Nothing is durable before [`Sink::finish`], since a Parquet file cannot be read without its footer; so [`Sink::commit`] does
-/// nothing. Rejects are not written.
+/// Nothing is durable before [`Sink::finish`], since a Parquet file cannot be read without its footer; so
+/// [`Sink::commit`] does nothing. Rejects are not written.
 pub struct ParquetSink {
     path: PathBuf,
     table: TableSpec,
@@ -88,8 +89,8 @@ pub struct ParquetSink {
 }
 
 impl ParquetSink {
-    /// Creates the file at `path`, or `forecasts.parquet` in it if it is a folder or does not end in `.parquet`. The steps of a
-    /// forecast are `every` microseconds apart.
+    /// Creates the file at `path`, or `forecasts.parquet` in it if it is a folder or does not end in `.parquet`. The
+    /// steps of a forecast are `every` microseconds apart.
     ///
     /// # Errors
     /// If the folder or the file cannot be created, or another process is writing the file.
@@ -141,7 +142,8 @@ impl ParquetSink {
         }
     }
 
-    /// Number of rows per row group: with forecasts, as many as have [`GROUP_VALUES`] values, by the length of the first one.
+    /// Number of rows per row group: with forecasts, as many as have [`GROUP_VALUES`] values, by the length of the
+    /// first one.
     fn group_rows(&self) -> usize {
         let Some(first) = self.pending.first() else { return GROUP_ROWS };
         if self.table.contents == Contents::Scores {
@@ -212,16 +214,16 @@ impl Sink for ParquetSink {
     }
 }
 
-/// Writes forecasts or scores to a growing folder of files `TOPIC-PARTITION-POSITION-…`, each with the rows that the messages
-/// from that position on have triggered. A file is staged, then renamed when it is complete; only then are its positions
-/// committed.
+/// Writes forecasts or scores to a growing folder of files `TOPIC-PARTITION-POSITION-…`, each with the rows that the
+/// messages from that position on have triggered. A file is staged, then renamed when it is complete; only then are its
+/// positions committed.
 ///
-/// Exactly once: files end at fixed multiples of positions, so that one name has one content, whoever writes it, however
-/// often. An incomplete file is written again after a restart. If the number of positions per file changes, the first new file
-/// starts within its range; names contain the end as well, so it does not replace a committed file.
+/// Exactly once: files end at fixed multiples of positions, so that one name has one content, whoever writes it,
+/// however often. An incomplete file is written again after a restart. If the number of positions per file changes, the
+/// first new file starts within its range; names contain the end as well, so it does not replace a committed file.
 ///
-/// At least once: every commit closes the files. A crash between the two leaves forecasts that the next run writes again. Names
-/// contain the writer's `instance`, so no process replaces the file of another.
+/// At least once: every commit closes the files. A crash between the two leaves forecasts that the next run writes
+/// again. Names contain the writer's `instance`, so no process replaces the file of another.
 pub struct RollingParquetSink {
     folder: PathBuf,
     instance: String,
@@ -272,8 +274,8 @@ impl RollingParquetSink {
         Ok(Self { folder: folder.to_path_buf(), instance, table, file_positions, open: BTreeMap::new() })
     }
 
-    /// Opens the file that contains the position `first`. Not every message triggers a row, so `first` may be anywhere in the
-    /// range of the file; the caller ensures that nothing before it is missing.
+    /// Opens the file that contains the position `first`. Not every message triggers a row, so `first` may be anywhere
+    /// in the range of the file; the caller ensures that nothing before it is missing.
     fn open_file(&self, partition: &Partition, first: i64) -> Result<OpenFile> {
         let (start, end) = match self.file_positions {
             None => (first, i64::MAX),

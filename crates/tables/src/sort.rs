@@ -1,5 +1,5 @@
-//! The rows of a scan in the order of (time, position), in bounded memory: an external merge sort. The division into runs does
-//! not show in the result.
+//! The rows of a scan in the order of (time, position), in bounded memory: an external merge sort. The division into
+//! runs does not show in the result.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -27,8 +27,8 @@ pub(super) const RUN_ROWS: usize = 1 << 20;
 /// Size of a run, for wider rows (lists of future covariates).
 const RUN_BYTES: usize = 256 << 20;
 
-/// Number of runs merged into a longer one. Each costs an open file and a block in memory: a thousand would be too many, and
-/// with fewer a billion rows would be copied more than twice.
+/// Number of runs merged into a longer one. Each costs an open file and a block in memory: a thousand would be too
+/// many, and with fewer a billion rows would be copied more than twice.
 const FAN_IN: usize = 32;
 
 /// Rows of a run that are in memory during a merge.

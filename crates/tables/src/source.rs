@@ -1,5 +1,5 @@
-//! The input of a pipeline from Parquet files: opened and checked at once, then read either as an iterator (training, replay)
-//! or as a [`Source`] with a thread that reads ahead (backfill).
+//! The input of a pipeline from Parquet files: opened and checked at once, then read either as an iterator (training,
+//! replay) or as a [`Source`] with a thread that reads ahead (backfill).
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -24,14 +24,15 @@ const READ_AHEAD_BATCHES: usize = 2;
 
 /// Rows of Parquet files.
 ///
-/// The input is one partition: its topic is the path as given, its number 0. The position of a row is its index over all files
-/// in order, independent of any filter.
+/// The input is one partition: its topic is the path as given, its number 0. The position of a row is its index over
+/// all files in order, independent of any filter.
 ///
-/// `Batch::next` is, with [`Order::File`], the position after the last row examined. With [`Order::Time`] rows keep their
-/// positions but come in another order, so that all rows below some position may be done only at the end: `next` is 0 until
-/// the last batch with rows, and the number of all rows there.
+/// `Batch::next` is, with [`Order::File`], the position after the last row examined. With [`Order::Time`] rows keep
+/// their positions but come in another order, so that all rows below some position may be done only at the end: `next`
+/// is 0 until the last batch with rows, and the number of all rows there.
 ///
-/// Batches are never empty, and are the same with every reading. With [`Order::Time`] malformed rows come before all others.
+/// Batches are never empty, and are the same with every reading. With [`Order::Time`] malformed rows come before all
+/// others.
 pub struct ParquetSource {
     plan: Arc<ScanPlan>,
     order: Order,
@@ -41,8 +42,9 @@ pub struct ParquetSource {
 }
 
 impl ParquetSource {
-    /// Opens a file, folder, pattern or hive-partitioned folder: finds its files, reads their footers and checks their columns.
-    /// Selects the rows in `range` with an id in `series`; skips row groups outside `range` according to their statistics.
+    /// Opens a file, folder, pattern or hive-partitioned folder: finds its files, reads their footers and checks their
+    /// columns. Selects the rows in `range` with an id in `series`; skips row groups outside `range` according to their
+    /// statistics.
     ///
     /// # Errors
     /// If there is no file, one is not a complete Parquet file, or one lacks a column or has an unusable type in it.

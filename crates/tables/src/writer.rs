@@ -21,9 +21,10 @@ use crate::ffi::{array_to_polars, field_to_polars};
 /// Suffix of a staged file.
 const STAGED_SUFFIX: &str = ".partial";
 
-/// Writes a table, row group by row group, to a staged file next to its final name. [`TableWriter::finish`] makes it durable and
-/// renames it, in one step. A writer dropped before that removes the staged file; a killed process leaves it. No other process
-/// writes the staged file meanwhile. The bytes depend only on the rows and on the division into row groups.
+/// Writes a table, row group by row group, to a staged file next to its final name. [`TableWriter::finish`] makes it
+/// durable and renames it, in one step. A writer dropped before that removes the staged file; a killed process leaves
+/// it. No other process writes the staged file meanwhile. The bytes depend only on the rows and on the division into
+/// row groups.
 pub struct TableWriter {
     path: PathBuf,
     staged: StagedFile,
@@ -44,7 +45,8 @@ impl TableWriter {
         Self::create_as(path, None, schema)
     }
 
-    /// With the name of a writer, several processes may write the same file at once, each with a staged file of its own.
+    /// With the name of a writer, several processes may write the same file at once, each with a staged file of its
+    /// own.
     pub(super) fn create_as(path: &Path, writer: Option<&str>, schema: &Schema) -> Result<Self> {
         let fields: Vec<Field> = schema.fields().iter().map(|field| with_wide_offsets(field)).collect();
         let polars = fields.iter().map(field_to_polars).collect::<Result<Vec<_>>>()?;
@@ -141,8 +143,8 @@ fn with_wide_offsets(field: &Field) -> Field {
     })
 }
 
-/// The unfinished file next to a final name, locked by its writer. The system releases the lock of a dead process, so a file
-/// that it left does not block others.
+/// The unfinished file next to a final name, locked by its writer. The system releases the lock of a dead process, so a
+/// file that it left does not block others.
 pub(super) struct StagedFile {
     path: PathBuf,
     /// Holds the lock. Writers get duplicates of the handle.
@@ -166,8 +168,8 @@ impl StagedFile {
         }
     }
 
-    /// `NAME.WRITER.NUMBER.partial` with the first free number. A process that was considered dead but lives does not block its
-    /// successor of the same name.
+    /// `NAME.WRITER.NUMBER.partial` with the first free number. A process that was considered dead but lives does not
+    /// block its successor of the same name.
     ///
     /// # Errors
     /// If it cannot be created.
