@@ -30,16 +30,17 @@ impl Comparison {
         if expected == actual {
             return;
         }
+        let before = self.deviations();
         let (expected, actual) = (by_origin(expected), by_origin(actual));
         self.lost += expected.keys().filter(|origin| !actual.contains_key(*origin)).count();
         for (origin, lines) in &actual {
             self.duplicated += lines.len() - 1;
             let expected = expected.get(origin);
             self.different +=
-                lines.iter().filter(|line| expected.is_none_or(|expected| expected[0] != *line)).count();
+                lines.iter().filter(|line| expected.is_none_or(|expected| expected[0] != **line)).count();
         }
         // Otherwise complete, but in another order.
-        self.different += usize::from(self.lost + self.duplicated + self.different == 0);
+        self.different += usize::from(self.deviations() == before);
     }
 
     pub fn add_rejects(&mut self, sent: &[String], actual: &[String]) {
@@ -53,8 +54,8 @@ impl Comparison {
         }
     }
 
-    fn is_equal(&self) -> bool {
-        self.lost + self.duplicated + self.different + self.rejects_lost + self.rejects_duplicated == 0
+    fn deviations(&self) -> usize {
+        self.lost + self.duplicated + self.different + self.rejects_lost + self.rejects_duplicated
     }
 }
 
@@ -114,6 +115,6 @@ pub fn report(fault: &str, rounds: &[Round]) {
     // All queues are bounded, so a slow component does not increase the memory.
     assert!(rounds.iter().all(|round| round.peak_mb < 400), "{fault}: a member uses too much memory: {line}");
     for (number, round) in rounds.iter().enumerate() {
-        assert!(round.comparison.is_equal(), "{fault}, round {number}: {:?}", round.comparison);
+        assert!(round.comparison.deviations() == 0, "{fault}, round {number}: {:?}", round.comparison);
     }
 }
