@@ -1,6 +1,6 @@
 //! Synthetic rows and their pipeline, the same in every run.
 
-pub const MINUTE: i64 = 60_000_000;
+pub use tidecast_core::time::MINUTE;
 
 pub const PIPELINE: &str = r#"
 name = "bench"

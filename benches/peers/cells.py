@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""The network beside PyTorch and ONNX Runtime: the same cells and sizes, forecasts from whole windows, on one thread.
+"""Compares forward passes with PyTorch and ONNX Runtime: the same cells and sizes, whole windows, one thread.
 
-For each case the three take turns, a few rounds each, and the best run of each counts: a shared machine only ever takes time
-away, and it takes it from all alike when they take turns. Prints a line of JSON a case, with the ratio of our steps a second
-to those of the better peer, and at last the least ratio and the geometric mean.
+In each case the three runtimes take turns for a few rounds, and the fastest run of each counts: other load on the machine only
+slows runs down, and it affects all of them when they take turns. Prints a line of JSON per case with the ratio of our steps per
+second to those of the faster peer, then the least ratio and the geometric mean.
 
-needs: pip install torch onnx onnxruntime numpy (any of the two runtimes may be missing), and cargo
+requires: cargo, and pip install torch onnx onnxruntime numpy (onnxruntime is optional)
 usage: cells.py [--cells lstm,gru,rnn] [--hidden 32,64,128] [--batch 1,64,512] [--steps 96] [--input 4] [--seconds 0.5]
 """
 import argparse
@@ -16,7 +16,7 @@ import os
 import time
 import warnings
 
-import runs
+import bench
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--cells", default="lstm,gru,rnn")
@@ -24,9 +24,9 @@ parser.add_argument("--hidden", default="32,64,128")
 parser.add_argument("--batch", default="1,64,512")
 parser.add_argument("--steps", type=int, default=96)
 parser.add_argument("--input", type=int, default=4)
-parser.add_argument("--seconds", type=float, default=0.5, help="of each, each round")
+parser.add_argument("--seconds", type=float, default=0.5, help="per runtime and round")
 parser.add_argument("--rounds", type=int, default=3)
-parser.add_argument("--bench", help="the built bench; without it cargo builds it")
+parser.add_argument("--bench", help="executable of the bench (default: built by cargo)")
 options = parser.parse_args()
 os.environ["OMP_NUM_THREADS"] = "1"
 warnings.filterwarnings("ignore")
@@ -44,7 +44,7 @@ torch.manual_seed(0)
 
 
 def onnx_session(model, windows):
-    """The same model in ONNX Runtime, which fuses the loop over the steps."""
+    """The model in ONNX Runtime, which fuses the loop over the steps."""
     file = io.BytesIO()
     torch.onnx.export(model, (windows,), file, input_names=["x"], output_names=["y"], dynamo=False)
     settings = onnxruntime.SessionOptions()
@@ -54,19 +54,19 @@ def onnx_session(model, windows):
 
 
 def best_time(run):
-    """Seconds of the best of many runs."""
+    """Seconds of the fastest of many runs."""
     run()
     best, started, count = math.inf, time.perf_counter(), 0
     while count < 3 or time.perf_counter() - started < options.seconds:
-        begun = time.perf_counter()
+        run_started = time.perf_counter()
         run()
-        best = min(best, time.perf_counter() - begun)
+        best = min(best, time.perf_counter() - run_started)
         count += 1
     return best
 
 
 def peers_of(cell, hidden, batch):
-    """By name, what runs the case once."""
+    """Functions that run the case once, by runtime."""
     model = Forecaster(cell, options.input, hidden).eval()
     windows = torch.randn(batch, options.steps, options.input)
 
@@ -81,13 +81,7 @@ def peers_of(cell, hidden, batch):
     return peers
 
 
-def ours(case):
-    """Our steps a second, and all else that the bench says."""
-    words = [word for name, value in case.items() for word in (f"--{name}", str(value))]
-    return json.loads(runs.output([BENCH, *words, "--seconds", str(options.seconds)]))
-
-
-BENCH = options.bench or runs.built("cell")
+executable = options.bench or bench.build("cell")
 ratios = []
 for cell in options.cells.split(","):
     for hidden in map(int, options.hidden.split(",")):
@@ -96,13 +90,13 @@ for cell in options.cells.split(","):
             peers = peers_of(cell, hidden, batch)
             row, times = {}, dict.fromkeys(peers, math.inf)
             for _ in range(options.rounds):
-                row = max(row, ours(case), key=lambda found: found.get("steps_s", 0))
+                row = max(row, bench.run(executable, case, options.seconds), key=lambda r: r.get("steps_per_second", 0))
                 for name, run in peers.items():
                     times[name] = min(times[name], best_time(run))
             for name, seconds in times.items():
                 row[name] = round(batch * options.steps / seconds)
-            row["ratio"] = round(row["steps_s"] / max(row[name] for name in times), 2)
+            row["ratio"] = round(row["steps_per_second"] / max(row[name] for name in times), 2)
             ratios.append(row["ratio"])
             print(json.dumps(row), flush=True)
 mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
-print(json.dumps({"cases": len(ratios), "least": min(ratios), "geometric_mean": round(mean, 2)}))
+print(json.dumps({"cases": len(ratios), "min": min(ratios), "geometric_mean": round(mean, 2)}))

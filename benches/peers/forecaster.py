@@ -6,7 +6,7 @@ HORIZON = 24
 
 
 class Forecaster(torch.nn.Module):
-    """A layer of cells, and a head that reads its last state."""
+    """A layer of cells, and a head that reads their last state."""
 
     def __init__(self, cell, inputs, hidden):
         super().__init__()

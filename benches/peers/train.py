@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Learning beside PyTorch on the same cores: the same cells, windows, loss, clipping and optimiser.
+"""Compares training with PyTorch on the same cores: the same cells, windows, loss, clipping and optimizer.
 
-The two take turns, and the best minibatch of each counts; PyTorch's on all cores or on one, whichever is the better (where
-others use the cores, its threads wait for each other). Prints a line of JSON a case, with the ratio of our windows a
-second to PyTorch's, and at last the least ratio and the geometric mean.
+Both take turns, and the fastest minibatch of each counts; PyTorch runs on all cores and on one, since its threads wait for each
+other where other processes use the cores. Prints a line of JSON per case with the ratio of our windows per second to PyTorch's,
+then the least ratio and the geometric mean.
 
-needs: pip install torch, and cargo
+requires: cargo, and pip install torch
 usage: train.py [--cells lstm,gru] [--hidden 32,64,128] [--batch 256] [--steps 96] [--input 4] [--seconds 3] [--threads N]
 """
 import argparse
@@ -14,7 +14,7 @@ import math
 import os
 import time
 
-import runs
+import bench
 from forecaster import HORIZON, Forecaster
 import torch
 
@@ -24,51 +24,50 @@ parser.add_argument("--hidden", default="32,64,128")
 parser.add_argument("--batch", type=int, default=256)
 parser.add_argument("--steps", type=int, default=96)
 parser.add_argument("--input", type=int, default=4)
-parser.add_argument("--seconds", type=float, default=3.0, help="of each, each round")
+parser.add_argument("--seconds", type=float, default=3.0, help="per framework and round")
 parser.add_argument("--rounds", type=int, default=2)
-parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="of PyTorch")
-parser.add_argument("--bench", help="the built bench; without it cargo builds it")
+parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="threads of PyTorch")
+parser.add_argument("--bench", help="executable of the bench (default: built by cargo)")
 options = parser.parse_args()
 torch.manual_seed(0)
 
 
-def torch_windows(cell, hidden):
-    """What learns from a minibatch, and returns the seconds it took."""
+def torch_trainer(cell, hidden):
+    """A function that trains on a minibatch and returns the seconds it took."""
     model = Forecaster(cell, options.input, hidden)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=1e-2)
     windows = torch.randn(options.batch, options.steps, options.input)
     targets = torch.randn(options.batch, HORIZON)
 
-    def learn():
-        begun = time.perf_counter()
+    def train():
+        started = time.perf_counter()
         optimizer.zero_grad()
         torch.nn.functional.mse_loss(model(windows), targets).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        return time.perf_counter() - begun
+        return time.perf_counter() - started
 
-    return learn
+    return train
 
 
-BENCH = options.bench or runs.built("train")
+executable = options.bench or bench.build("train")
 ratios = []
 for cell in options.cells.split(","):
     for hidden in map(int, options.hidden.split(",")):
-        learn, best, row = torch_windows(cell, hidden), math.inf, {}
+        train, best, row = torch_trainer(cell, hidden), math.inf, {}
         case = {"cell": cell, "hidden": hidden, "batch": options.batch, "steps": options.steps, "input": options.input}
-        words = [word for name, value in case.items() for word in (f"--{name}", str(value))]
         for _ in range(options.rounds):
-            found = json.loads(runs.output([BENCH, *words, "--seconds", str(options.seconds)]))
-            row = max(row, found, key=lambda found: found.get("windows_s", 0))
+            result = bench.run(executable, case, options.seconds)
+            row = max(row, result, key=lambda r: r.get("windows_per_second", 0))
             for threads in sorted({1, options.threads}):
                 torch.set_num_threads(threads)
-                learn()
+                train()
                 started = time.perf_counter()
                 while time.perf_counter() - started < options.seconds:
-                    best = min(best, learn())
+                    best = min(best, train())
         row["torch"] = round(options.batch / best)
-        row["ratio"] = round(row["windows_s"] / row["torch"], 2)
+        row["ratio"] = round(row["windows_per_second"] / row["torch"], 2)
         ratios.append(row["ratio"])
         print(json.dumps(row), flush=True)
 mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
-print(json.dumps({"cases": len(ratios), "least": min(ratios), "geometric_mean": round(mean, 2)}))
+print(json.dumps({"cases": len(ratios), "min": min(ratios), "geometric_mean": round(mean, 2)}))
