@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::dashboard::Dashboard;
-use super::view::{SeriesView, SortKey, ViewQuery};
+use super::view::{SortKey, ViewQuery};
 use tidecast_core::series::Refusal;
 
 /// Interval of the series streams: smooth enough for a moving chart.
@@ -128,7 +128,7 @@ impl OverviewStream {
             "omitted": view.omitted,
             "status_counts": view.status_counts,
             "summary": view.summaries[self.query.horizon_index],
-            "event_time_ms": event_time_ms(&view),
+            "event_time_ms": view.event_time.map(|time| time as f64 / 1e3),
             "indices": window,
             "rows": rows,
         });
@@ -184,7 +184,6 @@ impl SeriesStream {
         self.sent = Some(SentSeries { version: entry.version, open_step });
         let data = json!({
             "process": process,
-            "event_time_ms": event_time_ms(&view),
             "first_step": entry.first_step,
             "steps": from.map(|from| entry.steps_json(from)),
             "series": entry.detail_json(&view.info),
@@ -281,10 +280,6 @@ fn process(dashboard: &Dashboard) -> Value {
         "idle_seconds": sampler.idle_seconds,
         "not_ready": not_ready,
     })
-}
-
-fn event_time_ms(view: &SeriesView) -> Option<f64> {
-    view.event_time.map(|time| time as f64 / 1e3)
 }
 
 /// Sends a message at once and then one per interval.

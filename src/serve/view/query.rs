@@ -18,7 +18,6 @@ pub enum SortKey {
     #[default]
     Name,
     Status,
-    Time,
     Value,
     Next,
     Mae,
@@ -166,7 +165,6 @@ impl SeriesEntry {
         let scores = &self.scores[horizon_index];
         match sort {
             SortKey::Name | SortKey::Status => None,
-            SortKey::Time => self.last.map(|last| last.time as f64),
             SortKey::Value => self.last.map(|last| last.value),
             SortKey::Next => self.next(0).map(f64::from),
             SortKey::Mae => scores.mae,

@@ -9,8 +9,7 @@ use tidecast_core::forecaster::Scoring;
 use tidecast_core::intervals::{HorizonScores, SeriesScores};
 use tidecast_core::schema::{Columns, OutputLabels, ScoreBuilder};
 use tidecast_core::series::{Aggregate, Grid};
-
-const HOUR: i64 = 3_600_000_000;
+use tidecast_core::time::HOUR;
 
 /// An hourly grid, forecasts of 4 steps, a season of 3 steps.
 fn info() -> PipelineInfo {
