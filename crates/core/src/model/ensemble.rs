@@ -4,7 +4,7 @@
 //! weights improve series that are mostly flat and sometimes jump.
 
 use super::{EnsembleSpec, ModelError};
-use crate::network::{Tensor, Tensors};
+use crate::network::tensors::{self, Tensor, Tensors};
 
 /// Name of the weight tensor `[series + 1, bucket, expert]`; the last row serves every other series.
 const WEIGHTS: &str = "ensemble.weight";
@@ -59,15 +59,11 @@ impl Ensemble {
         spec: &EnsembleSpec,
         series: usize,
     ) -> Result<Self, ModelError> {
-        let expected = [series + 1, spec.bucket_ends.len(), EXPERT_COUNT];
-        let found = tensors.remove(WEIGHTS).filter(|tensor| {
-            tensor.shape == expected
-                && tensor.data.len() == expected.iter().product::<usize>()
-                && tensor.data.iter().all(|weight| weight.is_finite() && *weight >= 0.0)
-        });
-        let required = || format!("{expected:?} numbers of at least 0");
-        let found = found.ok_or_else(|| ModelError::Tensor { name: WEIGHTS, required: required() })?;
-        Ok(Self { spec: spec.clone(), weights: found.data })
+        let shape = [series + 1, spec.bucket_ends.len(), EXPERT_COUNT];
+        let weights = tensors::take(tensors, WEIGHTS, &shape);
+        let weights = weights.filter(|weights| weights.iter().all(|weight| *weight >= 0.0));
+        let error = || ModelError::tensor(WEIGHTS, shape, "numbers of at least 0");
+        Ok(Self { spec: spec.clone(), weights: weights.ok_or_else(error)? })
     }
 
     /// The name and value of the weight tensor.

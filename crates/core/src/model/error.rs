@@ -22,3 +22,10 @@ pub enum ModelError {
     #[error("the readout of the linear recurrence: {0}")]
     Readout(#[from] ReadoutError),
 }
+
+impl ModelError {
+    /// The error of a tensor that is missing, has another shape or other values.
+    pub(super) fn tensor(name: &'static str, shape: impl std::fmt::Debug, values: &str) -> Self {
+        Self::Tensor { name, required: format!("{shape:?} {values}") }
+    }
+}

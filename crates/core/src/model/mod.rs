@@ -130,29 +130,17 @@ impl Model {
     /// If the model has no `residuals`: callers check that before they accept levels.
     pub fn bounds(&self, level: f64, series: Option<usize>) -> Bounds {
         let residuals = self.residuals.as_ref().expect("levels need a model with residuals");
-        let quantiles = intervals::bound_indices(self.manifest.probabilities(), level);
-        if let (Some(quantiles), Some(QuantileOffsets { pooled, per_series })) =
-            (quantiles, &residuals.offsets)
-        {
-            return series.and_then(|series| per_series.get(series)).unwrap_or(pooled).bounds(quantiles);
+        let indices = intervals::bound_indices(self.manifest.probabilities(), level);
+        if let (Some(indices), Some(QuantileOffsets { pooled, per_series })) = (indices, &residuals.offsets) {
+            return series.and_then(|series| per_series.get(series)).unwrap_or(pooled).bounds(indices);
         }
-        let per_series = series.and_then(|series| Some((residuals.per_series.get(series)?, series)));
-        let (quantiles, gain) = match per_series {
-            Some((quantiles, series)) => (quantiles, residuals.volatility_gain[series]),
-            None => (&residuals.pooled, residuals.volatility_gain[residuals.per_series.len()]),
-        };
-        quantiles.bounds(level, gain)
+        residuals.quantiles(series).bounds(level, residuals.gain(series))
     }
 
     /// The factor by which volatility scales the intervals of a series.
     pub fn volatility_scale(&self, series: Option<usize>, volatility: f32) -> f32 {
-        let Some(residuals) = &self.residuals else { return 1.0 };
-        let others = residuals.per_series.len();
-        let index = series.filter(|series| *series < others).unwrap_or(others);
-        residuals
-            .volatility_gain
-            .get(index)
-            .map_or(1.0, |gain| intervals::volatility_scale(*gain, volatility))
+        let gain = self.residuals.as_ref().map(|residuals| residuals.gain(series));
+        gain.map_or(1.0, |gain| intervals::volatility_scale(gain, volatility))
     }
 
     /// Whether volatility scales the intervals of any series.
@@ -164,9 +152,8 @@ impl Model {
     /// series without residuals of its own.
     pub fn mean_residual(&self, series: Option<usize>, step: usize) -> f32 {
         let Some(residuals) = &self.residuals else { return 0.0 };
-        let quantiles = series.and_then(|series| residuals.per_series.get(series));
-        let size = quantiles.map(|quantiles| quantiles.mean_abs(step));
-        size.filter(|size| *size > 0.0).unwrap_or_else(|| residuals.pooled.mean_abs(step))
+        let mean = residuals.quantiles(series).mean_abs(step);
+        if mean > 0.0 { mean } else { residuals.pooled.mean_abs(step) }
     }
 }
 
@@ -177,9 +164,9 @@ impl RecurrenceModel {
         spec: &RecurrenceSpec,
         manifest: &ModelManifest,
     ) -> Result<Self, ModelError> {
-        let invalid = || ModelError::Tensor {
-            name: recurrence::POLES,
-            required: "[poles, 2] finite numbers, each pole inside the unit circle".to_owned(),
+        let invalid = || {
+            let values = "finite numbers, each pole inside the unit circle";
+            ModelError::tensor(recurrence::POLES, format_args!("[poles, 2]"), values)
         };
         let poles = recurrence::take_poles(tensors).ok_or_else(invalid)?;
         let recurrence = LinearRecurrence::new(&poles, spec.window).ok_or_else(invalid)?;

@@ -2,7 +2,7 @@
 
 use super::ModelError;
 use crate::intervals::{ConformalOffsets, ErrorQuantiles, POOLED_PROBABILITIES, SERIES_PROBABILITIES};
-use crate::network::{Tensor, Tensors};
+use crate::network::tensors::{self, Tensor, Tensors};
 
 /// `[POOLED_PROBABILITIES, horizon]`: residual quantiles over all series.
 const POOLED: &str = "residual_quantiles";
@@ -45,36 +45,43 @@ pub(super) struct Sizes {
     pub series: usize,
 }
 
+const INCREASING: &str = "values that increase with the probability";
+
 impl ResidualQuantiles {
+    /// The quantiles of a series of the manifest, or the pooled ones.
+    pub fn quantiles(&self, series: Option<usize>) -> &ErrorQuantiles {
+        series.and_then(|series| self.per_series.get(series)).unwrap_or(&self.pooled)
+    }
+
+    /// The volatility gain of a series of the manifest, or that of all others.
+    pub fn gain(&self, series: Option<usize>) -> f32 {
+        let others = self.per_series.len();
+        self.volatility_gain[series.filter(|series| *series < others).unwrap_or(others)]
+    }
+
     /// Removes the residual quantiles from the tensors of a file; `None` if it has none.
     pub(super) fn take(tensors: &mut Tensors, sizes: Sizes) -> Result<Option<Self>, ModelError> {
         let Sizes { horizon, quantiles, series } = sizes;
-        let Some(Tensor { shape, data }) = tensors.remove(POOLED) else { return Ok(None) };
-        let pooled = Some(data).filter(|_| shape == [POOLED_PROBABILITIES, horizon]);
-        let pooled = pooled.and_then(|values| ErrorQuantiles::from_values(horizon, values));
-        let pooled = pooled.ok_or_else(|| {
-            error(
-                POOLED,
-                format!("[{POOLED_PROBABILITIES}, {horizon}] values that increase with the probability"),
-            )
-        })?;
-        let expected = [series, SERIES_PROBABILITIES.len(), horizon];
-        let per_series = split_by_series(tensors.remove(PER_SERIES), expected, |values| {
-            ErrorQuantiles::from_values(horizon, values)
-        });
-        let per_series = per_series.ok_or_else(|| {
-            error(PER_SERIES, format!("{expected:?} values that increase with the probability"))
-        })?;
-        let offsets = if quantiles > 0 { Some(QuantileOffsets::take(tensors, sizes)?) } else { None };
-        let expected = per_series.len() + 1;
-        let volatility_gain = match tensors.remove(VOLATILITY_GAIN) {
-            None => vec![0.0; expected],
-            Some(Tensor { shape, data }) => {
-                let is_valid =
-                    shape == [expected] && data.iter().all(|gain| gain.is_finite() && *gain >= 0.0);
-                let error = || error(VOLATILITY_GAIN, format!("[{expected}] numbers of at least 0"));
-                Some(data).filter(|_| is_valid).ok_or_else(error)?
+        if !tensors.contains_key(POOLED) {
+            return Ok(None);
+        }
+        let parse = |values| ErrorQuantiles::from_values(horizon, values);
+        let pooled =
+            take_matrices(tensors, POOLED, &[POOLED_PROBABILITIES, horizon], INCREASING, parse)?.remove(0);
+        let per_series = match tensors.contains_key(PER_SERIES) {
+            true => {
+                let shape = [series, SERIES_PROBABILITIES.len(), horizon];
+                take_matrices(tensors, PER_SERIES, &shape, INCREASING, parse)?
             }
+            false => Vec::new(),
+        };
+        let offsets = if quantiles > 0 { Some(QuantileOffsets::take(tensors, sizes)?) } else { None };
+        let shape = [per_series.len() + 1];
+        let volatility_gain = match tensors.contains_key(VOLATILITY_GAIN) {
+            true => tensors::take(tensors, VOLATILITY_GAIN, &shape)
+                .filter(|gains| gains.iter().all(|gain| *gain >= 0.0))
+                .ok_or_else(|| ModelError::tensor(VOLATILITY_GAIN, shape, "numbers of at least 0"))?,
+            false => vec![0.0; per_series.len() + 1],
         };
         Ok(Some(Self { pooled, per_series, volatility_gain, offsets }))
     }
@@ -103,35 +110,29 @@ impl ResidualQuantiles {
 
 impl QuantileOffsets {
     fn take(tensors: &mut Tensors, Sizes { horizon, quantiles, series }: Sizes) -> Result<Self, ModelError> {
-        let expected = [quantiles, horizon];
-        let pooled = tensors.remove(POOLED_OFFSETS).filter(|tensor| tensor.shape == expected);
-        let pooled = pooled.and_then(|tensor| ConformalOffsets::from_values(horizon, quantiles, tensor.data));
-        let pooled = pooled
-            .ok_or_else(|| error(POOLED_OFFSETS, format!("{expected:?} values, [quantile, horizon]")))?;
-        let expected = [series, quantiles, horizon];
-        let per_series = split_by_series(tensors.remove(PER_SERIES_OFFSETS), expected, |values| {
-            ConformalOffsets::from_values(horizon, quantiles, values)
-        });
-        let per_series = per_series.ok_or_else(|| {
-            error(PER_SERIES_OFFSETS, format!("{expected:?} values, [series, quantile, horizon]"))
-        })?;
+        let parse = |values| ConformalOffsets::from_values(horizon, quantiles, values);
+        let pooled =
+            take_matrices(tensors, POOLED_OFFSETS, &[quantiles, horizon], "values", parse)?.remove(0);
+        let per_series = match tensors.contains_key(PER_SERIES_OFFSETS) {
+            true => {
+                take_matrices(tensors, PER_SERIES_OFFSETS, &[series, quantiles, horizon], "values", parse)?
+            }
+            false => Vec::new(),
+        };
         Ok(Self { pooled, per_series })
     }
 }
 
-fn error(name: &'static str, required: String) -> ModelError {
-    ModelError::Tensor { name, required }
-}
-
-/// The rows of a tensor whose first axis is the series; empty without the tensor, `None` if a row or the shape is wrong.
-fn split_by_series<T>(
-    tensor: Option<Tensor>,
-    expected: [usize; 3],
+/// Removes a tensor whose last two axes are `[probability, horizon]`, and parses each such matrix.
+fn take_matrices<T>(
+    tensors: &mut Tensors,
+    name: &'static str,
+    shape: &[usize],
+    values: &str,
     parse: impl Fn(Vec<f32>) -> Option<T>,
-) -> Option<Vec<T>> {
-    let Some(Tensor { shape, data }) = tensor else { return Some(Vec::new()) };
-    if shape != expected {
-        return None;
-    }
-    data.chunks_exact(expected[1] * expected[2]).map(|values| parse(values.to_vec())).collect()
+) -> Result<Vec<T>, ModelError> {
+    let size = shape.iter().rev().take(2).product();
+    let parse_all = |data: Vec<f32>| data.chunks_exact(size).map(|matrix| parse(matrix.to_vec())).collect();
+    let matrices: Option<Vec<T>> = tensors::take(tensors, name, shape).and_then(parse_all);
+    matrices.ok_or_else(|| ModelError::tensor(name, shape, values))
 }

@@ -1,6 +1,6 @@
 //! Forecasting: from windows, along sequences, or one step at a time with carried state.
 
-use super::forward::{Batch, Capacity, ForwardPass, StateColumns, TILE, Tile};
+use super::forward::{Batch, ForwardPass, StateColumns, TILE, Tile};
 use super::kernel::layer_step::{CellStates, LayerStep};
 use super::kernel::packed::{Strided, StridedMut};
 use super::state::LayerState;
@@ -20,7 +20,7 @@ pub struct Scratch {
 impl Scratch {
     pub fn new(shape: &Shape) -> Self {
         Self {
-            pass: ForwardPass::new(shape, Capacity::LastStep { width: TILE }),
+            pass: ForwardPass::new(shape, 0, 0, TILE),
             next: vec![0.0; TILE * shape.hidden],
             inputs: Vec::new(),
             embedded: Vec::new(),

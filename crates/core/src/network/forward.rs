@@ -77,15 +77,6 @@ impl Tile {
     }
 }
 
-/// What a pass stores: forecasting needs the last step only, training every step.
-#[derive(Clone, Copy)]
-pub(super) enum Capacity {
-    /// The last step, for tiles of up to `width` columns.
-    LastStep { width: usize },
-    /// Every step and call of the head, for tiles of up to `width` columns.
-    AllSteps { steps: usize, head_calls: usize, width: usize },
-}
-
 /// The buffers of one layer. A block of columns belongs to each stored step, and within it a column to each of the tile.
 pub(super) struct LayerBuffers {
     /// `[h' | x | 1 | 0...]`: the operand of the layer's matrix, and of the sum of its gradients.
@@ -123,24 +114,23 @@ pub(super) struct ForwardPass {
 }
 
 impl ForwardPass {
-    pub fn new(shape: &Shape, capacity: Capacity) -> Self {
-        let (saved_steps, head_calls, width) = match capacity {
-            Capacity::LastStep { width } => (0, 0, width),
-            Capacity::AllSteps { steps, head_calls, width } => (steps, head_calls.max(1), width),
-        };
+    /// Buffers for tiles of up to `width` columns that save `saved_steps` steps and `head_calls` calls of the head; none are saved
+    /// if `saved_steps` is 0.
+    pub fn new(shape: &Shape, saved_steps: usize, head_calls: usize, width: usize) -> Self {
         let width = width.min(TILE);
         // Without saved steps, one block is read while the other is written, and c' is overwritten by c.
-        let (state_blocks, cell_blocks) =
-            if saved_steps == 0 { (2, 1) } else { (saved_steps + 1, saved_steps + 1) };
+        let (state_blocks, cell_blocks, head_blocks) = match saved_steps {
+            0 => (2, 1, 0),
+            _ => (saved_steps + 1, saved_steps + 1, head_calls.max(1)),
+        };
         let layer = |k: usize| LayerBuffers {
             states: ones_row(state_rows(shape, k), state_blocks * width, shape.hidden + shape.inputs_of(k)),
             gates: DMatrix::zeros(gate_rows(shape), saved_steps * width),
             cells: DMatrix::zeros(shape.cell.cell_states() * shape.hidden, cell_blocks * width),
         };
-        let head_calls = if saved_steps == 0 { 0 } else { head_calls };
         let head = HeadBuffers {
-            states: ones_row(head_rows(shape), head_calls * width, shape.hidden + shape.head_covariates()),
-            outputs: DMatrix::zeros(output_rows(shape), head_calls * width),
+            states: ones_row(head_rows(shape), head_blocks * width, shape.hidden + shape.head_covariates()),
+            outputs: DMatrix::zeros(output_rows(shape), head_blocks * width),
         };
         let layers = (0..shape.layers).map(layer).collect();
         let (dropout, series, embedded) = (vec![], vec![], vec![]);
@@ -207,13 +197,13 @@ impl ForwardPass {
 
     /// Sets the inputs `[column][input]` of a step, and appends the embeddings.
     pub fn set_input(&mut self, step: usize, inputs: &[f32]) {
-        let (start, width, hidden) = (self.state_block(step), self.shape.inputs, self.shape.hidden);
-        let states = &mut self.layers[0].states;
-        let rows = states.nrows();
-        let to = &mut states.as_mut_slice()[start * rows..][..self.count * rows];
-        copy_rows(Rows { data: inputs, stride: width, first: 0 }, to, rows, hidden, width);
-        let size = self.shape.embedding;
-        copy_rows(Rows { data: &self.embedded, stride: size, first: 0 }, to, rows, hidden + width, size);
+        let (start, count, hidden) = (self.state_block(step), self.count, self.shape.hidden);
+        let (width, embedding) = (self.shape.inputs, self.shape.embedding);
+        let (rows, states) = (self.layers[0].states.nrows(), self.layers[0].states.as_mut_slice());
+        let to = StridedMut { data: &mut states[start * rows + hidden..], stride: rows };
+        copy_columns(Strided::dense(inputs, width), to, count, width);
+        let to = StridedMut { data: &mut states[start * rows + hidden + width..], stride: rows };
+        copy_columns(Strided::dense(&self.embedded, embedding), to, count, embedding);
     }
 
     /// Steps all layers with the inputs that were set.
@@ -227,9 +217,9 @@ impl ForwardPass {
                 let (below, above) = self.layers.split_at_mut(k);
                 let (from, to) = (&below[k - 1].states, &mut above[0].states);
                 let (from_rows, to_rows) = (from.nrows(), to.nrows());
-                let from = &from.as_slice()[next * from_rows..][..count * from_rows];
-                let to = &mut to.as_mut_slice()[now * to_rows..][..count * to_rows];
-                copy_rows(Rows { data: from, stride: from_rows, first: 0 }, to, to_rows, hidden, hidden);
+                let from = Strided::dense(&from.as_slice()[next * from_rows..], from_rows);
+                let to = &mut to.as_mut_slice()[now * to_rows + hidden..];
+                copy_columns(from, StridedMut { data: to, stride: to_rows }, count, hidden);
             }
             let LayerBuffers { states, gates, cells } = &mut self.layers[k];
             let (rows, gate_rows, cell_rows) = (states.nrows(), gates.nrows(), cells.nrows());
@@ -275,15 +265,16 @@ impl ForwardPass {
         let inputs = &mut states.as_mut_slice()[to * rows..][..count * rows];
 
         let top = &self.layers[self.shape.layers - 1].states;
-        let (top, stride) = (&top.as_slice()[from * top.nrows()..], top.nrows());
-        copy_rows(Rows { data: top, stride, first: 0 }, inputs, rows, 0, hidden);
+        let top = Strided::dense(&top.as_slice()[from * top.nrows()..], top.nrows());
+        copy_columns(top, StridedMut { data: inputs, stride: rows }, count, hidden);
         // ĥ = f ∘ h
         for (h, factors) in inputs.chunks_exact_mut(rows).zip(self.dropout.chunks_exact(hidden)) {
             h.iter_mut().zip(factors).for_each(|(h, factor)| *h *= factor);
         }
-        let stride = self.shape.horizon * self.shape.future_covariates;
-        let covariates = Rows { data: covariates, stride, first: first_covariate(&self.shape, i) };
-        copy_rows(covariates, inputs, rows, hidden, self.shape.head_covariates());
+        let covariates = &covariates[first_covariate(&self.shape, i)..];
+        let covariates = Strided::dense(covariates, self.shape.horizon * self.shape.future_covariates);
+        let out = StridedMut { data: &mut inputs[hidden..], stride: rows };
+        copy_columns(covariates, out, count, self.shape.head_covariates());
 
         // y = W [ĥ; future covariates; 1]
         let output_rows = outputs.nrows();
@@ -344,8 +335,8 @@ impl ForwardPass {
     /// Copies the top layer's h after `done` steps into `out` `[column][hidden]`.
     pub fn top_hidden(&self, done: usize, out: &mut [f32]) {
         let (top, hidden) = (&self.layers[self.shape.layers - 1].states, self.shape.hidden);
-        let from = &top.as_slice()[self.state_block(done) * top.nrows()..];
-        copy_rows(Rows { data: from, stride: top.nrows(), first: 0 }, out, hidden, 0, hidden);
+        let from = Strided::dense(&top.as_slice()[self.state_block(done) * top.nrows()..], top.nrows());
+        copy_columns(from, StridedMut { data: out, stride: hidden }, self.count, hidden);
     }
 }
 
@@ -404,19 +395,7 @@ fn ones_row(rows: usize, columns: usize, row: usize) -> DMatrix<f32> {
     matrix
 }
 
-/// Rows of a column-major matrix, from row `first` on.
-struct Rows<'a> {
-    data: &'a [f32],
-    stride: usize,
-    first: usize,
-}
-
-/// Copies `count` rows of each column into `to`, a matrix of `to_rows` rows, from its row `to_first` on.
-fn copy_rows(from: Rows<'_>, to: &mut [f32], to_rows: usize, to_first: usize, count: usize) {
-    if count == 0 {
-        return;
-    }
-    for (from_column, to) in from.data.chunks_exact(from.stride).zip(to.chunks_exact_mut(to_rows)) {
-        to[to_first..to_first + count].copy_from_slice(&from_column[from.first..from.first + count]);
-    }
+/// Copies the first `len` numbers of `count` columns.
+fn copy_columns(from: Strided<'_>, mut to: StridedMut<'_>, count: usize, len: usize) {
+    (0..count).for_each(|column| to.column(column, len).copy_from_slice(from.column(column, len)));
 }

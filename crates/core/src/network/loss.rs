@@ -31,6 +31,13 @@ pub struct LossValue {
     pub derivative: f32,
 }
 
+impl LossSum {
+    pub fn merge(&mut self, other: Self) {
+        self.sum += other.sum;
+        self.count += other.count;
+    }
+}
+
 impl LossSpec<'_> {
     /// The loss of one forecast, `[quantity][horizon]`, against its targets.
     pub fn evaluate(&self, forecast: &[f32], targets: &[f32]) -> LossSum {

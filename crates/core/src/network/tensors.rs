@@ -29,6 +29,15 @@ impl Tensor {
 /// Tensors by name, in the order of their names.
 pub type Tensors = BTreeMap<String, Tensor>;
 
+/// Removes the numbers of a tensor; `None` if it is missing, or has another shape or a number that is not finite.
+pub fn take(tensors: &mut Tensors, name: &str, shape: &[usize]) -> Option<Vec<f32>> {
+    let tensor = tensors.remove(name)?;
+    let is_valid = tensor.shape == shape
+        && tensor.data.len() == shape.iter().product::<usize>()
+        && tensor.data.iter().all(|number| number.is_finite());
+    is_valid.then_some(tensor.data)
+}
+
 /// Bytes that are not tensors of tidecast.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum TensorsError {

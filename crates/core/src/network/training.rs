@@ -1,9 +1,9 @@
 //! The loss of a batch and its gradients, by backpropagation through time.
 
 use super::backward::{BackwardPass, InputGradients};
-use super::forward::{Batch, Capacity, ForwardPass, StateColumns, TILE, Tile};
+use super::forward::{Batch, ForwardPass, StateColumns, TILE, Tile};
 use super::optimizer::Gradients;
-use super::{LossSpec, Network, Sequences, Shape, State};
+use super::{LossSpec, LossSum, Network, Sequences, Shape, State};
 
 /// Reusable buffers of training. They hold every step of one tile of columns, and grow to the longest batch.
 pub struct TrainScratch {
@@ -35,8 +35,8 @@ pub struct SequenceGradients {
 impl TrainScratch {
     pub fn new(shape: &Shape) -> Self {
         let head_calls = shape.feedback_steps() + 1;
-        let capacity = Capacity::AllSteps { steps: 1, head_calls, width: 1 };
-        Self { forward: ForwardPass::new(shape, capacity), backward: BackwardPass::new(shape, head_calls, 1) }
+        let forward = ForwardPass::new(shape, 1, head_calls, 1);
+        Self { forward, backward: BackwardPass::new(shape, head_calls, 1) }
     }
 
     /// Grows the buffers to a batch, and clears the gradients.
@@ -50,7 +50,7 @@ impl TrainScratch {
             let steps = steps.max(forward.saved_steps());
             let head_calls = head_calls.max(forward.saved_head_calls());
             let width = width.max(forward.width());
-            self.forward = ForwardPass::new(shape, Capacity::AllSteps { steps, head_calls, width });
+            self.forward = ForwardPass::new(shape, steps, head_calls, width);
             self.backward = BackwardPass::new(shape, head_calls, width);
         }
         self.backward.clear();
@@ -65,20 +65,11 @@ impl TrainScratch {
         }
     }
 
-    /// Adds the loss of call `i` of the head to `total`, and writes the derivatives to `doutputs`. `targets` is
-    /// `[column][horizon]` of the tile, and `first` the step of the horizon that the call begins with.
-    fn add_loss(
-        &mut self,
-        spec: &LossSpec<'_>,
-        i: usize,
-        targets: &[f32],
-        first: usize,
-        total: &mut LossAndGradients,
-    ) {
+    /// The loss of call `i` of the head; writes its derivatives to `doutputs`. `targets` is `[column][horizon]` of the tile, and
+    /// `first` the step of the horizon that the call begins with.
+    fn evaluate(&mut self, spec: &LossSpec<'_>, i: usize, targets: &[f32], first: usize) -> LossSum {
         let Self { forward, backward } = self;
-        let (shape, steps) = (&forward.shape, forward.shape.head_steps());
-        // Summed per call, and only then added to the total, so that the order of summation is that of the calls.
-        let (mut sum, mut count) = (0.0, 0);
+        let (shape, steps, mut total) = (&forward.shape, forward.shape.head_steps(), LossSum::default());
         for (column, targets) in targets.chunks_exact(shape.horizon).enumerate() {
             let at = i * forward.count + column;
             for (step, target) in targets[first..first + steps].iter().enumerate() {
@@ -88,14 +79,17 @@ impl TrainScratch {
                 for quantity in 0..=shape.quantiles {
                     let row = quantity * steps + step;
                     let loss = spec.value(quantity, forward.head.outputs[(row, at)] - target);
-                    sum += loss.value;
+                    total.sum += loss.value;
                     backward.doutputs[(row, at)] = loss.derivative;
                 }
-                count += 1;
+                total.count += 1;
             }
         }
-        total.loss_sum += sum;
-        total.count += count;
+        total
+    }
+
+    fn finish(&self, LossSum { sum, count }: LossSum) -> LossAndGradients {
+        LossAndGradients { loss_sum: sum, count, gradients: self.backward.gradients() }
     }
 }
 
@@ -123,19 +117,18 @@ impl Network {
         check_spec(spec, shape, width);
         let feedback = shape.feedback_steps();
         scratch.begin(self, steps + feedback, feedback + 1, width);
-        let mut total = LossAndGradients { loss_sum: 0.0, count: 0, gradients: Gradients::zeros(shape) };
+        let mut total = LossSum::default();
         for tile in Tile::all(width) {
             scratch.set_dropout(spec, width, tile);
             scratch.forward.forecast(self, None, batch, tile, &mut []);
             scratch.backward.begin();
             let targets = tile.of(spec.targets, 0, width, shape.horizon);
             for i in 0..=feedback {
-                scratch.add_loss(spec, i, targets, i, &mut total);
+                total.merge(scratch.evaluate(spec, i, targets, i));
             }
             self.propagate_back(steps, scratch);
         }
-        total.gradients = scratch.backward.gradients();
-        total
+        scratch.finish(total)
     }
 
     /// From the gradients of all outputs to those of one tile's weights.
@@ -175,7 +168,7 @@ impl Network {
         assert_eq!(spec.targets.len(), targets, "targets are [forecast][column][horizon]");
         check_spec(spec, shape, width);
         scratch.begin(self, steps, forecasts, width);
-        let mut total = LossAndGradients { loss_sum: 0.0, count: 0, gradients: Gradients::zeros(shape) };
+        let mut total = LossSum::default();
         for tile in Tile::all(width) {
             scratch.set_dropout(spec, width, tile);
             let forward = &mut scratch.forward;
@@ -192,7 +185,7 @@ impl Network {
             scratch.backward.begin();
             for forecast in 0..forecasts {
                 let targets = tile.of(spec.targets, forecast, width, shape.horizon);
-                scratch.add_loss(spec, forecast, targets, 0, &mut total);
+                total.merge(scratch.evaluate(spec, forecast, targets, 0));
             }
             let TrainScratch { forward, backward } = &mut *scratch;
             for step in (0..steps).rev() {
@@ -203,8 +196,7 @@ impl Network {
             }
             backward.accumulate(forward, steps, forecasts);
         }
-        total.gradients = scratch.backward.gradients();
-        total
+        scratch.finish(total)
     }
 
     /// Runs the layers, without the head, from `state` over `inputs` `[step][column][input]`. The gradients are those of the sum

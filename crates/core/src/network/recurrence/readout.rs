@@ -1,9 +1,9 @@
 //! The readout of the linear recurrence: for every step of the horizon a weighted sum of the features at the origin, trained
 //! by ridge regression. Immutable while it forecasts; the result of a column is independent of its neighbours, bit for bit.
 
-use super::{Tensor, Tensors};
 use crate::network::kernel::packed::{ColumnRange, PackedMatrix, Strided, StridedMut};
 use crate::network::kernel::product::{Init, linear};
+use crate::network::tensors::{self, Tensor, Tensors};
 use crate::simd::Isa;
 
 /// `[horizon, feature]`
@@ -96,18 +96,15 @@ impl Readout {
             return Err(ReadoutError::TooLarge(coefficients));
         }
         let mut taken = Tensors::new();
-        let mut take = |name: &'static str, expected: Vec<usize>| {
-            let found = tensors.remove(name).filter(|tensor| {
-                tensor.shape == expected
-                    && tensor.data.len() == expected.iter().product::<usize>()
-                    && tensor.data.iter().all(|number| number.is_finite())
-            });
-            taken.insert(name.into(), found.ok_or(ReadoutError::Tensor { name, expected })?);
+        let mut take = |name: &'static str, shape: &[usize]| {
+            let data = tensors::take(tensors, name, shape);
+            let data = data.ok_or_else(|| ReadoutError::Tensor { name, expected: shape.to_vec() })?;
+            taken.insert(name.into(), Tensor { shape: shape.to_vec(), data });
             Ok(())
         };
-        take(SHARED, vec![horizon, features])?;
+        take(SHARED, &[horizon, features])?;
         if copies > 0 {
-            take(PER_SERIES, vec![per_series.series, per_series.count(), horizon])?;
+            take(PER_SERIES, &[per_series.series, per_series.count(), horizon])?;
         }
         let all_exist = per_series.indices.iter().all(|index| *index < features);
         assert!(all_exist, "the manifest was validated: per-series features are features");
