@@ -109,15 +109,8 @@ impl Station {
         // -1 in midwinter, 1 in midsummer, some weeks after the sun.
         let season = |late: f64| -((days - late) * TAU / 365.0).cos();
         self.change_regime(season(20.0));
+        self.approach_regime();
         let Self { random, .. } = self;
-
-        self.pressure =
-            drift(self.pressure, self.regime.pressure + self.depth, 10.0) + 0.12 * random.normal();
-        self.mass = drift(self.mass, self.air, 9.0) + 0.05 * random.normal();
-        self.clouds = (drift(self.clouds, self.regime.clouds, 2.5) + 0.05 * random.normal()).clamp(0.0, 1.0);
-        for (wind, mean) in self.wind.iter_mut().zip(self.regime.wind) {
-            *wind = drift(*wind, mean, 3.0) + 0.25 * random.normal();
-        }
 
         let height = sun(days, hour);
         let clear = if height > 0.0 { 1080.0 * height.powf(1.15) } else { 0.0 };
@@ -131,12 +124,10 @@ impl Station {
         let temperature = 7.5 + 7.5 * season(28.0) + self.mass + self.warmed;
 
         self.rain();
-        let dry = if self.shower.is_some() {
-            0.6
-        } else if self.regime.wet {
-            1.8
-        } else {
-            4.5
+        let dry = match (&self.shower, self.regime.wet) {
+            (Some(_), _) => 0.6,
+            (None, true) => 1.8,
+            (None, false) => 4.5,
         };
         self.dryness = (drift(self.dryness, dry, 4.0) + 0.05 * self.random.normal()).clamp(0.1, 15.0);
         // The water content of the air changes slowly, so the dew point follows the daily mean.
@@ -185,35 +176,28 @@ impl Station {
         self.measured(exact)
     }
 
+    /// Moves pressure, air mass, clouds and wind towards those of the regime.
+    fn approach_regime(&mut self) {
+        let Self { random, regime, .. } = self;
+        self.pressure = drift(self.pressure, regime.pressure + self.depth, 10.0) + 0.12 * random.normal();
+        self.mass = drift(self.mass, self.air, 9.0) + 0.05 * random.normal();
+        self.clouds = (drift(self.clouds, regime.clouds, 2.5) + 0.05 * random.normal()).clamp(0.0, 1.0);
+        for (wind, mean) in self.wind.iter_mut().zip(regime.wind) {
+            *wind = drift(*wind, mean, 3.0) + 0.25 * random.normal();
+        }
+    }
+
     fn change_regime(&mut self, season: f64) {
         if self.random.uniform() >= HOURS / self.regime.hours {
             return;
         }
         let next = self.random.uniform();
-        self.regime = match (self.regime.wet, self.regime.pressure > 0.0) {
-            // A front is followed by westerly weather or high pressure.
-            (true, _) => {
-                if next < 0.6 {
-                    WESTERLY
-                } else {
-                    HIGH
-                }
-            }
-            (_, true) => {
-                if next < 0.5 {
-                    FRONT
-                } else {
-                    WESTERLY
-                }
-            }
-            _ => {
-                if next < 0.65 {
-                    FRONT
-                } else {
-                    HIGH
-                }
-            }
+        let (likely, other, probability) = match (self.regime.wet, self.regime.pressure > 0.0) {
+            (true, _) => (WESTERLY, HIGH, 0.6),
+            (false, true) => (FRONT, WESTERLY, 0.5),
+            (false, false) => (FRONT, HIGH, 0.65),
         };
+        self.regime = if next < probability { likely } else { other };
         // High pressure makes summers hot and winters cold.
         let seasonal = if self.regime.pressure > 0.0 { 3.0 * season } else { -1.5 * season };
         self.air = seasonal + 4.0 * self.random.normal();

@@ -58,10 +58,10 @@ pub fn scan_states(
             visit(*origin, &state);
         }
         advance(&mut state, segment.values.len());
-        last = segment.values.last().map(|value| LastObservation {
-            step: segment.step(segment.values.len() - 1),
-            value: *value,
-        });
+        last = segment
+            .values
+            .last()
+            .map(|value| LastObservation { step: segment.step(segment.values.len() - 1), value: *value });
     }
 }
 

@@ -53,79 +53,32 @@ struct PolePlan {
     plain_decays: usize,
     /// Indices of poles whose states have per-series coefficients.
     per_series: Vec<usize>,
-    /// Slowest plain decay, in steps.
-    slowest_decay: f64,
+    /// Steps before the first forecast: two days, or the slowest plain decay.
+    warmup: i64,
 }
 
 impl RecurrencePlan {
     pub fn new(pipeline: &TrainingSpec, history: &History, channels: &[Channel], split: Split) -> Self {
         let every = pipeline.step_config.grid.every;
         let steps = median_training_steps(history, channels, split);
-        let day = steps_of(DAY, every);
-        // A slower decay is observed too rarely to be learned.
-        let longest = steps / DECAYS_MIN;
-        let resonant_day = day.filter(|day| *day <= longest);
         let mut decisions = Vec::new();
-        let mut decide = |action: String, reason: String| decisions.push(Decision::new(action, reason));
-
-        let mut plan = plain_decays(day, longest);
-        decide(
-            format!(
-                "recurrence: {} plain decays over 2 to {:.0} steps",
-                plan.plain_decays, plan.slowest_decay
-            ),
-            format!(
-                "each three times the previous one, below a day and 1/{DECAYS_MIN} of the {steps} training steps of a series"
-            ),
-        );
-        if let Some(day) = resonant_day {
-            let harmonics = HARMONICS_MAX.min(day / 2);
-            let decays: Vec<i64> = RESONATOR_DAYS.into_iter().filter(|days| days * day <= longest).collect();
-            plan.add_daily_resonators(day, harmonics, &decays);
-            decide(
-                format!("recurrence: resonators of the day with {harmonics} harmonics, over {decays:?} days"),
-                format!("a day is {day} steps, and a series has {} days of training data", steps / day),
-            );
-        }
-        if let (Some(day), Some(hour)) = (resonant_day, steps_of(HOUR, every)) {
-            let harmonics = HARMONICS_MAX.min(hour / 2);
-            plan.poles.extend((1..=harmonics).map(|harmonic| resonator(day, harmonic, hour)));
-            decide(
-                format!("recurrence: resonators of the hour with {harmonics} harmonics, over a day"),
-                format!("an hour is {hour} steps, enough for hourly and quarter-hourly patterns"),
-            );
-        }
-        if channels.len() <= PER_SERIES_MAX {
-            decide(
-                format!(
-                    "{} series may have coefficients of their own in addition to shared ones",
-                    channels.len()
-                ),
-                format!("the limit is {PER_SERIES_MAX}"),
-            );
-        } else {
-            plan.per_series.clear();
-            decide(
-                "all series share all coefficients".into(),
-                format!("{} series exceed the limit of {PER_SERIES_MAX}", channels.len()),
-            );
-        }
-        let season = day.filter(|day| *day * SEASON_DAYS_MIN <= steps);
+        let plan = PolePlan::new(every, steps, channels.len(), &mut decisions);
+        let season = steps_of(DAY, every).filter(|day| *day * SEASON_DAYS_MIN <= steps);
         let ensemble = ensemble_spec(pipeline.train.horizon, season.map(|day| day as usize));
-        decide(
+        decisions.push(Decision::new(
             format!(
                 "blend the first {} steps of the horizon with medians and naive forecasts",
                 ensemble.bucket_ends.last().unwrap_or(&0)
             ),
-            "weights are fitted on out-of-sample forecasts".into(),
-        );
-        let filled = resonant_day.map_or(plan.slowest_decay as i64, |day| WARMUP_DAYS * day);
-        let warmup = filled.min(steps / WARMUP_FRACTION).max(RECENT_MIN as i64 + 1) as u64;
-        decide(
+            "weights are fitted on out-of-sample forecasts",
+        ));
+        let warmup = plan.warmup.min(steps / WARMUP_FRACTION).max(RECENT_MIN as i64 + 1) as u64;
+        decisions.push(Decision::new(
             format!("a series is forecast after {warmup} observed steps"),
-            "the recurrence has then observed the season, and the scale is known".into(),
-        );
-        let per_series = plan.per_series.iter().map(|pole| LinearRecurrence::state_indices(&plan.poles, *pole)[0]);
+            "the recurrence has then observed the season, and the scale is known",
+        ));
+        let per_series = plan.per_series.iter();
+        let per_series = per_series.map(|pole| LinearRecurrence::state_indices(&plan.poles, *pole)[0]);
         let mut spec = RecurrenceSpec {
             window: pipeline.train.recurrence_window,
             recent_values: RECENT_MIN,
@@ -136,13 +89,13 @@ impl RecurrencePlan {
         let sum_series = if channels.len() > PER_SERIES_MAX { 1 } else { channels.len().max(1) };
         let feature_sets = feature_sets(pipeline, history, sum_series, &mut spec, &plan, season);
         if feature_sets.row_stride.is_some() {
-            decide(
+            decisions.push(Decision::new(
                 format!(
                     "select the features of the readout from its states and the last {} values",
                     spec.recent_values + 1
                 ),
-                "the history is small enough to compare them out of sample".into(),
-            );
+                "the history is small enough to compare them out of sample",
+            ));
         }
         Self { poles: plan.poles, spec, feature_sets, warmup, decisions }
     }
@@ -158,22 +111,53 @@ fn steps_of(period: i64, every: i64) -> Option<i64> {
     steps_per(period, every).filter(|steps| *steps >= 4)
 }
 
-/// Plain decays, each three times the previous one.
-fn plain_decays(day: Option<i64>, longest: i64) -> PolePlan {
-    let slowest = day.map_or(longest as f64, |day| (0.9 * day as f64).min(longest as f64));
-    let decays: Vec<f64> =
-        (0..).map(|k| 2.0 * 3f64.powi(k)).take_while(|decay| *decay <= slowest.max(2.0)).collect();
-    PolePlan {
-        poles: decays.iter().map(|decay| LinearRecurrence::pole(*decay, 0.0)).collect(),
-        plain_decays: decays.len(),
-        per_series: (0..decays.len()).collect(),
-        slowest_decay: *decays.last().unwrap_or(&2.0),
-    }
-}
-
 impl PolePlan {
-    fn add_daily_resonators(&mut self, day: i64, harmonics: i64, decays: &[i64]) {
-        for decay in decays {
+    /// Poles for steps of `every` microseconds, of which a series has `steps` to train on.
+    fn new(every: i64, steps: i64, channels: usize, decisions: &mut Vec<Decision>) -> Self {
+        let day = steps_of(DAY, every);
+        // A slower decay is observed too rarely to be learned.
+        let longest = steps / DECAYS_MIN;
+        let slowest = day.map_or(longest as f64, |day| (0.9 * day as f64).min(longest as f64));
+        let decays: Vec<f64> =
+            (0..).map(|k| 2.0 * 3f64.powi(k)).take_while(|decay| *decay <= slowest.max(2.0)).collect();
+        let slowest = *decays.last().unwrap_or(&2.0);
+        decisions.push(Decision::new(
+            format!("recurrence: {} plain decays over 2 to {slowest:.0} steps", decays.len()),
+            format!(
+                "each three times the previous one, below a day and 1/{DECAYS_MIN} of the {steps} training steps of a series"
+            ),
+        ));
+        let mut plan = Self {
+            poles: decays.iter().map(|decay| LinearRecurrence::pole(*decay, 0.0)).collect(),
+            plain_decays: decays.len(),
+            per_series: (0..decays.len()).collect(),
+            warmup: slowest as i64,
+        };
+        if let Some(day) = day.filter(|day| *day <= longest) {
+            plan.warmup = WARMUP_DAYS * day;
+            plan.add_resonators_of_day(day, steps, decisions);
+            if let Some(hour) = steps_of(HOUR, every) {
+                plan.add_resonators_of_hour(hour, day, decisions);
+            }
+        }
+        decisions.push(if channels <= PER_SERIES_MAX {
+            Decision::new(
+                format!("{channels} series may have coefficients of their own in addition to shared ones"),
+                format!("the limit is {PER_SERIES_MAX}"),
+            )
+        } else {
+            plan.per_series.clear();
+            let reason = format!("{channels} series exceed the limit of {PER_SERIES_MAX}");
+            Decision::new("all series share all coefficients", reason)
+        });
+        plan
+    }
+
+    fn add_resonators_of_day(&mut self, day: i64, steps: i64, decisions: &mut Vec<Decision>) {
+        let harmonics = HARMONICS_MAX.min(day / 2);
+        let decays = RESONATOR_DAYS.into_iter().filter(|days| days * day <= steps / DECAYS_MIN);
+        let decays: Vec<i64> = decays.collect();
+        for decay in &decays {
             for harmonic in 0..=harmonics {
                 if harmonic <= 1 {
                     self.per_series.push(self.poles.len());
@@ -181,6 +165,19 @@ impl PolePlan {
                 self.poles.push(resonator(decay * day, harmonic, day));
             }
         }
+        decisions.push(Decision::new(
+            format!("recurrence: resonators of the day with {harmonics} harmonics, over {decays:?} days"),
+            format!("a day is {day} steps, and a series has {} days of training data", steps / day),
+        ));
+    }
+
+    fn add_resonators_of_hour(&mut self, hour: i64, day: i64, decisions: &mut Vec<Decision>) {
+        let harmonics = HARMONICS_MAX.min(hour / 2);
+        self.poles.extend((1..=harmonics).map(|harmonic| resonator(day, harmonic, hour)));
+        decisions.push(Decision::new(
+            format!("recurrence: resonators of the hour with {harmonics} harmonics, over a day"),
+            format!("an hour is {hour} steps, enough for hourly and quarter-hourly patterns"),
+        ));
     }
 }
 

@@ -13,8 +13,8 @@ use super::settings::TrainConfig;
 use super::training_data::{Buffers, Dropout, TrainingData};
 use tidecast_core::model::{Model, ModelManifest};
 use tidecast_core::network::{
-    AdamW, Gradients, LossAndGradients, LossSum, Moments, Network, Random, Tensors, TensorsError, TrainScratch,
-    WeightEma, WeightsError, tensors,
+    AdamW, Gradients, LossAndGradients, LossSum, Moments, Network, Random, Tensors, TensorsError,
+    TrainScratch, WeightEma, WeightsError, tensors,
 };
 
 /// Final learning rate as a fraction of the largest one.

@@ -268,7 +268,9 @@ impl<'a> TrainingData<'a> {
             Self::Windows(windows, _) => {
                 network.forecast(&buffers.inputs.batch(windows.manifest), scratch, outputs);
             }
-            Self::Sequences(_) => network.forecast_sequences(&buffers.sequences.as_sequences(), scratch, outputs),
+            Self::Sequences(_) => {
+                network.forecast_sequences(&buffers.sequences.as_sequences(), scratch, outputs)
+            }
         }
     }
 
