@@ -35,7 +35,7 @@ impl BufferSize {
     const OVERHEAD: usize = 4 << 10;
 
     /// The size of an output from `rows` rows.
-    pub fn of_output(output: &Output, rows: usize) -> Self {
+    pub fn new(output: &Output, rows: usize) -> Self {
         let records = output.source.records.iter().map(|record| size_of::<Record>() + record.byte_len());
         let tables = table_bytes(&output.forecasts) + table_bytes(&output.scores);
         Self { rows, bytes: Self::OVERHEAD + records.sum::<usize>() + tables }
@@ -159,7 +159,7 @@ impl<S: Sink + Send + 'static> SinkTask<S> {
 
     /// Queues an output from `rows` rows.
     pub fn write(&mut self, output: Output, rows: usize) {
-        let size = BufferSize::of_output(&output, rows);
+        let size = BufferSize::new(&output, rows);
         self.in_flight = self.in_flight.plus(size);
         self.backlog.add(size);
         self.send(SinkCommand::Write(output, size));
@@ -331,13 +331,13 @@ mod tests {
         let mut record = Record { payload: Some(vec![0; 10_000].into()), ..Record::default() };
         record.key = Some(vec![0; 500].into());
         let output = output_with(forecasts.finish(), vec![record; 3]);
-        let BufferSize { rows, bytes } = BufferSize::of_output(&output, 7);
+        let BufferSize { rows, bytes } = BufferSize::new(&output, 7);
         let (values, messages) = (50 * 5 * 96 * 4, 3 * 10_500);
         assert_eq!(rows, 7);
         assert!((values + messages..values + messages + 20_000).contains(&bytes), "{bytes}");
         // A slice of the forecasts is smaller by the omitted values.
         let sliced = Output { forecasts: output.forecasts.slice(20, 10), ..output };
-        let omitted = bytes - BufferSize::of_output(&sliced, 7).bytes;
+        let omitted = bytes - BufferSize::new(&sliced, 7).bytes;
         assert!((values / 5 * 4..values / 5 * 4 + 10_000).contains(&omitted), "{omitted}");
     }
 
