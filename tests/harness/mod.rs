@@ -41,7 +41,7 @@ use tokio_util::sync::CancellationToken;
 
 use memory::MemorySink;
 
-pub const SECOND: i64 = 1_000_000;
+pub use tidecast_core::time::SECOND;
 
 /// A small pipeline with a model of fixed weights: steps of ten seconds, a window of three, a horizon of two.
 #[derive(Clone, Debug)]

@@ -186,5 +186,8 @@ async fn a_store_that_cannot_be_listed_is_an_error_with_its_key() {
     std::os::unix::fs::symlink(&folder, &folder).unwrap();
     let Err(error) = restore_newest(&store, &case, None, 10).await else { panic!("there is no folder") };
     let error = format!("{error:#}");
-    assert!(error.contains("cannot list the snapshots in") && error.contains("`store` in [state]"), "{error}");
+    assert!(
+        error.contains("cannot list the snapshots in") && error.contains("`store` in [state]"),
+        "{error}"
+    );
 }
