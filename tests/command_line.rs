@@ -1,5 +1,5 @@
-//! The program as its users run it: exit codes, what it prints, what it leaves behind. Each test has a folder of its own
-//! with a small pipeline and a small model of random weights, and starts the real program in it.
+//! The program as a process: exit codes, output and files. Each test runs the real program in a folder of its own, with a
+//! small pipeline and a small model of random weights.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -7,39 +7,39 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 use tidecast_stream::codec::RowWriter;
+use tidecast_stream::driver::EndOfInput;
 use tidecast_tables::TableWriter;
 
 use crate::broker;
 use crate::harness::{Case, Row, row};
 use program::{Outcome, Running};
 
-mod adopting;
+mod backfill;
+mod bootstrap;
 mod bucket;
+mod errors;
 mod evaluate;
-mod files;
+mod forecasts;
+mod import_torch;
 mod init;
+mod inspection;
 mod json;
 mod lag;
-mod learning;
-mod look;
-mod members;
-mod mistakes;
 pub mod program;
 mod progress;
 mod python;
+mod rebalance;
 mod rejects;
 mod scores;
 mod secrets;
 mod security;
 mod serving;
-mod stops;
+mod shutdown;
 mod stream;
-mod studies;
-mod table;
 mod threads;
-mod warm;
+mod train;
 
-/// The pipeline that goes with `Case::default()`.
+/// The pipeline of `Case::default()`.
 const PIPELINE: &str = r#"
 [columns]
 series = "sensor"
@@ -60,7 +60,7 @@ pub struct Workspace {
 }
 
 impl Workspace {
-    /// A pipeline with these tables besides those that every pipeline has.
+    /// The pipeline has `tables` in addition to the common ones.
     pub fn new(tables: &str) -> Self {
         let workspace = Self { folder: TempDir::new().unwrap() };
         fs::write(workspace.path("model.safetensors"), Case::default().model().to_bytes()).unwrap();
@@ -72,7 +72,7 @@ impl Workspace {
         self.folder.path().join(name)
     }
 
-    /// Puts other text into the pipeline file.
+    /// Replaces text in the pipeline file.
     #[track_caller]
     pub fn change(&self, from: &str, to: &str) {
         let text = fs::read_to_string(self.path("p.toml")).unwrap();
@@ -84,28 +84,28 @@ impl Workspace {
         Running::start(self.folder.path(), line)
     }
 
-    /// Runs the program to its end; the words of the line are parted by spaces.
+    /// Runs the program to its end; arguments are separated by spaces.
     pub fn run(&self, line: &str) -> Outcome {
         self.start(line).finish()
     }
 
-    /// The same on one processor, where the system can do that.
-    fn run_on_one(&self, line: &str) -> Option<Outcome> {
-        Running::start_on_one(self.folder.path(), line).map(Running::finish)
+    /// The same on one core; `None` without `taskset`.
+    fn run_on_one_core(&self, line: &str) -> Option<Outcome> {
+        Running::start_on_one_core(self.folder.path(), line).map(Running::finish)
     }
 
-    /// The same in a terminal, where there is one: what it shows is the standard output.
-    fn run_watched(&self, line: &str) -> Option<Outcome> {
-        Running::start_watched(self.folder.path(), line).map(Running::finish)
+    /// The same in a pseudo-terminal, whose content is the standard output; `None` without `script`.
+    fn run_in_terminal(&self, line: &str) -> Option<Outcome> {
+        Running::start_in_terminal(self.folder.path(), line).map(Running::finish)
     }
 
-    fn readings(&self, name: &str, rows: &[Row]) -> PathBuf {
+    fn write_readings(&self, name: &str, rows: &[Row]) -> PathBuf {
         let path = self.path(name);
         write_readings(&path, rows);
         path
     }
 
-    /// Names of all files in a folder, in order.
+    /// Sorted names of the files in a folder.
     fn files(&self, name: &str) -> Vec<String> {
         let entries = fs::read_dir(self.path(name)).unwrap();
         let mut names: Vec<_> =
@@ -122,7 +122,7 @@ fn write_readings(path: &Path, rows: &[Row]) {
     table.finish().unwrap();
 }
 
-/// A reading of each id every ten seconds; noise, so that no two windows are alike.
+/// A reading of each id every ten seconds: noise, so all windows differ.
 fn readings(ids: &[&str], steps: std::ops::Range<i64>) -> Vec<Row> {
     let value = |id: usize, step: i64| 20.0 + id as f64 + (step * step * 7919 % 10_007) as f64 / 701.0;
     steps
@@ -130,7 +130,7 @@ fn readings(ids: &[&str], steps: std::ops::Range<i64>) -> Vec<Row> {
         .collect()
 }
 
-/// Forecasts as the lines that the program prints, by series, in their order.
+/// The printed forecasts of each series, in order.
 type Lines = BTreeMap<String, Vec<String>>;
 
 fn by_series<'a>(lines: impl IntoIterator<Item = &'a str>) -> Lines {
@@ -142,13 +142,13 @@ fn by_series<'a>(lines: impl IntoIterator<Item = &'a str>) -> Lines {
     all
 }
 
-/// What must be printed for these rows: the forecaster asked directly, a row at a time. `finish` closes the last steps.
-fn expected(case: &Case, rows: &[Row], finish: bool) -> Lines {
+/// The lines to expect for these rows, from a forecaster that is called directly, row by row.
+fn expected(case: &Case, rows: &[Row], end_of_input: EndOfInput) -> Lines {
     let mut forecaster = case.forecaster();
     let mut pushed: Vec<_> =
         (0..rows.len()).map(|i| forecaster.push(&case.batch(i as i64, &rows[i..=i])).forecasts).collect();
-    if finish {
-        pushed.extend(forecaster.finish(1000).map(|some| some.forecasts));
+    if end_of_input == EndOfInput::CloseSteps {
+        pushed.extend(forecaster.finish(1000).map(|output| output.forecasts));
     }
     let mut text = Vec::new();
     for forecasts in pushed {
@@ -161,10 +161,10 @@ fn expected(case: &Case, rows: &[Row], finish: bool) -> Lines {
     by_series(String::from_utf8(text).unwrap().lines())
 }
 
-/// The tables of a pipeline between topics, with commits in quick succession.
+/// The tables of a pipeline between these topics, with frequent commits.
 fn between(topics: &Topics) -> String {
     let Topics { readings, forecasts, rejects, group } = topics;
-    // The shortest session a broker allows: so long does it take for a killed process.
+    // The shortest session that a broker allows, which a restart after a kill waits for.
     format!(
         r#"
         [source.kafka]
@@ -175,13 +175,13 @@ fn between(topics: &Topics) -> String {
         commit = {{ every = "20ms", rows = 500 }}
         [sink.kafka]
         topic = "{forecasts}"
-        rejects = "{rejects}"
+        rejects_topic = "{rejects}"
         "#,
         broker::any()
     )
 }
 
-/// Topics of one test's own, and the name of a group that nobody has used.
+/// Topics and a consumer group of one test.
 struct Topics {
     readings: String,
     forecasts: String,
@@ -197,7 +197,7 @@ impl Topics {
         Self { readings, forecasts, rejects: topic("rejects"), group: broker::unique("group") }
     }
 
-    /// Sends readings, keyed by their series.
+    /// Sends readings with the series as the key.
     fn send(&self, rows: &[Row]) {
         let messages: Vec<(&str, String)> =
             rows.iter().map(|row| (row.series.as_str(), message(row))).collect();

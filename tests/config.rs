@@ -1,15 +1,15 @@
-//! Pipeline files. Each test is a short file, or the shortest right one with a change, and what comes of it.
+//! Pipeline files: the minimal valid file with a change, and the resulting pipeline or errors.
 
 use std::path::Path;
 
 use tidecast::config::{ConfigError, Pipeline};
 
-mod mistakes;
-mod slips;
+mod edits;
+mod errors;
 mod values;
 
-/// The least that a pipeline file says. Seven lines, so what a test adds starts in line 8.
-const LEAST: &str = r#"[columns]
+/// The minimal pipeline file. It has seven lines, so an addition starts in line 8.
+const MINIMAL: &str = r#"[columns]
 time = "t"
 targets = ["v"]
 [grid]
@@ -31,29 +31,30 @@ fn load(text: &str) -> Result<Pipeline, ConfigError> {
     Pipeline::from_text(Path::new("/p/x.toml"), text, &env)
 }
 
+/// The pipeline of the minimal file with an addition.
 #[track_caller]
-fn loaded(added: &str) -> Pipeline {
-    load(&format!("{LEAST}{added}")).unwrap_or_else(|error| panic!("{error}"))
+fn load_with(addition: &str) -> Pipeline {
+    load(&format!("{MINIMAL}{addition}")).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// That `text` is refused for exactly these reasons, each without the `/p/x.toml:` before it.
+/// Asserts the errors of a file, each without the leading `/p/x.toml:`.
 #[track_caller]
-fn refused(text: &str, expected: &[&str]) {
-    let error = load(text).expect_err("this file is wrong").to_string();
+fn assert_errors(text: &str, expected: &[&str]) {
+    let error = load(text).expect_err("the file is invalid").to_string();
     let lines: Vec<&str> =
-        error.lines().map(|line| line.strip_prefix("/p/x.toml:").expect("the file's name")).collect();
+        error.lines().map(|line| line.strip_prefix("/p/x.toml:").expect("the file name")).collect();
     assert_eq!(lines, expected);
 }
 
-/// The same for a right file with a wrong addition.
+/// Asserts the errors of the minimal file with an addition.
 #[track_caller]
-fn refused_addition(added: &str, expected: &[&str]) {
-    refused(&format!("{LEAST}{added}"), expected);
+fn assert_addition_errors(addition: &str, expected: &[&str]) {
+    assert_errors(&format!("{MINIMAL}{addition}"), expected);
 }
 
-/// The same for a right file in which one line is another one.
+/// Asserts the errors of the minimal file with a replaced line.
 #[track_caller]
-fn refused_change(line: &str, new: &str, expected: &[&str]) {
-    assert!(LEAST.contains(line));
-    refused(&LEAST.replace(line, new), expected);
+fn assert_change_errors(line: &str, new: &str, expected: &[&str]) {
+    assert!(MINIMAL.contains(line));
+    assert_errors(&MINIMAL.replace(line, new), expected);
 }

@@ -1,4 +1,4 @@
-//! State in a bucket: a run that ends and goes on, with an S3 server of a page between it and a map in memory.
+//! State in a bucket: a run and its continuation, with a minimal S3 server in memory.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -10,7 +10,7 @@ const RUN: &str = "run p.toml --until-end --to -";
 
 type Objects = Arc<Mutex<BTreeMap<String, Vec<u8>>>>;
 
-/// As much of S3 as whole uploads, ranges, lists and removals need.
+/// The part of S3 that uploads, range reads, lists and deletions need.
 fn serve() -> (String, Objects) {
     let objects = Objects::default();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -19,7 +19,6 @@ fn serve() -> (String, Objects) {
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             let objects = shared.clone();
-            // Whoever hangs up is done.
             std::thread::spawn(move || while answer(&stream, &objects).is_ok() {});
         }
     });
@@ -51,17 +50,17 @@ fn answer(mut stream: &TcpStream, objects: &Objects) -> std::io::Result<()> {
     let key = path.trim_start_matches("/bucket").trim_start_matches('/').to_string();
     let mut objects = objects.lock().unwrap();
     let method = first.split(' ').next().unwrap();
-    let (status, extra, said) = match method {
+    let (status, extra, body) = match method {
         "PUT" => {
             objects.insert(key, body);
             ("200 OK", String::new(), Vec::new())
         }
         "POST" => {
             let text = String::from_utf8(body).unwrap();
-            let named = text.split("<Key>").skip(1).map(|rest| rest.split('<').next().unwrap());
-            let gone = named.filter(|key| objects.remove(*key).is_some());
-            let gone: String = gone.map(|key| format!("<Deleted><Key>{key}</Key></Deleted>")).collect();
-            ("200 OK", String::new(), format!("<DeleteResult>{gone}</DeleteResult>").into_bytes())
+            let keys = text.split("<Key>").skip(1).map(|rest| rest.split('<').next().unwrap());
+            let deleted = keys.filter(|key| objects.remove(*key).is_some());
+            let deleted: String = deleted.map(|key| format!("<Deleted><Key>{key}</Key></Deleted>")).collect();
+            ("200 OK", String::new(), format!("<DeleteResult>{deleted}</DeleteResult>").into_bytes())
         }
         "GET" if query.contains("list-type=2") => ("200 OK", String::new(), list(&objects)),
         _ => match (objects.get(&key), range) {
@@ -75,11 +74,11 @@ fn answer(mut stream: &TcpStream, objects: &Objects) -> std::io::Result<()> {
     };
     let head = format!(
         "HTTP/1.1 {status}\r\nContent-Length: {}\r\nETag: \"x\"\r\nLast-Modified: Thu, 01 Jan 2026 00:00:00 GMT\r\n{extra}\r\n",
-        said.len()
+        body.len()
     );
     stream.write_all(head.as_bytes())?;
     if method != "HEAD" {
-        stream.write_all(&said)?;
+        stream.write_all(&body)?;
     }
     Ok(())
 }
@@ -89,19 +88,19 @@ fn parse((from, to): (&str, &str)) -> (usize, usize) {
 }
 
 fn list(objects: &BTreeMap<String, Vec<u8>>) -> Vec<u8> {
-    let one = |(key, object): (&String, &Vec<u8>)| {
+    let entry = |(key, object): (&String, &Vec<u8>)| {
         format!(
             "<Contents><Key>{key}</Key><LastModified>2026-01-01T00:00:00.000Z</LastModified><ETag>x</ETag>\
              <Size>{}</Size></Contents>",
             object.len()
         )
     };
-    let all: String = objects.iter().map(one).collect();
-    format!("<ListBucketResult>{all}</ListBucketResult>").into_bytes()
+    let entries: String = objects.iter().map(entry).collect();
+    format!("<ListBucketResult>{entries}</ListBucketResult>").into_bytes()
 }
 
 #[test]
-fn a_second_run_goes_on_from_a_bucket() {
+fn a_second_run_restores_its_state_from_a_bucket() {
     let (topics, rows) = (Topics::new(1), readings(&["a", "b", "c"], 0..60));
     let workspace = Workspace::new(&format!("{}\n[state]\nstore = \"s3://bucket/a/b\"\n", between(&topics)));
     let (address, objects) = serve();
@@ -120,8 +119,8 @@ fn a_second_run_goes_on_from_a_bucket() {
         assert!(!outcome.stderr.contains("secret"), "{outcome:#?}");
         lines += &outcome.stdout;
     }
-    assert_eq!(by_series(lines.lines()), expected(&Case::default(), &rows, false));
-    // Of four, the two newest.
+    assert_eq!(by_series(lines.lines()), expected(&Case::default(), &rows, EndOfInput::LeaveOpen));
+    // The two newest of four.
     let names: Vec<String> = objects.lock().unwrap().keys().cloned().collect();
     assert_eq!(names.len(), 2, "{names:?}");
     assert!(names.iter().all(|name| name.starts_with("a/b/") && name.ends_with(".arrow")), "{names:?}");

@@ -1,4 +1,4 @@
-//! `init` and `completions`: what a newcomer begins with.
+//! `init` and `completions`.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch};
 use super::*;
 
 #[test]
-fn a_pipeline_is_made_for_a_history_and_trains_on_it() {
+fn init_writes_a_valid_pipeline_for_each_sample() {
     let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("pipelines");
     for (sample, texts) in [
         (
@@ -27,8 +27,8 @@ fn a_pipeline_is_made_for_a_history_and_trains_on_it() {
         let folder = tempfile::tempdir().unwrap();
         let data = samples.join(sample).join("readings.parquet");
         let line = format!("init {} --out {sample}.toml", data.display());
-        let made = Running::start(folder.path(), &line).finish().succeeds();
-        made.says(&[
+        let created = Running::start(folder.path(), &line).finish().succeeds();
+        created.logs(&[
             &format!("tidecast check {sample}.toml"),
             &format!("tidecast train {sample}.toml --data"),
         ]);
@@ -36,34 +36,33 @@ fn a_pipeline_is_made_for_a_history_and_trains_on_it() {
         for expected in texts {
             assert!(text.contains(expected), "{expected} is not in {text}");
         }
-        // All that is missing is what training makes.
+        // Only the model is missing.
         let check = Running::start(folder.path(), &format!("check {sample}.toml")).finish();
-        let problems = check.fails(&["there is no model"]).stderr;
+        let problems = check.fails(&["does not exist; train one"]).stderr;
         assert_eq!(problems.lines().filter(|line| line.starts_with("  ")).count(), 1, "{problems}");
-        // What is commented out is sound, too.
+        // The commented tables are valid, too.
         let whole: String = text.lines().skip(2).map(|line| format!("{}\n", uncommented(line))).collect();
         fs::write(folder.path().join("whole.toml"), &whole).unwrap();
         for table in ["[source.kafka]", "[sink.kafka]", "[state]", "[scores]", "[sink.scores]", "[serve]"] {
             assert!(whole.lines().any(|line| line == table), "{table} is not in {whole}");
         }
         let check = Running::start(folder.path(), "check whole.toml").finish();
-        let problems = check.fails(&["there is no model"]).stderr;
+        let problems = check.fails(&["does not exist; train one"]).stderr;
         assert_eq!(problems.lines().filter(|line| line.starts_with("  ")).count(), 1, "{problems}");
-        let again = Running::start(folder.path(), &line).finish();
-        again.fails(&["is there already", "--out"]);
+        Running::start(folder.path(), &line).finish().fails(&["exists already", "--out"]);
     }
 }
 
-/// A line of a pipeline file, without the mark of a comment before a table or a key.
+/// A line of a pipeline file, with a commented table or key uncommented.
 fn uncommented(line: &str) -> &str {
     let bare = line.strip_prefix("# ").unwrap_or(line);
     let is_key = bare.starts_with('[') || bare.split_once(" = ").is_some_and(|(key, _)| !key.contains(' '));
     if is_key { bare } else { line }
 }
 
-/// A reading each quarter of an hour, at whole numbers of so many a second.
-fn counted(path: &Path, a_second: i64) {
-    let times = (0..50).map(|i| (1_700_000_000 + 900 * i) * a_second);
+/// Writes a reading every quarter of an hour, with integer times of this many units per second.
+fn write_integer_times(path: &Path, per_second: i64) {
+    let times = (0..50).map(|i| (1_700_000_000 + 900 * i) * per_second);
     let columns: [(&str, ArrayRef); 2] = [
         ("ts", Arc::new(Int64Array::from_iter_values(times))),
         ("kw", Arc::new(Float64Array::from_iter_values((0..50).map(f64::from)))),
@@ -75,26 +74,26 @@ fn counted(path: &Path, a_second: i64) {
 }
 
 #[test]
-fn whole_numbers_are_times_of_the_unit_that_fits() {
+fn the_unit_of_integer_times_is_detected() {
     let workspace = Workspace::new("");
-    for (unit, a_second) in [("s", 1), ("ms", 1000), ("us", 1_000_000), ("ns", 1_000_000_000)] {
-        counted(&workspace.path(&format!("{unit}.parquet")), a_second);
+    for (unit, per_second) in [("s", 1), ("ms", 1000), ("us", 1_000_000), ("ns", 1_000_000_000)] {
+        write_integer_times(&workspace.path(&format!("{unit}.parquet")), per_second);
         workspace.run(&format!("init {unit}.parquet --out {unit}.toml")).succeeds();
         let text = fs::read_to_string(workspace.path(&format!("{unit}.toml"))).unwrap();
         for expected in [&format!("time_unit = \"{unit}\""), "time = \"ts\"", "every = \"15m\"", "# series ="]
         {
             assert!(text.contains(expected), "{expected} is not in {text}");
         }
-        workspace.run(&format!("check {unit}.toml")).fails(&["there is no model"]);
+        workspace.run(&format!("check {unit}.toml")).fails(&["does not exist; train one"]);
     }
 }
 
 #[test]
-fn folders_may_say_whose_readings_they_hold() {
+fn a_hive_partition_can_be_the_series() {
     let workspace = Workspace::new("");
     for id in ["a", "b"] {
         fs::create_dir_all(workspace.path(&format!("in/plant={id}"))).unwrap();
-        counted(&workspace.path(&format!("in/plant={id}/1.parquet")), 1);
+        write_integer_times(&workspace.path(&format!("in/plant={id}/1.parquet")), 1);
     }
     workspace.run("init in --out a.toml").succeeds();
     let text = fs::read_to_string(workspace.path("a.toml")).unwrap();
@@ -102,21 +101,21 @@ fn folders_may_say_whose_readings_they_hold() {
 }
 
 #[test]
-fn what_cannot_be_is_refused_and_nothing_is_written() {
+fn invalid_roles_are_rejected_and_nothing_is_written() {
     let workspace = Workspace::new("");
     let rows: Vec<Row> = (0..50).map(|i| row("a", 1_700_000_000 + 900 * i, 1.0)).collect();
-    workspace.readings("in.parquet", &rows);
+    workspace.write_readings("in.parquet", &rows);
     workspace
         .run("init in.parquet --out b.toml --target time")
-        .fails(&["cannot be two things at once; name others with --time"]);
+        .fails(&["has two roles; name the columns with --time"]);
     workspace
-        .run("init in.parquet --out b.toml --target gone")
-        .fails(&["there is no column \"gone\"", "has the columns"]);
+        .run("init in.parquet --out b.toml --target missing")
+        .fails(&["there is no column \"missing\"", "has the columns"]);
     assert!(!workspace.path("b.toml").exists());
 }
 
 #[test]
-fn shells_complete_every_command() {
+fn completion_scripts_contain_the_commands() {
     for shell in ["bash", "zsh", "fish"] {
         let script = Workspace::new("").run(&format!("completions {shell}")).succeeds().stdout;
         for command in ["backfill", "evaluate", "init"] {

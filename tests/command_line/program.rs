@@ -1,4 +1,4 @@
-//! The program as a process: started, listened to, signalled, and never left behind.
+//! The program as a child process that is always killed at the end of its test.
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
@@ -6,12 +6,12 @@ use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
-/// Longer than anything here takes on a busy machine. Then the process is killed and its test fails.
-const LONGEST: Duration = Duration::from_secs(300);
+/// Time after which a process is killed and its test fails.
+const TIMEOUT: Duration = Duration::from_secs(300);
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_tidecast");
 
-/// What came of a process.
+/// The result of a process.
 #[derive(Debug)]
 pub struct Outcome {
     status: ExitStatus,
@@ -31,18 +31,18 @@ impl Outcome {
         self
     }
 
-    /// That it ended with an error that holds all of these texts.
+    /// Asserts that it failed with an error that contains these texts.
     #[track_caller]
     pub fn fails(self, texts: &[&str]) -> Self {
-        let outcome = self.exits(1).says(texts);
+        let outcome = self.exits(1).logs(texts);
         let error = outcome.stderr.lines().find(|line| line.starts_with("error: "));
         assert!(error.is_some(), "{outcome:#?}");
         outcome
     }
 
-    /// That standard error holds all of these texts.
+    /// Asserts that standard error contains these texts.
     #[track_caller]
-    pub fn says(self, texts: &[&str]) -> Self {
+    pub fn logs(self, texts: &[&str]) -> Self {
         for text in texts {
             assert!(self.stderr.contains(text), "`{text}` is not in {self:#?}");
         }
@@ -56,7 +56,7 @@ impl Outcome {
     }
 }
 
-/// The last number before `word`: lines of progress may come before the summary.
+/// The last number before `word`; progress messages precede the summary.
 #[track_caller]
 pub fn count(text: &str, word: &str) -> usize {
     let words: Vec<&str> = text.split([' ', ',', '\n']).filter(|word| !word.is_empty()).collect();
@@ -64,15 +64,15 @@ pub fn count(text: &str, word: &str) -> usize {
     number.unwrap_or_else(|| panic!("no number of {word} in {text}"))
 }
 
-/// A process that has not ended yet. Dropped, it is killed.
+/// A running process, killed on drop.
 pub struct Running {
     child: Child,
     stdout: Option<BufReader<ChildStdout>>,
     stdout_read: String,
     stderr: Receiver<String>,
     stderr_read: String,
-    /// Dropped, it tells the watchdog that all is well.
-    _watched: Sender<()>,
+    /// Stops the watchdog on drop.
+    _watchdog: Sender<()>,
 }
 
 impl Running {
@@ -81,34 +81,37 @@ impl Running {
     }
 
     pub fn start_with(folder: &Path, line: &str, variables: &[(&str, &str)]) -> Self {
-        Self::start_for(LONGEST, folder, line, variables)
+        Self::start_with_timeout(TIMEOUT, folder, line, variables)
     }
 
-    /// One that may take so long.
-    pub fn start_for(longest: Duration, folder: &Path, line: &str, variables: &[(&str, &str)]) -> Self {
+    pub fn start_with_timeout(
+        timeout: Duration,
+        folder: &Path,
+        line: &str,
+        variables: &[(&str, &str)],
+    ) -> Self {
         let mut command = Command::new(PROGRAM);
         command.args(line.split_whitespace());
-        Self::begin(command, longest, folder, variables)
+        Self::spawn(command, timeout, folder, variables)
     }
 
-    /// One that is kept to a single processor; `None` where the system has nothing to do that.
-    pub fn start_on_one(folder: &Path, line: &str) -> Option<Self> {
+    /// On a single core; `None` without `taskset`.
+    pub fn start_on_one_core(folder: &Path, line: &str) -> Option<Self> {
         let mut command = helper("taskset")?;
-        command.args(["-c", &allowed()?, PROGRAM]).args(line.split_whitespace());
-        Some(Self::begin(command, LONGEST, folder, &[]))
+        command.args(["-c", &allowed_core()?, PROGRAM]).args(line.split_whitespace());
+        Some(Self::spawn(command, TIMEOUT, folder, &[]))
     }
 
-    /// One that somebody watches: what the terminal shows is its standard output. `None` where there is no terminal to be had.
-    pub fn start_watched(folder: &Path, line: &str) -> Option<Self> {
+    /// In a pseudo-terminal, whose content is the standard output; `None` without `script`.
+    pub fn start_in_terminal(folder: &Path, line: &str) -> Option<Self> {
         let mut command = helper("script")?;
-        // A shell reads it, which parts at spaces what is not in quotes.
         let program = PROGRAM.replace('\'', r"'\''");
         let inside = format!("stty cols 150; exec '{program}' {line}");
         command.args(["--quiet", "--return", "--flush", "--command", &inside, "/dev/null"]);
-        Some(Self::begin(command, LONGEST, folder, &[("TERM", "xterm")]))
+        Some(Self::spawn(command, TIMEOUT, folder, &[("TERM", "xterm")]))
     }
 
-    fn begin(mut command: Command, longest: Duration, folder: &Path, variables: &[(&str, &str)]) -> Self {
+    fn spawn(mut command: Command, timeout: Duration, folder: &Path, variables: &[(&str, &str)]) -> Self {
         let mut child = command
             .env_remove("TIDECAST_LOG")
             .envs(variables.iter().copied())
@@ -120,23 +123,23 @@ impl Running {
             .expect("the program starts");
         let stdout = child.stdout.take().map(BufReader::new);
         let stderr = BufReader::new(child.stderr.take().expect("it is piped"));
-        let (said, heard) = channel();
+        let (sender, receiver) = channel();
         std::thread::spawn(move || {
-            // The test may have ended; then nobody listens.
-            stderr.lines().map_while(Result::ok).try_for_each(|line| said.send(line)).ok()
+            // Fails once the test has ended.
+            stderr.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)).ok()
         });
-        let (watched, end) = channel();
+        let (watchdog, end) = channel();
         let pid = child.id();
         std::thread::spawn(move || {
-            if end.recv_timeout(longest) == Err(RecvTimeoutError::Timeout) {
+            if end.recv_timeout(timeout) == Err(RecvTimeoutError::Timeout) {
                 kill(pid, "KILL");
             }
         });
         let (stdout_read, stderr_read) = (String::new(), String::new());
-        Self { child, stdout, stdout_read, stderr: heard, stderr_read, _watched: watched }
+        Self { child, stdout, stdout_read, stderr: receiver, stderr_read, _watchdog: watchdog }
     }
 
-    /// Waits until this many lines have come on standard output.
+    /// Reads this many lines of standard output.
     pub fn read_lines(&mut self, count: usize) {
         let stdout = self.stdout.as_mut().expect("standard output is open");
         for _ in 0..count {
@@ -150,31 +153,34 @@ impl Running {
         }
     }
 
-    /// Waits until it says this on standard error.
+    /// Waits for a line of standard error that contains `text`.
     pub fn wait_for(&mut self, text: &str) {
         let mut last = String::new();
         while !last.contains(text) {
-            last = self.stderr.recv().unwrap_or_else(|_| panic!("`{text}` never came: {}", self.stderr_read));
+            last = self
+                .stderr
+                .recv()
+                .unwrap_or_else(|_| panic!("`{text}` never appeared: {}", self.stderr_read));
             self.stderr_read += &format!("{last}\n");
         }
     }
 
-    /// What it has said on standard error so far.
-    pub fn said(&mut self) -> &str {
+    /// Standard error so far.
+    pub fn stderr_so_far(&mut self) -> &str {
         for line in self.stderr.try_iter() {
             self.stderr_read += &format!("{line}\n");
         }
         &self.stderr_read
     }
 
-    /// The most memory that it has ever had in use, where the system tells.
+    /// Peak memory, 0 if the system does not report it.
     pub fn peak_mb(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
         line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0) / 1024
     }
 
-    /// Whether it has ended by itself.
+    /// Whether the process has ended.
     pub fn has_ended(&mut self) -> bool {
         self.child.try_wait().expect("a child can be asked").is_some()
     }
@@ -184,12 +190,12 @@ impl Running {
         kill(self.child.id(), name);
     }
 
-    /// Closes our end of its standard output.
+    /// Closes the pipe of its standard output.
     pub fn stop_reading(&mut self) {
         self.stdout = None;
     }
 
-    /// Reads what is left and waits for its end.
+    /// Reads the remaining output and waits for the end.
     pub fn finish(mut self) -> Outcome {
         if let Some(mut stdout) = self.stdout.take() {
             stdout.read_to_string(&mut self.stdout_read).expect("what it prints is text");
@@ -197,7 +203,7 @@ impl Running {
         for line in self.stderr.iter() {
             self.stderr_read += &format!("{line}\n");
         }
-        assert!(!self.stderr_read.contains('\u{1b}'), "colours where nobody sees them: {}", self.stderr_read);
+        assert!(!self.stderr_read.contains('\u{1b}'), "colours without a terminal: {}", self.stderr_read);
         let status = self.child.wait().expect("a child can be waited for");
         let (stdout, stderr) = (std::mem::take(&mut self.stdout_read), std::mem::take(&mut self.stderr_read));
         Outcome { status, stdout, stderr }
@@ -206,24 +212,24 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // It has ended already, unless the test failed.
+        // Fails if the process has ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// A program of the system's, if it is there and the one that is meant: others of its name know no --version.
+/// A program of util-linux, if it is installed; others of the name have no --version.
 fn helper(name: &str) -> Option<Command> {
-    let asked = Command::new(name).arg("--version").stdin(Stdio::null()).output();
-    if !asked.is_ok_and(|said| said.status.success()) {
+    let version = Command::new(name).arg("--version").stdin(Stdio::null()).output();
+    if !version.is_ok_and(|output| output.status.success()) {
         eprintln!("SKIPPED: there is no {name} of util-linux");
         return None;
     }
     Some(Command::new(name))
 }
 
-/// The first processor that this process may use, where the system tells.
-fn allowed() -> Option<String> {
+/// The first core that this process may use, if the system reports it.
+fn allowed_core() -> Option<String> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?;
     Some(list.trim().split([',', '-']).next()?.to_owned())

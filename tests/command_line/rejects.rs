@@ -10,11 +10,11 @@ fn too_many_rejects_stop_a_run_after_a_commit() {
     let mut messages: Vec<String> = rows.iter().map(message).collect();
     (0..6).for_each(|i| messages.insert(40 + 2 * i, format!("bad {i}")));
     broker::produce(&topics.readings, None, messages.iter().map(|value| ("key", value.as_str())));
-    let limits = "[limits]\nrejects = \"2%\"\nrejects_over = 250\n[state]\nstore = \"state\"\n";
+    let limits = "[limits]\nreject_rate = \"2%\"\nreject_window = 250\n[state]\nstore = \"state\"\n";
     let workspace = Workspace::new(&format!("{}{limits}", between(&topics)));
     workspace.run(RUN).fails(&[
         &format!(
-            "{}/0: 6 of the last 51 rows were rejected, more than limits.rejects = \"2%\"",
+            "{}/0: 6 of the last 51 rows were rejected, more than limits.reject_rate = \"2%\"",
             topics.readings
         ),
         "offset 46 malformed (not one JSON object",
@@ -66,7 +66,10 @@ fn corrected_rejects_are_sent_once_and_forecast() {
     workspace.run(RUN).succeeds().logs(&["refused malformed: 40\n"]);
 
     let listed = workspace.run("rejects p.toml").succeeds().stdout;
-    assert!(listed.contains(&format!("40 pending messages in {}\nmalformed: 40\n", topics.rejects)), "{listed}");
+    assert!(
+        listed.contains(&format!("40 pending messages in {}\nmalformed: 40\n", topics.rejects)),
+        "{listed}"
+    );
     assert!(listed.contains("the text `#0` is not a time") && listed.contains(&messages[2].1), "{listed}");
     let lines = workspace.run("rejects p.toml --json --reason malformed").succeeds().stdout;
     let first: serde_json::Value = serde_json::from_str(lines.lines().next().unwrap()).unwrap();
@@ -119,7 +122,9 @@ fn repeatedly_refused_messages_are_given_up_and_reasons_are_independent() {
     let readings = broker::read_all(&topics.readings);
     assert_eq!(readings.last().unwrap().value.as_deref(), Some(bad[1]));
     assert_eq!(readings.len(), 2 + 3 + 1);
-    workspace.run("rejects p.toml --reason unlucky").fails(&["unknown --reason unlucky; known reasons are malformed, late"]);
+    workspace
+        .run("rejects p.toml --reason unlucky")
+        .fails(&["unknown --reason unlucky; known reasons are malformed, late"]);
 }
 
 #[test]
@@ -149,7 +154,9 @@ fn a_candidate_dropped_after_a_restart_is_rejected_unchanged() {
 fn a_rejects_topic_is_required() {
     let workspace =
         Workspace::new("[source.kafka]\nbrokers = \"b\"\ntopic = \"in\"\n[sink.kafka]\ntopic = \"out\"\n");
-    workspace.run("rejects p.toml").fails(&["there is no rejects topic", "set rejects_topic in [sink.kafka]"]);
+    workspace
+        .run("rejects p.toml")
+        .fails(&["there is no rejects topic", "set rejects_topic in [sink.kafka]"]);
     workspace.change("\n[columns]", "delivery = \"at_least_once\"\n[columns]");
     workspace.change("[sink.kafka]", "[sink.kafka]\nbrokers = \"c\"\nrejects_topic = \"no\"");
     workspace.run("rejects p.toml --replay").fails(&["in another cluster", "copy the topic to b"]);
@@ -170,8 +177,7 @@ fn a_message_too_large_for_the_rejects_topic_is_stored_without_its_bytes() {
     let stored = broker::read_all(&topics.rejects);
     let [reject] = &stored[..] else { panic!("{} rejects", stored.len()) };
     assert_eq!((reject.key.as_deref(), reject.value.as_deref()), (Some("key"), None));
-    for (name, value) in [("reason", "malformed"), ("offset", "5"), ("omitted", "payload of 1040000 bytes")]
-    {
+    for (name, value) in [("reason", "malformed"), ("offset", "5"), ("omitted", "payload of 1040000 bytes")] {
         assert!(reject.headers.contains(&(name.to_string(), value.to_string())), "{:?}", reject.headers);
     }
     let listed = workspace.run("rejects p.toml").succeeds().stdout;

@@ -1,13 +1,13 @@
-//! No secret is ever printed, whichever way it comes in and whatever goes wrong.
+//! Secrets are never printed, however they are provided and whatever fails.
 
 use super::*;
 use crate::broker::secure::{PASSWORD, secure};
 
-/// A secret that is nowhere but where a test puts it.
+/// Appears only where a test puts it.
 const SECRET: &str = "zq7-never-shown-4411";
 
-/// The ways in: what stands in the pipeline file.
-const WAYS: [&str; 3] = [SECRET, "${TIDECAST_TEST_SECRET}", "${file:secret}"];
+/// The forms of a secret in the pipeline file.
+const FORMS: [&str; 3] = [SECRET, "${TIDECAST_TEST_SECRET}", "${file:secret}"];
 
 fn workspace(tables: &str) -> Workspace {
     let workspace = Workspace::new(tables);
@@ -15,19 +15,19 @@ fn workspace(tables: &str) -> Workspace {
     workspace
 }
 
-/// Starts the program at its most talkative.
+/// Starts the program with the most verbose log.
 fn start(workspace: &Workspace, line: &str) -> Running {
     let variables = [("TIDECAST_TEST_SECRET", SECRET), ("TIDECAST_LOG", "trace")];
     Running::start_with(workspace.folder.path(), line, &variables)
 }
 
 #[track_caller]
-fn hides(workspace: &Workspace, line: &str) -> Outcome {
-    looked_through(start(workspace, line).finish())
+fn run_and_check(workspace: &Workspace, line: &str) -> Outcome {
+    assert_no_secret(start(workspace, line).finish())
 }
 
 #[track_caller]
-fn looked_through(outcome: Outcome) -> Outcome {
+fn assert_no_secret(outcome: Outcome) -> Outcome {
     let printed = format!("{}\n{}", outcome.stdout, outcome.stderr);
     assert!(!printed.contains(SECRET) && !printed.contains(PASSWORD), "{printed}");
     outcome
@@ -40,56 +40,56 @@ fn tables(brokers: &str, client: &str) -> String {
     )
 }
 
-/// A port at which nobody listens.
-const NOBODY: &str = "127.0.0.1:1";
+/// An address without a listener.
+const UNUSED: &str = "127.0.0.1:1";
 
 #[test]
-fn what_works_shows_no_secret() {
-    for way in WAYS {
+fn a_valid_pipeline_shows_no_secret() {
+    for form in FORMS {
         let settings = [
-            format!(r#""sasl.username" = "u", "sasl.password" = "{way}""#),
-            format!(r#""sasl.pasword" = "{way}""#),
-            format!(r#"sasl.password = "a{way}b""#),
-            format!(r#""ssl.key.pem" = "{way}", "ssl.key.password" = "{way}""#),
+            format!(r#""sasl.username" = "u", "sasl.password" = "{form}""#),
+            format!(r#""sasl.pasword" = "{form}""#),
+            format!(r#"sasl.password = "a{form}b""#),
+            format!(r#""ssl.key.pem" = "{form}", "ssl.key.password" = "{form}""#),
         ];
         for client in settings {
-            let outcome = hides(&workspace(&tables(NOBODY, &client)), "check p.toml").succeeds();
+            let outcome = run_and_check(&workspace(&tables(UNUSED, &client)), "check p.toml").succeeds();
             assert!(outcome.stdout.contains("\"***\""), "{outcome:#?}");
         }
     }
 }
 
 #[test]
-fn what_fails_shows_no_secret() {
-    for way in WAYS {
+fn an_invalid_pipeline_shows_no_secret() {
+    for form in FORMS {
         let settings = [
-            format!(r#""security.protocol" = "{way}""#),
-            format!(r#""sasl.mechanism" = "{way}""#),
-            format!(r#""socket.timeout.ms" = "{way}""#),
-            format!(r#""debug" = "{way}""#),
-            format!(r#""no.such.property" = "{way}""#),
-            format!(r#""sasl.oauthbearer.config" = "{way}""#),
-            format!(r#""sasl.password" = ["{way}"]"#),
-            format!(r#""ssl.key.pem" = "{way}", "security.protocol" = "SSL""#),
-            format!(r#""ssl.ca.pem" = "{way}", "security.protocol" = "SSL""#),
-            format!(r#""group.id" = "{way}""#),
+            format!(r#""security.protocol" = "{form}""#),
+            format!(r#""sasl.mechanism" = "{form}""#),
+            format!(r#""socket.timeout.ms" = "{form}""#),
+            format!(r#""debug" = "{form}""#),
+            format!(r#""no.such.property" = "{form}""#),
+            format!(r#""sasl.oauthbearer.config" = "{form}""#),
+            format!(r#""sasl.password" = ["{form}"]"#),
+            format!(r#""ssl.key.pem" = "{form}", "security.protocol" = "SSL""#),
+            format!(r#""ssl.ca.pem" = "{form}", "security.protocol" = "SSL""#),
+            format!(r#""group.id" = "{form}""#),
         ];
-        // Side by side: some take their time to find out that nobody is there.
+        // In parallel: some wait for a timeout.
         let running = settings.map(|client| {
-            let workspace = workspace(&tables(NOBODY, &client));
+            let workspace = workspace(&tables(UNUSED, &client));
             let running = ["check p.toml --connect", "run p.toml"].map(|line| start(&workspace, line));
             (workspace, running)
         });
-        for (_place, running) in running {
+        for (_workspace, running) in running {
             for running in running {
-                looked_through(running.finish()).exits(1);
+                assert_no_secret(running.finish()).exits(1);
             }
         }
     }
 }
 
 #[test]
-fn a_mistake_in_the_line_of_a_secret_does_not_show_it() {
+fn a_syntax_error_next_to_a_secret_does_not_show_it() {
     let lines = [
         r#""sasl.password" = "SECRET"#,
         r#""sasl.password" = SECRET"#,
@@ -103,48 +103,49 @@ fn a_mistake_in_the_line_of_a_secret_does_not_show_it() {
         r#""sasl.password" = "SECRET\u0000""#,
     ];
     for line in lines {
-        let workspace = workspace(&tables(NOBODY, &line.replace("SECRET", SECRET)));
-        hides(&workspace, "check p.toml").fails(&["p.toml:16"]);
+        let workspace = workspace(&tables(UNUSED, &line.replace("SECRET", SECRET)));
+        run_and_check(&workspace, "check p.toml").fails(&["p.toml:16"]);
     }
 }
 
 #[test]
-fn a_secret_in_the_wrong_place_is_shown_as_it_is_written() {
-    for way in &WAYS[1..] {
+fn a_misplaced_secret_is_shown_by_its_reference() {
+    for form in &FORMS[1..] {
         for (from, to) in [
-            ("every = \"10s\"", format!("every = \"{way}\"")),
-            ("time_unit = \"s\"", format!("time_unit = \"{way}\"")),
-            ("targets = [\"value\"]", format!("targets = [\"{way}\", \"{way}\"]")),
-            ("brokers = \"b\"", format!("brokers = \"b c{way}\"")),
-            ("topic = \"in\"", format!("topic = \"in {way}\"")),
+            ("every = \"10s\"", format!("every = \"{form}\"")),
+            ("time_unit = \"s\"", format!("time_unit = \"{form}\"")),
+            ("targets = [\"value\"]", format!("targets = [\"{form}\", \"{form}\"]")),
+            ("brokers = \"b\"", format!("brokers = \"b c{form}\"")),
+            ("topic = \"in\"", format!("topic = \"in {form}\"")),
         ] {
             let workspace = workspace(&tables("b", ""));
             workspace.change(from, &to);
-            hides(&workspace, "check p.toml").fails(&[*way]);
+            run_and_check(&workspace, "check p.toml").fails(&[*form]);
         }
     }
 }
 
 #[test]
-fn a_secret_that_is_not_there_is_named_with_its_line() {
+fn a_missing_secret_file_is_reported_with_its_line() {
     let client = r#""sasl.password" = "${file:none}""#;
-    hides(&workspace(&tables(NOBODY, client)), "check p.toml")
-        .fails(&["p.toml:16: \"sasl.password\" in [source.kafka.client]: the file none cannot be read"]);
+    run_and_check(&workspace(&tables(UNUSED, client)), "check p.toml")
+        .fails(&["p.toml:16: \"sasl.password\" in [source.kafka.client]: file none cannot be read"]);
 }
 
 #[test]
-fn the_client_s_own_log_shows_no_secret() {
+fn the_log_of_librdkafka_shows_no_secret() {
     let Some(secure) = secure() else { return };
     let authority = secure.ca.display();
     let protocol =
         format!(r#""security.protocol" = "SASL_SSL", "ssl.ca.location" = "{authority}", "debug" = "all""#);
-    for way in WAYS {
+    for form in FORMS {
         for mechanism in ["PLAIN", "SCRAM-SHA-512"] {
             let client = format!(
-                r#"{protocol}, "sasl.mechanism" = "{mechanism}", "sasl.username" = "tide", "sasl.password" = "{way}""#
+                r#"{protocol}, "sasl.mechanism" = "{mechanism}", "sasl.username" = "tide", "sasl.password" = "{form}""#
             );
-            let outcome = hides(&workspace(&tables(&secure.sasl_password, &client)), "run p.toml").exits(1);
-            outcome.says(&["tidecast::kafka", "SASL", "rejects this client"]);
+            let outcome =
+                run_and_check(&workspace(&tables(&secure.sasl_password, &client)), "run p.toml").exits(1);
+            outcome.logs(&["tidecast::kafka", "SASL", "rejects this client"]);
         }
     }
 }

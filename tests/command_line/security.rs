@@ -1,20 +1,20 @@
-//! Clusters with locks: TLS, passwords and tokens that open them, and what is said where they do not.
+//! TLS, passwords and tokens: access to secured clusters, and the errors without it.
 
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use super::*;
 
-use crate::broker::secure::{PASSWORD, SecureBroker, secure, expired_token, token_expiring_in, valid_token};
+use crate::broker::secure::{PASSWORD, SecureBroker, expired_token, secure, token_expiring_in, valid_token};
 
-/// A pipeline between two topics of the cluster with locks, whose sink is opened as its source is.
-struct Locked {
+/// A pipeline between two topics of a secured cluster; the sink inherits the security of the source.
+struct SecuredPipeline {
     workspace: Workspace,
     readings: String,
     forecasts: String,
 }
 
-impl Locked {
+impl SecuredPipeline {
     fn new(secure: &SecureBroker, brokers: &str, client: &str) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let topic = |name| runtime.block_on(secure.topic(name));
@@ -39,7 +39,7 @@ impl Locked {
     }
 }
 
-/// Settings for a listener with TLS: the authority, and what else.
+/// Client properties for a TLS listener.
 fn tls(secure: &SecureBroker, more: &str) -> String {
     let authority = secure.ca.display();
     format!(r#""security.protocol" = "SASL_SSL", "ssl.ca.location" = "{authority}", {more}"#)
@@ -52,7 +52,7 @@ fn login(mechanism: &str, user: &str, password: &str) -> String {
 const TOKEN: &str = r#""sasl.mechanism" = "OAUTHBEARER", "sasl.oauthbearer.config" = "token_file=token""#;
 
 #[test]
-fn the_right_password_or_token_opens_a_cluster() {
+fn valid_passwords_and_tokens_are_accepted() {
     let Some(secure) = secure() else { return };
     let file = "${file:password}";
     let settings = [
@@ -61,35 +61,36 @@ fn the_right_password_or_token_opens_a_cluster() {
         (&secure.sasl_password, tls(secure, &login("PLAIN", "tide", file))),
         (&secure.sasl_token, tls(secure, TOKEN)),
     ];
-    let running: Vec<(Locked, Running)> = settings
+    let running: Vec<(SecuredPipeline, Running)> = settings
         .into_iter()
         .map(|(brokers, client)| {
-            // Its log at its most talkative, to be looked through for the password.
-            let locked = Locked::new(secure, brokers, &format!("{client}, \"debug\" = \"all\""));
+            // The most verbose log, to search for the password.
+            let pipeline = SecuredPipeline::new(secure, brokers, &format!("{client}, \"debug\" = \"all\""));
             let messages: Vec<String> = readings(&["a"], 0..6).iter().map(message).collect();
             let messages = messages.iter().map(|message| ("a", message.as_str()));
-            broker::produce_at(&secure.plaintext, &locked.readings, None, messages);
+            broker::produce_at(&secure.plaintext, &pipeline.readings, None, messages);
             let line = "run p.toml --until-end";
-            let running = Running::start_with(locked.workspace.folder.path(), line, &[("TIDECAST_LOG", "trace")]);
-            (locked, running)
+            let running =
+                Running::start_with(pipeline.workspace.folder.path(), line, &[("TIDECAST_LOG", "trace")]);
+            (pipeline, running)
         })
         .collect();
-    for (locked, running) in running {
-        let outcome = running.finish().succeeds().says(&["tidecast::kafka", "SASL"]);
+    for (pipeline, running) in running {
+        let outcome = running.finish().succeeds().logs(&["tidecast::kafka", "SASL"]);
         assert!(!outcome.stderr.contains(PASSWORD) && !outcome.stderr.contains(&valid_token()[..40]));
-        let stored = broker::read_all_at(&secure.plaintext, &locked.forecasts);
+        let stored = broker::read_all_at(&secure.plaintext, &pipeline.forecasts);
         assert_eq!(stored.len(), 3, "{stored:#?}");
     }
 }
 
-/// That `check --connect` and `run` end with these words within ten seconds, and show no password.
+/// Asserts that `check --connect` and `run` fail with these texts within ten seconds, without showing the password.
 #[track_caller]
-fn turned_away(secure: &SecureBroker, brokers: &str, client: &str, words: &[&str]) {
-    let locked = Locked::new(secure, brokers, client);
+fn assert_access_denied(secure: &SecureBroker, brokers: &str, client: &str, texts: &[&str]) {
+    let pipeline = SecuredPipeline::new(secure, brokers, client);
     let started = Instant::now();
-    let running = ["check p.toml --connect", "run p.toml"].map(|line| locked.workspace.start(line));
+    let running = ["check p.toml --connect", "run p.toml"].map(|line| pipeline.workspace.start(line));
     for outcome in running.map(Running::finish) {
-        let outcome = outcome.fails(words);
+        let outcome = outcome.fails(texts);
         assert!(!format!("{outcome:?}").contains(PASSWORD), "{outcome:#?}");
         let errors =
             outcome.stderr.lines().filter(|line| line.contains("WARN") || line.starts_with("error: "));
@@ -99,40 +100,56 @@ fn turned_away(secure: &SecureBroker, brokers: &str, client: &str, words: &[&str
 }
 
 #[test]
-fn a_wrong_password_or_user_is_named() {
+fn a_wrong_password_or_user_is_reported() {
     let Some(secure) = secure() else { return };
     for (user, password) in [("tide", "${file:wrong}"), ("nobody", "${file:password}")] {
         for mechanism in ["SCRAM-SHA-512", "PLAIN"] {
             let client = tls(secure, &login(mechanism, user, password));
-            turned_away(secure, &secure.sasl_password, &client, &["rejects this client", "\"sasl.password\""]);
+            assert_access_denied(
+                secure,
+                &secure.sasl_password,
+                &client,
+                &["rejects this client", "\"sasl.password\""],
+            );
         }
     }
     let client = tls(secure, &login("SCRAM-SHA-512", "tide", "${file:password}"));
-    turned_away(secure, &secure.sasl_token, &client, &["rejects this client", "check \"sasl.mechanism\""]);
+    assert_access_denied(
+        secure,
+        &secure.sasl_token,
+        &client,
+        &["rejects this client", "check \"sasl.mechanism\""],
+    );
 }
 
 #[test]
-fn a_certificate_of_an_unknown_authority_is_named() {
+fn an_unknown_certificate_authority_is_reported() {
     let Some(secure) = secure() else { return };
     let other = secure.other_ca.display();
     let login = login("PLAIN", "tide", "${file:password}");
-    let (protocol, words) = (r#""security.protocol" = "SASL_SSL""#, ["rejects this client", "\"ssl.ca.location\""]);
+    let (protocol, words) =
+        (r#""security.protocol" = "SASL_SSL""#, ["rejects this client", "\"ssl.ca.location\""]);
     let client = format!(r#"{protocol}, "ssl.ca.location" = "{other}", {login}"#);
-    turned_away(secure, &secure.sasl_password, &client, &words);
-    turned_away(secure, &secure.sasl_password, &format!("{protocol}, {login}"), &words);
+    assert_access_denied(secure, &secure.sasl_password, &client, &words);
+    assert_access_denied(secure, &secure.sasl_password, &format!("{protocol}, {login}"), &words);
     let client = format!(r#"{protocol}, "ssl.ca.location" = "/nowhere.pem", {login}"#);
-    turned_away(secure, &secure.sasl_password, &client, &["\"ssl.ca.location\" in `client` must be a file"]);
+    assert_access_denied(
+        secure,
+        &secure.sasl_password,
+        &client,
+        &["\"ssl.ca.location\" in `client` must be a file"],
+    );
 }
 
 #[test]
-fn the_wrong_protocol_for_a_port_is_named() {
+fn a_wrong_protocol_is_reported() {
     let Some(secure) = secure() else { return };
     let words = ["check \"security.protocol\" in `client`"];
-    turned_away(secure, &secure.tls, "", &words);
-    turned_away(secure, &secure.sasl_password, r#""security.protocol" = "SSL""#, &["client"]);
-    turned_away(secure, &secure.plaintext, r#""security.protocol" = "SSL""#, &words);
+    assert_access_denied(secure, &secure.tls, "", &words);
+    assert_access_denied(secure, &secure.sasl_password, r#""security.protocol" = "SSL""#, &["client"]);
+    assert_access_denied(secure, &secure.plaintext, r#""security.protocol" = "SSL""#, &words);
     let plain = login("PLAIN", "tide", "${file:password}");
-    turned_away(
+    assert_access_denied(
         secure,
         &secure.plaintext,
         &format!(r#""security.protocol" = "SASL_PLAINTEXT", {plain}"#),
@@ -141,26 +158,28 @@ fn the_wrong_protocol_for_a_port_is_named() {
 }
 
 #[test]
-fn a_token_that_is_missing_or_of_the_past_is_named() {
+fn a_missing_or_expired_token_is_reported() {
     let Some(secure) = secure() else { return };
     let with = |config: &str| {
         let mechanism = r#""sasl.mechanism" = "OAUTHBEARER""#;
         tls(secure, &format!(r#"{mechanism}, "sasl.oauthbearer.config" = "{config}""#))
     };
-    let said = |config: &str, words: &[&str]| turned_away(secure, &secure.sasl_token, &with(config), words);
-    said("token_file=none", &["token file none cannot be read", "`sasl.oauthbearer.config`"]);
-    said("token_file=old", &["token file old expired 36", "renew"]);
-    said("token_env=TIDECAST_NO_TOKEN", &["`TIDECAST_NO_TOKEN` is not set"]);
-    said("token_file=wrong, lifetime=5m", &["rejects this client", "\"sasl.oauthbearer.config\""]);
+    let denied =
+        |config: &str, words: &[&str]| assert_access_denied(secure, &secure.sasl_token, &with(config), words);
+    denied("token_file=none", &["token file none cannot be read", "`sasl.oauthbearer.config`"]);
+    denied("token_file=old", &["token file old expired 36", "renew"]);
+    denied("token_env=TIDECAST_NO_TOKEN", &["`TIDECAST_NO_TOKEN` is not set"]);
+    denied("token_file=wrong, lifetime=5m", &["rejects this client", "\"sasl.oauthbearer.config\""]);
 }
 
-/// The cluster wants to see a good token every three seconds.
+/// The cluster requires a valid token every three seconds.
 #[test]
-fn a_token_is_renewed_while_it_runs() {
+fn tokens_are_renewed_during_a_run() {
     let Some(secure) = secure() else { return };
-    let locked = Locked::new(secure, &secure.sasl_token, &tls(secure, TOKEN));
-    let (file, next) = (locked.workspace.path("token"), locked.workspace.path("next"));
-    let renew = move || fs::write(&next, token_expiring_in(5)).and_then(|()| fs::rename(&next, &file)).unwrap();
+    let pipeline = SecuredPipeline::new(secure, &secure.sasl_token, &tls(secure, TOKEN));
+    let (file, next) = (pipeline.workspace.path("token"), pipeline.workspace.path("next"));
+    let renew =
+        move || fs::write(&next, token_expiring_in(5)).and_then(|()| fs::rename(&next, &file)).unwrap();
     renew();
     let (stop, stopped) = mpsc::channel::<()>();
     let renewing = std::thread::spawn(move || {
@@ -169,43 +188,49 @@ fn a_token_is_renewed_while_it_runs() {
         }
     });
     let log = "warn,tidecast_kafka=debug,tidecast_stream::driver=info";
-    let mut running = Running::start_with(locked.workspace.folder.path(), "run p.toml", &[("TIDECAST_LOG", log)]);
+    let mut running =
+        Running::start_with(pipeline.workspace.folder.path(), "run p.toml", &[("TIDECAST_LOG", log)]);
     running.wait_for("partition assigned");
-    let tokens = |running: &mut Running| running.said().matches("token refreshed").count();
+    let tokens = |running: &mut Running| running.stderr_so_far().matches("token refreshed").count();
     let first = tokens(&mut running);
-    // Source and sink have one each, and renew it after four fifths of its time.
+    // Source and sink have a token each, renewed after four fifths of its lifetime.
     let deadline = Instant::now() + Duration::from_secs(60);
     while tokens(&mut running) < first + 4 {
-        assert!(Instant::now() < deadline, "{}", running.said());
+        assert!(Instant::now() < deadline, "{}", running.stderr_so_far());
         std::thread::sleep(Duration::from_millis(50));
     }
     let messages: Vec<String> = readings(&["a"], 0..6).iter().map(message).collect();
     let messages = messages.iter().map(|message| ("a", message.as_str()));
-    broker::produce_at(&secure.plaintext, &locked.readings, None, messages);
+    broker::produce_at(&secure.plaintext, &pipeline.readings, None, messages);
     running.wait_for("messages=3");
     running.signal("TERM");
     running.finish().succeeds();
-    assert_eq!(broker::read_all_at(&secure.plaintext, &locked.forecasts).len(), 3);
+    assert_eq!(broker::read_all_at(&secure.plaintext, &pipeline.forecasts).len(), 3);
     drop(stop);
     renewing.join().unwrap();
 }
 
 #[test]
-fn a_user_without_rights_is_told_which() {
+fn missing_permissions_are_reported() {
     let Some(secure) = secure() else { return };
     let client = tls(secure, &login("SCRAM-SHA-512", "stranger", "${file:password}"));
-    turned_away(secure, &secure.sasl_password, &client, &["topic `readings", "this user is not authorized"]);
+    assert_access_denied(
+        secure,
+        &secure.sasl_password,
+        &client,
+        &["topic `readings", "this user is not authorized"],
+    );
 }
 
 #[test]
-fn authorities_of_the_system_are_found() {
+fn the_system_certificate_authorities_are_found() {
     let Some(secure) = secure() else { return };
     if !Path::new("/etc/ssl/certs/ca-certificates.crt").exists() {
-        return eprintln!("SKIPPED: no authorities where Debian has them");
+        return eprintln!("SKIPPED: there is no /etc/ssl/certs/ca-certificates.crt");
     }
     let login = login("PLAIN", "tide", "${file:password}");
     let client = format!(r#""security.protocol" = "SASL_SSL", "debug" = "security", {login}"#);
-    let locked = Locked::new(secure, &secure.sasl_password, &client);
-    let outcome = locked.workspace.run("check p.toml --connect -vv");
+    let pipeline = SecuredPipeline::new(secure, &secure.sasl_password, &client);
+    let outcome = pipeline.workspace.run("check p.toml --connect -vv");
     outcome.fails(&["/etc/ssl/certs/ca-certificates.crt"]);
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::stops::STATE;
+use super::shutdown::STATE;
 use super::*;
 
 pub const RUN: &str = "run p.toml --to -";
@@ -159,7 +159,7 @@ fn exposed_metrics(metrics: &Response) -> BTreeSet<Metric> {
 /// The address of the dashboard, from the output of the run.
 pub fn dashboard_address(run: &mut Running) -> String {
     run.wait_for("dashboard: http://");
-    let output = run.said();
+    let output = run.stderr_so_far();
     let start = output.find("dashboard: http://").expect("the text was printed") + "dashboard: http://".len();
     output[start..].split_whitespace().next().expect("an address").to_owned()
 }
@@ -175,7 +175,7 @@ fn metrics_and_streams_match_the_input_and_leave_forecasts_unchanged() {
 
     topics.send(&rows);
     broker::produce(&topics.readings, None, [("a", "three")]);
-    let expected = expected(&Case::default(), &rows, false);
+    let expected = expected(&Case::default(), &rows, EndOfInput::LeaveOpen);
     let forecasts: usize = expected.values().map(Vec::len).sum();
     let done =
         |response: &Response| response.metric("tidecast_end_to_end_latency_seconds_count") == Some(81.0);

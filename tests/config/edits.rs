@@ -1,4 +1,4 @@
-//! The pipelines of the project, and what a slip of an editor makes of them.
+//! The sample pipelines, unchanged and with random edits.
 
 use proptest::prelude::*;
 use tidecast::config::Pipeline;
@@ -11,7 +11,7 @@ fn pipelines() -> Vec<std::path::PathBuf> {
 }
 
 #[test]
-fn every_pipeline_of_the_project_loads() {
+fn the_sample_pipelines_load_and_their_plans_mean_the_same() {
     let files = pipelines();
     assert!(files.len() >= 2, "{files:?}");
     for file in files {
@@ -23,41 +23,40 @@ fn every_pipeline_of_the_project_loads() {
     }
 }
 
-/// What a slip of an editor does to a file.
 #[derive(Clone, Debug)]
-enum Slip {
-    Drop(usize),
-    Repeat(usize, usize),
-    Swap(usize, usize),
-    Type(usize, usize, char),
+enum Edit {
+    DeleteLine(usize),
+    CopyLine { from: usize, to: usize },
+    SwapLines(usize, usize),
+    ReplaceChar { line: usize, at: usize, with: char },
 }
 
-fn slips() -> impl Strategy<Value = Vec<Slip>> {
+fn edits() -> impl Strategy<Value = Vec<Edit>> {
     let line = || any::<usize>();
     let typed = prop::sample::select("\"[]{}=.,# \n0-9ax$_é'\\:".chars().collect::<Vec<_>>());
-    let slip = prop_oneof![
-        line().prop_map(Slip::Drop),
-        (line(), line()).prop_map(|(from, to)| Slip::Repeat(from, to)),
-        (line(), line()).prop_map(|(a, b)| Slip::Swap(a, b)),
-        (line(), line(), typed).prop_map(|(line, at, typed)| Slip::Type(line, at, typed)),
+    let edit = prop_oneof![
+        line().prop_map(Edit::DeleteLine),
+        (line(), line()).prop_map(|(from, to)| Edit::CopyLine { from, to }),
+        (line(), line()).prop_map(|(a, b)| Edit::SwapLines(a, b)),
+        (line(), line(), typed).prop_map(|(line, at, with)| Edit::ReplaceChar { line, at, with }),
     ];
-    prop::collection::vec(slip, 1..6)
+    prop::collection::vec(edit, 1..6)
 }
 
-fn slipped(text: &str, slips: &[Slip]) -> String {
+fn apply(text: &str, edits: &[Edit]) -> String {
     let mut lines: Vec<String> = text.lines().map(str::to_string).collect();
-    for slip in slips {
+    for edit in edits {
         let count = lines.len().max(1);
         lines.resize(count, String::new());
-        match *slip {
-            Slip::Drop(line) => drop(lines.remove(line % count)),
-            Slip::Repeat(from, to) => lines.insert(to % count, lines[from % count].clone()),
-            Slip::Swap(a, b) => lines.swap(a % count, b % count),
-            Slip::Type(line, at, typed) => {
+        match *edit {
+            Edit::DeleteLine(line) => drop(lines.remove(line % count)),
+            Edit::CopyLine { from, to } => lines.insert(to % count, lines[from % count].clone()),
+            Edit::SwapLines(a, b) => lines.swap(a % count, b % count),
+            Edit::ReplaceChar { line, at, with } => {
                 let line = &mut lines[line % count];
                 let mut chars: Vec<char> = line.chars().collect();
                 let at = at % (chars.len() + 1);
-                chars.splice(at..(at + 1).min(chars.len()), [typed]);
+                chars.splice(at..(at + 1).min(chars.len()), [with]);
                 *line = chars.into_iter().collect();
             }
         }
@@ -66,24 +65,24 @@ fn slipped(text: &str, slips: &[Slip]) -> String {
 }
 
 proptest! {
-    /// Whatever a slip makes of a file, it is refused at a line that it has, or is a pipeline whose plan means the same.
+    /// An edited file has errors in existing lines, or is a pipeline whose plan means the same.
     #[test]
-    fn no_slip_panics(slips in slips(), which in any::<prop::sample::Index>()) {
+    fn an_edited_file_never_panics(edits in edits(), which in any::<prop::sample::Index>()) {
         let files = pipelines();
         let text = std::fs::read_to_string(&files[which.index(files.len())]).unwrap();
-        let text = slipped(&text, &slips);
+        let text = apply(&text, &edits);
         match load(&text) {
             Ok(pipeline) => {
                 let plan = pipeline.plan();
-                let again = load(&plan).map_err(|error| TestCaseError::fail(format!("{error}\n{plan}")))?;
-                prop_assert_eq!(again.plan(), plan);
-                prop_assert_eq!(again.state_keys(), pipeline.state_keys());
+                let reloaded = load(&plan).map_err(|error| TestCaseError::fail(format!("{error}\n{plan}")))?;
+                prop_assert_eq!(reloaded.plan(), plan);
+                prop_assert_eq!(reloaded.state_keys(), pipeline.state_keys());
             }
             Err(error) => {
                 prop_assert!(!error.problems.is_empty());
                 let lines = text.lines().count().max(1) + 1;
-                let within = |line: Option<usize>| line.is_none_or(|line| (1..=lines).contains(&line));
-                prop_assert!(error.problems.iter().all(|problem| within(problem.line)), "{}", error);
+                let exists = |line: Option<usize>| line.is_none_or(|line| (1..=lines).contains(&line));
+                prop_assert!(error.problems.iter().all(|problem| exists(problem.line)), "{}", error);
             }
         }
     }

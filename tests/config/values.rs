@@ -75,7 +75,10 @@ fn missing_keys_have_defaults() {
     );
     let hour = 3_600_000_000;
     let step_config = minimal.step_config;
-    assert_eq!((step_config.grid.every, step_config.grid.offset, step_config.lateness, step_config.max_gap), (hour, 0, 0, 6 * hour));
+    assert_eq!(
+        (step_config.grid.every, step_config.grid.offset, step_config.lateness, step_config.max_gap),
+        (hour, 0, 0, 6 * hour)
+    );
     assert_eq!(step_config.complete_after, None);
     assert_eq!((minimal.forecast.every, minimal.forecast.levels), (1, vec![0.8, 0.95]));
     let (source, sink) = (minimal.kafka_source.unwrap(), minimal.kafka_sink.unwrap());
@@ -88,7 +91,10 @@ fn missing_keys_have_defaults() {
     let limits = minimal.limits;
     assert_eq!((limits.series, limits.message_bytes, limits.id_bytes), (1_000_000, 1 << 20, 256));
     assert_eq!((limits.on_full, limits.open_steps, limits.queue_rows), (OnFull::Refuse, 10_000, 50_000));
-    assert_eq!((limits.snapshot_age.as_secs(), limits.reject_rate, limits.reject_window), (3600, None, 10_000));
+    assert_eq!(
+        (limits.snapshot_age.as_secs(), limits.reject_rate, limits.reject_window),
+        (3600, None, 10_000)
+    );
     let train = minimal.train;
     assert_eq!((train.cell, train.decoder, train.loss), (Some(CellKind::Gru), Decoder::Direct, Loss::Mae));
     assert_eq!((train.hidden, train.layers, train.lookback, train.horizon), (32, 1, 24, 24));
@@ -173,9 +179,7 @@ fn client_properties_are_flattened_to_strings() {
     );
     assert_addition_errors(
         "[sink.kafka]\nbrokers = \"b\"\ntopic = \"t\"\n[sink.kafka.client]\n\"transactional.id\" = \"x\"",
-        &[
-            "12: \"transactional.id\" in [sink.kafka.client] is set by tidecast: use the key \"instance\"",
-        ],
+        &["12: \"transactional.id\" in [sink.kafka.client] is set by tidecast: use the key \"instance\""],
     );
 }
 
@@ -287,7 +291,10 @@ gradient_clip = 2
         "{plan}"
     );
     assert!(plan.contains("gradient_clip = 2.0\n"), "{plan}");
-    assert!(plan.contains("reject_rate = \"0.25%\" # more than 25 rejects among 10000 rows stop the pipeline\n"), "{plan}");
+    assert!(
+        plan.contains("reject_rate = \"0.25%\" # more than 25 rejects among 10000 rows stop the pipeline\n"),
+        "{plan}"
+    );
     assert!(
         plan.contains("series = 1000000 # the state of every series of a partition is in memory\n"),
         "{plan}"
@@ -298,8 +305,10 @@ gradient_clip = 2
 
 #[test]
 fn the_state_keys_include_rows_and_steps_but_not_paths() {
-    let (minimal, other) =
-        (load_with(""), load_with("[sink.parquet]\npath = \"b\"\n[train]\nhidden = 8\n[state]\nstore = \"s\""));
+    let (minimal, other) = (
+        load_with(""),
+        load_with("[sink.parquet]\npath = \"b\"\n[train]\nhidden = 8\n[state]\nstore = \"s\""),
+    );
     assert_eq!(minimal.state_keys(), other.state_keys());
     let late = load(&MINIMAL.replace("\"1h\"", "\"3600s\"\nlateness = \"1s\"")).unwrap();
     let pairs = late.state_keys().into_iter().zip(minimal.state_keys());
@@ -308,8 +317,9 @@ fn the_state_keys_include_rows_and_steps_but_not_paths() {
     let queue =
         load_with("[limits]\nqueue_rows = 1000\nsnapshot_age = \"5m\"\nrejects = \"1%\"\nrejects_over = 500");
     assert_eq!(minimal.state_keys(), queue.state_keys());
-    let limits =
-        load_with("[limits]\nseries = 5\non_full = \"evict\"\nopen_steps = 3\nmessage_bytes = 9\nid_bytes = 9");
+    let limits = load_with(
+        "[limits]\nseries = 5\non_full = \"evict\"\nopen_steps = 3\nmessage_bytes = 9\nid_bytes = 9",
+    );
     let pairs = limits.state_keys().into_iter().zip(minimal.state_keys());
     assert_eq!(pairs.filter(|(a, b)| a != b).count(), 5);
 }
@@ -322,10 +332,7 @@ fn scores_are_enabled_by_their_table_or_their_sink() {
     let kafka = "[source.kafka]\nbrokers = \"b\"\ntopic = \"in\"\n[sink.kafka]\ntopic = \"out\"\n";
     let again =
         "[source.kafka]\nbrokers = \"a:1, b:1\"\ntopic = \"in\"\n[sink.kafka]\nbrokers = \"b:1,a:1\"\n";
-    assert!(
-        load_with(&format!("{again}topic = \"out\"")).kafka_sink.is_some(),
-        "one cluster, in any order"
-    );
+    assert!(load_with(&format!("{again}topic = \"out\"")).kafka_sink.is_some(), "one cluster, in any order");
     let sunk = load_with(&format!("{kafka}[sink.scores]\ntopic = \"scores\"\npath = \"s\""));
     assert_eq!(sunk.scores, Some(Scores::default()));
     assert_eq!(sunk.kafka_sink.as_ref().and_then(|sink| sink.scores_topic.as_deref()), Some("scores"));

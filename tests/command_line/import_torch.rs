@@ -1,15 +1,15 @@
-//! `adopt`: what it makes of weights, and what it says of weights that are not those of the pipeline.
+//! `import-torch`: the resulting model, and the errors for weights that do not match the pipeline.
 
 use safetensors::tensor::{Dtype, TensorView};
 use tidecast_core::model::Model;
 use tidecast_core::network::{Network, Tensor, Tensors, tensors};
 
-use super::mistakes::PARQUET;
+use super::errors::PARQUET;
 use super::*;
 
 const RECIPE: &str = "
 [train]
-memory = false
+recurrence = false
 cell = \"gru\"
 hidden = 9
 layers = 2
@@ -18,15 +18,15 @@ segment = 1
 horizon = 2
 calendar = [\"hour-of-day\"]
 ";
-const ADOPT: &str = "adopt p.toml --weights w.safetensors --data in.parquet --out m.safetensors";
+const IMPORT: &str = "import-torch p.toml --weights w.safetensors --data in.parquet --out m.safetensors";
 
 fn workspace() -> Workspace {
     let workspace = Workspace::new(&format!("{PARQUET}{RECIPE}"));
-    workspace.readings("in.parquet", &readings(&["a", "b"], 0..100));
+    workspace.write_readings("in.parquet", &readings(&["a", "b"], 0..100));
     workspace
 }
 
-/// The weights that fit, under the names of a module.
+/// Matching weights, with the names of a module.
 fn weights() -> Tensors {
     let network: Network = Case::default().model().cells.expect("it has cells");
     let named = |(name, tensor): (&String, &Tensor)| match name.starts_with("head.") {
@@ -40,40 +40,39 @@ fn write(workspace: &Workspace, tensors: &Tensors) {
     fs::write(workspace.path("w.safetensors"), tensors::write(tensors, "format", "pt")).unwrap();
 }
 
-/// That weights changed like this are refused for these reasons, and nothing is written.
+/// Asserts that changed weights are rejected for these reasons, and nothing is written.
 #[track_caller]
-fn refused(change: impl FnOnce(&mut Tensors), why: &[&str]) {
+fn assert_rejected(change: impl FnOnce(&mut Tensors), why: &[&str]) {
     let workspace = workspace();
     let mut tensors = weights();
     change(&mut tensors);
     write(&workspace, &tensors);
-    workspace.run(ADOPT).fails(&["w.safetensors cannot be adopted"]).says(why);
+    workspace.run(IMPORT).fails(&["cannot import w.safetensors"]).logs(why);
     assert!(!workspace.path("m.safetensors").exists());
 }
 
 #[test]
-fn an_adopted_model_is_scored_and_has_intervals() {
+fn an_imported_model_is_scored_and_has_intervals() {
     let workspace = workspace();
     write(&workspace, &weights());
-    let outcome =
-        workspace.run(ADOPT).succeeds().says(&["its scores and intervals are honest if nothing at or after"]);
-    assert!(outcome.stdout.contains("this model"), "{outcome:#?}");
+    let outcome = workspace.run(IMPORT).succeeds().logs(&["its errors and intervals are valid only if"]);
+    assert!(outcome.stdout.contains("seasonal naive"), "{outcome:#?}");
     let bytes = fs::read(workspace.path("m.safetensors")).unwrap();
     let model = Model::from_bytes(&bytes).unwrap();
-    let parts: Vec<_> = model.manifest.scores.iter().map(|score| score.split.name()).collect();
-    assert_eq!(parts, ["validation", "test"]);
-    assert!(model.residuals.is_some() && model.manifest.training["adopted"]["sha256"].is_string());
+    let splits: Vec<_> = model.manifest.scores.iter().map(|score| score.split.name()).collect();
+    assert_eq!(splits, ["validation", "test"]);
+    assert!(model.residuals.is_some() && model.manifest.training["imported"]["sha256"].is_string());
     assert_eq!(model.cells.unwrap().tensors(), Case::default().model().cells.unwrap().tensors());
     workspace.change("model = \"model.safetensors\"", "model = \"m.safetensors\"");
     for command in ["backfill p.toml --to -", "evaluate p.toml", "inspect m.safetensors"] {
         assert!(!workspace.run(command).succeeds().stdout.is_empty());
     }
-    workspace.run(ADOPT).succeeds();
-    assert_eq!(fs::read(workspace.path("m.safetensors")).unwrap(), bytes, "the same weights give the same file");
+    workspace.run(IMPORT).succeeds();
+    assert_eq!(fs::read(workspace.path("m.safetensors")).unwrap(), bytes, "equal weights give equal files");
 }
 
 #[test]
-fn weights_of_another_network_name_the_tensor_and_the_key() {
+fn mismatching_weights_name_the_tensor_and_the_key() {
     let workspace = workspace();
     write(&workspace, &weights());
     for (key, other, why) in [
@@ -92,21 +91,21 @@ fn weights_of_another_network_name_the_tensor_and_the_key() {
             "`weight_ih_l0` is [27, 3], of 3 inputs, but 6 are read at a time: 2 step(s) (train.segment) \
              of the value, two of train.calendar's \"hour-of-day\"",
         ),
-        ("memory = false", "memory = true", "say memory = false"),
+        ("recurrence = false", "recurrence = true", "set recurrence = false"),
     ] {
         let before = fs::read_to_string(workspace.path("p.toml")).unwrap();
         workspace.change(key, other);
-        workspace.run(ADOPT).fails(&["w.safetensors cannot be adopted", "p.toml", why]);
+        workspace.run(IMPORT).fails(&["cannot import w.safetensors", "p.toml", why]);
         fs::write(workspace.path("p.toml"), before).unwrap();
     }
-    // All at once.
+    // All mismatches at once.
     workspace.change("hidden = 9", "hidden = 8");
     workspace.change("horizon = 2", "horizon = 3");
-    workspace.run(ADOPT).fails(&["train.hidden is 8", "train.horizon is 3"]);
+    workspace.run(IMPORT).fails(&["train.hidden is 8", "train.horizon is 3"]);
 }
 
 #[test]
-fn tensors_that_do_not_belong_come_with_what_to_do_in_python() {
+fn unexpected_tensors_are_rejected_with_the_fix_in_pytorch() {
     let rename = |from: &'static str, to: &'static str| {
         move |all: &mut Tensors| {
             let tensor = all.remove(from).unwrap();
@@ -115,31 +114,31 @@ fn tensors_that_do_not_belong_come_with_what_to_do_in_python() {
     };
     let add =
         |name: &'static str| move |all: &mut Tensors| drop(all.insert(name.into(), Tensor::zeros(&[9])));
-    refused(rename("head.weight", "fc.weight"), &["`head.weight` is missing: call the nn.Linear"]);
-    refused(add("norm.weight"), &["tensor `norm.weight` does not belong"]);
-    refused(
+    assert_rejected(rename("head.weight", "fc.weight"), &["`head.weight` is missing: call the nn.Linear"]);
+    assert_rejected(add("norm.weight"), &["tensor `norm.weight` does not belong"]);
+    assert_rejected(
         add("gru.weight_ih_l0_reverse"),
         &["`weight_ih_l0_reverse` reads backwards", "bidirectional=True"],
     );
-    refused(add("gru.weight_hr_l0"), &["leave out proj_size"]);
-    refused(add("decoder.weight_ih_l0"), &["`weight_ih_l0` is there twice"]);
-    refused(
+    assert_rejected(add("gru.weight_hr_l0"), &["leave out proj_size"]);
+    assert_rejected(add("decoder.weight_ih_l0"), &["`weight_ih_l0` is there twice"]);
+    assert_rejected(
         |all| all.retain(|name, _| !name.contains("bias")),
         &["`bias_ih_l0` is missing: leave out bias=False"],
     );
-    refused(|all| all.retain(|name, _| name.starts_with("head")), &["save the tensors of an nn.RNN"]);
-    refused(
+    assert_rejected(|all| all.retain(|name, _| name.starts_with("head")), &["save the tensors of an nn.RNN"]);
+    assert_rejected(
         |all| all.get_mut("head.bias").unwrap().data[1] = f32::NAN,
         &["tensor `head.bias` holds NaN at place 1"],
     );
 }
 
 #[test]
-fn what_is_no_tensors_of_f32_says_how_to_write_them() {
+fn unreadable_tensors_are_rejected_with_the_fix_in_pytorch() {
     let workspace = workspace();
-    let refused = |bytes: &[u8], why: &str| {
+    let assert_rejected = |bytes: &[u8], why: &str| {
         fs::write(workspace.path("w.safetensors"), bytes).unwrap();
-        workspace.run(ADOPT).fails(&["w.safetensors cannot be adopted", why]);
+        workspace.run(IMPORT).fails(&["cannot import w.safetensors", why]);
     };
     for (dtype, name) in [(Dtype::F64, "F64"), (Dtype::BF16, "BF16")] {
         let data = vec![0; 8 * dtype.bitsize()];
@@ -147,13 +146,16 @@ fn what_is_no_tensors_of_f32_says_how_to_write_them() {
         let why = format!(
             "tensor `head.bias` is {name}, but only F32 is read: convert it, in PyTorch with `.float()`"
         );
-        refused(&safetensors::serialize([("head.bias", view)], None).unwrap(), &why);
+        assert_rejected(&safetensors::serialize([("head.bias", view)], None).unwrap(), &why);
     }
-    refused(b"PK\x03\x04 as torch.save begins", "safetensors.torch.save_file(module.state_dict(), PATH)");
-    refused(b"PAR1 and so on, as a table begins", "not a safetensors file");
+    assert_rejected(
+        b"PK\x03\x04 as torch.save begins",
+        "safetensors.torch.save_file(module.state_dict(), PATH)",
+    );
+    assert_rejected(b"PAR1 and so on, as a table begins", "not a safetensors file");
     fs::remove_file(workspace.path("w.safetensors")).unwrap();
-    workspace.run(ADOPT).fails(&["cannot read w.safetensors"]);
+    workspace.run(IMPORT).fails(&["cannot read w.safetensors"]);
     workspace
-        .run("adopt p.toml --weights in.parquet --data in.parquet --out in.parquet")
-        .fails(&["in.parquet is read"]);
+        .run("import-torch p.toml --weights in.parquet --data in.parquet --out in.parquet")
+        .fails(&["in.parquet is an input"]);
 }

@@ -1,30 +1,30 @@
-//! `train` that is broken off: killed or stopped, the same command goes on and writes the same model.
+//! `train`: resumption after a kill or a stop, threads, checkpoints and insufficient histories.
 
 use std::fs;
 
-use super::mistakes::PARQUET;
-use super::{Workspace, Row, readings};
+use super::errors::PARQUET;
+use super::{Row, Workspace, readings};
 use crate::harness::row;
 
 const RECIPE: &str = "
 [train]
-memory = false
+recurrence = false
 hidden = 8
 lookback = 24
 horizon = 2
-batch = 64
+batch_size = 64
 epochs = 60
 patience = 60
 ";
 
 fn workspace() -> Workspace {
     let workspace = Workspace::new(&format!("{PARQUET}{RECIPE}"));
-    workspace.readings("in.parquet", &readings(&["a", "b"], 0..1500));
+    workspace.write_readings("in.parquet", &readings(&["a", "b"], 0..1500));
     workspace
 }
 
 #[test]
-fn a_killed_training_goes_on_and_writes_the_same_model() {
+fn an_interrupted_training_resumes_and_writes_the_same_model() {
     let workspace = workspace();
     workspace.run("train p.toml --data in.parquet --out whole.safetensors").succeeds();
     let whole = fs::read(workspace.path("whole.safetensors")).unwrap();
@@ -35,53 +35,53 @@ fn a_killed_training_goes_on_and_writes_the_same_model() {
         running.signal(signal);
         let outcome = running.finish();
         if signal == "INT" {
-            outcome.succeeds().says(&["going on from", "stopped early: the same command goes on"]);
+            outcome.succeeds().logs(&["resuming from", "stopped early: the same command resumes"]);
             assert_ne!(fs::read(workspace.path("killed.safetensors")).unwrap(), whole);
         }
         assert!(workspace.path("killed.safetensors.checkpoint").exists());
     }
-    workspace.run(train).succeeds().says(&["going on from killed.safetensors.checkpoint, after epoch"]);
+    workspace.run(train).succeeds().logs(&["resuming from killed.safetensors.checkpoint after epoch"]);
     assert_eq!(fs::read(workspace.path("killed.safetensors")).unwrap(), whole);
     assert!(!workspace.path("killed.safetensors.checkpoint").exists());
 }
 
 #[test]
-fn one_thread_learns_what_several_learn() {
+fn the_model_does_not_depend_on_the_number_of_threads() {
     let workspace = Workspace::new(&format!("{PARQUET}{RECIPE}quantiles = true\nembedding = 2\n"));
-    workspace.readings("in.parquet", &readings(&["a", "b"], 0..1500));
+    workspace.write_readings("in.parquet", &readings(&["a", "b"], 0..1500));
     let train = "train p.toml --data in.parquet --epochs 2 --out";
     workspace.run(&format!("{train} several.safetensors")).succeeds();
-    let Some(one) = workspace.run_on_one(&format!("{train} one.safetensors")) else { return };
+    let Some(one) = workspace.run_on_one_core(&format!("{train} one.safetensors")) else { return };
     one.succeeds();
     let file = |name| fs::read(workspace.path(name)).unwrap();
     assert_eq!(file("one.safetensors"), file("several.safetensors"));
 }
 
 #[test]
-fn a_checkpoint_of_something_else_is_ignored_and_replaced() {
+fn an_invalid_checkpoint_is_ignored_and_replaced() {
     let workspace = workspace();
-    fs::write(workspace.path("m.safetensors.checkpoint"), "not one").unwrap();
+    fs::write(workspace.path("m.safetensors.checkpoint"), "invalid").unwrap();
     workspace
         .run("train p.toml --data in.parquet --out m.safetensors --epochs 1")
         .succeeds()
-        .says(&["note: m.safetensors.checkpoint is not gone on from: "]);
+        .logs(&["note: checkpoint m.safetensors.checkpoint is ignored: "]);
     assert!(!workspace.path("m.safetensors.checkpoint").exists());
 }
 
 #[test]
-fn a_history_that_teaches_nothing_comes_with_what_would() {
+fn an_insufficient_history_is_rejected_with_a_remedy() {
     let workspace = Workspace::new(&format!("{PARQUET}[train]\nhorizon = 2\n"));
-    let alike: Vec<Row> = (0..600).map(|i| row("a", 10 * i, 5.0)).collect();
+    let constant: Vec<Row> = (0..600).map(|i| row("a", 10 * i, 5.0)).collect();
     let few = readings(&["a"], 0..6);
     for (rows, why) in [
         (
-            &alike[..],
+            &constant[..],
             ["all readings of each series in the training part are equal", "; give a history in which"],
         ),
         (&few[..], ["that are not all alike", "; give more history, or a shorter horizon"]),
         (&[], ["the history is empty", "; give one with readings"]),
     ] {
-        workspace.readings("in.parquet", rows);
+        workspace.write_readings("in.parquet", rows);
         workspace.run("train p.toml --data in.parquet --out m.safetensors").fails(&why);
     }
 }

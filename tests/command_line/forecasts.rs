@@ -1,4 +1,4 @@
-//! Forecasts as values, from lines and from Parquet files; the latter as polars reads them, not we.
+//! Forecasts as values, from printed lines, and from Parquet files as polars reads them.
 
 use std::fs::File;
 use std::path::Path;
@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use crate::harness::{Forecast, SECOND};
 
-/// One line as the program prints it with the level of the tests.
+/// A printed line with the interval level of the tests.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Line {
@@ -29,7 +29,7 @@ fn bits(list: &[f32]) -> Vec<u32> {
 }
 
 /// Forecasts from lines of JSON.
-pub fn parsed<'a>(lines: impl IntoIterator<Item = &'a str>) -> Vec<Forecast> {
+pub fn parse_lines<'a>(lines: impl IntoIterator<Item = &'a str>) -> Vec<Forecast> {
     let one = |line: &str| {
         let Line { series, target, origin, every, forecast, lower_80, upper_80, model } =
             serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"));
@@ -41,8 +41,8 @@ pub fn parsed<'a>(lines: impl IntoIterator<Item = &'a str>) -> Vec<Forecast> {
     lines.into_iter().map(one).collect()
 }
 
-/// Forecasts from a Parquet file with a row a forecast.
-pub fn stored(path: &Path) -> Vec<Forecast> {
+/// Forecasts from a Parquet file with one row per forecast.
+pub fn read_parquet(path: &Path) -> Vec<Forecast> {
     let file = File::open(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     let frame = ParquetReader::new(file).finish().expect("a whole file");
     let names: Vec<_> = frame.get_column_names().into_iter().map(|name| name.as_str()).collect();
