@@ -156,6 +156,21 @@ fn exposed_metrics(metrics: &Response) -> BTreeSet<Metric> {
     kinds.map(metric).collect()
 }
 
+/// Asserts that docs/metrics.md lists exactly the exposed metrics, and that Grafana and the rules query only those.
+#[track_caller]
+fn assert_docs_and_queries_match(metrics: &Response) {
+    assert_eq!(exposed_metrics(metrics), documented_metrics(), "docs/metrics.md lists all metrics");
+    for name in queried_metrics() {
+        let is_sample =
+            |line: &str| line.strip_prefix(&*name).is_some_and(|rest| rest.starts_with(['{', ' ']));
+        assert!(
+            metrics.body.lines().any(is_sample) || metrics.body.contains(&format!("# TYPE {name} ")),
+            "Grafana or a rule queries {name}, which is not in\n{}",
+            metrics.body
+        );
+    }
+}
+
 /// The address of the dashboard, from the output of the run.
 pub fn dashboard_address(run: &mut Running) -> String {
     run.wait_for("dashboard: http://");
@@ -285,16 +300,7 @@ fn stream_scores_are_counted_and_streamed() {
     }
     let bucket = "\ntidecast_scored_mase_bucket{le=\"1.0\",horizon=\"1\"} ";
     assert!(metrics.body.contains(bucket), "{}", metrics.body);
-    assert_eq!(exposed_metrics(&metrics), documented_metrics(), "docs/metrics.md lists all metrics");
-    for name in queried_metrics() {
-        let is_sample =
-            |line: &str| line.strip_prefix(&*name).is_some_and(|rest| rest.starts_with(['{', ' ']));
-        assert!(
-            metrics.body.lines().any(is_sample) || metrics.body.contains(&format!("# TYPE {name} ")),
-            "Grafana or a rule queries {name}, which is not in\n{}",
-            metrics.body
-        );
-    }
+    assert_docs_and_queries_match(&metrics);
 
     let is_last = |message: &Value| message["series"]["periods"][1]["until_ms"] == 500_000.0;
     let series = find_message(&address, "/api/streams/series?id=a&target=value", is_last);
