@@ -113,24 +113,22 @@ async fn selected_refusals_are_copied_to_the_rejects_topic() {
     within_a_minute(sink.commit(&Positions::new())).await.unwrap();
 
     let mut stored = broker::read_all(config.rejects_topic.as_deref().unwrap());
-    let header = |message: &broker::StoredMessage, name: &str| {
-        let found = message.headers.iter().find(|header| header.0 == name);
-        found.map(|header| header.1.clone()).unwrap()
-    };
-    stored.sort_by_key(|message| header(message, "offset").parse::<i64>().unwrap());
+    stored.sort_by_key(|message| message.header("offset").unwrap().parse::<i64>().unwrap());
     let [restored, keyed, keyless] = &stored[..] else { panic!("{stored:?}") };
-    assert_eq!((restored.value.as_deref(), header(restored, "reason")), (None, "late".into()));
+    assert_eq!((restored.value.as_deref(), restored.header("reason")), (None, Some("late")));
     assert_eq!((keyed.key.as_deref(), keyed.value.as_deref()), (Some("raw key"), Some("raw 10")));
     assert_eq!(keyed.timestamp, Some(1_700_000_000_010));
-    assert_eq!((header(keyed, "reason"), header(keyed, "detail")), ("malformed".into(), "why".into()));
-    assert_eq!((header(keyed, "topic"), header(keyed, "partition")), ("input".into(), "3".into()));
+    assert_eq!((keyed.header("reason"), keyed.header("detail")), (Some("malformed"), Some("why")));
+    assert_eq!((keyed.header("topic"), keyed.header("partition")), (Some("input"), Some("3")));
     assert_eq!((keyless.key.as_deref(), keyless.partition), (None, 3));
 }
 
 #[tokio::test]
 async fn rejects_above_the_message_size_limit_omit_their_bytes() {
     let Some(_) = broker::real() else { return };
-    let rejects = broker::topic_with("rejects", 1, &[("max.message.bytes", "50000")]).await;
+    // The timestamps of the messages are older than the default retention.
+    let settings = [("max.message.bytes", "50000"), ("retention.ms", "-1")];
+    let rejects = broker::topic_with("rejects", 1, &settings).await;
     for (bytes_max, rejects) in [(100_000, broker::unique("rejects")), (50_000, rejects)] {
         let client = properties([("message.max.bytes", "100000"), ("compression.type", "none")]);
         let config = KafkaSinkConfig { rejects_topic: Some(rejects.clone()), client, ..sink_config() };
@@ -144,17 +142,16 @@ async fn rejects_above_the_message_size_limit_omit_their_bytes() {
         let mut sink = KafkaSink::open(&cluster, &config, 1).await.unwrap();
         sink.write(output).await.unwrap();
         within_a_minute(sink.commit(&Positions::new())).await.unwrap();
-        let omitted = |message: &broker::StoredMessage| {
-            let header = message.headers.iter().find(|header| header.0 == "omitted");
-            header.map(|header| header.1.clone())
-        };
         let stored = broker::read_all(&rejects);
         let [whole, keyed, bare] = &stored[..] else { panic!("{} rejects", stored.len()) };
-        assert_eq!((whole.value.as_ref().map(String::len), omitted(whole)), (Some(bytes_max - 2_000), None));
+        assert_eq!(
+            (whole.value.as_ref().map(String::len), whole.header("omitted")),
+            (Some(bytes_max - 2_000), None)
+        );
         assert_eq!((keyed.key.as_deref(), keyed.value.as_deref()), (Some("raw key"), None));
-        assert_eq!(omitted(keyed), Some(format!("payload of {bytes_max} bytes")));
+        assert_eq!(keyed.header("omitted"), Some(&*format!("payload of {bytes_max} bytes")));
         assert_eq!((bare.key.as_deref(), bare.value.as_deref()), (None, None));
-        assert_eq!(omitted(bare), Some(format!("key and payload of {} bytes", bytes_max + 7)));
+        assert_eq!(bare.header("omitted"), Some(&*format!("key and payload of {} bytes", bytes_max + 7)));
     }
 }
 
