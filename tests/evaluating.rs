@@ -183,8 +183,8 @@ fn the_ridge_learns_dynamics_that_series_of_different_units_share() {
     let every = case.step_config.grid.every;
     let options = BaselineOptions { every, lookback: 3, horizon: 5, levels: &[] };
     let baselines = Baselines::fit(&history, &channels, &split, options);
-    use Baseline::{DailyNaive, ExponentialSmoothing, RepeatLast, Ridge};
-    assert_eq!(baselines.kinds, [RepeatLast, DailyNaive, Ridge, ExponentialSmoothing]);
+    use Baseline::{DailyNaive, ExponentialSmoothing, Naive, Ridge};
+    assert_eq!(baselines.kinds, [Naive, DailyNaive, Ridge, ExponentialSmoothing]);
     for (index, channel) in channels.iter().enumerate() {
         let timeline = SeriesTimeline::new(&history, channel);
         let mut runner = BaselineRunner::new(&baselines, timeline, index);

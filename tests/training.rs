@@ -198,7 +198,7 @@ fn an_unusable_checkpoint_is_ignored_with_its_reason() {
         reason(&other),
         "the checkpoint belongs to another configuration, other data or another build"
     );
-    reason(&whole.checkpoint[..whole.checkpoint.len() / 2]);
+    assert!(reason(&whole.checkpoint[..whole.checkpoint.len() / 2]).starts_with("truncated"));
     assert!(reason(&whole.model).contains(KEY));
     let (mut all, text) = tensors::read(&whole.checkpoint, KEY).unwrap();
     let damaged = |text: &str, all: &tensors::Tensors| tensors::write(all, KEY, text);

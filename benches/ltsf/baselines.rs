@@ -30,7 +30,7 @@ impl Baselines {
     /// Fits on the training split and scores on the test split.
     pub fn new(history: &History, manifest: &ModelManifest, split: Split, day: usize) -> Self {
         let context = Context { history, manifest, split };
-        let mut names = vec!["repeat_last".to_owned(), "seasonal_naive".to_owned()];
+        let mut names = vec!["naive".to_owned(), "seasonal_naive".to_owned()];
         let mut errors = vec![context.score_naive(None), context.score_naive(Some(day))];
         for lookback in LOOKBACKS {
             names.push(format!("ridge_{lookback}"));

@@ -79,16 +79,16 @@ fn mismatching_weights_name_the_tensor_and_the_key() {
         (
             "cell = \"gru\"",
             "cell = \"lstm\"",
-            "train.cell is \"lstm\" with 4 rows for each hidden value, but `weight_hh_l0` \
-             is [27, 9] with 3, as of \"lstm-coupled\", \"lstm-peephole-coupled\", \"gru\"",
+            "train.cell is \"lstm\" with 4 rows per hidden value, but `weight_hh_l0` \
+             is [27, 9] with 3, like \"lstm-coupled\", \"lstm-peephole-coupled\", \"gru\"",
         ),
-        ("hidden = 9", "hidden = 32", "train.hidden is 32, but `weight_hh_l0` is [27, 9], of 9"),
-        ("layers = 2", "layers = 1", "train.layers is 1, but there are 2"),
-        ("horizon = 2", "horizon = 24", "train.horizon is 24, but `head.weight` is [2, 9], of 2 values"),
+        ("hidden = 9", "hidden = 32", "train.hidden is 32, but `weight_hh_l0` is [27, 9]"),
+        ("layers = 2", "layers = 1", "train.layers is 1, but the module has 2"),
+        ("horizon = 2", "horizon = 24", "train.horizon is 24, but `head.weight` is [2, 9]"),
         (
             "segment = 1",
             "segment = 2",
-            "`weight_ih_l0` is [27, 3], of 3 inputs, but 6 are read at a time: 2 step(s) (train.segment) \
+            "`weight_ih_l0` is [27, 3], but the pipeline has 6 inputs: 2 step(s) (train.segment) \
              of the value, two of train.calendar's \"hour-of-day\"",
         ),
         ("recurrence = false", "recurrence = true", "set recurrence = false"),
@@ -114,22 +114,22 @@ fn unexpected_tensors_are_rejected_with_the_fix_in_pytorch() {
     };
     let add =
         |name: &'static str| move |all: &mut Tensors| drop(all.insert(name.into(), Tensor::zeros(&[9])));
-    assert_rejected(rename("head.weight", "fc.weight"), &["`head.weight` is missing: call the nn.Linear"]);
-    assert_rejected(add("norm.weight"), &["tensor `norm.weight` does not belong"]);
+    assert_rejected(rename("head.weight", "fc.weight"), &["`head.weight` is missing: name the nn.Linear"]);
+    assert_rejected(add("norm.weight"), &["tensor `norm.weight` is not part of such a network"]);
     assert_rejected(
         add("gru.weight_ih_l0_reverse"),
-        &["`weight_ih_l0_reverse` reads backwards", "bidirectional=True"],
+        &["`weight_ih_l0_reverse` is bidirectional", "bidirectional=True"],
     );
-    assert_rejected(add("gru.weight_hr_l0"), &["leave out proj_size"]);
-    assert_rejected(add("decoder.weight_ih_l0"), &["`weight_ih_l0` is there twice"]);
+    assert_rejected(add("gru.weight_hr_l0"), &["remove proj_size"]);
+    assert_rejected(add("decoder.weight_ih_l0"), &["duplicate tensor `weight_ih_l0`"]);
     assert_rejected(
         |all| all.retain(|name, _| !name.contains("bias")),
-        &["`bias_ih_l0` is missing: leave out bias=False"],
+        &["`bias_ih_l0` is missing: remove bias=False"],
     );
     assert_rejected(|all| all.retain(|name, _| name.starts_with("head")), &["save the tensors of an nn.RNN"]);
     assert_rejected(
         |all| all.get_mut("head.bias").unwrap().data[1] = f32::NAN,
-        &["tensor `head.bias` holds NaN at place 1"],
+        &["tensor `head.bias` has NaN at index 1"],
     );
 }
 
@@ -144,7 +144,7 @@ fn unreadable_tensors_are_rejected_with_the_fix_in_pytorch() {
         let data = vec![0; 8 * dtype.bitsize()];
         let view = TensorView::new(dtype, vec![64], &data).unwrap();
         let why = format!(
-            "tensor `head.bias` is {name}, but only F32 is read: convert it, in PyTorch with `.float()`"
+            "tensor `head.bias` is {name}, but only F32 is supported: convert it, in PyTorch with `.float()`"
         );
         assert_rejected(&safetensors::serialize([("head.bias", view)], None).unwrap(), &why);
     }

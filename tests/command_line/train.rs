@@ -74,12 +74,12 @@ fn an_insufficient_history_is_rejected_with_a_remedy() {
     let constant: Vec<Row> = (0..600).map(|i| row("a", 10 * i, 5.0)).collect();
     let few = readings(&["a"], 0..6);
     for (rows, why) in [
+        (&constant[..], ["every series is constant in the training split", "provide a history in which"]),
         (
-            &constant[..],
-            ["all readings of each series in the training part are equal", "; give a history in which"],
+            &few[..],
+            ["observed steps before it that vary", "; provide a longer history, or reduce the horizon"],
         ),
-        (&few[..], ["that are not all alike", "; give more history, or a shorter horizon"]),
-        (&[], ["the history is empty", "; give one with readings"]),
+        (&[], ["the history is empty", "; provide observations"]),
     ] {
         workspace.write_readings("in.parquet", rows);
         workspace.run("train p.toml --data in.parquet --out m.safetensors").fails(&why);

@@ -16,7 +16,7 @@ use tidecast_core::time::stride_coprime_to_day;
 /// A reference forecast.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Baseline {
-    RepeatLast,
+    Naive,
     DailyNaive,
     WeeklyNaive,
     Ridge,
@@ -26,7 +26,7 @@ pub enum Baseline {
 impl Baseline {
     pub fn name(self) -> &'static str {
         match self {
-            Self::RepeatLast => "repeat last",
+            Self::Naive => "naive",
             Self::DailyNaive => "daily naive",
             Self::WeeklyNaive => "weekly naive",
             Self::Ridge => "ridge",
@@ -104,7 +104,7 @@ impl Baselines {
         let lookback = lookback.clamp(RIDGE_LOOKBACK_MIN, RIDGE_LOOKBACK_MAX);
         let ridge = fit_ridge(history, channels, split, BaselineOptions { lookback, ..options }, &fits);
         let kinds = [
-            Some(Baseline::RepeatLast),
+            Some(Baseline::Naive),
             seasons.day.map(|_| Baseline::DailyNaive),
             seasons.week.map(|_| Baseline::WeeklyNaive),
             ridge.as_ref().map(|_| Baseline::Ridge),
@@ -254,7 +254,7 @@ impl<'a> BaselineRunner<'a> {
     pub fn forecast(&mut self, baseline: Baseline, origin: i64, out: &mut [f64]) {
         let Baselines { seasons, ridge, .. } = self.baselines;
         match (baseline, ridge) {
-            (Baseline::RepeatLast, _) | (Baseline::Ridge, None) => {
+            (Baseline::Naive, _) | (Baseline::Ridge, None) => {
                 self.timeline.naive_forecast(None, origin, out);
             }
             (Baseline::DailyNaive, _) => self.timeline.naive_forecast(seasons.day, origin, out),
