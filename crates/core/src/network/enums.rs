@@ -1,7 +1,6 @@
 //! The closed sets that a network is configured with, and their names in files and on the command line.
 
 use std::fmt;
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -51,18 +50,9 @@ pub enum Loss {
     Huber,
 }
 
-/// A name that is in no closed set.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("unknown {set} `{name}`: it must be one of {allowed}")]
-pub struct UnknownName {
-    set: &'static str,
-    name: String,
-    allowed: String,
-}
-
-/// `ALL`, `Display` and `FromStr` of an enum, with the names that serde writes.
+/// `ALL`, `name` and `Display` of an enum, with the names that serde writes.
 macro_rules! named {
-    ($kind:ident, $set:literal, $($member:ident = $name:literal),+) => {
+    ($kind:ident, $($member:ident = $name:literal),+) => {
         impl $kind {
             pub const ALL: &[$kind] = &[$($kind::$member),+];
 
@@ -77,25 +67,11 @@ macro_rules! named {
                 out.pad(self.name())
             }
         }
-
-        impl FromStr for $kind {
-            type Err = UnknownName;
-
-            fn from_str(name: &str) -> Result<Self, UnknownName> {
-                let found = Self::ALL.iter().find(|member| member.name() == name);
-                found.copied().ok_or_else(|| UnknownName {
-                    set: $set,
-                    name: name.to_owned(),
-                    allowed: Self::ALL.iter().map(|member| member.name()).collect::<Vec<_>>().join(", "),
-                })
-            }
-        }
     };
 }
 
 named!(
     CellKind,
-    "cell",
     Rnn = "rnn",
     Lstm = "lstm",
     LstmPeephole = "lstm-peephole",
@@ -103,35 +79,25 @@ named!(
     LstmPeepholeCoupled = "lstm-peephole-coupled",
     Gru = "gru"
 );
-named!(Decoder, "decoder", Direct = "direct", Recursive = "recursive");
-named!(StateKind, "state", Window = "window", Carried = "carried");
-named!(Loss, "loss", Mse = "mse", Mae = "mae", Huber = "huber");
+named!(Decoder, Direct = "direct", Recursive = "recursive");
+named!(StateKind, Window = "window", Carried = "carried");
+named!(Loss, Mse = "mse", Mae = "mae", Huber = "huber");
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn check_names<T>(all: &[T])
-    where
-        T: Copy + fmt::Display + fmt::Debug + FromStr<Err = UnknownName> + PartialEq + Serialize,
-    {
+    fn check_names<T: Copy + fmt::Display + Serialize>(all: &[T]) {
         for member in all {
             assert_eq!(serde_json::to_value(member).unwrap(), member.to_string());
-            assert_eq!(member.to_string().parse::<T>().as_ref(), Ok(member));
         }
     }
 
     #[test]
-    fn displayed_and_parsed_names_match_those_of_serde() {
+    fn displayed_names_match_those_of_serde() {
         check_names(CellKind::ALL);
         check_names(Decoder::ALL);
         check_names(StateKind::ALL);
         check_names(Loss::ALL);
-    }
-
-    #[test]
-    fn an_unknown_name_lists_the_allowed_names() {
-        let error = "transformer".parse::<Decoder>().unwrap_err().to_string();
-        assert_eq!(error, "unknown decoder `transformer`: it must be one of direct, recursive");
     }
 }

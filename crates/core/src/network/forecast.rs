@@ -1,6 +1,6 @@
 //! Forecasting: from windows, along sequences, or one step at a time with carried state.
 
-use super::forward::{Batch, ForwardPass, StateColumns, TILE, Tile};
+use super::forward::{Batch, ForwardPass, StateColumns, TILE, Tile, check_len};
 use super::kernel::layer_step::{CellStates, LayerStep};
 use super::kernel::packed::{Strided, StridedMut};
 use super::state::LayerState;
@@ -56,13 +56,10 @@ impl Sequences<'_> {
         assert_eq!(shape.decoder, Decoder::Direct, "sequences need the direct decoder");
         assert!(self.burn_in < self.steps, "a sequence is longer than its burn-in");
         let inputs = self.steps * self.width * shape.inputs;
-        assert_eq!(self.inputs.len(), inputs, "inputs are [step][column][input]");
+        check_len(self.inputs, inputs, "inputs", "[step][column][input]");
         let covariates = self.forecasts() * self.width * shape.horizon * shape.future_covariates;
-        assert_eq!(
-            self.future_covariates.len(),
-            covariates,
-            "future covariates are [forecast][column][horizon][covariate]"
-        );
+        let layout = "[forecast][column][horizon][covariate]";
+        check_len(self.future_covariates, covariates, "future covariates", layout);
     }
 }
 
@@ -107,7 +104,7 @@ impl Network {
         }
         // No step follows: the head reads the states in place.
         batch.check(shape);
-        assert_eq!(out.len(), batch.width * shape.outputs(), "out is [column][quantity][horizon]");
+        check_len(out, batch.width * shape.outputs(), "outputs", "[column][quantity][horizon]");
         for tile in Tile::all(batch.width) {
             let indices = Some(&columns[tile.first..][..tile.count]);
             let top = Strided { data: state.hidden(shape.layers - 1), stride: shape.hidden, indices };
@@ -128,9 +125,8 @@ impl Network {
     ) {
         let shape = self.shape();
         batch.check(shape);
-        assert_eq!(pass.shape, *shape, "the scratch belongs to the network's shape");
         let outputs = shape.outputs();
-        assert_eq!(out.len(), batch.width * outputs, "out is [column][quantity][horizon]");
+        check_len(out, batch.width * outputs, "outputs", "[column][quantity][horizon]");
         for tile in Tile::all(batch.width) {
             let out = &mut out[tile.first * outputs..][..tile.count * outputs];
             pass.forecast(self, from, batch, tile, out);
@@ -146,16 +142,11 @@ impl Network {
         let Sequences { width, steps, burn_in, inputs, future_covariates, .. } = *sequences;
         sequences.check(shape);
         let outputs = shape.outputs();
-        assert_eq!(
-            out.len(),
-            sequences.forecasts() * width * outputs,
-            "out is [forecast][column][quantity][horizon]"
-        );
+        let layout = "[forecast][column][quantity][horizon]";
+        check_len(out, sequences.forecasts() * width * outputs, "outputs", layout);
         let pass = &mut scratch.pass;
-        assert_eq!(pass.shape, *shape, "the scratch belongs to the network's shape");
         for tile in Tile::all(width) {
-            pass.begin(None, tile);
-            pass.embed(self, sequences.series, tile);
+            pass.begin(self, None, sequences.series, tile);
             for step in 0..steps {
                 pass.set_input(step, tile.of(inputs, step, width, shape.inputs));
                 pass.step(self, step);
@@ -186,7 +177,7 @@ impl Network {
         let (shape, width) = (self.shape(), columns.len());
         self.check_columns(state, columns);
         assert_eq!(scratch.pass.shape, *shape, "the scratch belongs to the network's shape");
-        assert_eq!(input.len(), width * shape.inputs, "input is [column][input]");
+        check_len(input, width * shape.inputs, "inputs", "[column][input]");
         prefetch_states(state, &columns[..width.min(TILE)]);
         for tile in Tile::all(width) {
             let next_tile = tile.first + tile.count..width.min(tile.first + 2 * TILE);

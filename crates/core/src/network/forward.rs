@@ -37,18 +37,19 @@ impl Batch<'_> {
     /// # Panics
     /// If the length of a slice does not follow from `shape`, `width` and `steps`.
     pub(super) fn check(&self, shape: &Shape) {
-        let step = self.width * shape.inputs;
-        assert_eq!(self.inputs.len(), self.steps * step, "inputs are [step][column][input]");
+        let (step, horizon) = (self.width * shape.inputs, self.width * shape.horizon);
+        check_len(self.inputs, self.steps * step, "inputs", "[step][column][input]");
         let feedback = shape.feedback_steps() * step;
-        assert_eq!(self.feedback_inputs.len(), feedback, "feedback inputs are [horizon - 1][column][input]");
-        let covariates = self.width * shape.horizon * shape.future_covariates;
-        assert_eq!(
-            self.future_covariates.len(),
-            covariates,
-            "future covariates are [column][horizon][covariate]"
-        );
+        check_len(self.feedback_inputs, feedback, "feedback inputs", "[horizon - 1][column][input]");
+        let covariates = horizon * shape.future_covariates;
+        check_len(self.future_covariates, covariates, "future covariates", "[column][horizon][covariate]");
         assert!(self.series.is_empty() || self.series.len() == self.width, "series are [column]");
     }
+}
+
+#[track_caller]
+pub(super) fn check_len(numbers: &[f32], expected: usize, name: &str, layout: &str) {
+    assert_eq!(numbers.len(), expected, "{name} are {layout}");
 }
 
 /// Columns of a [`State`], in the order of a batch.
@@ -108,9 +109,9 @@ pub(super) struct ForwardPass {
     /// Columns of the current tile.
     pub count: usize,
     /// Steps that can be saved; 0 if each step overwrites the one before the last.
-    saved_steps: usize,
+    pub saved_steps: usize,
     /// Columns of the widest tile.
-    width: usize,
+    pub width: usize,
 }
 
 impl ForwardPass {
@@ -137,19 +138,9 @@ impl ForwardPass {
         Self { shape: *shape, layers, head, dropout, series, embedded, count: 0, saved_steps, width }
     }
 
-    /// Steps that can be saved.
-    pub fn saved_steps(&self) -> usize {
-        self.saved_steps
-    }
-
     /// Calls of the head that can be saved.
     pub fn saved_head_calls(&self) -> usize {
         self.head.outputs.ncols() / self.width
-    }
-
-    /// Columns of the widest tile.
-    pub fn width(&self) -> usize {
-        self.width
     }
 
     /// First column of the states before a step.
@@ -162,8 +153,16 @@ impl ForwardPass {
         self.count * if self.saved_steps == 0 { 0 } else { step }
     }
 
-    /// Prepares for a tile, with the initial states `from`, or zeros.
-    pub fn begin(&mut self, from: Option<StateColumns<'_>>, tile: Tile) {
+    /// Prepares for a tile of a batch, with the initial states `from`, or zeros. `series` is `[column]` of the batch, or empty if
+    /// all are unknown.
+    pub fn begin(
+        &mut self,
+        network: &Network,
+        from: Option<StateColumns<'_>>,
+        series: &[Option<u32>],
+        tile: Tile,
+    ) {
+        assert_eq!(self.shape, *network.shape(), "the scratch belongs to the network's shape");
         assert!(tile.count <= self.width, "the buffers are wide enough for the tile");
         self.count = tile.count;
         let hidden = self.shape.hidden;
@@ -185,10 +184,6 @@ impl ForwardPass {
                 }
             }
         }
-    }
-
-    /// Looks up the embeddings of the tile's columns. `series` are those of the whole batch, or empty if all are unknown.
-    pub fn embed(&mut self, network: &Network, series: &[Option<u32>], tile: Tile) {
         self.series.clear();
         self.series.extend(series.iter().skip(tile.first).take(tile.count));
         self.series.resize(tile.count, None);
@@ -295,8 +290,7 @@ impl ForwardPass {
         out: &mut [f32],
     ) {
         let (shape, width) = (self.shape, batch.width);
-        self.begin(from, tile);
-        self.embed(network, batch.series, tile);
+        self.begin(network, from, batch.series, tile);
         for step in 0..batch.steps {
             self.set_input(step, tile.of(batch.inputs, step, width, shape.inputs));
             self.step(network, step);

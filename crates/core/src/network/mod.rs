@@ -28,7 +28,7 @@ mod weights;
 #[cfg(test)]
 mod tests;
 
-pub use enums::{CellKind, Decoder, Loss, StateKind, UnknownName};
+pub use enums::{CellKind, Decoder, Loss, StateKind};
 pub use forecast::{Scratch, Sequences};
 pub use forward::Batch;
 pub use init::{ForgetBias, Random};

@@ -73,21 +73,19 @@ pub(super) struct TensorSpec {
     pub shape: Vec<usize>,
 }
 
-/// The limits of one size.
-struct Limit {
-    size: &'static str,
-    value: usize,
-    min: usize,
-    max: usize,
-    /// Why it is not more, and the alternative.
-    reason: &'static str,
-}
-
 impl Shape {
     /// # Errors
     /// If a network of these sizes cannot be built.
     pub fn check(&self) -> Result<(), ShapeError> {
-        for Limit { size, value, min, max, reason } in self.limits() {
+        for (size, value, min, max, reason) in [
+            ("inputs", self.inputs, 1, INPUTS_MAX, "omit columns or shorten the segment"),
+            ("hidden", self.hidden, 1, HIDDEN_MAX, "use more layers"),
+            ("layers", self.layers, 1, LAYERS_MAX, "gradients do not survive deeper stacks"),
+            ("horizon", self.horizon, 1, HORIZON_MAX, "use a coarser grid"),
+            ("future_covariates", self.future_covariates, 0, INPUTS_MAX, "omit columns"),
+            ("quantiles", self.quantiles, 0, QUANTILES_MAX, "use fewer levels"),
+            ("embedding", self.embedding, 0, EMBEDDING_MAX, "fewer numbers distinguish the series"),
+        ] {
             if value < min {
                 return Err(ShapeError::Zero { size });
             }
@@ -107,49 +105,6 @@ impl Shape {
             return Err(ShapeError::TooManyParameters { value, max: PARAMETERS_MAX });
         }
         Ok(())
-    }
-
-    fn limits(&self) -> [Limit; 7] {
-        let limit = |size, value, min, max, reason| Limit { size, value, min, max, reason };
-        [
-            limit(
-                "inputs",
-                self.inputs,
-                1,
-                INPUTS_MAX,
-                "every step reads each; omit columns or shorten the segment",
-            ),
-            limit("hidden", self.hidden, 1, HIDDEN_MAX, "the weights grow with its square; use more layers"),
-            limit("layers", self.layers, 1, LAYERS_MAX, "gradients do not survive deeper stacks"),
-            limit(
-                "horizon",
-                self.horizon,
-                1,
-                HORIZON_MAX,
-                "every forecast has that many values; use a coarser grid",
-            ),
-            limit(
-                "future_covariates",
-                self.future_covariates,
-                0,
-                INPUTS_MAX,
-                "the head reads them for every step of the horizon; omit columns",
-            ),
-            limit(
-                "quantiles",
-                self.quantiles,
-                0,
-                QUANTILES_MAX,
-                "each is a row of the head for every step of the horizon; use fewer levels",
-            ),
-            limit(
-                "embedding",
-                self.embedding,
-                0,
-                EMBEDDING_MAX,
-                "every step reads it; fewer numbers distinguish the series",
-            ),
-        ]
     }
 
     /// Count of trained numbers.

@@ -1,7 +1,7 @@
 //! The loss of a batch and its gradients, by backpropagation through time.
 
 use super::backward::{BackwardPass, InputGradients};
-use super::forward::{Batch, ForwardPass, StateColumns, TILE, Tile};
+use super::forward::{Batch, ForwardPass, StateColumns, TILE, Tile, check_len};
 use super::optimizer::Gradients;
 use super::{LossSpec, LossSum, Network, Sequences, Shape, State};
 
@@ -43,13 +43,13 @@ impl TrainScratch {
     fn begin(&mut self, network: &Network, steps: usize, head_calls: usize, width: usize) {
         let (shape, forward) = (network.shape(), &self.forward);
         assert_eq!(forward.shape, *shape, "the scratch belongs to the network's shape");
-        if forward.saved_steps() < steps
+        if forward.saved_steps < steps
             || forward.saved_head_calls() < head_calls
-            || forward.width() < width.min(TILE)
+            || forward.width < width.min(TILE)
         {
-            let steps = steps.max(forward.saved_steps());
+            let steps = steps.max(forward.saved_steps);
             let head_calls = head_calls.max(forward.saved_head_calls());
-            let width = width.max(forward.width());
+            let width = width.max(forward.width);
             self.forward = ForwardPass::new(shape, steps, head_calls, width);
             self.backward = BackwardPass::new(shape, head_calls, width);
         }
@@ -113,7 +113,7 @@ impl Network {
         let (shape, width, steps) = (self.shape(), batch.width, batch.steps);
         batch.check(shape);
         assert!(steps > 0, "a window has at least one step");
-        assert_eq!(spec.targets.len(), width * shape.horizon, "targets are [column][horizon]");
+        check_len(spec.targets, width * shape.horizon, "targets", "[column][horizon]");
         check_spec(spec, shape, width);
         let feedback = shape.feedback_steps();
         scratch.begin(self, steps + feedback, feedback + 1, width);
@@ -165,15 +165,14 @@ impl Network {
         sequences.check(shape);
         let forecasts = sequences.forecasts();
         let targets = forecasts * width * shape.horizon;
-        assert_eq!(spec.targets.len(), targets, "targets are [forecast][column][horizon]");
+        check_len(spec.targets, targets, "targets", "[forecast][column][horizon]");
         check_spec(spec, shape, width);
         scratch.begin(self, steps, forecasts, width);
         let mut total = LossSum::default();
         for tile in Tile::all(width) {
             scratch.set_dropout(spec, width, tile);
             let forward = &mut scratch.forward;
-            forward.begin(None, tile);
-            forward.embed(self, sequences.series, tile);
+            forward.begin(self, None, sequences.series, tile);
             for step in 0..steps {
                 forward.set_input(step, tile.of(inputs, step, width, shape.inputs));
                 forward.step(self, step);
@@ -215,15 +214,14 @@ impl Network {
         assert!(state.matches(shape), "the state belongs to the network's shape");
         let columns: Vec<usize> = (0..width).collect();
         let steps = doutputs.len() / (width * shape.hidden).max(1);
-        assert_eq!(doutputs.len(), steps * width * shape.hidden, "doutputs are [step][column][hidden]");
-        assert_eq!(inputs.len(), steps * width * shape.inputs, "inputs are [step][column][input]");
+        check_len(doutputs, steps * width * shape.hidden, "doutputs", "[step][column][hidden]");
+        check_len(inputs, steps * width * shape.inputs, "inputs", "[step][column][input]");
         scratch.begin(self, steps, 0, width);
         let mut outputs = vec![0.0; doutputs.len()];
         let mut dinputs = vec![0.0; inputs.len()];
         for tile in Tile::all(width) {
             let TrainScratch { forward, backward } = &mut *scratch;
-            forward.begin(Some(StateColumns { state, columns: &columns }), tile);
-            forward.embed(self, &[], tile);
+            forward.begin(self, Some(StateColumns { state, columns: &columns }), &[], tile);
             for step in 0..steps {
                 forward.set_input(step, tile.of(inputs, step, width, shape.inputs));
                 forward.step(self, step);
