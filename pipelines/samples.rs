@@ -21,9 +21,7 @@ use std::rc::Rc;
 use anyhow::{Context, Result, bail, ensure};
 use chrono::{DateTime, Datelike, Timelike};
 use polars::prelude::{Column, DataFrame, DataType, ParquetCompression, ParquetWriter, TimeUnit, TimeZone};
-
-const SECOND: i64 = 1_000_000;
-const HOUR: i64 = 3600 * SECOND;
+use tidecast_core::time::{HOUR, SECOND};
 
 /// 2023-01-01T00:00:00Z. The months of a typical year come from different years; here all of them are of
 /// 2023, which has 365 days as a typical year has.

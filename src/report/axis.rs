@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use chrono::{DateTime, Datelike, NaiveDate, Utc};
+use tidecast_core::time;
 
 /// What runs along one side of a chart.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,10 +35,10 @@ const TICKS: f64 = 6.0;
 /// Steps between ticks never give more than this, whatever the range: a guard against steps lost to rounding.
 const TICKS_MAX: usize = 40;
 
-const SECOND: f64 = 1e6;
-const MINUTE: f64 = 60.0 * SECOND;
-const HOUR: f64 = 60.0 * MINUTE;
-const DAY: f64 = 24.0 * HOUR;
+const SECOND: f64 = time::SECOND as f64;
+const MINUTE: f64 = time::MINUTE as f64;
+const HOUR: f64 = time::HOUR as f64;
+const DAY: f64 = time::DAY as f64;
 
 impl AxisKind {
     /// Where a number lies; not finite where it lies nowhere.

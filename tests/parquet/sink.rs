@@ -3,6 +3,7 @@
 use polars::prelude::{ParquetReader, SerReader};
 
 use super::*;
+use tidecast_core::time::HOUR;
 
 const LEVELS: [f64; 2] = [0.8, 0.975];
 
@@ -35,8 +36,6 @@ fn forecasts(first: usize, count: usize) -> Output {
     let scores = scores.finish();
     Output { partition, forecasts: builder.finish(), scores, rejects: vec![], source: Default::default() }
 }
-
-const HOUR: i64 = 3_600_000_000;
 
 /// Writes batches of these sizes and returns the bytes of the file.
 async fn write_file(path: &Path, layout: Layout, counts: &[usize]) -> Vec<u8> {

@@ -2,10 +2,10 @@
 //!
 //! An error is always `actual - forecast`. Accumulators add in the order of their calls, so equal inputs give equal bits.
 
-/// Symmetric absolute percentage error, 200 |y - ŷ| / (|y| + |ŷ|) in percent; 0 where both are 0.
+/// Symmetric absolute percentage error of one value, 200 |y - ŷ| / (|y| + |ŷ|); 0 where both are 0.
 ///
 /// Makridakis, "Accuracy measures", 1993, as defined by the M4 competition.
-pub fn smape(actual: f64, forecast: f64) -> f64 {
+fn smape(actual: f64, forecast: f64) -> f64 {
     let size = actual.abs() + forecast.abs();
     if size > 0.0 { 200.0 * (actual - forecast).abs() / size } else { 0.0 }
 }
@@ -136,7 +136,7 @@ impl ErrorSums {
         self.signed / self.count as f64
     }
 
-    /// Mean of [`smape`], in percent.
+    /// Symmetric mean absolute percentage error.
     pub fn smape(&self) -> f64 {
         self.smape / self.count as f64
     }
