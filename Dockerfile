@@ -1,29 +1,38 @@
-# The program alone on a small base; its sample pipelines beside it.
+# The program on a small base image, with the sample pipelines.
 #
 #   docker build -t tidecast .
 #   docker run --rm -p 127.0.0.1:8080:8080 tidecast demo --address 0.0.0.0:8080
-# The compiler that the tests pass with: a newer one is a change to be tried, not to come by itself.
+
+# Pinned: a new compiler is a change to test.
 FROM rust:1.95-bookworm AS build
 WORKDIR /tidecast
-# What it stands on takes most of the time and changes seldom: a layer of its own, built around an empty program.
-COPY Cargo.toml Cargo.lock ./
-RUN mkdir src && touch src/lib.rs && echo 'fn main() {}' > src/main.rs \
-    && cargo build --release --locked --bin tidecast && rm -r src
+# The dependencies in a layer of their own, built with empty crates: they take most of the time and change rarely.
+COPY Cargo.toml Cargo.lock clippy.toml ./
+COPY crates/core/Cargo.toml crates/core/
+COPY crates/train/Cargo.toml crates/train/
+COPY crates/tables/Cargo.toml crates/tables/
+COPY crates/stream/Cargo.toml crates/stream/
+COPY crates/kafka/Cargo.toml crates/kafka/
+COPY crates/study/Cargo.toml crates/study/
+RUN for crate in . crates/*; do mkdir -p "$crate/src" && touch "$crate/src/lib.rs"; done \
+    && echo 'fn main() {}' > src/main.rs && cp src/main.rs crates/study/src/main.rs \
+    && cargo build --release --locked --bin tidecast && rm -r src crates/*/src
 COPY pipelines pipelines
+COPY crates crates
 COPY src src
-# Cargo goes by times, and the copied files are older than what was built.
-RUN find src -name '*.rs' -exec touch {} + && cargo build --release --locked --bin tidecast \
+# cargo compares times, and the copied files are older than the empty crates.
+RUN find src crates -name '*.rs' -exec touch {} + && cargo build --release --locked --bin tidecast \
     && strip target/release/tidecast
 
-# Not a day's tag: what moves in a Debian release are its security fixes, and the next line takes today's packages anyway.
+# Not pinned to a date: the packages of a Debian release change only for security fixes.
 FROM debian:bookworm-slim
-# The certificates that brokers with TLS are held against.
+# Certificate authorities for brokers with TLS.
 RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates && rm -rf /var/lib/apt/lists/*
 RUN useradd --create-home --uid 10001 tidecast
 COPY --from=build /tidecast/target/release/tidecast /usr/local/bin/tidecast
 COPY LICENSE /usr/share/doc/tidecast/LICENSE
 COPY --chown=tidecast pipelines /home/tidecast/pipelines
-# Where a volume for the state goes: it takes over whose folder it is.
+# Mount point of the state volume, which inherits the owner of this folder.
 RUN install -d -o tidecast /home/tidecast/pipelines/state
 USER tidecast
 WORKDIR /home/tidecast
