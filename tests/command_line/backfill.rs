@@ -87,7 +87,7 @@ fn unreadable_files_are_named() {
     for bytes in [&b""[..], b"time,sensor,value\n1,a,2.5\n", &whole[..half], &whole[..whole.len() - 1]] {
         fs::write(workspace.path("in/1.parquet"), bytes).unwrap();
         let why =
-            format!("({} bytes) is not a whole Parquet file (write it anew, or take it away)", bytes.len());
+            format!("({} bytes) is not a complete Parquet file (rewrite it, or remove it)", bytes.len());
         workspace.run("backfill p.toml").fails(&["in/1.parquet", &why]);
         assert_nothing_written(&workspace);
     }

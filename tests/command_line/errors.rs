@@ -88,7 +88,7 @@ fn an_invalid_model_file_is_named() {
     let workspace = Workspace::new(PARQUET);
     let model = fs::read(workspace.path("model.safetensors")).unwrap();
     for (bytes, why) in
-        [(&b""[..], "cut short"), (&model[..1000], "cut short"), (b"PAR1 etc.", "not a safetensors")]
+        [(&b""[..], "truncated"), (&model[..1000], "truncated"), (b"PAR1 etc.", "not a safetensors")]
     {
         fs::write(workspace.path("model.safetensors"), bytes).unwrap();
         for command in ["backfill p.toml", "inspect model.safetensors"] {
@@ -130,9 +130,9 @@ fn levels_without_error_quantiles_are_rejected() {
     model.residuals = None;
     fs::write(workspace.path("model.safetensors"), model.to_bytes()).unwrap();
     workspace.run("backfill p.toml").fails(&[
-        "forecast.levels asks for intervals",
-        "could not be validated",
-        "say []",
+        "forecast.levels requests intervals",
+        "too short to validate it",
+        "set forecast.levels = []",
     ]);
     workspace.change("levels = [0.8, 0.995]", "levels = []");
     workspace.write_readings("in.parquet", &readings(&["a"], 0..5));

@@ -93,7 +93,7 @@ fn inspect_prints_the_header_and_totals_of_a_snapshot() {
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
     fs::write(workspace.path("x.arrow"), bytes).unwrap();
-    let wrong = ["snapshot x.arrow is unusable; remove it", "its contents are damaged"];
+    let wrong = ["snapshot x.arrow is unusable; remove it", "the contents are damaged"];
     workspace.run("inspect x.arrow").fails(&wrong);
     workspace.run("inspect y.arrow").fails(&["cannot read y.arrow"]);
 }

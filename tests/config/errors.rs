@@ -176,7 +176,7 @@ fn durations_out_of_bounds_are_rejected_with_a_reason() {
     );
     grid(
         "every = \"1M\"",
-        &["5: \"every\" in [grid] cannot be read: `1M` has no fixed length: `M` is a month or a year; \
+        &["5: \"every\" in [grid] is invalid: `1M` has no fixed length: `M` is a month or a year; \
          write days (\"30d\")"],
     );
     grid(
@@ -295,7 +295,7 @@ fn invalid_names_topics_and_brokers_are_rejected() {
 #[test]
 fn an_invalid_recipe_is_rejected() {
     assert_addition_errors(
-        "[train]\nhidden = 0\nlookback = 20000\nlearning_rate = 0\ngradient_clip = inf\ntrain_part = 0.8\nvalidation_part = 0.3\n\
+        "[train]\nhidden = 0\nlookback = 20000\nlearning_rate = 0\ngradient_clip = inf\ntrain_fraction = 0.8\nvalidation_fraction = 0.3\n\
          calendar = [\"hour-of-day\", \"hour-of-day\"]\nseed = -1",
         &[
             "9: \"hidden\" in [train] must be in 1..=4096, not 0: weights grow with its square",
@@ -362,7 +362,7 @@ fn an_invalid_recipe_is_rejected() {
     );
     let error = load(&format!("{MINIMAL}[train]\nhidden = 4096\nlayers = 16\n")).unwrap_err().to_string();
     assert!(error.starts_with("/p/x.toml:8: no network has the size of [train]: "), "{error}");
-    assert_eq!(load_with("[train]\ntrain_part = 0.9\nvalidation_part = 0.1").train.train_fraction, 0.9);
+    assert_eq!(load_with("[train]\ntrain_fraction = 0.9\nvalidation_fraction = 0.1").train.train_fraction, 0.9);
 }
 
 #[test]

@@ -315,7 +315,7 @@ fn the_state_keys_include_rows_and_steps_but_not_paths() {
     let differ: Vec<_> = pairs.filter(|(a, b)| a != b).map(|(a, _)| a).collect();
     assert_eq!(differ, [("grid.lateness", "1s".to_string())]);
     let queue =
-        load_with("[limits]\nqueue_rows = 1000\nsnapshot_age = \"5m\"\nrejects = \"1%\"\nrejects_over = 500");
+        load_with("[limits]\nqueue_rows = 1000\nsnapshot_age = \"5m\"\nreject_rate = \"1%\"\nreject_window = 500");
     assert_eq!(minimal.state_keys(), queue.state_keys());
     let limits = load_with(
         "[limits]\nseries = 5\non_full = \"evict\"\nopen_steps = 3\nmessage_bytes = 9\nid_bytes = 9",
@@ -327,25 +327,25 @@ fn the_state_keys_include_rows_and_steps_but_not_paths() {
 #[test]
 fn scores_are_enabled_by_their_table_or_their_sink() {
     assert_eq!(load_with("").scores, None);
-    let asked = load_with("[scores]\nhorizons = [24, 1]\nevery = 12");
-    assert_eq!(asked.scores, Some(Scores { horizons: Some(vec![1, 24]), every: Some(12) }));
+    let configured = load_with("[scores]\nhorizons = [24, 1]\nevery = 12");
+    assert_eq!(configured.scores, Some(Scores { horizons: Some(vec![1, 24]), every: Some(12) }));
     let kafka = "[source.kafka]\nbrokers = \"b\"\ntopic = \"in\"\n[sink.kafka]\ntopic = \"out\"\n";
     let again =
         "[source.kafka]\nbrokers = \"a:1, b:1\"\ntopic = \"in\"\n[sink.kafka]\nbrokers = \"b:1,a:1\"\n";
     assert!(load_with(&format!("{again}topic = \"out\"")).kafka_sink.is_some(), "one cluster, in any order");
-    let sunk = load_with(&format!("{kafka}[sink.scores]\ntopic = \"scores\"\npath = \"s\""));
-    assert_eq!(sunk.scores, Some(Scores::default()));
-    assert_eq!(sunk.kafka_sink.as_ref().and_then(|sink| sink.scores_topic.as_deref()), Some("scores"));
-    assert_eq!(sunk.score_sink.as_ref().and_then(|sink| sink.path.as_deref()), Some(Path::new("/p/s")));
-    let plan = asked.plan();
+    let with_topic = load_with(&format!("{kafka}[sink.scores]\ntopic = \"scores\"\npath = \"s\""));
+    assert_eq!(with_topic.scores, Some(Scores::default()));
+    assert_eq!(with_topic.kafka_sink.as_ref().and_then(|sink| sink.scores_topic.as_deref()), Some("scores"));
+    assert_eq!(with_topic.score_sink.as_ref().and_then(|sink| sink.path.as_deref()), Some(Path::new("/p/s")));
+    let plan = configured.plan();
     assert!(plan.contains("[scores]\nhorizons = [1, 24]\nevery = 12\n"), "{plan}");
     // Calibration is part of the state.
     let keys =
         |pipeline: &Pipeline| pipeline.state_keys().into_iter().map(|(key, _)| key).collect::<Vec<_>>();
-    let learns = ["forecast.every", "forecast.levels", "scores.horizons", "scores.every"];
-    assert!(learns.iter().all(|key| keys(&asked).contains(key)));
+    let state_keys = ["forecast.every", "forecast.levels", "scores.horizons", "scores.every"];
+    assert!(state_keys.iter().all(|key| keys(&configured).contains(key)));
     let plain = load(&MINIMAL.replace("safetensors\"", "safetensors\"\nlevels = []")).unwrap();
-    assert!(!learns.iter().any(|key| keys(&plain).contains(key)));
+    assert!(!state_keys.iter().any(|key| keys(&plain).contains(key)));
 }
 
 #[test]
@@ -365,7 +365,7 @@ fn the_default_segment_leaves_12_to_48_cell_steps() {
 #[test]
 fn limits_out_of_bounds_are_rejected_with_a_reason() {
     assert_addition_errors(
-        "[state]\nstore = \"s\"\nevery = \"10m\"\n[limits]\nopen_steps = 0\nqueue_rows = 10\nsnapshot_age = \"15m\"\nrejects = \"1\"\nrejects_over = 5",
+        "[state]\nstore = \"s\"\nevery = \"10m\"\n[limits]\nopen_steps = 0\nqueue_rows = 10\nsnapshot_age = \"15m\"\nreject_rate = \"1\"\nreject_window = 5",
         &[
             "12: \"open_steps\" in [limits] must be in 1..=10000, not 0: every open step keeps the times of its rows in \
              memory; a further step closes the oldest one",
