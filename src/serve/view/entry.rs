@@ -1,11 +1,11 @@
 //! One series of the view: its last steps with their forecasts, the current forecast, its errors and its status.
 
+use std::cmp::Ordering;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use super::{SeriesBudget, SeriesStatus};
 use crate::serve::info::PipelineInfo;
 use tidecast_core::forecaster::Scoring;
 use tidecast_core::intervals::DriftDetector;
@@ -19,6 +19,44 @@ const SCORE_WINDOW: i64 = 168;
 const IDLE_REFRESHES: u32 = 2;
 /// Steps behind the other series before a series is late.
 const LATE_STEPS: i64 = 2;
+
+/// The status of a series, worst first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SeriesStatus {
+    /// No observations for longer than `max_gap`.
+    Silent,
+    /// Errors above their own history.
+    Drifting,
+    /// Behind the other series.
+    Late,
+    /// Not forecast yet, or not since a gap.
+    Warming,
+    Ok,
+}
+
+/// Retained data of one series.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SeriesBudget {
+    /// Past steps, and the future steps that forecasts are stored for.
+    pub steps: usize,
+    /// Steps of the current forecast.
+    pub forecast_steps: usize,
+}
+
+impl SeriesBudget {
+    pub fn new(info: &PipelineInfo, past_steps: usize) -> Self {
+        Self { steps: past_steps + info.view_horizons[1], forecast_steps: past_steps.min(info.horizon) }
+    }
+
+    /// Bytes of a series that uses all of its budget.
+    pub fn bytes(&self, info: &PipelineInfo) -> usize {
+        let lists = 1 + 2 * info.view_levels.len();
+        let forecast = lists * (size_of::<Vec<f32>>() + self.forecast_steps * size_of::<f32>());
+        let periods = PeriodScores::bytes(info.scoring.as_ref(), info.levels.len());
+        self.steps * STEP_BYTES + forecast + periods
+    }
+}
 
 /// The forecast of one step. NaN where there is none.
 #[derive(Clone, Copy, Debug)]
@@ -53,7 +91,7 @@ pub struct StepRecord {
     forecasts: [ForecastPoint; 2],
 }
 
-pub const STEP_BYTES: usize = size_of::<StepRecord>();
+const STEP_BYTES: usize = size_of::<StepRecord>();
 
 const EMPTY_STEP: StepRecord =
     StepRecord { value: f32::NAN, rows: 0, forecasts: [ForecastPoint::MISSING; 2] };
@@ -316,6 +354,11 @@ impl SeriesEntry {
         self.observed_steps.map(|steps| steps.min(info.warmup_steps))
     }
 
+    /// Compares the names of two series, with digits as numbers, and then their targets.
+    pub fn cmp_names(&self, other: &Self) -> Ordering {
+        natural_order(&self.id, &other.id).then(self.target.cmp(&other.target))
+    }
+
     /// The time of the latest observation, once there are two.
     pub fn confirmed_time(&self) -> Option<i64> {
         self.last.filter(|_| self.observations > 1).map(|last| last.time)
@@ -402,6 +445,32 @@ impl SeriesEntry {
                 is_covered: [0, 1].map(|level| point.contains(level, actual)),
             })
         })
+    }
+}
+
+/// Compares names with their digits as numbers: `mote-2` before `mote-10`.
+pub fn natural_order(a: &str, b: &str) -> Ordering {
+    let (mut a, mut b) = (a, b);
+    loop {
+        let digits = |text: &str| text.bytes().take_while(u8::is_ascii_digit).count();
+        let (digits_a, digits_b) = (digits(a), digits(b));
+        let order = if digits_a > 0 && digits_b > 0 {
+            let [number_a, number_b] =
+                [&a[..digits_a], &b[..digits_b]].map(|number| number.trim_start_matches('0'));
+            (a, b) = (&a[digits_a..], &b[digits_b..]);
+            number_a.len().cmp(&number_b.len()).then_with(|| number_a.cmp(number_b))
+        } else {
+            let (mut chars_a, mut chars_b) = (a.chars(), b.chars());
+            let (first_a, first_b) = (chars_a.next(), chars_b.next());
+            if first_a.is_none() && first_b.is_none() {
+                return Ordering::Equal;
+            }
+            (a, b) = (chars_a.as_str(), chars_b.as_str());
+            first_a.cmp(&first_b)
+        };
+        if order != Ordering::Equal {
+            return order;
+        }
     }
 }
 

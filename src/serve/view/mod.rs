@@ -12,10 +12,10 @@ use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::Float32Type;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::info::PipelineInfo;
-use entry::{PeriodScores, SeriesEntry, WindowScores};
+use entry::{SeriesBudget, SeriesEntry, SeriesStatus, WindowScores};
 pub use query::{SeriesRow, SortKey, ViewQuery};
 use tidecast_core::metrics::Mean;
 use tidecast_core::schema::{Forecasts, Observations, Scores};
@@ -28,21 +28,6 @@ const BUDGET_BYTES: usize = 96 << 20;
 const PAST_STEPS_MAX: usize = 1_008;
 /// Past steps of a series when many series share the budget: those of a sparkline. Below that, the view omits series.
 const PAST_STEPS_MIN: usize = 48;
-
-/// The status of a series, worst first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum SeriesStatus {
-    /// No observations for longer than `max_gap`.
-    Silent,
-    /// Errors above their own history.
-    Drifting,
-    /// Behind the other series.
-    Late,
-    /// Not forecast yet, or not since a gap.
-    Warming,
-    Ok,
-}
 
 /// Series by status.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
@@ -100,29 +85,6 @@ impl ViewUpdate {
             Self::Scores(rows) => size(rows, (8 + info.levels.len()) * size_of::<f64>()),
             Self::Revoked(_) => 0,
         }
-    }
-}
-
-/// Retained data of one series.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SeriesBudget {
-    /// Past steps, and the future steps that forecasts are stored for.
-    steps: usize,
-    /// Steps of the current forecast.
-    forecast_steps: usize,
-}
-
-impl SeriesBudget {
-    fn new(info: &PipelineInfo, past_steps: usize) -> Self {
-        Self { steps: past_steps + info.view_horizons[1], forecast_steps: past_steps.min(info.horizon) }
-    }
-
-    /// Bytes of a series that uses all of its budget.
-    fn bytes(&self, info: &PipelineInfo) -> usize {
-        let lists = 1 + 2 * info.view_levels.len();
-        let forecast = lists * (size_of::<Vec<f32>>() + self.forecast_steps * size_of::<f32>());
-        let periods = PeriodScores::bytes(info.scoring.as_ref(), info.levels.len());
-        self.steps * entry::STEP_BYTES + forecast + periods
     }
 }
 
@@ -359,9 +321,8 @@ impl SeriesView {
         self.summaries = [0, 1].map(|horizon_index| self.summarize(horizon_index));
         if self.by_name.len() != self.entries.len() {
             self.by_name = (0..self.entries.len()).collect();
-            let name = |index: &usize| (&self.entries[*index].id, self.entries[*index].target);
-            self.by_name
-                .sort_by(|a, b| query::natural_order(name(a).0, name(b).0).then(name(a).1.cmp(&name(b).1)));
+            let entry = |index: &usize| &self.entries[*index];
+            self.by_name.sort_by(|a, b| entry(a).cmp_names(entry(b)));
         }
     }
 

@@ -4,8 +4,8 @@ use std::cmp::Ordering;
 
 use serde::{Deserialize, Serialize};
 
-use super::entry::{SeriesEntry, WindowScores};
-use super::{SeriesStatus, SeriesView};
+use super::SeriesView;
+use super::entry::{SeriesEntry, SeriesStatus, WindowScores};
 
 /// Past steps of a sparkline: two days of hours.
 const SPARKLINE_STEPS: i64 = 48;
@@ -180,31 +180,5 @@ fn compare(a: Option<f64>, b: Option<f64>, descending: bool) -> Ordering {
         (Some(a), Some(b)) if descending => b.total_cmp(&a),
         (Some(a), Some(b)) => a.total_cmp(&b),
         (a, b) => b.is_some().cmp(&a.is_some()),
-    }
-}
-
-/// Compares names with their digits as numbers: `mote-2` before `mote-10`.
-pub fn natural_order(a: &str, b: &str) -> Ordering {
-    let (mut a, mut b) = (a, b);
-    loop {
-        let digits = |text: &str| text.bytes().take_while(u8::is_ascii_digit).count();
-        let (digits_a, digits_b) = (digits(a), digits(b));
-        let order = if digits_a > 0 && digits_b > 0 {
-            let [number_a, number_b] =
-                [&a[..digits_a], &b[..digits_b]].map(|number| number.trim_start_matches('0'));
-            (a, b) = (&a[digits_a..], &b[digits_b..]);
-            number_a.len().cmp(&number_b.len()).then_with(|| number_a.cmp(number_b))
-        } else {
-            let (mut chars_a, mut chars_b) = (a.chars(), b.chars());
-            let (first_a, first_b) = (chars_a.next(), chars_b.next());
-            if first_a.is_none() && first_b.is_none() {
-                return Ordering::Equal;
-            }
-            (a, b) = (chars_a.as_str(), chars_b.as_str());
-            first_a.cmp(&first_b)
-        };
-        if order != Ordering::Equal {
-            return order;
-        }
     }
 }

@@ -1,7 +1,7 @@
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use super::query::natural_order;
+use super::entry::{PeriodScores, natural_order};
 use super::*;
 use crate::config::Units;
 use crate::serve::info::PageInfo;
