@@ -30,7 +30,7 @@ use tidecast_stream::{CommittedPosition, Partition, Position, Positions, SourceC
 use tokio::sync::oneshot;
 
 use crate::Cluster;
-use crate::errors::{ClientLog, is_transient};
+use crate::errors::{ClientLog, is_transient, retry_transient};
 use crate::lag::LagTracker;
 use crate::settings::KafkaSourceConfig;
 
@@ -441,11 +441,12 @@ impl GroupInitializer {
         let consumer = cluster.create_client(&settings, ClientLog::default())?;
         let initializer =
             Self { consumer, topic: config.topic.clone(), group: config.group.clone(), partitions };
-        let committed = initializer
-            .consumer
-            .committed_offsets(initializer.all_partitions(Offset::Invalid)?, INITIALIZER_TIMEOUT);
-        let committed = committed
-            .with_context(|| format!("reading the committed positions of group `{}`", config.group))?;
+        let partitions = initializer.all_partitions(Offset::Invalid)?;
+        // A coordinator that is still loading its groups rejects the first requests.
+        let committed = retry_transient(|| {
+            let committed = initializer.consumer.committed_offsets(partitions.clone(), INITIALIZER_TIMEOUT);
+            committed.with_context(|| format!("reading the committed positions of group `{}`", config.group))
+        })?;
         for element in committed.elements() {
             if let Offset::Offset(offset) = element.offset() {
                 bail!(

@@ -21,7 +21,7 @@ use tidecast_core::series::Refusal;
 use tidecast_stream::Partition;
 
 use crate::Cluster;
-use crate::errors::ClientLog;
+use crate::errors::{ClientLog, retry_transient};
 
 /// Maximum number of replays of a message. One that is refused a fourth time never passes.
 pub const REPLAYS_MAX: u8 = 3;
@@ -112,9 +112,11 @@ impl RejectsReader {
         for number in 0..partitions {
             list.add_partition(topic, number);
         }
-        let committed = consumer.committed_offsets(list, TIMEOUT);
-        let committed =
-            committed.with_context(|| format!("reading the committed positions of group `{group}`"))?;
+        // A coordinator that is still loading its groups rejects the first requests.
+        let committed = retry_transient(|| {
+            let committed = consumer.committed_offsets(list.clone(), TIMEOUT);
+            committed.with_context(|| format!("reading the committed positions of group `{group}`"))
+        })?;
         let (mut progress, mut unread, mut reached) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         let mut assigned = TopicPartitionList::new();
         for element in committed.elements() {
