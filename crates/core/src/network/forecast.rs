@@ -223,7 +223,8 @@ impl Network {
 
     fn check_columns(&self, state: &State, columns: &[usize]) {
         assert!(state.matches(self.shape()), "the state belongs to the network's shape");
-        assert!(columns.iter().all(|column| *column < state.width()), "the state has all columns");
+        let are_in_state = columns.iter().all(|column| *column < state.width());
+        assert!(are_in_state, "the state has all columns");
     }
 }
 

@@ -47,6 +47,7 @@ impl Batch<'_> {
     }
 }
 
+#[inline]
 #[track_caller]
 pub(super) fn check_len(numbers: &[f32], expected: usize, name: &str, layout: &str) {
     assert_eq!(numbers.len(), expected, "{name} are {layout}");
@@ -390,6 +391,11 @@ fn ones_row(rows: usize, columns: usize, row: usize) -> DMatrix<f32> {
 }
 
 /// Copies the first `len` numbers of `count` columns.
-fn copy_columns(from: Strided<'_>, mut to: StridedMut<'_>, count: usize, len: usize) {
-    (0..count).for_each(|column| to.column(column, len).copy_from_slice(from.column(column, len)));
+fn copy_columns(from: Strided<'_>, to: StridedMut<'_>, count: usize, len: usize) {
+    if len == 0 {
+        return;
+    }
+    for (from, to) in from.data.chunks(from.stride).zip(to.data.chunks_mut(to.stride)).take(count) {
+        to[..len].copy_from_slice(&from[..len]);
+    }
 }
