@@ -1,6 +1,5 @@
 //! Parquet history of a pipeline: as a source of rows, and as training data.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::Result;
@@ -11,27 +10,19 @@ use tidecast_core::forecaster::{RowDiagnostics, SeriesStore, StepContext};
 use tidecast_core::model::DataSummary;
 use tidecast_core::schema::{Columns, Observations};
 use tidecast_core::series::{Capacity, OnFull, Refusal, Retention, RowCounters};
-use tidecast_tables::{ParquetSource, TimeRange};
+use tidecast_tables::{ParquetSource, ReadOptions, RowFilter};
 use tidecast_train::{History, HistoryRecorder};
 
 use crate::config::Pipeline;
-
-/// The rows to read.
-#[derive(Clone, Debug, Default)]
-pub struct RowFilter {
-    pub times: TimeRange,
-    /// The ids to read; `None` is all.
-    pub ids: Option<BTreeSet<String>>,
-}
 
 /// Opens the Parquet files at `path` (a file, a folder or a pattern) with the columns and the order of the pipeline.
 ///
 /// # Errors
 /// If a file cannot be read or lacks a column; the error names the file.
 pub fn open_parquet(pipeline: &Pipeline, path: &Path, filter: RowFilter) -> Result<ParquetSource> {
-    let RowFilter { times, ids } = filter;
-    let Pipeline { columns, time_unit, limits, .. } = pipeline;
-    ParquetSource::open(path, columns, *time_unit, pipeline.parquet_order(), times, ids, limits)
+    let (time_unit, order, id_bytes) =
+        (pipeline.time_unit, pipeline.parquet_order(), pipeline.limits.id_bytes);
+    ParquetSource::open(path, &pipeline.columns, ReadOptions { time_unit, order, filter, id_bytes })
 }
 
 /// A history for training, and its provenance.

@@ -7,18 +7,17 @@ use anyhow::Result;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use tidecast_core::series::{OnFull, Refusal};
-use tidecast_core::time::TimeUnit;
 use tidecast_stream::bootstrap::{BootstrapHistory, HistoryRows};
 use tidecast_stream::driver::{
     CountedReject, DriverOptions, EndOfInput, Progress, RejectBudget, RejectLimit, drive,
 };
-use tidecast_stream::memory::{MemoryContents, MemorySink, MemorySource, Step};
-use tidecast_stream::settings::{Commit, Limits, Ratio};
+use tidecast_stream::settings::{Commit, Ratio};
 use tidecast_stream::{Batch, MalformedRecord, Partition, Position, Record, SourceRecords};
 use tidecast_tables::settings::Order;
-use tidecast_tables::{ParquetSource, TimeRange};
+use tidecast_tables::{ParquetSource, ReadOptions, RowFilter, TimeRange};
 use tokio_util::sync::CancellationToken;
 
+use crate::harness::memory::{MemoryContents, MemorySink, MemorySource, Step};
 use crate::harness::{Case, Collected, Row, SECOND, driver_options, row, write_parquet};
 
 fn evicting(series_max: usize) -> Case {
@@ -88,9 +87,10 @@ fn eviction_after_a_bootstrap_survives_a_restart() {
     write_parquet(&path, &case.batch(0, &past));
     let columns = case.columns.clone();
     let open = move || -> Result<HistoryRows> {
-        let range = TimeRange { since: None, until: Some(75 * SECOND) };
-        let (unit, limits) = (TimeUnit::default(), Limits::default());
-        let source = ParquetSource::open(&path, &columns, unit, Order::Time, range, None, &limits)?;
+        let times = TimeRange { since: None, until: Some(75 * SECOND) };
+        let filter = RowFilter { times, ids: None };
+        let options = ReadOptions { order: Order::Time, filter, ..ReadOptions::default() };
+        let source = ParquetSource::open(&path, &columns, options)?;
         let batches = Box::new(source.batches().map(|batch| Ok(batch?.rows)));
         Ok(HistoryRows { total: source.total_rows(), batches })
     };

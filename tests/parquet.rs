@@ -12,13 +12,14 @@ use tidecast_core::schema::{
     Columns, ForecastBuilder, Observations, OutputLabels, ScoreBuilder, forecast_schema,
 };
 use tidecast_core::time::TimeUnit;
-use tidecast_stream::settings::{Delivery, Limits};
+use tidecast_stream::settings::Delivery;
 use tidecast_stream::{
     Batch, ForecastAndScores, Output, Partition, Position, Positions, Sink, Source, SourceEvent,
 };
 use tidecast_tables::settings::{Layout, Order, ParquetSinkConfig};
 use tidecast_tables::{
-    ParquetSink, ParquetSource, RollingParquetSink, RowGroupCounts, TableWriter, TimeRange, summarize,
+    ParquetSink, ParquetSource, ReadOptions, RollingParquetSink, RowFilter, RowGroupCounts, TableWriter,
+    TimeRange, summarize,
 };
 
 mod input;
@@ -91,9 +92,10 @@ fn at(path: &Path) -> Open<'_> {
 
 impl Open<'_> {
     fn open(&self) -> anyhow::Result<ParquetSource> {
-        let series = self.series.map(|ids| ids.iter().map(|id| id.to_string()).collect::<BTreeSet<_>>());
-        let limits = Limits { series: 10, message_bytes: 1000, id_bytes: 20, ..Limits::default() };
-        ParquetSource::open(self.path, &self.columns, self.unit, self.order, self.range, series, &limits)
+        let ids = self.series.map(|ids| ids.iter().map(|id| id.to_string()).collect::<BTreeSet<_>>());
+        let filter = RowFilter { times: self.range, ids };
+        let options = ReadOptions { time_unit: self.unit, order: self.order, filter, id_bytes: 20 };
+        ParquetSource::open(self.path, &self.columns, options)
     }
 
     fn rows(&self) -> Vec<InputRow> {

@@ -8,14 +8,14 @@ use anyhow::{Result, bail};
 
 use tidecast_stream::driver::{DriverOptions, EndOfInput, drive};
 use tidecast_stream::settings::{Commit, OnDataLoss, StartOffset};
-use tidecast_tables::{ParquetSource, ParquetSink, TimeRange};
+use tidecast_tables::{ParquetSink, ParquetSource, RowFilter, TimeRange};
 
 use super::connectors::{self, AnySink};
 use super::load;
 use super::progress::ProgressLog;
 use crate::cli::{Backfill, Destination};
 use crate::config::Pipeline;
-use crate::dataset::{self, RowFilter};
+use crate::dataset;
 use crate::terminal::progress_bar;
 use crate::{shutdown, user_info};
 

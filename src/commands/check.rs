@@ -13,12 +13,12 @@ use tidecast_core::schema::format_time;
 use tidecast_core::series::{Refusal, Retention, RowCounters};
 use tidecast_core::time::duration_text;
 use tidecast_kafka::ConnectionError;
-use tidecast_tables::InputSummary;
+use tidecast_tables::{InputSummary, RowFilter};
 
 use super::load;
 use crate::cli::Check;
 use crate::config::{ConfigError, Pipeline};
-use crate::dataset::{self, RowFilter};
+use crate::dataset;
 use crate::report::model::{self, ModelJson};
 use crate::terminal::{json_line, print};
 use crate::user_info;

@@ -14,7 +14,7 @@ use super::replay::Pacer;
 use super::{connectors, dashboard, load};
 use crate::cli::{Demo, Speed};
 use crate::config::Pipeline;
-use crate::dataset::{self, RowFilter};
+use crate::dataset;
 use crate::serve::{Instrumented, Observer};
 use crate::shutdown;
 use crate::terminal::print;
@@ -23,6 +23,7 @@ use tidecast_core::forecaster::Setup;
 use tidecast_kafka::{Cluster, EmbeddedBroker, KafkaSource, ObservationWriter, ReadUntil};
 use tidecast_stream::codec::Codec;
 use tidecast_stream::driver::{DriverOptions, EndOfInput, Progress, drive};
+use tidecast_tables::RowFilter;
 
 /// Time for the last forecasts to be written after the last row is sent.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);

@@ -16,7 +16,7 @@ use tidecast_core::model::DataSummary;
 use tidecast_stream::driver::{DriverOptions, EndOfInput, Progress, drive};
 use tidecast_stream::settings::{Commit, OnDataLoss, StartOffset};
 use tidecast_stream::{Output, Partition, Positions, Sink};
-use tidecast_tables::TimeRange;
+use tidecast_tables::{RowFilter, TimeRange};
 use tidecast_train::evaluate::{
     BaselineOptions, Baselines, EvaluationReport, EvaluationSplit, EvaluationTask, IntervalReport, RunInfo, Scorer, TimeFilter,
     report,
@@ -25,7 +25,7 @@ use tidecast_train::evaluate::{
 use super::{files, load, train};
 use crate::cli::Evaluate;
 use crate::config::Pipeline;
-use crate::dataset::{self, Dataset, RowFilter};
+use crate::dataset::{self, Dataset};
 use crate::report::{evaluation_page, evaluation_text};
 use crate::shutdown;
 use crate::terminal::{json_line, print, progress_bar};

@@ -16,10 +16,10 @@ use tidecast_kafka::settings::KafkaSourceConfig;
 use tidecast_stream::bootstrap::{BootstrapHistory, HistoryRows};
 use tidecast_stream::driver::RejectLimit;
 use tidecast_stream::state::{Lineage, SnapshotStore};
-use tidecast_tables::TimeRange;
+use tidecast_tables::{RowFilter, TimeRange};
 
 use crate::config::{Pipeline, read_error};
-use crate::dataset::{self, RowFilter};
+use crate::dataset;
 
 /// Maximum size of a model file in bytes: twice that of the largest network.
 const MODEL_BYTES_MAX: u64 = 4 << 30;

@@ -9,12 +9,12 @@ use tokio::time::Instant;
 
 use tidecast_core::schema::{Columns, Observations};
 use tidecast_kafka::{Cluster, ObservationWriter};
-use tidecast_tables::ParquetSource;
+use tidecast_tables::{ParquetSource, RowFilter};
 
 use super::{connectors, load};
 use crate::cli::{self, Speed};
 use crate::config::Pipeline;
-use crate::dataset::{self, RowFilter};
+use crate::dataset;
 use crate::terminal::progress_bar;
 use crate::{shutdown, user_info};
 

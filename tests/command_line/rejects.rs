@@ -212,7 +212,7 @@ fn a_message_too_large_for_the_source_topic_is_skipped() {
     write_script(&workspace, "enlarge", ENLARGE);
     // Refused by the broker.
     workspace.run("rejects p.toml --replay --map ./enlarge").succeeds().logs(&[
-        &format!("{}/0/1: too large to be sent again", topics.readings),
+        &format!("{}/0/1: too large to be replayed", topics.readings),
         "2 sent",
         ", 1 too large\n",
     ]);
@@ -279,6 +279,6 @@ fn a_second_replay_takes_over_from_the_first() {
     let Some((topics, workspace, first)) = blocked_replay() else { return };
     workspace.run("rejects p.toml --replay").succeeds().logs(&["1500 sent"]);
     fs::write(workspace.path("go"), "").unwrap();
-    first.finish().fails(&["was broken off; start it again"]);
+    first.finish().fails(&["was interrupted; start it again"]);
     assert_each_replayed_once(&topics);
 }

@@ -29,13 +29,11 @@ use tidecast_core::series::{
     Aggregate, Calendar, Capacity, GapFill, Grid, InputSpec, Moments, OPEN_STEPS_MAX, OnFull, Refusal,
     Retention, RowCounters, Scaling, StepConfig,
 };
-use tidecast_core::time::TimeUnit;
 use tidecast_stream::codec::RowWriter;
 use tidecast_stream::driver::{DriverOptions, EndOfInput, Progress, drive};
-use tidecast_stream::settings::{Commit, Limits, OnDataLoss, StartOffset};
+use tidecast_stream::settings::{Commit, OnDataLoss, StartOffset};
 use tidecast_stream::{Output, Source};
-use tidecast_tables::settings::Order;
-use tidecast_tables::{ParquetSource, TableWriter, TimeRange};
+use tidecast_tables::{ParquetSource, ReadOptions, TableWriter};
 use tidecast_train::{History, HistoryRecorder};
 use tokio_util::sync::CancellationToken;
 
@@ -469,9 +467,7 @@ pub fn write_parquet(path: &Path, rows: &RecordBatch) {
 
 /// A Parquet file as a source.
 pub fn parquet(path: &Path, columns: &Columns) -> ParquetSource {
-    let (unit, range) = (TimeUnit::default(), TimeRange::default());
-    ParquetSource::open(path, columns, unit, Order::File, range, None, &Limits::default())
-        .expect("the file is valid")
+    ParquetSource::open(path, columns, ReadOptions::default()).expect("the file is valid")
 }
 
 /// The rows of a batch as lines of JSON.

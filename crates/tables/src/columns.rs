@@ -131,13 +131,20 @@ fn as_int64(column: &ArrayRef) -> &Int64Array {
     column.as_any().downcast_ref().expect("a cast to Int64 gives an Int64Array")
 }
 
+/// The rows to read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RowFilter {
+    pub times: TimeRange,
+    /// The ids to read; `None` is all.
+    pub ids: Option<BTreeSet<String>>,
+}
+
 /// The wanted rows, and how they become observations.
 pub(super) struct RowSelection {
     pub columns: Columns,
-    pub unit: TimeUnit,
-    pub range: TimeRange,
-    /// Wanted ids; `None` for all.
-    pub series: Option<BTreeSet<String>>,
+    /// Unit of integer times.
+    pub time_unit: TimeUnit,
+    pub filter: RowFilter,
     /// Maximum length of an id.
     pub id_bytes: usize,
 }
@@ -165,7 +172,7 @@ impl RowSelection {
             ids.as_any().downcast_ref::<StringArray>().expect("a cast to Utf8 gives a StringArray")
         });
         let raw_times = &arrays[time_index];
-        let times = to_micros(raw_times, self.unit)?;
+        let times = to_micros(raw_times, self.time_unit)?;
 
         let mut malformed = Vec::new();
         let mut is_selected = Vec::with_capacity(rows);
@@ -175,8 +182,8 @@ impl RowSelection {
                 None => Some(self.columns.only_series.as_str()),
             };
             let time = times.is_valid(row).then(|| times.value(row));
-            let is_wanted = id.map_or(self.series.is_none(), |id| self.wants_series(id))
-                && time.map_or(self.range.is_unbounded(), |time| self.range.contains(time));
+            let is_wanted = id.map_or(self.filter.ids.is_none(), |id| self.wants_series(id))
+                && time.map_or(self.filter.times.is_unbounded(), |time| self.filter.times.contains(time));
             let detail = if is_wanted { self.find_error(id, time, raw_times.is_null(row)) } else { None };
             is_selected.push(is_wanted && detail.is_none());
             malformed.extend(detail.map(|detail| MalformedRecord { offset: first + row as i64, detail }));
@@ -198,7 +205,7 @@ impl RowSelection {
     }
 
     pub fn wants_series(&self, id: &str) -> bool {
-        self.series.as_ref().is_none_or(|wanted| wanted.contains(id))
+        self.filter.ids.as_ref().is_none_or(|wanted| wanted.contains(id))
     }
 
     fn find_error(&self, id: Option<&str>, time: Option<i64>, time_is_null: bool) -> Option<String> {

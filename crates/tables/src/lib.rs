@@ -28,8 +28,8 @@ mod sort;
 mod source;
 mod writer;
 
-pub use columns::TimeRange;
+pub use columns::{RowFilter, TimeRange};
 pub use scan::{InputSummary, RowGroupCounts, fields, summarize};
 pub use sink::{ParquetSink, RollingParquetSink};
-pub use source::{Batches, ParquetSource};
+pub use source::{Batches, ParquetSource, ReadOptions};
 pub use writer::TableWriter;

@@ -92,9 +92,10 @@ impl ScanPlan {
     }
 
     fn may_contain_selected(&self, file: &ParquetFile, group: usize) -> bool {
-        let RowSelection { range, columns, unit, .. } = &self.selection;
-        range.is_unbounded()
-            || time_bounds(file, group, &columns.time, *unit).is_none_or(|bounds| range.overlaps(bounds))
+        let RowSelection { filter, columns, time_unit, .. } = &self.selection;
+        filter.times.is_unbounded()
+            || time_bounds(file, group, &columns.time, *time_unit)
+                .is_none_or(|bounds| filter.times.overlaps(bounds))
     }
 
     pub fn paths(&self) -> impl Iterator<Item = &Path> {

@@ -1,7 +1,6 @@
 //! The input of a pipeline from Parquet files: opened and checked at once, then read either as an iterator (training,
 //! replay) or as a [`Source`] with a thread that reads ahead (backfill).
 
-use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -14,13 +13,31 @@ use tidecast_stream::{Batch, Partition, Source, SourceEvent};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::columns::{RowSelection, TimeRange};
+use crate::columns::{RowFilter, RowSelection};
 use crate::scan::{RowGroupCounts, Scan, ScanPlan};
 use crate::settings::Order;
 use crate::sort::{RUN_ROWS, SortedScan};
 
 /// Batches that are read ahead: one ready, one in progress. More would only cost memory.
 const READ_AHEAD_BATCHES: usize = 2;
+
+/// How a [`ParquetSource`] reads its files.
+#[derive(Clone, Debug)]
+pub struct ReadOptions {
+    /// Unit of integer times.
+    pub time_unit: TimeUnit,
+    pub order: Order,
+    pub filter: RowFilter,
+    /// Maximum length of an id. A row with a longer one is malformed.
+    pub id_bytes: usize,
+}
+
+impl Default for ReadOptions {
+    fn default() -> Self {
+        let (time_unit, order, filter) = Default::default();
+        Self { time_unit, order, filter, id_bytes: Limits::default().id_bytes }
+    }
+}
 
 /// Rows of Parquet files.
 ///
@@ -43,22 +60,13 @@ pub struct ParquetSource {
 
 impl ParquetSource {
     /// Opens a file, folder, pattern or hive-partitioned folder: finds its files, reads their footers and checks their
-    /// columns. Selects the rows in `range` with an id in `series`; skips row groups outside `range` according to their
-    /// statistics.
+    /// columns. Row groups without rows to read, according to their statistics, are skipped.
     ///
     /// # Errors
     /// If there is no file, one is not a complete Parquet file, or one lacks a column or has an unusable type in it.
-    pub fn open(
-        path: &Path,
-        columns: &Columns,
-        unit: TimeUnit,
-        order: Order,
-        range: TimeRange,
-        series: Option<BTreeSet<String>>,
-        limits: &Limits,
-    ) -> Result<Self> {
-        let selection =
-            RowSelection { columns: columns.clone(), unit, range, series, id_bytes: limits.id_bytes };
+    pub fn open(path: &Path, columns: &Columns, options: ReadOptions) -> Result<Self> {
+        let ReadOptions { time_unit, order, filter, id_bytes } = options;
+        let selection = RowSelection { columns: columns.clone(), time_unit, filter, id_bytes };
         let plan = Arc::new(ScanPlan::new(path, selection)?);
         Ok(Self { plan, order, run_rows: RUN_ROWS, reader: None, has_ended: false })
     }

@@ -7,9 +7,7 @@ use anyhow::{Context, Result, bail};
 
 use tidecast_core::schema::{Columns, Observations};
 use tidecast_core::time::{DAY, HOUR, MILLISECOND, MINUTE, SECOND, TimeUnit, duration_text};
-use tidecast_stream::settings::Limits;
-use tidecast_tables::settings::Order;
-use tidecast_tables::{ParquetSource, TimeRange};
+use tidecast_tables::{ParquetSource, ReadOptions};
 
 use super::columns::ColumnRoles;
 
@@ -100,8 +98,8 @@ fn usual_interval(mut intervals: Vec<i64>) -> Option<i64> {
 
 /// The times of each series in order.
 fn read_times(data: &Path, columns: &Columns, unit: TimeUnit) -> Result<BTreeMap<String, Vec<i64>>> {
-    let limits = Limits::default();
-    let input = ParquetSource::open(data, columns, unit, Order::File, TimeRange::default(), None, &limits)?;
+    let options = ReadOptions { time_unit: unit, ..ReadOptions::default() };
+    let input = ParquetSource::open(data, columns, options)?;
     let (mut all, mut rows): (BTreeMap<String, Vec<i64>>, _) = (BTreeMap::new(), 0);
     let mut first_problem = None;
     for batch in input.batches() {
