@@ -37,7 +37,9 @@ fn main() {
     let seconds: f64 = options.number("--seconds", 1.0);
     let (steps, input) = (number("--steps", 96), number("--input", 4));
     let series = number("--series", SERIES);
-    let cell = options.value("--cell").map(|cell| serde_json::from_value(cell.into()).unwrap_or_else(|e| panic!("{e}")));
+    let cell = options
+        .value("--cell")
+        .map(|cell| serde_json::from_value(cell.into()).unwrap_or_else(|e| panic!("{e}")));
     let is_single = ["--cell", "--hidden", "--batch"].iter().any(|name| options.value(name).is_some());
     let (cells, hidden, batch) = if is_single {
         (vec![cell.unwrap_or(CellKind::Lstm)], vec![number("--hidden", 64)], vec![number("--batch", 64)])

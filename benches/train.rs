@@ -25,7 +25,8 @@ fn main() {
     let options = Options::from_args();
     let seconds: f64 = options.number("--seconds", 3.0);
     let cell = options.value("--cell");
-    let cell = cell.map_or(CellKind::Lstm, |cell| serde_json::from_value(cell.into()).unwrap_or_else(|e| panic!("{e}")));
+    let cell = cell
+        .map_or(CellKind::Lstm, |cell| serde_json::from_value(cell.into()).unwrap_or_else(|e| panic!("{e}")));
     let (hidden, width) = (options.number("--hidden", 64), options.number("--batch", 256));
     let (steps, inputs) = (options.number("--steps", 96), options.number("--input", 4));
     let shape = Shape {

@@ -1,6 +1,6 @@
-//! Throughput from Kafka to Kafka on a real broker on this machine, next to a reference client that reads as many messages and
-//! writes as many of the same size, with the same settings and transactions but without a model; and the latency from the
-//! append of a row to its committed forecast at a fixed load. A line of JSON each.
+//! Throughput from Kafka to Kafka on a real broker on this machine, and the latency from the append of a row to its committed
+//! forecast at a fixed load. A line of JSON each. Throughput is compared with a reference client without a model, which reads and
+//! writes the same number of messages of the same size with the same settings and transactions.
 //!
 //! `cargo bench --bench stream -- --rows 400000 --load 10000 --seconds 20 --hidden 64`, and the model options of `--bench push`.
 //! Requires Java and Maven, like the tests.

@@ -1,5 +1,5 @@
-//! A client without a model: reads messages, writes as many of the size of a forecast, and commits as often, with the settings
-//! of the program.
+//! A client without a model: writes a message of the size of a forecast for every message that it reads, with the settings and
+//! the commit interval of the program.
 
 use std::time::{Duration, Instant};
 
@@ -63,7 +63,7 @@ pub fn throughput(environment: &Environment, rows: usize) -> f64 {
         producer.abort_transaction(TIMEOUT).expect("the last transaction is empty");
     }
     let (count, seconds) = environment.appended(&topic);
-    assert_eq!(count, rows, "as many messages are written as were read");
+    assert_eq!(count, rows, "every message that was read is answered");
     count as f64 / seconds
 }
 

@@ -74,7 +74,7 @@ struct Station {
     clouds: f64,
     wind: [f64; 2],
     mass: f64,
-    /// Warming by the sun: of the ground, and as far as it has reached the logger and the soil.
+    /// Warming of the ground by the sun, which reaches the logger and the soil with a delay.
     warmed: f64,
     logger: f64,
     soil: f64,

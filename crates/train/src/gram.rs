@@ -12,7 +12,7 @@ use tidecast_core::network::recurrence::{
 };
 use tidecast_core::time::stride_coprime_to_day;
 
-/// Blocks of the training split that are left out in turn, so that residuals for the cells are out of sample. Each block costs
+/// Blocks of the training split. Each is left out once, so that residuals for the cells are out of sample. Each block costs
 /// sums of its own; with four of them a fit still has three quarters of the data.
 pub const BLOCKS: usize = 4;
 /// Index of the validation split, after the blocks.

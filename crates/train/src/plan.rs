@@ -33,7 +33,7 @@ pub const PER_SERIES_MAX: usize = 256;
 const DECAYS_MIN: i64 = 8;
 /// Days before the first forecast of a series: one to observe the day, one to observe that it recurs.
 const WARMUP_DAYS: i64 = 2;
-/// The warm-up takes at most one part in so many of the training steps.
+/// The warm-up takes at most 1/WARMUP_FRACTION of the training steps of a series.
 const WARMUP_FRACTION: i64 = 10;
 
 /// A recurrence and its readout before they are fitted.

@@ -20,9 +20,9 @@ pub enum Progress<'a> {
     Decided(&'a [Decision]),
     /// The rows of the readout are being gathered.
     GatheringRows,
-    /// The readout was fitted on so many rows.
+    /// The readout was fitted.
     ReadoutFitted { rows: u64 },
-    /// Training of the cells continues from the checkpoint, after so many epochs.
+    /// Training of the cells continues after the epochs of the checkpoint.
     Resumed { epochs: usize },
     /// The checkpoint cannot be resumed; training of the cells starts over.
     CheckpointIgnored { reason: String },

@@ -109,7 +109,7 @@ impl FeatureSets {
     }
 }
 
-/// Rows per retained row of so many rows, features and targets, at least; none if a pass over the rows takes too long.
+/// Least number of rows per retained row; none if a pass over all rows takes too long.
 pub fn retained_row_stride(rows: usize, features: usize, targets: usize) -> Option<f64> {
     let pass = rows as f64 * features as f64 * targets as f64;
     let values = rows as f64 * (features + targets) as f64;
@@ -320,8 +320,8 @@ impl GramSums {
         select(default, sets.candidates().into_iter().filter_map(best_of)).candidate.clone()
     }
 
-    /// Fits all buckets without each block and on all blocks, by least squares and, where rows were retained, in a blend with
-    /// least absolute deviations, as far as that has the lower held-out error. None where the equations are singular.
+    /// Fits all buckets without each block and on all blocks, by least squares. Where rows were retained, the fit is blended with
+    /// least absolute deviations if that lowers the held-out error. None where the equations are singular.
     pub fn fit(
         &self,
         per_series: &PerSeriesFeatures,

@@ -20,8 +20,8 @@ const WINDOWS_PER_CHUNK: usize = 64;
 const WINDOWS_PER_SEQUENCE: usize = 16;
 /// Sequences per chunk: the least width of a fast product.
 const SEQUENCES_PER_CHUNK: usize = 8;
-/// Least number of minibatches per epoch, given as many sequences: each has many forecasts, and a short history would make
-/// too few updates.
+/// Least number of minibatches per epoch, unless there are fewer sequences: a sequence has many forecasts, and a short history
+/// would make too few updates.
 const MINIBATCHES_MIN: usize = 32;
 /// Trained steps of a sequence per warm-up step: more would save little, and fewer waste the warm-up.
 const TRAINED_PER_WARMUP: usize = 2;

@@ -110,7 +110,7 @@ impl<'a> Windows<'a> {
         index + 1 >= self.manifest.lookback && segment.stats_at(index).count >= self.manifest.warmup
     }
 
-    /// Up to [`ModelManifest::history_steps`] values that end at an origin, as many as intervals need.
+    /// Up to [`ModelManifest::history_steps`] values that end at an origin.
     pub fn past(&self, origin: Origin) -> &'a [f64] {
         let segment = &self.history.segments[origin.segment as usize];
         let (end, steps) = (origin.index as usize + 1, self.manifest.history_steps(true));

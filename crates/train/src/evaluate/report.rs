@@ -226,7 +226,7 @@ pub fn report(
     let baselines = task.baselines.kinds.iter().copied().map(Baseline::name);
     let methods: Vec<String> = std::iter::once("model").chain(baselines).map(str::to_owned).collect();
     let overlap = task.horizon.div_ceil(info.origin_stride.max(1) as usize);
-    // In parallel: the significance test is quadratic in the overlap for every origin.
+    // In parallel: the significance test of a series takes origins x overlap multiplications.
     let mut series: Vec<SeriesReport> = (0..channels.len())
         .into_par_iter()
         .filter(|channel| channels[*channel].scored.forecasts > 0)
