@@ -8,13 +8,14 @@ use std::ops::Range;
 use compact_str::CompactString;
 
 use super::series_store::StepContext;
-use super::{OutputBuilders, OutputMode, Scoring, Setup};
+use super::setup::{Scoring, Setup};
 use crate::intervals::{
     Bounds, CalibratedForecast, CalibrationLayout, CalibrationMode, IssuedForecast, ModelOutput,
     OnlineCalibrator, ScaledForecast, SeriesScores, saturating_f32,
 };
 use crate::metrics::naive_lag;
 use crate::model::Model;
+use crate::schema::{ForecastBuilder, ScoreBuilder};
 use crate::series::Scale;
 
 /// Queued operations that trigger a run: several per forecast where not every step issues one.
@@ -47,6 +48,20 @@ struct EmitScores {
     target: usize,
     period: i64,
     mode: OutputMode,
+}
+
+/// Whether the results of rows are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutputMode {
+    Emit,
+    /// The output of the rows is known already; only the state advances.
+    Replay,
+}
+
+/// Builders of a push's output.
+pub struct OutputBuilders {
+    pub forecasts: ForecastBuilder,
+    pub scores: ScoreBuilder,
 }
 
 /// A forecast of the model, scaled and uncalibrated.

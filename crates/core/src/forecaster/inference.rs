@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use compact_str::CompactString;
 
-use super::calibration_queue::{CalibrationQueue, RawForecast};
+use super::calibration_queue::{CalibrationQueue, OutputBuilders, OutputMode, RawForecast};
 use super::predictor::{OriginView, Predictor};
 use super::series_store::{StepContext, TargetState};
+use super::setup::Setup;
 use super::states::{AuxStates, AuxStatesMut, CellStates, RecurrenceStates};
-use super::{OutputBuilders, OutputMode, Setup};
 use crate::intervals::{Bounds, volatility};
 use crate::model::SeriesKey;
 use crate::series::{Scale, StepInput, WindowUpdate, WindowView};
