@@ -1,15 +1,14 @@
-//! Makes the sample data of this folder from the files it came from:
+//! Writes the sample data of this folder from the original files:
 //!
 //! ```sh
 //! cargo run --release --example samples -- RAW_FOLDER
 //! ```
 //!
-//! RAW_FOLDER holds `weather_stations/` (two TMY3 files, one TMY2) and `motes/readings.csv`. The result is a
-//! function of these files alone: the same bytes on every run. It is kept beside this program, so nothing
-//! else needs the raw files; the README.md beside each result says where they come from and what was changed.
+//! RAW_FOLDER contains `weather_stations/` (two TMY3 files, one TMY2) and `motes/readings.csv`. The output depends only on
+//! these files, byte for byte. It is committed, so the original files are not needed otherwise; the README.md of each folder
+//! names their origin and all changes.
 //!
-//! Parsing is by pure functions of text. A line that is not what its format promises ends the program with
-//! its place.
+//! An invalid line stops the program with an error that names the line.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -23,19 +22,19 @@ use chrono::{DateTime, Datelike, Timelike};
 use polars::prelude::{Column, DataFrame, DataType, ParquetCompression, ParquetWriter, TimeUnit, TimeZone};
 use tidecast_core::time::{HOUR, SECOND};
 
-/// 2023-01-01T00:00:00Z. The months of a typical year come from different years; here all of them are of
-/// 2023, which has 365 days as a typical year has.
+/// 2023-01-01T00:00:00Z. The months of a typical year come from different years; all are dated 2023 here, which has 365 days
+/// like a typical year.
 const YEAR_START: i64 = 1_672_531_200 * SECOND;
 const YEAR_HOURS: usize = 365 * 24;
 
-/// 2010-05-09T00:00:00Z: the day the motes were read. The hour of the day is not known.
+/// 2010-05-09T00:00:00Z: the day of the readings. The time of day is unknown.
 const MOTES_START: i64 = 1_273_363_200 * SECOND;
 const MOTES_EVERY: i64 = 5 * SECOND;
 
-/// Rows of one row group: small enough that a filter on time has groups to skip.
+/// Rows per row group: small enough for a time filter to skip groups.
 const ROW_GROUP: usize = 20_000;
 
-/// A sensor missing in more hours than this is left out, and so is one that never changes.
+/// A sensor with more missing hours is omitted, as is a constant one.
 const MISSING_MAX: usize = YEAR_HOURS / 4;
 
 struct Station {
@@ -55,8 +54,8 @@ const STATIONS: [Station; 3] = [
     Station { name: "sand-point", file: "703165TY.csv", format: Format::Tmy3 },
 ];
 
-/// Something a station measures: the column of a TMY3 file or the characters of a TMY2 line that hold it, and
-/// what the number found there is divided by to come to the unit in `sensors/README.md`.
+/// A measured quantity: its column in a TMY3 file and its characters in a TMY2 line, each with the divisor that converts the
+/// number to the unit in `sensors/README.md`.
 struct Quantity {
     name: &'static str,
     tmy3: (&'static str, f64),
@@ -75,7 +74,7 @@ const QUANTITIES: [Quantity; 9] = [
     Quantity { name: "diffuse-irradiance", tmy3: ("DHI (W/m^2)", 1.0), tmy2: (29..33, 1.0) },
 ];
 
-/// One line of a weather file, its hour named by month, day and number (1 to 24, the hour that ends then).
+/// One line of a weather file. Its hour is given by month, day and number: 1 to 24, the hour that ends then.
 struct WeatherHour {
     stamp: (u32, u32, u32),
     values: [Option<f64>; QUANTITIES.len()],
@@ -99,7 +98,7 @@ struct MoteReading {
 
 fn main() -> ExitCode {
     let Some(raw) = std::env::args_os().nth(1) else {
-        eprintln!("usage: samples RAW_FOLDER, which holds weather_stations/ and motes/");
+        eprintln!("usage: samples RAW_FOLDER, which contains weather_stations/ and motes/");
         return ExitCode::from(2);
     };
     match make_samples(Path::new(&raw), &Path::new(env!("CARGO_MANIFEST_DIR")).join("pipelines")) {
@@ -121,7 +120,7 @@ fn make_samples(raw: &Path, pipelines: &Path) -> Result<()> {
             add_sensor(&mut readings, &format!("{}/{}", station.name, quantity.name), utc_offset, &values);
         }
     }
-    // As a stream would have brought them: by time, and within one time in a fixed order.
+    // In the order of a stream: by time, then by sensor.
     readings.sort_by(|a, b| (a.time, &a.sensor).cmp(&(b.time, &b.sensor)));
     write_parquet(
         &pipelines.join("sensors/readings.parquet"),
@@ -148,16 +147,16 @@ fn make_samples(raw: &Path, pipelines: &Path) -> Result<()> {
 }
 
 fn read(path: &Path) -> Result<String> {
-    fs::read_to_string(path).with_context(|| format!("{}: not readable as text", path.display()))
+    fs::read_to_string(path).with_context(|| format!("cannot read {} as text", path.display()))
 }
 
-/// The rows of one sensor from its values, one an hour of the year. A missing value makes no row.
+/// Adds the rows of one sensor from its hourly values; a missing value has no row.
 fn add_sensor(readings: &mut Vec<Reading>, sensor: &str, utc_offset: i64, values: &[Option<f64>]) {
     let known: Vec<f64> = values.iter().flatten().copied().collect();
     let missing = values.len() - known.len();
     let (min, max) = known.iter().fold((f64::MAX, f64::MIN), |(min, max), &v| (min.min(v), max.max(v)));
     if missing > MISSING_MAX || min >= max {
-        println!("left out {sensor}: {missing} hours missing, values from {min} to {max}");
+        println!("omitted {sensor}: {missing} hours missing, values from {min} to {max}");
         return;
     }
     println!("{sensor}: {} rows, {missing} hours missing, values from {min} to {max}", known.len());
@@ -171,7 +170,7 @@ fn add_sensor(readings: &mut Vec<Reading>, sensor: &str, utc_offset: i64, values
 
 // === Weather stations ===
 
-/// The offset of a station's clock from UTC in hours, and all hours of its year in order.
+/// The UTC offset of a station in hours, and all hours of its year in order.
 fn parse_station(format: &Format, path: &Path, text: &str) -> Result<(i64, Vec<WeatherHour>)> {
     let mut lines = (1..).zip(text.lines());
     let mut next_header = || lines.next().map_or("", |(_, line)| line);
@@ -185,20 +184,20 @@ fn parse_station(format: &Format, path: &Path, text: &str) -> Result<(i64, Vec<W
     };
     let mut year = Vec::with_capacity(YEAR_HOURS);
     for (number, line) in lines.filter(|(_, line)| !line.is_empty()) {
-        let place = || format!("{}:{number}", path.display());
+        let line_number = || format!("{}:{number}", path.display());
         let hour = match format {
             Format::Tmy2 => parse_tmy2_hour(line),
             Format::Tmy3 => parse_tmy3_hour(line, &columns),
         };
-        let hour = hour.with_context(place)?;
-        check_stamp(hour.stamp, year.len()).with_context(place)?;
+        let hour = hour.with_context(line_number)?;
+        check_stamp(hour.stamp, year.len()).with_context(line_number)?;
         year.push(hour);
     }
     ensure!(year.len() == YEAR_HOURS, "{}: {} hours, expected {YEAR_HOURS}", path.display(), year.len());
     Ok((utc_offset, year))
 }
 
-/// Checks that a line stands in its place of the year: only then may the year it names be replaced.
+/// Checks that the lines of a year are complete and in order, so that the year can be replaced.
 fn check_stamp(stamp: (u32, u32, u32), index: usize) -> Result<()> {
     let start = YEAR_START + index as i64 * HOUR;
     let start = DateTime::from_timestamp_micros(start).context("the year has too many hours")?;
@@ -213,15 +212,14 @@ fn parse_tmy3_zone(line: &str) -> Result<i64> {
     whole_hours(field(&fields, 3)?)
 }
 
-/// Where each of the quantities stands in a line.
+/// The column of each quantity.
 fn find_tmy3_columns(line: &str) -> Result<Vec<usize>> {
     let names: Vec<&str> = line.split(',').collect();
     let find = |name| names.iter().position(|n| *n == name).with_context(|| format!("no column {name}"));
     QUANTITIES.iter().map(|quantity| find(quantity.tmy3.0)).collect()
 }
 
-/// `01/31/1997,24:00,...`: date and time, then value, source and uncertainty in turn. -9900 is a missing
-/// value.
+/// `01/31/1997,24:00,...`: date and time, then the value, source and uncertainty of each quantity. -9900 is a missing value.
 fn parse_tmy3_hour(line: &str, columns: &[usize]) -> Result<WeatherHour> {
     let fields: Vec<&str> = line.split(',').collect();
     let (date, time) = (field(&fields, 0)?, field(&fields, 1)?);
@@ -240,8 +238,8 @@ fn parse_tmy2_zone(line: &str) -> Result<i64> {
     whole_hours(characters(line, 33..37)?)
 }
 
-/// ` 62013124...`: year, month, day and hour in two digits each, then values at fixed places, each followed
-/// by a letter for its source and a digit for its uncertainty. Nines only are a missing value.
+/// ` 62013124...`: year, month, day and hour in two digits each, then values in fixed columns, each followed by a letter for its
+/// source and a digit for its uncertainty. A value of nines is missing.
 fn parse_tmy2_hour(line: &str) -> Result<WeatherHour> {
     let digits = |from: usize| whole(characters(line, from..from + 2)?);
     let stamp = (digits(3)?, digits(5)?, digits(7)?);
@@ -256,7 +254,7 @@ fn parse_tmy2_hour(line: &str) -> Result<WeatherHour> {
 
 // === Motes ===
 
-/// The file's rows. Times are made from the reading numbers, which must run 1, 2, 3, ... for each mote.
+/// The rows of the file. Times follow from the reading numbers, which must be 1, 2, 3, ... for each mote.
 fn parse_motes(path: &Path, text: &str) -> Result<Vec<MoteReading>> {
     let mut lines = (1..).zip(text.lines());
     let header = lines.next().map_or("", |(_, line)| line);
@@ -265,11 +263,11 @@ fn parse_motes(path: &Path, text: &str) -> Result<Vec<MoteReading>> {
     let mut readings = Vec::new();
     let mut last_numbers = BTreeMap::new();
     for (number, line) in lines.filter(|(_, line)| !line.is_empty()) {
-        let place = || format!("{}:{number}", path.display());
-        let (reading_number, reading) = parse_mote_reading(line).with_context(place)?;
+        let line_number = || format!("{}:{number}", path.display());
+        let (reading_number, reading) = parse_mote_reading(line).with_context(line_number)?;
         let last = last_numbers.entry(reading.mote.clone()).or_insert(0);
         if reading_number != *last + 1 {
-            bail!("{}: reading {reading_number} of {} follows reading {last}", place(), reading.mote);
+            bail!("{}: reading {reading_number} of {} follows reading {last}", line_number(), reading.mote);
         }
         *last = reading_number;
         readings.push(reading);
@@ -277,7 +275,7 @@ fn parse_motes(path: &Path, text: &str) -> Result<Vec<MoteReading>> {
     Ok(readings)
 }
 
-/// `1,3,0,45.93,27.97,0`: reading number, mote, whether it stands indoors, humidity, temperature, label.
+/// `1,3,0,45.93,27.97,0`: reading number, mote, whether it is indoors, humidity, temperature, label.
 fn parse_mote_reading(line: &str) -> Result<(u32, MoteReading)> {
     let fields: Vec<&str> = line.split(',').collect();
     let reading_number = whole(field(&fields, 0)?)?;
@@ -327,11 +325,10 @@ fn whole_hours(text: &str) -> Result<i64> {
 
 // === Parquet ===
 
-/// Writes `columns`, of which the one named `time` holds microseconds since the epoch in UTC.
+/// Writes `columns`; the column `time` has microseconds since the Unix epoch.
 fn write_parquet(path: &Path, columns: Vec<Column>) -> Result<()> {
     let frame = DataFrame::new_infer_height(columns)?;
-    // In the frame times are plain integers; the schema of the file declares what they are. No feature of
-    // polars for times is needed here.
+    // The schema declares the integers to be timestamps, which needs no further feature of polars.
     let mut schema = frame.schema().as_ref().clone();
     schema.with_column("time".into(), DataType::Datetime(TimeUnit::Microseconds, Some(TimeZone::UTC)));
     let mut bytes = Vec::new();
@@ -341,7 +338,7 @@ fn write_parquet(path: &Path, columns: Vec<Column>) -> Result<()> {
         writer.write_batch(&frame.slice(start as i64, ROW_GROUP))?;
     }
     writer.finish()?;
-    fs::write(path, &bytes).with_context(|| format!("{}: not written", path.display()))?;
+    fs::write(path, &bytes).with_context(|| format!("cannot write {}", path.display()))?;
     println!("{}: {} rows, {} bytes", path.display(), frame.height(), bytes.len());
     Ok(())
 }

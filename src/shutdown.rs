@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::user_info;
 
-/// A token that the first Ctrl-C or SIGTERM cancels; `cleanup` tells the user what happens then. The second signal ends the
+/// A token that the first Ctrl-C or SIGTERM cancels; `cleanup` is logged as what happens then. The second signal ends the
 /// process at once.
 ///
 /// # Errors

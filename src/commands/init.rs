@@ -21,7 +21,8 @@ use time_step::TimeStep;
 pub fn init(arguments: Init) -> Result<()> {
     let Init { data, out, time, series, targets } = arguments;
     let fields = tidecast_tables::fields(&data)?;
-    let columns: Vec<String> = fields.iter().map(|(name, data_type)| format!("{name}: {data_type}")).collect();
+    let columns: Vec<String> =
+        fields.iter().map(|(name, data_type)| format!("{name}: {data_type}")).collect();
     let mut roles = ColumnRoles::choose(&fields, time, series, targets)
         .with_context(|| format!("{} has the columns {}", data.display(), columns.join(", ")))?;
     let time_step = TimeStep::detect(&data, &mut roles)?;
@@ -86,14 +87,17 @@ fn pipeline_text(roles: &ColumnRoles, time_step: &TimeStep, out: &Path, data: &P
         None => "# series = \"id\"          # no id column found: all rows are one series\n".to_owned(),
     };
     let time_unit = roles.time_unit.map_or(String::new(), |unit| {
-        format!("time_unit = {}         # of the integers in the time column, by their magnitude\n", quoted(unit))
+        format!(
+            "time_unit = {}         # of the integers in the time column, by their magnitude\n",
+            quoted(unit)
+        )
     });
     let complete_after = if time_step.one_row_per_step {
         "complete_after = 1          # a step closes with its first row: no step has two\n"
     } else {
         "# complete_after = 1        # steps have several rows, and close with the first row of the next step\n"
     };
-    Ok(format!(
+    let basics = format!(
         "# {summary}
 # Paths are relative to this file. `tidecast check` prints every key with its default.
 
@@ -107,7 +111,21 @@ name = {name}
 every = \"{every}\"               # the most frequent interval between observations
 {complete_after}gap_fill = \"hold\"           # steps without a row: hold, linear, missing
 max_gap = \"{max_gap}\"             # after a longer gap the series restarts
+",
+        summary = time_step.summary(),
+        name = quoted(&name),
+        time = quoted(&roles.time),
+        targets = targets.join(", "),
+        every = duration_text(time_step.every),
+        max_gap = duration_text(6 * time_step.every),
+    );
+    Ok(format!("{basics}{}", connectors_text(&name, out, data)?))
+}
 
+/// The tables from `[forecast]` on.
+fn connectors_text(name: &str, out: &Path, data: &Path) -> Result<String> {
+    Ok(format!(
+        "
 [forecast]
 model = {model}   # written by `tidecast train`
 levels = [0.8, 0.95]        # prediction intervals
@@ -144,11 +162,6 @@ path = {folder}
 # [serve]
 # address = \"127.0.0.1:8080\"
 ",
-        summary = time_step.summary(),
-        time = quoted(&roles.time),
-        targets = targets.join(", "),
-        every = duration_text(time_step.every),
-        max_gap = duration_text(6 * time_step.every),
         model = quoted(&model_name(out)),
         data = quoted(&data_path(out, data)?.to_string_lossy()),
         folder = quoted(&format!("out/{name}")),
@@ -157,6 +170,5 @@ path = {folder}
         rejects = quoted(&format!("{name}-rejects")),
         store = quoted(&format!("file:state/{name}")),
         scores = quoted(&format!("{name}-scores")),
-        name = quoted(&name),
     ))
 }

@@ -8,7 +8,8 @@ use toml::Value;
 
 use tidecast_core::time::{DAY, MILLISECOND, SECOND};
 use tidecast_kafka::settings::{
-    Brokers, ClientProperties, KafkaSinkConfig, KafkaSourceConfig, RESERVED_PROPERTIES, TOKEN_PROPERTY, TokenSource,
+    Brokers, ClientProperties, KafkaSinkConfig, KafkaSourceConfig, RESERVED_PROPERTIES, TOKEN_PROPERTY,
+    TokenSource,
 };
 use tidecast_stream::settings::{Commit, Limits, OnChange, StateConfig};
 use tidecast_tables::settings::{ParquetSinkConfig, ParquetSourceConfig};
@@ -26,17 +27,31 @@ pub struct ScoreSinkConfig {
     pub path: Option<PathBuf>,
 }
 
-/// The connectors whose topics and paths those of the scores must not repeat.
-#[derive(Clone, Copy)]
-pub(super) struct Connectors<'a> {
-    pub kafka_source: Option<&'a KafkaSourceConfig>,
-    pub kafka_sink: Option<&'a KafkaSinkConfig>,
-    pub parquet_source: Option<&'a ParquetSourceConfig>,
-    pub parquet_sink: Option<&'a ParquetSinkConfig>,
+/// The checked tables `[source.*]` and `[sink.*]`.
+pub(super) struct Connectors {
+    pub kafka_source: Option<KafkaSourceConfig>,
+    pub kafka_sink: Option<KafkaSinkConfig>,
+    pub parquet_source: Option<ParquetSourceConfig>,
+    pub parquet_sink: Option<ParquetSinkConfig>,
+    pub score_sink: Option<ScoreSinkConfig>,
 }
 
 impl Checks<'_> {
-    pub fn kafka_source(&mut self, pipeline_name: &str, table: file::KafkaSource) -> KafkaSourceConfig {
+    pub fn connectors(&mut self, pipeline_name: &str, source: file::Source, sink: file::Sink) -> Connectors {
+        let kafka_source = source.kafka.map(|table| self.kafka_source(pipeline_name, table));
+        let parquet_source = source.parquet.map(|table| self.parquet_source(table));
+        let kafka_sink = sink.kafka.map(|table| self.kafka_sink(kafka_source.as_ref(), table));
+        let parquet_sink = sink.parquet.map(|table| self.parquet_sink(parquet_source.as_ref(), table));
+        let mut connectors =
+            Connectors { kafka_source, kafka_sink, parquet_source, parquet_sink, score_sink: None };
+        connectors.score_sink = sink.scores.map(|table| self.score_sink(table, &connectors));
+        if let (Some(sink), Some(scores)) = (&mut connectors.kafka_sink, &connectors.score_sink) {
+            sink.scores_topic.clone_from(&scores.topic);
+        }
+        connectors
+    }
+
+    fn kafka_source(&mut self, pipeline_name: &str, table: file::KafkaSource) -> KafkaSourceConfig {
         let brokers = self.required(
             "source.kafka.brokers",
             table.brokers,
@@ -78,7 +93,7 @@ impl Checks<'_> {
         }
     }
 
-    pub fn kafka_sink(&mut self, source: Option<&KafkaSourceConfig>, table: file::KafkaSink) -> KafkaSinkConfig {
+    fn kafka_sink(&mut self, source: Option<&KafkaSourceConfig>, table: file::KafkaSink) -> KafkaSinkConfig {
         let mut client = self.client("sink.kafka.client", table.client);
         let brokers = match (table.brokers, source) {
             (None, Some(source)) => {
@@ -86,7 +101,11 @@ impl Checks<'_> {
                 source.brokers.clone()
             }
             (given, _) => {
-                let text = self.required("sink.kafka.brokers", given, "there is no [source.kafka] to take them from");
+                let text = self.required(
+                    "sink.kafka.brokers",
+                    given,
+                    "there is no [source.kafka] to take them from",
+                );
                 self.brokers("sink.kafka.brokers", text)
             }
         };
@@ -111,7 +130,10 @@ impl Checks<'_> {
 
     fn not_source_topic(&mut self, source: &KafkaSourceConfig, path: &str, topic: Option<&String>) {
         if topic == Some(&source.topic) && !source.topic.is_empty() {
-            let text = format!("is `{}`, the topic of the source: the pipeline would read its own output", source.topic);
+            let text = format!(
+                "is `{}`, the topic of the source: the pipeline would read its own output",
+                source.topic
+            );
             self.problems.value(path, text);
         }
     }
@@ -137,7 +159,8 @@ impl Checks<'_> {
             if value.contains('\0') {
                 self.problems.value(&path, "contains a zero byte, which librdkafka does not accept");
             }
-            if let Some((_, instead)) = RESERVED_PROPERTIES.iter().find(|(reserved, _)| reserved == property) {
+            if let Some((_, instead)) = RESERVED_PROPERTIES.iter().find(|(reserved, _)| reserved == property)
+            {
                 self.problems.value(&path, format!("is set by tidecast: {instead}"));
             }
         }
@@ -160,9 +183,10 @@ impl Checks<'_> {
                 Ok(source) => *given = source.relative_to(self.folder).to_string(),
                 Err(why) => self.problems.value(&format!("{path}.{TOKEN_PROPERTY}"), why),
             },
-            None if required => self
-                .problems
-                .missing(&format!("{path}.{TOKEN_PROPERTY}"), "the source of the token, such as \"token_file=PATH\""),
+            None if required => self.problems.missing(
+                &format!("{path}.{TOKEN_PROPERTY}"),
+                "the source of the token, such as \"token_file=PATH\"",
+            ),
             None => {}
         }
     }
@@ -191,7 +215,7 @@ impl Checks<'_> {
         }
     }
 
-    pub fn parquet_source(&mut self, table: file::ParquetSource) -> ParquetSourceConfig {
+    fn parquet_source(&mut self, table: file::ParquetSource) -> ParquetSourceConfig {
         let path = self.required(
             "source.parquet.path",
             table.path,
@@ -203,7 +227,7 @@ impl Checks<'_> {
         }
     }
 
-    pub fn parquet_sink(
+    fn parquet_sink(
         &mut self,
         source: Option<&ParquetSourceConfig>,
         table: file::ParquetSink,
@@ -211,7 +235,8 @@ impl Checks<'_> {
         let path = self.required("sink.parquet.path", table.path, "the file or folder for the forecasts");
         let path = self.local_path("sink.parquet.path", &path);
         if source.is_some_and(|source| source.path == path) {
-            self.problems.value("sink.parquet.path", "is the path of the source: the input would be overwritten");
+            self.problems
+                .value("sink.parquet.path", "is the path of the source: the input would be overwritten");
         }
         let positions_per_file = self.integer(
             "sink.parquet.positions_per_file",
@@ -223,8 +248,9 @@ impl Checks<'_> {
         ParquetSinkConfig { path, layout: table.layout.unwrap_or_default(), positions_per_file }
     }
 
-    pub fn score_sink(&mut self, table: file::ScoreSink, connectors: Connectors<'_>) -> ScoreSinkConfig {
-        let Connectors { kafka_source, kafka_sink, parquet_source, parquet_sink } = connectors;
+    /// `connectors`: those whose topics and paths the scores must not share.
+    fn score_sink(&mut self, table: file::ScoreSink, connectors: &Connectors) -> ScoreSinkConfig {
+        let Connectors { kafka_source, kafka_sink, parquet_source, parquet_sink, .. } = connectors;
         if table.topic.is_none() && table.path.is_none() {
             let description = "the topic for the scores; or `path`, the file or folder for them";
             self.problems.missing("sink.scores.topic", description);
@@ -235,7 +261,9 @@ impl Checks<'_> {
             if *topic == sink.topic || Some(topic) == sink.rejects_topic.as_ref() {
                 self.problems.value(path, format!("is `{topic}`, which [sink.kafka] uses already"));
             }
-            if let Some(source) = kafka_source.filter(|source| source.brokers.is_same_as(&sink.brokers)) {
+            if let Some(source) =
+                kafka_source.as_ref().filter(|source| source.brokers.is_same_as(&sink.brokers))
+            {
                 self.not_source_topic(source, path, Some(topic));
             }
         }
@@ -243,10 +271,11 @@ impl Checks<'_> {
             self.problems.value(path, "needs [sink.kafka], whose cluster and transactions the scores share");
         }
         let path = table.path.map(|path| self.local_path("sink.scores.path", &path));
-        if path.is_some() && path.as_ref() == parquet_source.map(|source| &source.path) {
-            self.problems.value("sink.scores.path", "is the path of the source: the input would be overwritten");
+        if path.is_some() && path.as_ref() == parquet_source.as_ref().map(|source| &source.path) {
+            self.problems
+                .value("sink.scores.path", "is the path of the source: the input would be overwritten");
         }
-        if path.is_some() && path.as_ref() == parquet_sink.map(|sink| &sink.path) {
+        if path.is_some() && path.as_ref() == parquet_sink.as_ref().map(|sink| &sink.path) {
             let text = "is the path of [sink.parquet]: scores and forecasts would overwrite each other";
             self.problems.value("sink.scores.path", text);
         }
@@ -290,7 +319,8 @@ impl Checks<'_> {
             (bootstrap.is_some(), "bootstrap", matches!(policy, Some(file::OnChange::Bootstrap))),
         ] {
             if is_set && !is_used {
-                self.problems.value(&format!("state.{key}"), format!("has no effect without on_change = \"{key}\""));
+                self.problems
+                    .value(&format!("state.{key}"), format!("has no effect without on_change = \"{key}\""));
             }
         }
         match policy {
@@ -298,11 +328,18 @@ impl Checks<'_> {
             Some(file::OnChange::Cold) => OnChange::Cold,
             Some(file::OnChange::Replay) => {
                 if replay.is_none() {
-                    self.problems.missing("state.replay", "how far back the topic is replayed, such as \"14d\"");
+                    self.problems
+                        .missing("state.replay", "how far back the topic is replayed, such as \"14d\"");
                 }
                 let why = "the first forecast waits for the replay";
                 let bounds = SECOND..=3660 * DAY;
-                OnChange::Replay(self.duration("state.replay", replay.as_deref(), Duration::ZERO, bounds, why))
+                OnChange::Replay(self.duration(
+                    "state.replay",
+                    replay.as_deref(),
+                    Duration::ZERO,
+                    bounds,
+                    why,
+                ))
             }
             Some(file::OnChange::Bootstrap) => {
                 let path = self.required("state.bootstrap", bootstrap, "the Parquet files of the history");

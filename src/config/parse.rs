@@ -115,7 +115,7 @@ fn wrong_type(message: &str, value: &DeValue<'_>) -> String {
     }
 }
 
-/// The type that serde expects, as users know it.
+/// The type that serde expects, in the words of the documentation.
 fn expected_type(expected: &str) -> &str {
     match expected {
         "i64" => "an integer",

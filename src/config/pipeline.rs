@@ -118,26 +118,15 @@ impl Pipeline {
         let columns = checks.columns(&name, tables.columns);
         let step_config = checks.grid(tables.grid);
         let forecast = checks.forecast(tables.forecast);
-        let mut kafka_source = tables.source.kafka.map(|table| checks.kafka_source(&name, table));
-        let parquet_source = tables.source.parquet.map(|table| checks.parquet_source(table));
-        let mut kafka_sink = tables.sink.kafka.map(|table| checks.kafka_sink(kafka_source.as_ref(), table));
-        let parquet_sink = tables.sink.parquet.map(|table| checks.parquet_sink(parquet_source.as_ref(), table));
-        let connectors = Connectors {
-            kafka_source: kafka_source.as_ref(),
-            kafka_sink: kafka_sink.as_ref(),
-            parquet_source: parquet_source.as_ref(),
-            parquet_sink: parquet_sink.as_ref(),
-        };
-        let score_sink = tables.sink.scores.map(|table| checks.score_sink(table, connectors));
-        if let (Some(sink), Some(ScoreSinkConfig { topic, .. })) = (&mut kafka_sink, &score_sink) {
-            sink.scores_topic.clone_from(topic);
-        }
+        let Connectors { mut kafka_source, kafka_sink, parquet_source, parquet_sink, score_sink } =
+            checks.connectors(&name, tables.source, tables.sink);
         // A sink for scores enables them.
         let scores = tables.scores.or_else(|| score_sink.as_ref().map(|_| file::Scores::default()));
         let scores = scores.map(|table| checks.scores(table));
         // The guarantees of a live pipeline need its state, so it is stored even without [state].
         let is_live = kafka_source.as_ref().is_some_and(|source| source.brokers != Brokers::Embedded);
-        let default_state = || file::State { store: Some(format!("file:state/{name}")), ..Default::default() };
+        let default_state =
+            || file::State { store: Some(format!("file:state/{name}")), ..Default::default() };
         let state = tables.state.or_else(|| is_live.then(default_state)).map(|table| checks.state(table));
         let limits = checks.limits(state.as_ref(), tables.limits);
         if let Some(source) = &mut kafka_source {
@@ -151,7 +140,8 @@ impl Pipeline {
         let serve = tables.serve.map(|table| checks.serve(table));
         let delivery = tables.delivery.unwrap_or_default();
         checks.one_cluster(delivery, kafka_source.as_ref(), kafka_sink.as_ref());
-        let context = RecipeContext { columns: &columns, step_config: &step_config, levels: &forecast.levels };
+        let context =
+            RecipeContext { columns: &columns, step_config: &step_config, levels: &forecast.levels };
         let train = checks.train(context, tables.train);
         if !checks.problems.is_empty() {
             return Err(checks.problems.into_error(file));
@@ -211,7 +201,11 @@ impl Checks<'_> {
         let stem = || file.file_stem().map(|stem| stem.to_string_lossy().into_owned());
         let name = given.or_else(stem).unwrap_or_default();
         let is_valid = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-        if name.is_empty() || name.len() > NAME_CHARS_MAX || !name.chars().all(is_valid) || name.starts_with('.') {
+        if name.is_empty()
+            || name.len() > NAME_CHARS_MAX
+            || !name.chars().all(is_valid)
+            || name.starts_with('.')
+        {
             let text = format!(
                 "is `{name}`: a pipeline name has 1 to {NAME_CHARS_MAX} letters, digits, dots, underscores or hyphens \
                  (the default is the file name)"

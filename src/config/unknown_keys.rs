@@ -91,7 +91,7 @@ pub(super) fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     similar.max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, key)| key)
 }
 
-/// The type of `value`, as users know it.
+/// The type of `value`, in the words of the documentation.
 pub(super) fn type_name(value: &DeValue<'_>) -> &'static str {
     match value {
         DeValue::String(_) => "a string",

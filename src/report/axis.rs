@@ -1,11 +1,11 @@
-//! Axes: from numbers to places along an axis, and the numbers that are written beside it.
+//! Axes: the position of a number along an axis, and the ticks with their labels.
 
 use std::ops::Range;
 
 use chrono::{DateTime, Datelike, NaiveDate, Utc};
 use tidecast_core::time;
 
-/// What runs along one side of a chart.
+/// One axis of a chart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Axis {
     pub label: String,
@@ -15,25 +15,25 @@ pub struct Axis {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AxisKind {
     Linear,
-    /// Powers of ten at equal distances; what is not above 0 has no place.
+    /// Logarithmic: numbers that are not above 0 have no position.
     Log,
-    /// Microseconds UTC, written as dates.
+    /// Microseconds UTC, labelled with dates.
     Time,
 }
 
-/// A label and its place along the axis.
+/// A label and its position along the axis.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Tick {
-    pub place: f64,
+    pub position: f64,
     pub label: String,
 }
 
-/// Further out the differences of two places overflow.
-const PLACE_MAX: f64 = 1e300;
-/// About how many labels fit beside each other: dates are eleven letters wide.
-const TICKS: f64 = 6.0;
-/// Steps between ticks never give more than this, whatever the range: a guard against steps lost to rounding.
-const TICKS_MAX: usize = 40;
+/// Maximum absolute position: the difference of larger ones overflows.
+const POSITION_MAX: f64 = 1e300;
+/// Desired number of ticks: so many dates fit side by side.
+const TICK_COUNT: f64 = 6.0;
+/// Maximum number of ticks, for ranges in which the step is lost to rounding.
+const TICK_COUNT_MAX: usize = 40;
 
 const SECOND: f64 = time::SECOND as f64;
 const MINUTE: f64 = time::MINUTE as f64;
@@ -41,35 +41,38 @@ const HOUR: f64 = time::HOUR as f64;
 const DAY: f64 = time::DAY as f64;
 
 impl AxisKind {
-    /// Where a number lies; not finite where it lies nowhere.
-    pub(super) fn place(self, number: f64) -> f64 {
-        let place = match self {
+    /// The position of a number; NaN if it has none.
+    pub(super) fn position(self, number: f64) -> f64 {
+        let position = match self {
             Self::Linear | Self::Time => number,
-            // ln of what is not above 0 is NaN or infinite.
+            // NaN or infinite for numbers that are not above 0.
             Self::Log => number.log10(),
         };
-        if place.abs() <= PLACE_MAX { place } else { f64::NAN }
+        if position.abs() <= POSITION_MAX { position } else { f64::NAN }
     }
 
-    /// From the lowest to the highest of the finite `places`, and a little around; `None` where there are none.
-    pub(super) fn range(self, places: impl Iterator<Item = f64>, around: f64) -> Option<Range<f64>> {
-        let finite = places.filter(|place| place.is_finite());
-        let ends = finite.fold(None, |ends: Option<(f64, f64)>, place| {
-            Some(ends.map_or((place, place), |(low, high)| (low.min(place), high.max(place))))
+    /// The range of the finite `positions`, widened on both sides by the fraction `margin` of its width; `None` if there are none.
+    pub(super) fn range(self, positions: impl Iterator<Item = f64>, margin: f64) -> Option<Range<f64>> {
+        let finite = positions.filter(|position| position.is_finite());
+        let ends = finite.fold(None, |ends: Option<(f64, f64)>, position| {
+            Some(ends.map_or((position, position), |(low, high)| (low.min(position), high.max(position))))
         });
         let (low, high) = ends?;
-        // One number alone stands in the middle of something. A float needs room to differ in.
-        let least = match self {
+        // A single number gets a range around it, wide enough for ticks to differ in floating point.
+        let width_min = match self {
             Self::Time => SECOND,
             Self::Linear | Self::Log => 1e-9,
         };
-        let least = least.max(low.abs().max(high.abs()) * 1e-9);
-        let margin =
-            if high - low < least { least.max((low.abs() * 0.1).min(1.0)) } else { (high - low) * around };
-        Some(low - margin..high + margin)
+        let width_min = width_min.max(low.abs().max(high.abs()) * 1e-9);
+        let added = if high - low < width_min {
+            width_min.max((low.abs() * 0.1).min(1.0))
+        } else {
+            (high - low) * margin
+        };
+        Some(low - added..high + added)
     }
 
-    /// What is written along `range`.
+    /// The ticks in `range`.
     pub(super) fn ticks(self, range: &Range<f64>) -> Vec<Tick> {
         match self {
             Self::Linear => linear(range),
@@ -81,37 +84,39 @@ impl AxisKind {
 
 /// Steps of 1, 2 or 5 times a power of ten.
 fn linear(range: &Range<f64>) -> Vec<Tick> {
-    let rough = (range.end - range.start) / TICKS;
+    let rough = (range.end - range.start) / TICK_COUNT;
     let power = 10f64.powf(rough.log10().floor());
     let step =
         [1.0, 2.0, 5.0].map(|n| n * power).into_iter().find(|step| *step >= rough).unwrap_or(10.0 * power);
     let ticks = multiples(range, step);
-    ticks.map(|place| Tick { place, label: written(place, step) }).collect()
+    ticks.map(|position| Tick { position, label: format_number(position, step) }).collect()
 }
 
 fn multiples(range: &Range<f64>, step: f64) -> impl Iterator<Item = f64> + use<> {
     let (first, end) = ((range.start / step).ceil(), range.end);
-    // A product for each, so that no error adds up; + 0.0 makes -0 into 0.
-    (0..TICKS_MAX).map(move |i| (first + i as f64) * step + 0.0).take_while(move |place| *place <= end)
+    // Multiplied rather than summed, so that no rounding error accumulates; + 0.0 turns -0 into 0.
+    (0..TICK_COUNT_MAX)
+        .map(move |i| (first + i as f64) * step + 0.0)
+        .take_while(move |position| *position <= end)
 }
 
-/// With as many digits as tell one multiple of `step` from the next.
-fn written(number: f64, step: f64) -> String {
+/// With enough digits to distinguish multiples of `step`.
+fn format_number(number: f64, step: f64) -> String {
     let digits = -step.log10().floor();
     if number != 0.0 && !(1e-5..1e6).contains(&step.max(number.abs())) {
-        let kept = (number.abs().log10().floor() + digits).clamp(0.0, 6.0) as usize;
-        return format!("{number:.kept$e}");
+        let precision = (number.abs().log10().floor() + digits).clamp(0.0, 6.0) as usize;
+        return format!("{number:.precision$e}");
     }
     format!("{number:.*}", digits.clamp(0.0, 9.0) as usize)
 }
 
-/// Powers of ten; 2 and 5 times them where there is room; as on a linear axis where there is less than one power.
+/// Powers of ten, with their double and fivefold over a short range; linear ticks below one power.
 fn log(range: &Range<f64>) -> Vec<Tick> {
     let powers = range.end - range.start;
-    let value = |place: f64| 10f64.powf(place);
+    let value = |position: f64| 10f64.powf(position);
     if powers < 0.7 {
         let ticks = linear(&(value(range.start)..value(range.end)));
-        return ticks.into_iter().map(|tick| Tick { place: tick.place.log10(), ..tick }).collect();
+        return ticks.into_iter().map(|tick| Tick { position: tick.position.log10(), ..tick }).collect();
     }
     let every = (powers / 8.0).ceil().max(1.0);
     let factors: &[f64] = if powers < 2.5 { &[1.0, 2.0, 5.0] } else { &[1.0] };
@@ -119,15 +124,15 @@ fn log(range: &Range<f64>) -> Vec<Tick> {
     let all = decades.flat_map(|decade| {
         factors.iter().map(move |factor| {
             let number = factor * value(decade);
-            Tick { place: decade + factor.log10(), label: written(number, number) }
+            Tick { position: decade + factor.log10(), label: format_number(number, number) }
         })
     });
-    all.filter(|tick| range.contains(&tick.place)).collect()
+    all.filter(|tick| range.contains(&tick.position)).collect()
 }
 
-/// Steps that clocks and calendars know.
+/// Ticks at round times: multiples of the units of a clock, or months and years.
 fn time(range: &Range<f64>) -> Vec<Tick> {
-    let rough = (range.end - range.start) / (TICKS - 1.0);
+    let rough = (range.end - range.start) / (TICK_COUNT - 1.0);
     let clock = [
         1e3,
         1e4,
@@ -150,35 +155,35 @@ fn time(range: &Range<f64>) -> Vec<Tick> {
         10.0 * DAY,
     ];
     if let Some(step) = clock.into_iter().find(|step| *step >= rough) {
-        let form = match step {
+        let format = match step {
             step if step < SECOND => "%H:%M:%S%.3f",
             step if step < MINUTE => "%H:%M:%S",
             step if step < DAY => "%m-%d %H:%M",
             _ => "%Y-%m-%d",
         };
-        return multiples(range, step).filter_map(|place| dated(place, form)).collect();
+        return multiples(range, step).filter_map(|position| date_tick(position, format)).collect();
     }
     let (Some(first), Some(last)) = (date(range.start), date(range.end)) else { return vec![] };
     let months = |date: DateTime<Utc>| i64::from(date.year()) * 12 + i64::from(date.month0());
     let every = [1, 2, 3, 6, 12, 24, 60, 120, 240, 600, 1200, 6000, 60_000];
     let every = every.into_iter().find(|n| *n as f64 * 30.4 * DAY >= rough).unwrap_or(600_000);
-    let form = if every < 12 { "%Y-%m" } else { "%Y" };
+    let format = if every < 12 { "%Y-%m" } else { "%Y" };
     let begins = (months(first).div_euclid(every)..=months(last).div_euclid(every)).map(|n| n * every);
-    let places = begins.filter_map(|month| {
+    let positions = begins.filter_map(|month| {
         let year = i32::try_from(month.div_euclid(12)).ok()?;
         let date = NaiveDate::from_ymd_opt(year, month.rem_euclid(12) as u32 + 1, 1)?;
         Some(date.and_time(chrono::NaiveTime::MIN).and_utc().timestamp_micros() as f64)
     });
-    let inside = places.filter(|place| range.contains(place)).take(TICKS_MAX);
-    inside.filter_map(|place| dated(place, form)).collect()
+    let inside = positions.filter(|position| range.contains(position)).take(TICK_COUNT_MAX);
+    inside.filter_map(|position| date_tick(position, format)).collect()
 }
 
-fn date(place: f64) -> Option<DateTime<Utc>> {
-    DateTime::from_timestamp_micros(place as i64)
+fn date(position: f64) -> Option<DateTime<Utc>> {
+    DateTime::from_timestamp_micros(position as i64)
 }
 
-fn dated(place: f64, form: &str) -> Option<Tick> {
-    Some(Tick { place, label: date(place)?.format(form).to_string() })
+fn date_tick(position: f64, format: &str) -> Option<Tick> {
+    Some(Tick { position, label: date(position)?.format(format).to_string() })
 }
 
 #[cfg(test)]
@@ -186,12 +191,12 @@ mod tests {
     use super::*;
 
     fn labels(kind: AxisKind, from: f64, to: f64) -> Vec<String> {
-        let ticks = kind.ticks(&(kind.place(from)..kind.place(to)));
+        let ticks = kind.ticks(&(kind.position(from)..kind.position(to)));
         ticks.into_iter().map(|tick| tick.label).collect()
     }
 
     #[test]
-    fn numbers_are_round() {
+    fn linear_ticks_are_round_numbers() {
         assert_eq!(labels(AxisKind::Linear, 0.0, 10.0), ["0", "2", "4", "6", "8", "10"]);
         assert_eq!(labels(AxisKind::Linear, -0.031, 0.032), ["-0.02", "0.00", "0.02"]);
         assert_eq!(labels(AxisKind::Linear, 0.0, 2.1e7), ["0", "5e6", "1.0e7", "1.5e7", "2.0e7"]);
@@ -199,15 +204,15 @@ mod tests {
     }
 
     #[test]
-    fn powers_of_ten() {
+    fn logarithmic_ticks_are_powers_of_ten() {
         assert_eq!(labels(AxisKind::Log, 1e-3, 1e2), ["0.001", "0.01", "0.1", "1", "10"]);
         assert_eq!(labels(AxisKind::Log, 8.0, 220.0), ["10", "20", "50", "100", "200"]);
         assert_eq!(labels(AxisKind::Log, 0.12, 0.17), ["0.12", "0.13", "0.14", "0.15", "0.16"]);
-        assert!(AxisKind::Log.place(0.0).is_nan() && AxisKind::Log.place(-1.0).is_nan());
+        assert!(AxisKind::Log.position(0.0).is_nan() && AxisKind::Log.position(-1.0).is_nan());
     }
 
     #[test]
-    fn dates() {
+    fn time_ticks_are_round_dates() {
         let micros = |text: &str| text.parse::<DateTime<Utc>>().unwrap().timestamp_micros() as f64;
         let from = |from: &str, to: &str| labels(AxisKind::Time, micros(from), micros(to));
         assert_eq!(
@@ -219,19 +224,20 @@ mod tests {
     }
 
     #[test]
-    fn every_range_has_a_width_and_few_labels() {
-        let odd = [0.0, 1.0, -1.0, 1e300, -1e300, 1e-300, 5e-324, f64::MAX, f64::NAN, 1.7e15, 1e18, -1e19];
+    fn extreme_ranges_have_a_width_and_few_ticks() {
+        let extremes =
+            [0.0, 1.0, -1.0, 1e300, -1e300, 1e-300, 5e-324, f64::MAX, f64::NAN, 1.7e15, 1e18, -1e19];
         for kind in [AxisKind::Linear, AxisKind::Log, AxisKind::Time] {
-            for a in odd {
-                for b in odd {
-                    let Some(range) = kind.range([a, b].map(|n| kind.place(n)).into_iter(), 0.05) else {
+            for a in extremes {
+                for b in extremes {
+                    let Some(range) = kind.range([a, b].map(|n| kind.position(n)).into_iter(), 0.05) else {
                         continue;
                     };
                     assert!(
                         range.start < range.end && (range.end - range.start).is_finite(),
                         "{kind:?} {a} {b}"
                     );
-                    assert!(kind.ticks(&range).len() <= TICKS_MAX, "{kind:?} {a} {b}");
+                    assert!(kind.ticks(&range).len() <= TICK_COUNT_MAX, "{kind:?} {a} {b}");
                 }
             }
         }

@@ -75,13 +75,13 @@ impl Page {
     /// The legend is outside the chart: it wraps on a phone and never covers a line.
     fn legend(&mut self, chart: &Chart) {
         self.body.push_str("<ul class=\"legend\">\n");
-        for key in chart.keys() {
-            let class = if key.dashed { "dashed" } else { "solid" };
-            let band = if key.band { " band" } else { "" };
+        for entry in chart.legend() {
+            let class = if entry.dashed { "dashed" } else { "solid" };
+            let band = if entry.band { " band" } else { "" };
             self.add(format_args!(
                 "<li><span class=\"{class}{band}\" style=\"color:{}\"></span>{}</li>\n",
-                key.colour,
-                escaped(&truncated(key.name))
+                entry.colour,
+                escaped(&truncated(entry.name))
             ));
         }
         self.body.push_str("</ul>\n");

@@ -1,28 +1,28 @@
-//! Charts as one picture that stands alone: an SVG file for where a page cannot stand.
+//! Several charts in one self-contained SVG file.
 
 use std::fmt::Write;
 
-use super::chart::{Chart, LETTERS, SIZE};
+use super::chart::{Chart, FONT_SIZE, SIZE};
 use super::html::{escaped, truncated};
 
-/// Charts beside and below each other, each with its title and its legend.
+/// Charts in a grid, each with its title and legend.
 pub struct Picture {
     title: String,
     charts: Vec<Chart>,
 }
 
-/// Charts of a row: with two of them the letters are still read where a column of text is the whole width.
+/// Charts per row. With two, text is still legible at the width of a text column.
 const COLUMNS: u32 = 2;
-/// A line of a title or a legend.
+/// Height of a line of text.
 const LINE: u32 = 50;
 /// Around a chart.
 const MARGIN: u32 = 24;
-/// Of a letter, in hundredths of its height: a picture cannot measure, and a legend that is parted early is still read.
-const LETTER_WIDTH: u32 = 56;
-/// Of the sample of a line in front of its name, with the space around it.
-const SAMPLE: u32 = 90;
+/// Estimated width of a character in percent of its height; on the high side, so that legends do not overflow.
+const CHARACTER_WIDTH: u32 = 56;
+/// Width of the swatch before a name in the legend, with its margins.
+const SWATCH: u32 = 90;
 
-/// A grey in the middle is read on white and on black: whoever shows a picture by itself does not tell it which it is.
+/// Text in a medium grey, which is legible on a light and a dark background: an image does not know its background.
 const STYLE: &str = "text { fill: #7A828C; font-family: system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif; } \
      .title { font-weight: 600; } polyline { stroke-linejoin: round; stroke-linecap: round; } \
      polyline[stroke-width=\"5\"], .dashed { stroke-dasharray: 14 12; stroke-linecap: butt; }";
@@ -36,16 +36,16 @@ impl Picture {
         self.charts.push(chart);
     }
 
-    /// The whole file.
+    /// The contents of the file.
     pub fn svg(&self) -> String {
         let mut body = String::new();
         let mut top = 0;
         for row in self.charts.chunks(COLUMNS as usize) {
-            let mut highest = 0;
+            let mut row_height = 0;
             for (column, chart) in (0..).zip(row) {
-                highest = highest.max(place(&mut body, chart, column * (SIZE.0 + MARGIN), top));
+                row_height = row_height.max(draw_chart(&mut body, chart, column * (SIZE.0 + MARGIN), top));
             }
-            top += highest;
+            top += row_height;
         }
         let width = COLUMNS * SIZE.0 + (COLUMNS - 1) * MARGIN;
         format!(
@@ -56,17 +56,18 @@ impl Picture {
     }
 }
 
-/// Draws a chart with what belongs to it; returns its height.
-fn place(body: &mut String, chart: &Chart, left: u32, top: u32) -> u32 {
-    let mut add = |text: std::fmt::Arguments<'_>| body.write_fmt(text).expect("a String takes everything");
-    let written = |name: &str| escaped(&truncated(name));
-    let title = written(&chart.title);
+/// Draws a chart with its title and legend; returns the height.
+fn draw_chart(body: &mut String, chart: &Chart, left: u32, top: u32) -> u32 {
+    let mut add =
+        |text: std::fmt::Arguments<'_>| body.write_fmt(text).expect("writing to a String does not fail");
+    let label = |name: &str| escaped(&truncated(name));
+    let title = label(&chart.title);
     let (x, mut y) = (left + MARGIN, top + LINE);
-    add(format_args!("<text class=\"title\" x=\"{x}\" y=\"{y}\" font-size=\"{LETTERS}\">{title}</text>\n"));
+    add(format_args!("<text class=\"title\" x=\"{x}\" y=\"{y}\" font-size=\"{FONT_SIZE}\">{title}</text>\n"));
     y += MARGIN;
     let Some(svg) = chart.svg() else {
         add(format_args!(
-            "<text x=\"{x}\" y=\"{}\" font-size=\"{LETTERS}\">nothing to draw</text>\n",
+            "<text x=\"{x}\" y=\"{}\" font-size=\"{FONT_SIZE}\">nothing to draw</text>\n",
             y + LINE
         ));
         return y + 2 * LINE - top;
@@ -75,23 +76,25 @@ fn place(body: &mut String, chart: &Chart, left: u32, top: u32) -> u32 {
     add(format_args!("<svg x=\"{left}\" y=\"{y}\" width=\"{width}\" height=\"{height}\">{svg}</svg>\n"));
     y += height + LINE;
     let mut x = x;
-    for key in chart.keys() {
-        let wide = SAMPLE + truncated(key.name).chars().count() as u32 * LETTERS * LETTER_WIDTH / 100 + MARGIN;
-        if x > left + MARGIN && x + wide > left + width {
+    for entry in chart.legend() {
+        let width_needed = SWATCH
+            + truncated(entry.name).chars().count() as u32 * FONT_SIZE * CHARACTER_WIDTH / 100
+            + MARGIN;
+        if x > left + MARGIN && x + width_needed > left + width {
             (x, y) = (left + MARGIN, y + LINE);
         }
-        let (class, thick) =
-            if key.dashed { (" class=\"dashed\"", 5) } else { ("", if key.band { 24 } else { 5 }) };
-        let faint = if key.band { " stroke-opacity=\"0.3\"" } else { "" };
-        let (end, middle) = (x + SAMPLE - MARGIN, y - LETTERS / 3);
+        let (class, thickness) =
+            if entry.dashed { (" class=\"dashed\"", 5) } else { ("", if entry.band { 24 } else { 5 }) };
+        let opacity = if entry.band { " stroke-opacity=\"0.3\"" } else { "" };
+        let (end, middle) = (x + SWATCH - MARGIN, y - FONT_SIZE / 3);
         add(format_args!(
-            "<path{class} d=\"M{x} {middle}H{end}\" stroke=\"{}\" stroke-width=\"{thick}\"{faint}/>\
-             <text x=\"{}\" y=\"{y}\" font-size=\"{LETTERS}\">{}</text>\n",
-            key.colour,
-            x + SAMPLE - MARGIN / 2,
-            written(key.name)
+            "<path{class} d=\"M{x} {middle}H{end}\" stroke=\"{}\" stroke-width=\"{thickness}\"{opacity}/>\
+             <text x=\"{}\" y=\"{y}\" font-size=\"{FONT_SIZE}\">{}</text>\n",
+            entry.colour,
+            x + SWATCH - MARGIN / 2,
+            label(entry.name)
         ));
-        x += wide;
+        x += width_needed;
     }
     y + MARGIN - top
 }
@@ -102,7 +105,7 @@ mod tests {
     use crate::report::{Axis, AxisKind, Band, Line};
 
     fn chart(title: &str, names: &[&str]) -> Chart {
-        let axis = || Axis { label: "of <it>".into(), kind: AxisKind::Linear };
+        let axis = || Axis { label: "<axis>".into(), kind: AxisKind::Linear };
         let line =
             |name: &&str| Line { name: (*name).into(), points: vec![(0.0, 1.0), (1.0, 2.0)], dashed: false };
         let bands = vec![Band { name: "around".into(), points: vec![(0.0, 0.5, 1.5), (1.0, 1.5, 2.5)] }];
@@ -110,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn every_chart_stands_in_it_with_its_names() {
+    fn the_picture_contains_all_charts_with_titles_and_legends() {
         let mut picture = Picture::new("a & b");
         for title in ["<one>", "two", "three"] {
             picture.chart(chart(title, &["a \"line\"", "another"]));
@@ -119,7 +122,7 @@ mod tests {
         picture.charts[3].bands.clear();
         let svg = picture.svg();
         assert_eq!(svg.matches("<svg").count(), svg.matches("</svg>").count());
-        assert_eq!(svg.matches("<svg").count(), 1 + 2 * 3, "each chart in its frame");
+        assert_eq!(svg.matches("<svg").count(), 1 + 2 * 3, "each chart in its own element");
         assert_eq!(svg.matches("a &quot;line&quot;</text>").count(), 3);
         assert_eq!(svg.matches(">around</text>").count(), 3);
         assert!(svg.contains(">&lt;one&gt;</text>") && svg.contains(">nothing to draw</text>"));
@@ -128,9 +131,9 @@ mod tests {
     }
 
     #[test]
-    fn a_long_legend_is_parted_into_lines() {
-        let height = |names: &[&str]| place(&mut String::new(), &chart("t", names), 0, 0);
-        let name = "a name of thirty-two letters, so";
+    fn a_long_legend_is_broken_into_lines() {
+        let height = |names: &[&str]| draw_chart(&mut String::new(), &chart("t", names), 0, 0);
+        let name = "a name of thirty-two characters.";
         assert_eq!(height(&["a"]), height(&["a", "b"]));
         assert_eq!(height(&[name; 6]), height(&["a"]) + 3 * LINE);
     }

@@ -57,7 +57,7 @@ fn the_sensors_are_scored_with_the_baselines() {
     let stopped = stopped.finish().fails(&["stopped before the whole history was scored"]);
     assert!(stopped.stdout.is_empty() && !folder.path().join("stopped.html").exists(), "{stopped:?}");
 
-    // A series has the same scores alone and among all.
+    // A series has the same scores by itself and among all.
     let one = run("evaluate p.toml --json --series miami/humidity").succeeds();
     let one: serde_json::Value = serde_json::from_str(&one.stdout).unwrap();
     let in_all =

@@ -182,7 +182,7 @@ impl Running {
 
     /// Whether the process has ended.
     pub fn has_ended(&mut self) -> bool {
-        self.child.try_wait().expect("a child can be asked").is_some()
+        self.child.try_wait().expect("the state of a child process is known").is_some()
     }
 
     /// Sends a signal: `TERM`, `INT` or `KILL`.

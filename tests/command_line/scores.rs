@@ -81,21 +81,21 @@ fn a_backfill_to_another_path_writes_its_scores_next_to_it() {
         ("part.parquet", "part.parquet", "part.scores.parquet"),
         ("part", "part/forecasts.parquet", "part/scores.parquet"),
     ] {
-        let said = format!("forecasts are in {forecasts}, scores in {scores_path}\n");
-        workspace.run(&format!("backfill p.toml --series a --to {to}")).succeeds().logs(&[&said]);
+        let stderr = format!("forecasts are in {forecasts}, scores in {scores_path}\n");
+        workspace.run(&format!("backfill p.toml --series a --to {to}")).succeeds().logs(&[&stderr]);
         let of_a: Scores = scores.clone().into_iter().filter(|((series, ..), _)| series == "a").collect();
         assert_eq!(read_file(&workspace.path(scores_path)), of_a);
     }
     assert!(before == whole(), "the pipeline's own files have changed");
     // Without [sink.scores] there are none.
     workspace.change("[sink.scores]\npath = \"scores\"\n", "");
-    let said = workspace.run("backfill p.toml --series a --to none.parquet").succeeds().stderr;
-    assert!(!said.contains("scores") && !workspace.path("none.scores.parquet").exists(), "{said}");
+    let stderr = workspace.run("backfill p.toml --series a --to none.parquet").succeeds().stderr;
+    assert!(!stderr.contains("scores") && !workspace.path("none.scores.parquet").exists(), "{stderr}");
 }
 
 #[test]
 fn scores_without_a_destination_are_warned_about() {
-    let missed = "scores are not written: [sink.scores] says nothing of forecasts that go to ";
+    let missing = "scores are not written: [sink.scores] needs ";
     let topics = Topics::new(1);
     topics.send(&readings(&["a"], 0..20));
     let files =
@@ -103,15 +103,15 @@ fn scores_without_a_destination_are_warned_about() {
     let workspace =
         Workspace::new(&format!("{}{files}path = \"scores.parquet\"\n{SCORES}", between(&topics)));
     workspace.write_readings("in.parquet", &readings(&["a"], 0..20));
-    let says =
-        |line: &str, of: &str| drop(workspace.run(line).succeeds().logs(&[&format!("{missed}{of}\n")]));
-    says("run p.toml --until-end", "a topic: name its `topic`");
+    let assert_warning =
+        |line: &str, of: &str| drop(workspace.run(line).succeeds().logs(&[&format!("{missing}{of}\n")]));
+    assert_warning("run p.toml --until-end", "`topic` when the forecasts go to Kafka");
     for command in ["backfill p.toml", "backfill p.toml --to -"] {
-        let said = workspace.run(command).succeeds().stderr;
-        assert!(!said.contains(missed), "{said}");
+        let stderr = workspace.run(command).succeeds().stderr;
+        assert!(!stderr.contains(missing), "{stderr}");
     }
     workspace.change("path = \"scores.parquet\"", &format!("topic = \"{}-scores\"", topics.forecasts));
-    let says =
-        |line: &str, of: &str| drop(workspace.run(line).succeeds().logs(&[&format!("{missed}{of}\n")]));
-    says("backfill p.toml", "files: name its `path`");
+    let assert_warning =
+        |line: &str, of: &str| drop(workspace.run(line).succeeds().logs(&[&format!("{missing}{of}\n")]));
+    assert_warning("backfill p.toml", "`path` when the forecasts go to Parquet");
 }

@@ -315,6 +315,10 @@ fn an_invalid_recipe_is_rejected() {
             "11: \"dropout\" in [train] must be in 0..=0.9 (0 disables dropout), not 1",
         ],
     );
+}
+
+#[test]
+fn an_invalid_segment_is_rejected() {
     let segment = |more: &str, why: &str| {
         assert_addition_errors(
             &format!("[train]\nlookback = 30\n{more}"),
@@ -362,7 +366,10 @@ fn an_invalid_recipe_is_rejected() {
     );
     let error = load(&format!("{MINIMAL}[train]\nhidden = 4096\nlayers = 16\n")).unwrap_err().to_string();
     assert!(error.starts_with("/p/x.toml:8: no network has the size of [train]: "), "{error}");
-    assert_eq!(load_with("[train]\ntrain_fraction = 0.9\nvalidation_fraction = 0.1").train.train_fraction, 0.9);
+    assert_eq!(
+        load_with("[train]\ntrain_fraction = 0.9\nvalidation_fraction = 0.1").train.train_fraction,
+        0.9
+    );
 }
 
 #[test]

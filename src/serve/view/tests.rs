@@ -1,3 +1,5 @@
+//! Tests of the view.
+
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
