@@ -44,11 +44,11 @@ pub struct CellResult {
     /// None where the cells do not improve the forecast.
     pub cells: Option<TrainedCells>,
     pub decisions: Vec<Decision>,
-    /// Whether training ran to its end.
+    /// False after an interruption.
     pub is_complete: bool,
 }
 
-/// What a trial selected: the weight of the cells' forecast, and the losses of their quantiles relative to constant ones.
+/// Selection of a trial: the weights of the cells' forecast, and the losses of their quantiles relative to constant ones.
 #[derive(Serialize, Deserialize)]
 struct Acceptance {
     blend_weights: Vec<BlendWeight>,

@@ -112,7 +112,7 @@ impl History {
         channels.collect()
     }
 
-    /// Whether all observed values of each channel before step `until` are equal.
+    /// True if all observed values of each channel before step `until` are equal.
     pub fn is_constant_until(&self, until: i64) -> bool {
         let mut first = BTreeMap::new();
         self.segments.iter().all(|segment| {

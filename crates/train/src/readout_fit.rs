@@ -55,7 +55,7 @@ pub enum FeatureSet {
 }
 
 impl FeatureSet {
-    /// Whether the set has all recent values rather than the latest [`RECENT_MIN`].
+    /// True for sets with all recent values instead of the latest [`RECENT_MIN`].
     pub fn has_long_window(self) -> bool {
         matches!(self, Self::All | Self::Window)
     }
@@ -95,7 +95,7 @@ impl FeatureSets {
         [States, All, Window, PlainDecays, Latest].into_iter().filter(is_candidate).collect()
     }
 
-    /// Whether `set` includes a feature, by its index.
+    /// True if `set` includes the feature at an index.
     pub fn includes(&self, set: FeatureSet, feature: usize) -> bool {
         if feature < self.states {
             return match set {
@@ -174,7 +174,7 @@ impl FoldErrors {
         mean(self.0.iter().flatten().copied())
     }
 
-    /// Whether these errors improve enough on `default` overall, and on no fold and no series regress too much.
+    /// True if these errors improve enough on `default` overall and regress too much on no fold and no series.
     fn improves_on(&self, default: &Self) -> bool {
         let change = |fold: usize, series: usize| Some(self.0[fold][series]? - default.0[fold][series]?);
         let (folds, series) = (self.0.len(), self.0.first().map_or(0, Vec::len));

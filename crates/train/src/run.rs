@@ -52,7 +52,7 @@ pub struct TrainingReport {
     pub decisions: Vec<Decision>,
     /// Forecasts of the test split.
     pub examples: Vec<ExampleSeries>,
-    /// Whether training of the cells ran to its end.
+    /// False after an interruption.
     pub is_complete: bool,
 }
 

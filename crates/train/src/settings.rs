@@ -10,7 +10,7 @@ use tidecast_core::schema::Columns;
 use tidecast_core::series::{Calendar, Scaling, StepConfig};
 use tidecast_core::time::{DAY, HOUR, WEEK, duration_text};
 
-/// What a model is trained for, and how.
+/// Everything that determines a training run, apart from the history.
 #[derive(Clone, Debug)]
 pub struct TrainingSpec {
     /// The pipeline file, for messages.
@@ -32,7 +32,7 @@ impl TrainingSpec {
 /// Hyperparameters. Fields have the names of their keys in `[train]` and are stored in the model file.
 #[derive(Clone, Debug, Serialize)]
 pub struct TrainConfig {
-    /// Whether the model has a linear recurrence over the whole past, read out by ridge regression.
+    /// Adds a linear recurrence over the whole past, read out by ridge regression.
     pub recurrence: bool,
     /// Steps after which the recurrence forgets a value completely; without it values decay.
     pub recurrence_window: Option<usize>,
@@ -50,7 +50,7 @@ pub struct TrainConfig {
     pub scaling: Scaling,
     pub calendar: Vec<Calendar>,
     pub loss: Loss,
-    /// Whether the cells learn the quantiles that bound `forecast.levels`.
+    /// Trains the cells on the quantiles that bound `forecast.levels`.
     pub quantiles: bool,
     /// Size of a learned embedding of each known series; 0 is none.
     pub embedding: usize,

@@ -27,7 +27,7 @@ pub struct TrainedNetwork {
     /// The epoch of the weights; 0 is the initial network.
     pub epoch: usize,
     pub validation_loss: Option<f64>,
-    /// Whether training ran to its end.
+    /// False after an interruption.
     pub is_complete: bool,
 }
 

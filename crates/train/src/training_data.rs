@@ -1,4 +1,4 @@
-//! What the cells are trained on: samples with targets, read as windows or as sequences along which a state is carried.
+//! Training data of the cells: samples with targets, read as windows or as sequences along which a state is carried.
 
 use std::ops::Range;
 
@@ -439,7 +439,7 @@ impl Dropout {
         }
     }
 
-    /// Whether the series of an item is hidden.
+    /// True if the series of an item is hidden.
     fn hides_series(&self, item: usize) -> bool {
         // The last element of the key separates this draw from those of the factors.
         Random::keyed(&[self.seed, self.epoch as u64, item as u64, 1]).unit() < UNKNOWN_SERIES

@@ -103,7 +103,7 @@ impl<'a> Windows<'a> {
         Some(WindowView { values, observed, covariates, origin: segment.step(index), scale })
     }
 
-    /// Whether the window is complete and the series warmed up.
+    /// True if the window is complete and the series warmed up.
     pub fn is_complete(&self, origin: Origin) -> bool {
         let segment = &self.history.segments[origin.segment as usize];
         let index = origin.index as usize;

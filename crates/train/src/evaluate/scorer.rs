@@ -22,7 +22,7 @@ const BUFFERED_VALUES_MAX: usize = 16 << 20;
 /// Example forecasts per channel.
 const EXAMPLES: usize = 3;
 
-/// What an evaluation scores against.
+/// History, baselines and ranges of an evaluation.
 #[derive(Clone, Copy, Debug)]
 pub struct EvaluationTask<'a> {
     pub history: &'a History,
@@ -34,7 +34,7 @@ pub struct EvaluationTask<'a> {
     pub targets: &'a [String],
     pub horizon: usize,
     pub levels: &'a [f64],
-    /// Whether some forecasts are retained for charts.
+    /// Retains some forecasts for charts.
     pub keep_examples: bool,
 }
 
@@ -278,8 +278,8 @@ impl<'a> ChannelScores<'a> {
         }
     }
 
-    /// Whether a forecast is an example: the first one after the middle of the scored range, and the next ones whose horizon
-    /// does not overlap with that of the previous example.
+    /// Examples are the first forecast after the middle of the scored range and the next ones that do not overlap with the
+    /// previous example.
     fn is_example(&self, task: &EvaluationTask<'_>, origin: i64) -> bool {
         let (scored, horizon) = (&task.split.scored, task.horizon as i64);
         let spare = (scored.end - scored.start - EXAMPLES as i64 * horizon).max(0);
