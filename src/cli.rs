@@ -355,8 +355,10 @@ pub struct Rejects {
 /// [train], with recurrence = false. Nothing is trained: the validation split calibrates the intervals, and the errors on the
 /// validation and test splits are computed as by `train`. `tidecast check` prints every key of [train].
 #[derive(Args, Debug)]
-#[command(after_help = "Example:\n  tidecast import-torch python/sensors.toml --weights /tmp/weights.safetensors \
-                        --data pipelines/sensors/readings.parquet --out /tmp/model.safetensors")]
+#[command(
+    after_help = "Example:\n  tidecast import-torch python/sensors.toml --weights /tmp/weights.safetensors \
+                        --data pipelines/sensors/readings.parquet --out /tmp/model.safetensors"
+)]
 pub struct ImportTorch {
     /// Pipeline file
     pub pipeline: PathBuf,
@@ -489,9 +491,11 @@ impl FromStr for Time {
         let time = DateTime::parse_from_rfc3339(text).ok().map(|time| time.to_utc());
         match time.or_else(date) {
             Some(time) => Ok(Self(time.timestamp_micros())),
-            None => Err("a time is a date such as 2026-01-31 (midnight UTC), or a date and time with a zone such as \
+            None => Err(
+                "a time is a date such as 2026-01-31 (midnight UTC), or a date and time with a zone such as \
                          2026-01-31T08:00:00Z"
-                .to_owned()),
+                    .to_owned(),
+            ),
         }
     }
 }

@@ -42,8 +42,8 @@ impl Logging {
         let user_level = if cli.quiet { "off" } else { "info" };
         let directive = format!("{USER_TARGET}={user_level}").parse().context("a target and a level")?;
         filter = filter.add_directive(directive);
-        let ansi =
-            std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        let ansi = std::io::stderr().is_terminal()
+            && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         let stderr = tracing_subscriber::fmt::layer().with_writer(|| StderrLines).with_ansi(ansi);
         let layer = match format {
             LogFormat::Json => {

@@ -50,8 +50,7 @@ pub async fn backfill(arguments: Backfill, quiet: bool) -> Result<()> {
         user_info!("{} has no rows", path.display());
     }
     let bar = progress_bar(source.total_rows() as u64, "rows", quiet);
-    let end_of_input =
-        if arguments.leave_open { EndOfInput::LeaveOpen } else { EndOfInput::CloseSteps };
+    let end_of_input = if arguments.leave_open { EndOfInput::LeaveOpen } else { EndOfInput::CloseSteps };
     let options = DriverOptions {
         setup,
         commit: COMMIT,
@@ -75,7 +74,9 @@ pub async fn backfill(arguments: Backfill, quiet: bool) -> Result<()> {
     }
     if progress.counters.rows == 0 && !requested.is_empty() {
         let (path, ids) = (path.display(), requested.join(" or "));
-        tracing::warn!("{path} has no row of {ids} in the requested time range; check --series, --since and --until");
+        tracing::warn!(
+            "{path} has no row of {ids} in the requested time range; check --series, --since and --until"
+        );
     }
     Ok(())
 }

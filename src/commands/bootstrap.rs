@@ -40,7 +40,10 @@ pub async fn bootstrap(arguments: Bootstrap, quiet: bool) -> Result<()> {
     .context("cannot read the offsets of the topic")??;
 
     let store = load::state_store(&pipeline, &setup, initializer.partitions())?.with_context(|| {
-        format!("{}: there is no [state] to store the bootstrapped state in; add one", pipeline.file.display())
+        format!(
+            "{}: there is no [state] to store the bootstrapped state in; add one",
+            pipeline.file.display()
+        )
     })?;
     let history = load::bootstrap_history(&pipeline, &arguments.from, Some(at));
     let bar = progress_bar(0, "rows", quiet);
@@ -64,7 +67,9 @@ pub async fn bootstrap(arguments: Bootstrap, quiet: bool) -> Result<()> {
         let metadata = CommitMetadata { lineage, start, bootstrapped: true }.format();
         commits.insert(*number, StartPosition { position: start, replay_until: start, metadata });
     }
-    spawn_blocking(move || initializer.commit(&commits)).await.context("cannot commit the start offsets")??;
+    spawn_blocking(move || initializer.commit(&commits))
+        .await
+        .context("cannot commit the start offsets")??;
     if !quiet {
         for (number, forecaster) in &forecasters {
             user_info!(

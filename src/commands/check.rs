@@ -75,7 +75,9 @@ fn check_model(pipeline: &Pipeline, report: &mut CheckReport) -> Result<()> {
     let (max_gap, trained) = (pipeline.step_config.max_gap, model.manifest.step_config.max_gap);
     if max_gap > trained {
         let (max_gap, trained) = (duration_text(max_gap), duration_text(trained));
-        report.notes.push(format!("grid.max_gap is {max_gap}, but the model was trained with gaps up to {trained}"));
+        report
+            .notes
+            .push(format!("grid.max_gap is {max_gap}, but the model was trained with gaps up to {trained}"));
     }
     Ok(())
 }

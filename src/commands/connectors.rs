@@ -9,7 +9,7 @@ use tidecast_kafka::settings::Brokers;
 use tidecast_kafka::{AtLeastOnce, Cluster, EmbeddedBroker, Group, KafkaSink, TransactionalKafkaSink};
 use tidecast_stream::ndjson::NdjsonSink;
 use tidecast_stream::settings::Delivery;
-use tidecast_stream::{Output, Partition, Positions, Sink, ForecastAndScores};
+use tidecast_stream::{ForecastAndScores, Output, Partition, Positions, Sink};
 use tidecast_tables::settings::Layout;
 use tidecast_tables::{ParquetSink, RollingParquetSink};
 
@@ -122,7 +122,7 @@ pub async fn kafka_sink(
     let Some(config) = &pipeline.kafka_sink else {
         bail!("{}: there is no [sink.kafka] to write to; add one, or use --to -", pipeline.file.display());
     };
-    warn_if_scores_are_dropped(pipeline, "`topic`", "a topic", |sink| sink.topic.is_some());
+    warn_if_scores_are_dropped(pipeline, "`topic`", "Kafka", |sink| sink.topic.is_some());
     let cluster = Cluster::new(&config.brokers, embedded, &config.client).context("sink.kafka")?;
     if let (Some(group), Delivery::ExactlyOnce, None) = (&group, pipeline.delivery, embedded) {
         let instance = &load::kafka_source(pipeline)?.instance;
@@ -210,9 +210,6 @@ pub fn embedded_broker(brokers: &Brokers, topic: &str) -> Result<Option<Embedded
         return Ok(None);
     }
     let broker = EmbeddedBroker::start(topic, DEFAULT_PARTITIONS)?;
-    user_info!(
-        "embedded broker: {} (stores nothing, delivers at least once)",
-        broker.bootstrap_servers()
-    );
+    user_info!("embedded broker: {} (stores nothing, delivers at least once)", broker.bootstrap_servers());
     Ok(Some(broker))
 }

@@ -18,8 +18,8 @@ use tidecast_stream::settings::{Commit, OnDataLoss, StartOffset};
 use tidecast_stream::{Output, Partition, Positions, Sink};
 use tidecast_tables::{RowFilter, TimeRange};
 use tidecast_train::evaluate::{
-    BaselineOptions, Baselines, EvaluationReport, EvaluationSplit, EvaluationTask, IntervalReport, RunInfo, Scorer, TimeFilter,
-    report,
+    BaselineOptions, Baselines, EvaluationReport, EvaluationSplit, EvaluationTask, IntervalReport, RunInfo,
+    Scorer, TimeFilter, report,
 };
 
 use super::{files, load, train};
@@ -51,13 +51,8 @@ pub async fn evaluate(arguments: Evaluate, quiet: bool) -> Result<()> {
     check_stop(&stop)?;
     check_ids(&arguments.series, &dataset.history.ids, &path)?;
     let ids: BTreeSet<String> = arguments.series.iter().cloned().collect();
-    let backtest = Backtest {
-        pipeline: &pipeline,
-        path: &path,
-        ids: (!ids.is_empty()).then_some(ids),
-        stop,
-        quiet,
-    };
+    let backtest =
+        Backtest { pipeline: &pipeline, path: &path, ids: (!ids.is_empty()).then_some(ids), stop, quiet };
     score(&arguments, &dataset, &setup, &backtest).await
 }
 
@@ -77,12 +72,8 @@ async fn score(
     let channels = history.channels();
     let bar = progress_bar(0, "", backtest.quiet);
     bar.set_message("fitting the baselines");
-    let options = BaselineOptions {
-        every: grid.every,
-        lookback: manifest.lookback,
-        horizon,
-        levels: &setup.levels,
-    };
+    let options =
+        BaselineOptions { every: grid.every, lookback: manifest.lookback, horizon, levels: &setup.levels };
     let baselines = Baselines::fit(history, &channels, &split, options);
     bar.finish_and_clear();
     check_stop(&backtest.stop)?;
@@ -219,13 +210,19 @@ impl Backtest<'_> {
 fn run_info(pipeline: &Pipeline, setup: &Setup, baselines: &Baselines, data: &DataSummary) -> RunInfo {
     let is_training_data = setup.model.manifest.data.fingerprint == data.fingerprint;
     let mut notes = vec![if is_training_data {
-        "the history is the one that the model was trained on; the splits are those of the training".to_owned()
+        "the history is the one that the model was trained on; the splits are those of the training"
+            .to_owned()
     } else {
-        "the history is not the one that the model was trained on; it is split at the dates of the training".to_owned()
+        "the history is not the one that the model was trained on; it is split at the dates of the training"
+            .to_owned()
     }];
     notes.push(match &baselines.ridge {
         Some(ridge) => {
-            format!("the ridge regression reads {} steps and has a penalty of {:.3}", ridge.lookback(), ridge.penalty)
+            format!(
+                "the ridge regression reads {} steps and has a penalty of {:.3}",
+                ridge.lookback(),
+                ridge.penalty
+            )
         }
         None => "the training split is too short for a ridge regression".to_owned(),
     });

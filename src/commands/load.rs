@@ -29,8 +29,9 @@ const MODEL_BYTES_MAX: u64 = 4 << 30;
 /// # Errors
 /// If the file cannot be read, or is not a model.
 pub fn model(path: &Path) -> Result<Model> {
-    let bytes = tensor_file(path)
-        .map_err(|error| anyhow!("cannot read the model {}: {}", path.display(), read_error(path, &error, "")))?;
+    let bytes = tensor_file(path).map_err(|error| {
+        anyhow!("cannot read the model {}: {}", path.display(), read_error(path, &error, ""))
+    })?;
     Model::from_bytes(&bytes).with_context(|| {
         format!("{} is not a tidecast model (`train` and `import-torch` write models)", path.display())
     })
@@ -132,7 +133,8 @@ pub fn find_mismatches(pipeline: &Pipeline, model: &Model) -> Vec<Mismatch> {
         mismatches.push(Mismatch { key: "forecast.levels", text: text.to_owned() });
     }
     if let Some(level) = levels.iter().find(|level| **level > LEVEL_MAX) {
-        let text = format!("forecast.levels contains {level}, but models have error quantiles up to {LEVEL_MAX}");
+        let text =
+            format!("forecast.levels contains {level}, but models have error quantiles up to {LEVEL_MAX}");
         mismatches.push(Mismatch { key: "forecast.levels", text });
     }
     let horizons = pipeline.scores.iter().filter_map(|scores| scores.horizons.as_ref()).flatten();
@@ -164,7 +166,11 @@ pub fn reject_limit(pipeline: &Pipeline) -> Option<RejectLimit> {
 ///
 /// # Errors
 /// If the store cannot be opened.
-pub fn state_store(pipeline: &Pipeline, setup: &Setup, partitions: i32) -> Result<Option<Arc<SnapshotStore>>> {
+pub fn state_store(
+    pipeline: &Pipeline,
+    setup: &Setup,
+    partitions: i32,
+) -> Result<Option<Arc<SnapshotStore>>> {
     let Some(config) = &pipeline.state else { return Ok(None) };
     let keys = pipeline.state_keys().into_iter().map(|(key, value)| (key.to_owned(), value));
     // Two groups of a topic have different start positions, and so different states.

@@ -20,7 +20,10 @@ impl fmt::Display for ReplayProgress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { rows_left, rows_per_second } = self;
         let seconds_left = *rows_left as f64 / rows_per_second;
-        write!(f, "{rows_left} rows left to replay, {rows_per_second:.0} rows/s, about {seconds_left:.0} s left")
+        write!(
+            f,
+            "{rows_left} rows left to replay, {rows_per_second:.0} rows/s, about {seconds_left:.0} s left"
+        )
     }
 }
 

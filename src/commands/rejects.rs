@@ -55,7 +55,8 @@ impl Rejects {
         let file = pipeline.file.display();
         let source = load::kafka_source(&pipeline)?.clone();
         let sink = pipeline.kafka_sink.clone();
-        let Some((sink, topic)) = sink.and_then(|sink| sink.rejects_topic.clone().map(|topic| (sink, topic))) else {
+        let Some((sink, topic)) = sink.and_then(|sink| sink.rejects_topic.clone().map(|topic| (sink, topic)))
+        else {
             bail!("{file}: there is no rejects topic; set rejects_topic in [sink.kafka]");
         };
         if arguments.replay && source.brokers != sink.brokers {
@@ -68,7 +69,10 @@ impl Rejects {
         let mut reasons = Vec::new();
         for name in &arguments.reason {
             let reason = Refusal::from_name(name).with_context(|| {
-                format!("unknown --reason {name}; known reasons are {}", Refusal::ALL.map(Refusal::name).join(", "))
+                format!(
+                    "unknown --reason {name}; known reasons are {}",
+                    Refusal::ALL.map(Refusal::name).join(", ")
+                )
             })?;
             reasons.push(reason);
         }

@@ -29,7 +29,8 @@ pub async fn replay(arguments: cli::Replay, quiet: bool) -> Result<()> {
     let columns = &pipeline.columns;
     let input = dataset::open_parquet(&pipeline, &arguments.from, RowFilter::default())?;
     let mut writer =
-        ObservationWriter::open(&cluster, &config.topic, columns.clone(), connectors::DEFAULT_PARTITIONS).await?;
+        ObservationWriter::open(&cluster, &config.topic, columns.clone(), connectors::DEFAULT_PARTITIONS)
+            .await?;
     let bar = progress_bar(input.total_rows() as u64, "rows", quiet);
     let mut pacer = Pacer::new(arguments.speed);
     tokio::select! {
@@ -90,7 +91,8 @@ impl Pacer {
     pub async fn wait(&mut self, rows: &RecordBatch, columns: &Columns) -> usize {
         let Speed::Factor(factor) = self.speed else { return rows.num_rows() };
         let times = Observations::new(rows, columns).times;
-        let first = *self.first.get_or_insert_with(|| FirstRow { sent_at: Instant::now(), time: times.value(0) });
+        let first =
+            *self.first.get_or_insert_with(|| FirstRow { sent_at: Instant::now(), time: times.value(0) });
         let due = |i: usize| {
             // A row older than the first one is due at once.
             let seconds = times.value(i).saturating_sub(first.time).max(0) as f64 / 1e6 / factor;

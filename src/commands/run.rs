@@ -8,7 +8,9 @@ use tidecast_core::forecaster::Setup;
 use tidecast_kafka::{Cluster, KafkaSource, ReadUntil};
 use tidecast_stream::Source;
 use tidecast_stream::codec::Codec;
-use tidecast_stream::driver::{DriverOptions, EndOfInput, LineageMismatchPolicy, Progress, StateOptions, drive};
+use tidecast_stream::driver::{
+    DriverOptions, EndOfInput, LineageMismatchPolicy, Progress, StateOptions, drive,
+};
 use tidecast_stream::settings::{Commit, OnChange};
 use tidecast_stream::state::UploadSchedule;
 
@@ -81,7 +83,8 @@ pub async fn run(arguments: Run, quiet: bool) -> Result<()> {
 
 /// The driver's options for the state, if the pipeline stores it.
 fn state(pipeline: &Pipeline, setup: &Setup, partitions: i32) -> Result<Option<StateOptions>> {
-    let (Some(config), Some(store)) = (&pipeline.state, load::state_store(pipeline, setup, partitions)?) else {
+    let (Some(config), Some(store)) = (&pipeline.state, load::state_store(pipeline, setup, partitions)?)
+    else {
         return Ok(None);
     };
     let on_mismatch = match &config.on_change {

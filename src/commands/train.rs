@@ -104,7 +104,9 @@ impl TrainingMonitor {
                 user_info!("{}: {}", decision.action, decision.reason);
             }),
             Progress::GatheringRows => self.bar.set_message("collecting the rows of the readout"),
-            Progress::ReadoutFitted { rows } => user_info!(rows = rows, "the readout was fitted to {rows} rows"),
+            Progress::ReadoutFitted { rows } => {
+                user_info!(rows = rows, "the readout was fitted to {rows} rows")
+            }
             Progress::Resumed { epochs } => {
                 user_info!("resuming from {} after epoch {epochs}", self.checkpoint.display());
             }

@@ -84,8 +84,11 @@ impl Checks<'_> {
         match parse_micros(text) {
             Ok(micros) if bounds.contains(&micros) => Some(micros),
             Ok(micros) => {
-                let (bound, limit) =
-                    if micros < *bounds.start() { ("at least", bounds.start()) } else { ("at most", bounds.end()) };
+                let (bound, limit) = if micros < *bounds.start() {
+                    ("at least", bounds.start())
+                } else {
+                    ("at most", bounds.end())
+                };
                 let limit = duration_text(*limit);
                 self.problems.value(path, format!("must be {bound} {limit}, not `{text}`: {why}"));
                 None
@@ -113,7 +116,11 @@ impl Checks<'_> {
     /// A local folder, or a folder in a bucket.
     pub fn location(&mut self, path: &str, text: &str) -> StateLocation {
         let Some((scheme @ ("s3" | "gs" | "az"), rest)) = split_scheme(text) else {
-            return StateLocation::Folder(self.resolve(path, text, "`file:`, `s3:`, `gs:`, `az:` and plain paths"));
+            return StateLocation::Folder(self.resolve(
+                path,
+                text,
+                "`file:`, `s3:`, `gs:`, `az:` and plain paths",
+            ));
         };
         let bucket = rest.strip_prefix("//").and_then(|rest| rest.split('/').next()).unwrap_or_default();
         if bucket.is_empty() {
@@ -140,8 +147,10 @@ impl Checks<'_> {
             Some(("file", rest)) => match rest.strip_prefix("//") {
                 Some(absolute) if absolute.starts_with('/') => absolute,
                 Some(_) => {
-                    self.problems
-                        .value(path, format!("names a host: `{text}`; write `file:FOLDER` or `file:///FOLDER`"));
+                    self.problems.value(
+                        path,
+                        format!("names a host: `{text}`; write `file:FOLDER` or `file:///FOLDER`"),
+                    );
                     rest
                 }
                 None => rest,
@@ -163,10 +172,14 @@ impl Checks<'_> {
     pub fn topic(&mut self, path: &str, name: String) -> String {
         let is_valid = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
         // 249: the broker names folders `TOPIC-PARTITION`.
-        if !name.is_empty() && (!name.chars().all(is_valid) || name.len() > 249 || name == "." || name == "..") {
+        if !name.is_empty()
+            && (!name.chars().all(is_valid) || name.len() > 249 || name == "." || name == "..")
+        {
             self.problems.value(
                 path,
-                format!("is `{name}`: a topic name has 1 to 249 letters, digits, dots, underscores or hyphens"),
+                format!(
+                    "is `{name}`: a topic name has 1 to 249 letters, digits, dots, underscores or hyphens"
+                ),
             );
         }
         name

@@ -11,12 +11,15 @@ use super::file;
 use super::plan::{PlanText, micros};
 
 const SERIES: &str = "the state of every series of a partition is in memory";
-const ON_FULL: &str = "\"refuse\" the rows of a further series, or \"evict\" the series without rows for longest";
-const OPEN: &str = "every open step keeps the times of its rows in memory; a further step closes the oldest one";
+const ON_FULL: &str =
+    "\"refuse\" the rows of a further series, or \"evict\" the series without rows for longest";
+const OPEN: &str =
+    "every open step keeps the times of its rows in memory; a further step closes the oldest one";
 const MESSAGE: &str = "a message is decoded in memory; a longer one is malformed";
 const ID: &str = "the id of every series is in memory";
 const QUEUE: &str = "rows waiting for their forecast, and output waiting for its commit, are in memory";
-const AGE: &str = "a partition without a newer snapshot stops the pipeline: its replay after a restart would take too long";
+const AGE: &str =
+    "a partition without a newer snapshot stops the pipeline: its replay after a restart would take too long";
 const WINDOW: &str = "recent rows of a partition among which rejects are counted";
 
 /// Snapshot intervals in the default of `snapshot_age`: a store may fail for that long.
@@ -30,7 +33,8 @@ impl Checks<'_> {
         let reject_rate = table.reject_rate.and_then(|text| {
             let rate: Option<Ratio> = text.parse().ok();
             if rate.is_none() {
-                let text = format!("is `{text}`: write a percentage such as \"1%\", with at most four decimals");
+                let text =
+                    format!("is `{text}`: write a percentage such as \"1%\", with at most four decimals");
                 self.problems.value("limits.reject_rate", text);
             }
             rate
@@ -41,8 +45,20 @@ impl Checks<'_> {
         Limits {
             series: count("series", table.series, default.series, 1..=100_000_000, SERIES),
             on_full: table.on_full.unwrap_or_default(),
-            open_steps: count("open_steps", table.open_steps, default.open_steps, 1..=OPEN_STEPS_MAX as i64, OPEN),
-            message_bytes: count("message_bytes", table.message_bytes, default.message_bytes, 1..=1 << 30, MESSAGE),
+            open_steps: count(
+                "open_steps",
+                table.open_steps,
+                default.open_steps,
+                1..=OPEN_STEPS_MAX as i64,
+                OPEN,
+            ),
+            message_bytes: count(
+                "message_bytes",
+                table.message_bytes,
+                default.message_bytes,
+                1..=1 << 30,
+                MESSAGE,
+            ),
             id_bytes: count("id_bytes", table.id_bytes, default.id_bytes, 1..=1 << 16, ID),
             queue_rows: count("queue_rows", table.queue_rows, default.queue_rows, 1_000..=10_000_000, QUEUE),
             reject_rate,

@@ -89,7 +89,8 @@ impl Pipeline {
         }
         if let Some(scores) = &self.scores {
             let from_model = || "from the model's horizon".to_owned();
-            let horizons = scores.horizons.as_ref().map_or_else(from_model, |horizons| format!("{horizons:?}"));
+            let horizons =
+                scores.horizons.as_ref().map_or_else(from_model, |horizons| format!("{horizons:?}"));
             keys.push(("scores.horizons", horizons));
             keys.push(("scores.every", scores.every.map_or_else(from_model, |every| every.to_string())));
         }
@@ -101,9 +102,10 @@ impl Pipeline {
         out.table("columns");
         match &columns.series {
             Some(series) => out.key("series", series),
-            None => {
-                out.line(&format!("# no series column: the id of all rows is {}", toml_value(&columns.only_series)))
-            }
+            None => out.line(&format!(
+                "# no series column: the id of all rows is {}",
+                toml_value(&columns.only_series)
+            )),
         }
         out.key("time", &columns.time);
         out.key("time_unit", &self.time_unit);
@@ -116,7 +118,11 @@ impl Pipeline {
         out.duration("every", step.grid.every);
         out.duration("offset", step.grid.offset);
         out.key("aggregate", &step.aggregate);
-        out.optional_key("complete_after", step.complete_after.as_ref(), "a step waits for a row of a later step");
+        out.optional_key(
+            "complete_after",
+            step.complete_after.as_ref(),
+            "a step waits for a row of a later step",
+        );
         out.duration("lateness", step.lateness);
         out.key("gap_fill", &step.gap_fill);
         out.duration("max_gap", step.max_gap);
@@ -128,7 +134,11 @@ impl Pipeline {
         if let Some(scores) = &self.scores {
             out.table("scores");
             out.optional_key("horizons", scores.horizons.as_ref(), "up to 8, from the model's horizon");
-            out.optional_key("every", scores.every.as_ref(), "scores are written once per horizon of the model");
+            out.optional_key(
+                "every",
+                scores.every.as_ref(),
+                "scores are written once per horizon of the model",
+            );
         }
     }
 
@@ -172,8 +182,14 @@ impl Pipeline {
     }
 
     fn plan_sinks(&self, out: &mut PlanText) {
-        if let Some(KafkaSinkConfig { brokers, topic, scores_topic: _, rejects_topic, reject_reasons, client }) =
-            &self.kafka_sink
+        if let Some(KafkaSinkConfig {
+            brokers,
+            topic,
+            scores_topic: _,
+            rejects_topic,
+            reject_reasons,
+            client,
+        }) = &self.kafka_sink
         {
             out.table("sink.kafka");
             out.key("brokers", brokers_text(brokers));
@@ -199,7 +215,11 @@ impl Pipeline {
         let train = &self.train;
         out.table("train");
         out.key("recurrence", &train.recurrence);
-        out.optional_key("recurrence_window", train.recurrence_window.as_ref(), "the recurrence decays without a cut-off");
+        out.optional_key(
+            "recurrence_window",
+            train.recurrence_window.as_ref(),
+            "the recurrence decays without a cut-off",
+        );
         match &train.cell {
             Some(cell) => out.key("cell", cell),
             None => out.key("cell", "none"),

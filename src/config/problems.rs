@@ -83,7 +83,8 @@ impl Problems {
     pub fn at(&mut self, path: &str, text: String) {
         let line = self.lines.of(path);
         let redactions = self.redactions.iter().filter(|redaction| redaction.path.starts_with(path));
-        let text = redactions.fold(text, |text, redaction| text.replace(&redaction.value, &redaction.reference));
+        let text =
+            redactions.fold(text, |text, redaction| text.replace(&redaction.value, &redaction.reference));
         if self.reported.insert(path.to_owned()) {
             self.push(line, &text);
         }
@@ -136,7 +137,8 @@ const CLIENT_TABLES: [&str; 2] = ["source.kafka.client", "sink.kafka.client"];
 
 /// `grid.every` as `"every" in [grid]`.
 pub(super) fn quoted_key(path: &str) -> String {
-    let in_client = CLIENT_TABLES.iter().find_map(|table| Some((*table, path.strip_prefix(table)?.strip_prefix('.')?)));
+    let in_client =
+        CLIENT_TABLES.iter().find_map(|table| Some((*table, path.strip_prefix(table)?.strip_prefix('.')?)));
     match in_client.or_else(|| path.rsplit_once('.')) {
         Some((table, key)) => format!("\"{key}\" in [{table}]"),
         None => format!("\"{path}\""),

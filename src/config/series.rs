@@ -47,11 +47,24 @@ impl Checks<'_> {
             }
         }
         let [(_, targets), (_, covariates), (_, future_covariates)] = lists;
-        Columns { series, only_series: pipeline_name.to_owned(), time, targets, covariates, future_covariates }
+        Columns {
+            series,
+            only_series: pipeline_name.to_owned(),
+            time,
+            targets,
+            covariates,
+            future_covariates,
+        }
     }
 
     /// Adds a column to those in use, by the key that names them.
-    fn unused_column<'n>(&mut self, path: String, key: &'n str, name: &'n str, used: &mut Vec<(&'n str, &'n str)>) {
+    fn unused_column<'n>(
+        &mut self,
+        path: String,
+        key: &'n str,
+        name: &'n str,
+        used: &mut Vec<(&'n str, &'n str)>,
+    ) {
         match used.iter().find(|(_, other)| *other == name && !name.is_empty()) {
             Some((first, _)) => {
                 self.problems.value(&path, format!("is `{name}`, which \"{first}\" names already"));
@@ -118,8 +131,10 @@ impl Checks<'_> {
     /// Interval levels, ascending.
     fn levels(&mut self, given: &[f64]) -> Vec<f64> {
         if given.len() > LEVELS_MAX {
-            let text =
-                format!("has {} levels, more than {LEVELS_MAX}: each adds two lists to every forecast", given.len());
+            let text = format!(
+                "has {} levels, more than {LEVELS_MAX}: each adds two lists to every forecast",
+                given.len()
+            );
             self.problems.value("forecast.levels", text);
             return Vec::new();
         }

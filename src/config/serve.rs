@@ -71,7 +71,8 @@ impl Checks<'_> {
             match Pattern::new(&pattern) {
                 Ok(pattern) => units.push((pattern, unit)),
                 Err(error) => {
-                    self.problems.value("serve.units", format!("has the invalid pattern `{pattern}`: {error}"));
+                    self.problems
+                        .value("serve.units", format!("has the invalid pattern `{pattern}`: {error}"));
                 }
             }
         }
@@ -95,8 +96,9 @@ pub(super) fn plan(serve: &ServeConfig, out: &mut PlanText) {
     out.key("address", &serve.address.to_string());
     out.key_with_comment("ready_lag", &serve.ready_lag, "ready while the pipeline lags by no more rows");
     let units = serve.units.0.iter();
-    let units: Vec<String> =
-        units.map(|(pattern, unit)| format!("{} = {}", quoted_key(pattern.as_str()), toml_value(unit))).collect();
+    let units: Vec<String> = units
+        .map(|(pattern, unit)| format!("{} = {}", quoted_key(pattern.as_str()), toml_value(unit)))
+        .collect();
     if !units.is_empty() {
         out.line(&format!("units = {{ {} }}", units.join(", ")));
     }

@@ -46,25 +46,42 @@ impl Checks<'_> {
         let state = table.state.unwrap_or(default.state);
         let decoder = table.decoder.unwrap_or(default.decoder);
         let lookback_default = TrainConfig::lookback_for(every, state);
-        let lookback = size("lookback", table.lookback, lookback_default, LOOKBACK_MAX, "training saves every step");
+        let lookback =
+            size("lookback", table.lookback, lookback_default, LOOKBACK_MAX, "training saves every step");
         let segment_default = match (decoder, state) {
             (Decoder::Direct, StateKind::Window) => TrainConfig::segment_for(lookback),
             (Decoder::Recursive, _) | (_, StateKind::Carried) => 1,
         };
-        let segment =
-            size("segment", table.segment, segment_default, lookback as i64, "a segment is a part of the lookback");
+        let segment = size(
+            "segment",
+            table.segment,
+            segment_default,
+            lookback as i64,
+            "a segment is a part of the lookback",
+        );
         let hidden =
             size("hidden", table.hidden, default.hidden, HIDDEN_MAX as i64, "weights grow with its square");
-        let layers = size("layers", table.layers, default.layers, LAYERS_MAX as i64, "deeper stacks do not learn");
-        let horizon =
-            size("horizon", table.horizon, default.horizon, HORIZON_MAX as i64, "every forecast has as many values");
+        let layers =
+            size("layers", table.layers, default.layers, LAYERS_MAX as i64, "deeper stacks do not learn");
+        let horizon = size(
+            "horizon",
+            table.horizon,
+            default.horizon,
+            HORIZON_MAX as i64,
+            "every forecast has as many values",
+        );
         let recurrence_window = table.recurrence_window.map(|window| {
             let why = "every series stores as many values";
             size("recurrence_window", Some(window), 1, RECURRENCE_WINDOW_MAX, why)
         });
         let why = "every step reads as many numbers; 0 disables the embedding";
-        let embedding =
-            self.integer("train.embedding", table.embedding, default.embedding, 0..=EMBEDDING_MAX as i64, why);
+        let embedding = self.integer(
+            "train.embedding",
+            table.embedding,
+            default.embedding,
+            0..=EMBEDDING_MAX as i64,
+            why,
+        );
         let recurrence = table.recurrence.unwrap_or(default.recurrence);
         let carries_state = recurrence || state == StateKind::Carried;
         let scaling = match (carries_state, &context.columns.series) {
@@ -148,9 +165,13 @@ impl Checks<'_> {
             |x| (0.0..=0.9).contains(&x),
             "in 0..=0.9 (0 disables dropout)",
         );
-        recipe.seed =
-            self.integer("train.seed", table.seed, recipe.seed as usize, 0..=i64::MAX, "a seed is not negative")
-                as u64;
+        recipe.seed = self.integer(
+            "train.seed",
+            table.seed,
+            recipe.seed as usize,
+            0..=i64::MAX,
+            "a seed is not negative",
+        ) as u64;
     }
 
     fn splits(&mut self, table: &file::Train, recipe: &mut TrainConfig) {
@@ -182,7 +203,8 @@ impl Checks<'_> {
         }
         self.consistent_quantiles(context.levels, recipe);
         if recipe.embedding > 0 && recipe.cell.is_none() {
-            let text = format!("is {}, but \"cell\" is \"none\": only cells have an embedding", recipe.embedding);
+            let text =
+                format!("is {}, but \"cell\" is \"none\": only cells have an embedding", recipe.embedding);
             self.problems.value("train.embedding", text);
         }
         if recipe.cell.is_some() {
@@ -222,12 +244,14 @@ impl Checks<'_> {
                 self.problems.value("train.decoder", "is \"recursive\": a carried state needs \"direct\"");
             }
             if matches!(recipe.scaling, Scaling::WindowLast | Scaling::WindowStandard) {
-                let text = "is per window: a carried state has no window, so it must be \"fixed\" or \"running\"";
+                let text =
+                    "is per window: a carried state has no window, so it must be \"fixed\" or \"running\"";
                 self.problems.value("train.scaling", text);
             }
         } else if segment > 1 && recipe.decoder == Decoder::Recursive {
-            let text =
-                format!("is {segment}: the recursive decoder reads its last output, one step, so it must be 1");
+            let text = format!(
+                "is {segment}: the recursive decoder reads its last output, one step, so it must be 1"
+            );
             self.problems.value("train.segment", text);
         }
     }

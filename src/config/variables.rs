@@ -93,10 +93,14 @@ impl Variables<'_> {
 /// The content of a file without its last line break, which editors and `echo` add.
 fn read_value(path: &Path) -> Result<String, String> {
     let unusable = |why: &str| {
-        format!("file {} {why}; the path in `${{file:PATH}}` is relative to the pipeline's folder", path.display())
+        format!(
+            "file {} {why}; the path in `${{file:PATH}}` is relative to the pipeline's folder",
+            path.display()
+        )
     };
     let mut bytes = Vec::new();
-    let read = std::fs::File::open(path).and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes));
+    let read =
+        std::fs::File::open(path).and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes));
     read.map_err(|error| unusable(&format!("cannot be read: {error}")))?;
     if bytes.len() as u64 > FILE_BYTES_MAX {
         return Err(unusable(&format!("has more than {FILE_BYTES_MAX} bytes")));
@@ -125,9 +129,9 @@ fn variable(inside: &str, env: &Env<'_>) -> Result<String, String> {
         (Some(value), None) => Ok(value),
         (Some(value), Some(_)) if !value.is_empty() => Ok(value),
         (_, Some(default)) => Ok(default.to_owned()),
-        (None, None) => Err(format!(
-            "environment variable `{name}` is not set; set it, or write `${{{name}:-default}}`"
-        )),
+        (None, None) => {
+            Err(format!("environment variable `{name}` is not set; set it, or write `${{{name}:-default}}`"))
+        }
     }
 }
 
@@ -177,7 +181,10 @@ mod tests {
         check("$${file:one}", Ok("${file:one}"));
         check("${file:none}", Err("/none cannot be read: No such file"));
         check("${file:.}", Err("cannot be read: Is a directory"));
-        check("${file:empty}", Err("/empty is empty; the path in `${file:PATH}` is relative to the pipeline's folder"));
+        check(
+            "${file:empty}",
+            Err("/empty is empty; the path in `${file:PATH}` is relative to the pipeline's folder"),
+        );
         check("${file:bytes}", Err("is not UTF-8 text"));
         check("${file:huge}", Err("has more than 524288 bytes"));
         check("${file:/dev/zero}", Err("has more than 524288 bytes"));

@@ -40,7 +40,7 @@ fn a_bootstrapped_pipeline_continues_as_if_it_had_read_the_history() {
     // Only once.
     workspace
         .run(&format!("bootstrap p.toml --from past.parquet {at}"))
-        .fails(&["has begun already", "another `group`"]);
+        .fails(&["is already in use", "another `group`"]);
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn a_bootstrapped_pipeline_without_snapshots_fails() {
     fs::remove_dir_all(workspace.path("state")).unwrap();
     workspace
         .run(&format!("{RUN} --until-end"))
-        .fails(&["began with a history", "no snapshot of it is left"]);
+        .fails(&["it began with a bootstrap history", "no snapshot of it is left"]);
 }
 
 /// Runs over half of the rows, changes the lateness, and sends the rest. Returns the changed case and both halves.

@@ -129,7 +129,10 @@ mod tests {
         let time = || DataType::Timestamp(TimeUnit::Millisecond, None);
         let name = |name: &str| Some(name.to_owned());
         let long = choose(&[("y", Float64), ("unique_id", Utf8), ("ds", time())]).unwrap();
-        assert_eq!((long.time.as_str(), long.series, long.targets), ("ds", name("unique_id"), vec!["y".to_owned()]));
+        assert_eq!(
+            (long.time.as_str(), long.series, long.targets),
+            ("ds", name("unique_id"), vec!["y".to_owned()])
+        );
         let wide =
             choose(&[("place", Utf8), ("ts", Int64), ("a", Float64), ("b", Float64), ("n", Int64)]).unwrap();
         assert!(wide.time_is_integer && wide.time == "ts");

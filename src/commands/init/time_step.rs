@@ -34,8 +34,7 @@ impl TimeStep {
             covariates: vec![],
             future_covariates: vec![],
         };
-        let unit =
-            if roles.time_is_integer { detect_unit(data, &columns)? } else { TimeUnit::Milliseconds };
+        let unit = if roles.time_is_integer { detect_unit(data, &columns)? } else { TimeUnit::Milliseconds };
         roles.time_unit = roles.time_is_integer.then_some(unit_name(unit));
         let times = read_times(data, &columns, unit)?;
         let intervals = times.values().flat_map(|times| times.windows(2).map(|pair| pair[1] - pair[0]));
@@ -53,7 +52,9 @@ impl TimeStep {
 
     pub fn summary(&self) -> String {
         let (rows, series, every) = (self.rows, self.series, duration_text(self.every));
-        format!("Generated from the first {rows} rows: {series} series, usually one observation every {every}.")
+        format!(
+            "Generated from the first {rows} rows: {series} series, usually one observation every {every}."
+        )
     }
 }
 
