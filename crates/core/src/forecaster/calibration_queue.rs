@@ -11,7 +11,7 @@ use super::series_store::StepContext;
 use super::setup::{Scoring, Setup};
 use crate::intervals::{
     Bounds, CalibratedForecast, CalibrationLayout, CalibrationMode, IssuedForecast, ModelOutput,
-    OnlineCalibrator, ScaledForecast, SeriesScores, saturating_f32,
+    OnlineCalibrator, ScaledForecast, ScoreMode, SeriesScores, saturating_f32,
 };
 use crate::metrics::naive_lag;
 use crate::model::Model;
@@ -114,7 +114,8 @@ impl CalibrationQueue {
         let horizons = scoring
             .as_ref()
             .map_or_else(|| CalibrationLayout::default_horizons(horizon), |s| s.horizons.clone());
-        let layout = CalibrationLayout::new(horizon, horizons, levels, *every, scoring.is_some());
+        let mode = if scoring.is_some() { ScoreMode::Scored } else { ScoreMode::Unscored };
+        let layout = CalibrationLayout::new(horizon, horizons, levels, *every, mode);
         let season = setup.season();
         Some(Self {
             mode: *calibration,

@@ -161,6 +161,7 @@ fn interpolate<S: Simd>(simd: S, weights: &[S::V], reading: impl Fn(usize) -> f3
 #[cfg(test)]
 mod tests {
     use super::super::bounds::{Base, Bound, probabilities};
+    use super::super::layout::ScoreMode;
     use super::*;
     use crate::simd::Isa;
 
@@ -197,7 +198,7 @@ mod tests {
     /// Compares all instruction sets with the reference and each other, with and without trackers.
     fn check(horizon: usize, tracked: &[usize], levels: usize) {
         let all: Vec<f64> = (1..=levels).map(|level| 0.3 * level as f64).collect();
-        let layout = CalibrationLayout::new(horizon, tracked.to_vec(), &all, 1, false);
+        let layout = CalibrationLayout::new(horizon, tracked.to_vec(), &all, 1, ScoreMode::Unscored);
         // Some bounds cross.
         let bound = |level: usize, sign: f32| {
             let offsets = (0..horizon).map(|i| sign * (3.0 + 5.0 * number(7 * i + 11 * level))).collect();

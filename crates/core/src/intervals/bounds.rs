@@ -174,7 +174,7 @@ impl Kernel for Rearrange<'_> {
 
 /// The steps of a horizon, one vector of lanes at a time.
 ///
-/// The last vector overlaps the one before, which computes the same values twice; a horizon below one vector is one short part.
+/// The last vector overlaps the one before, which computes the same values twice; a horizon below one vector is one partial vector.
 #[inline(always)]
 pub(super) fn step_vectors(horizon: usize, lanes: usize) -> impl Iterator<Item = Range<usize>> {
     let last = horizon.saturating_sub(lanes);

@@ -146,7 +146,7 @@ impl OnlineCalibrator {
 
     /// Scores the pending forecasts for an observed step and updates their trackers, oldest forecast first.
     ///
-    /// `mean_errors` are the mean absolute errors on the validation part per tracked step, in units.
+    /// `mean_errors` are the mean absolute errors on the validation split per tracked step, in units.
     pub fn observe(&mut self, series: usize, step: i64, actual: f64, mean_errors: &[f32]) {
         self.advance(series, step);
         let Self { isa, layout, gains, targets, states, sorted, outcome, .. } = self;
@@ -372,6 +372,7 @@ mod tests {
     use std::collections::HashMap;
 
     use super::super::bounds::{Base, Bound, Bounds, ModelOutput};
+    use super::super::layout::ScoreMode;
     use super::*;
 
     const HORIZON: usize = 7;
@@ -421,7 +422,7 @@ mod tests {
     #[test]
     fn every_forecast_is_scored_against_its_own_actual_or_none() {
         for every in [1, 3] {
-            let layout = CalibrationLayout::new(HORIZON, vec![1, 4, 7], &[0.8], every, true);
+            let layout = CalibrationLayout::new(HORIZON, vec![1, 4, 7], &[0.8], every, ScoreMode::Scored);
             let mut calibrator = OnlineCalibrator::new(layout);
             let (mut issued, mut expected) = (HashMap::new(), vec![(0, 0.0f64); 3]);
             for (step, issues) in steps(i64::from(every)) {
@@ -452,7 +453,7 @@ mod tests {
 
     #[test]
     fn state_has_the_same_bits_on_every_instruction_set() {
-        let layout = CalibrationLayout::new(HORIZON, vec![1, 4, 7], &[0.5, 0.8, 0.95], 1, true);
+        let layout = CalibrationLayout::new(HORIZON, vec![1, 4, 7], &[0.5, 0.8, 0.95], 1, ScoreMode::Scored);
         let mut first: Option<Vec<u32>> = None;
         for isa in Isa::all() {
             let mut calibrator = OnlineCalibrator { isa, ..OnlineCalibrator::new(layout.clone()) };
@@ -466,7 +467,7 @@ mod tests {
 
     #[test]
     fn a_restored_series_continues_with_equal_bits_and_invalid_state_is_rejected() {
-        let layout = CalibrationLayout::new(HORIZON, vec![2, 7], &[0.5, 0.9], 1, true);
+        let layout = CalibrationLayout::new(HORIZON, vec![2, 7], &[0.5, 0.9], 1, ScoreMode::Scored);
         let new = || OnlineCalibrator::new(layout.clone());
         let (mut one, mut other) = (new(), new());
         let run = |calibrator: &mut OnlineCalibrator, steps: std::ops::Range<i64>| {
@@ -501,7 +502,7 @@ mod tests {
 
     #[test]
     fn a_new_series_gets_the_bounds_of_the_model() {
-        let layout = CalibrationLayout::new(HORIZON, vec![1, 7], &[0.8], 1, false);
+        let layout = CalibrationLayout::new(HORIZON, vec![1, 7], &[0.8], 1, ScoreMode::Unscored);
         let mut calibrator = OnlineCalibrator::new(layout);
         let bound =
             |offset| Bound { base: Base::Forecast, volatility_gain: 0.0, offsets: vec![offset; HORIZON] };

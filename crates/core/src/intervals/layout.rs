@@ -8,6 +8,13 @@ use super::{drift, score_accumulator, tracker};
 /// Largest number of tracked steps of the horizon: pending forecasts grow with their sum.
 pub const TRACKED_HORIZONS_MAX: usize = 8;
 
+/// Whether forecasts are scored against their actual values, and not just calibrated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ScoreMode {
+    Scored,
+    Unscored,
+}
+
 /// Layout shared by all series.
 ///
 /// The state of a series is one slice of f32: per tracked step a tracker (with levels), a running and a period accumulator (if
@@ -36,7 +43,7 @@ impl CalibrationLayout {
     ///
     /// # Panics
     /// If `horizons` do not ascend within 1 to `horizon`, or are more than [`TRACKED_HORIZONS_MAX`].
-    pub fn new(horizon: usize, horizons: Vec<usize>, levels: &[f64], every: u32, is_scored: bool) -> Self {
+    pub fn new(horizon: usize, horizons: Vec<usize>, levels: &[f64], every: u32, mode: ScoreMode) -> Self {
         let ascend = horizons.windows(2).all(|pair| pair[0] < pair[1]);
         let inside = horizons.first().is_some_and(|first| *first > 0) && horizons.last() <= Some(&horizon);
         assert!(ascend && inside, "tracked steps ascend within the horizon");
@@ -52,7 +59,7 @@ impl CalibrationLayout {
             horizons,
             probabilities: probabilities(levels),
             every: i64::from(every.max(1)),
-            is_scored,
+            is_scored: mode == ScoreMode::Scored,
             pending_capacity: Vec::new(),
             offsets: Vec::new(),
             state_len: 0,
@@ -194,7 +201,7 @@ mod tests {
 
     #[test]
     fn steps_between_tracked_ones_are_interpolated() {
-        let layout = CalibrationLayout::new(9, vec![2, 6], &[0.8], 1, false);
+        let layout = CalibrationLayout::new(9, vec![2, 6], &[0.8], 1, ScoreMode::Unscored);
         let known = [1.0, 5.0];
         let at = |step: usize| -> f32 {
             let steps = step..step + 1;
@@ -206,7 +213,7 @@ mod tests {
 
     #[test]
     fn pending_forecasts_fill_a_ring_as_long_as_their_horizon() {
-        let layout = CalibrationLayout::new(7, vec![1, 7], &[0.8, 0.95], 3, true);
+        let layout = CalibrationLayout::new(7, vec![1, 7], &[0.8, 0.95], 3, ScoreMode::Scored);
         assert_eq!((layout.pending_capacity(0), layout.pending_capacity(1)), (1, 3));
         let offsets: Vec<_> = [0, 3, 6, 9, -3].map(|origin| layout.entry_offset(1, origin)).to_vec();
         let at = |slot: usize| Some(layout.pending_offset(1) + slot * layout.entry_len());

@@ -24,7 +24,7 @@ pub use bounds::{
 };
 pub use calibrator::{CalibrationMode, IssuedForecast, OnlineCalibrator, SeriesScores, saturating_f32};
 pub use drift::DriftDetector;
-pub use layout::{CalibrationLayout, TRACKED_HORIZONS_MAX};
+pub use layout::{CalibrationLayout, ScoreMode, TRACKED_HORIZONS_MAX};
 pub use quantiles::{
     ConformalOffsets, ErrorQuantiles, LEVEL_MAX, POOLED_PROBABILITIES, SERIES_ERRORS_MIN,
     SERIES_PROBABILITIES, choose_volatility_gain,

@@ -1,6 +1,6 @@
 //! Online calibration of the bounds of one series at one step of the horizon: a PID controller per bound.
 //!
-//! Let e be the error of a forecast in the unit of its interval, m the mean |e| on the validation part, x = e / ρ the score,
+//! Let e be the error of a forecast in the unit of its interval, m the mean |e| on the validation split, x = e / ρ the score,
 //! and d the distance of a bound from the forecast according to the model. The bound for probability p is
 //!
 //! ```text
