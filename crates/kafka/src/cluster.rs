@@ -300,13 +300,13 @@ async fn wait_for_topic(
     }
 }
 
-/// Whether the topic is compacted; `None` if the brokers do not tell.
+/// Whether the topic is compacted; `None` if the setting is not readable.
 pub(crate) async fn is_compacted(cluster: &Cluster, topic: &str) -> Option<bool> {
     let policy = topic_setting(cluster, topic, "cleanup.policy").await?;
     Some(policy.split(',').any(|policy| policy.trim() == "compact"))
 }
 
-/// Maximum size of a message of the topic in bytes; `None` if the brokers do not tell.
+/// Maximum size of a message of the topic in bytes; `None` if the setting is not readable.
 pub(crate) async fn message_bytes_max(cluster: &Cluster, topic: &str) -> Option<usize> {
     topic_setting(cluster, topic, "max.message.bytes").await?.parse().ok()
 }

@@ -194,7 +194,7 @@ impl ClientLog {
 
     fn record_failure(&self, reason: &str) {
         let mut last = self.last_failure.lock().expect("no holder panics");
-        // To a probe, a reason with known advice is worth more than its consequences.
+        // To a probe, a reason with known advice explains more than its consequences.
         let is_better = |last: &String| advice(last).is_some() && advice(reason).is_none();
         if !(self.is_probe && last.as_ref().is_some_and(is_better)) {
             *last = Some(reason.to_string());

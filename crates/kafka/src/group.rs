@@ -1,7 +1,8 @@
 //! The consumer group: callbacks of its client, the partitions owned by this process, and their committed positions.
 //!
 //! Invariants:
-//! - Positions leave through [`Group::committable`] and nowhere else, as a commit of their own or within a transaction.
+//! - The positions of a member leave through [`Group::committable`] and nowhere else, as a commit of their own or within
+//!   a transaction.
 //! - A transaction takes the membership before it asks which partitions are owned. A partition that is revoked in
 //!   between makes the membership stale, and the coordinator refuses it.
 
@@ -110,7 +111,7 @@ impl Group {
         result.await.map_err(|_| SourceClosed)?
     }
 
-    /// The part of `reached` that this process may commit.
+    /// The subset of `reached` that this process may commit.
     pub(crate) fn committable(&self, reached: &Positions) -> Result<Committable, KafkaError> {
         let mut committable = Committable { list: TopicPartitionList::new(), positions: Positions::new() };
         for (partition, position) in reached {
@@ -135,7 +136,7 @@ impl Group {
         Ok(committable)
     }
 
-    /// The part of `reached` that belongs to owned partitions.
+    /// The subset of `reached` that belongs to owned partitions.
     pub fn owned(&self, reached: &Positions) -> Positions {
         let owned = reached.iter().filter(|(partition, _)| self.commit_info(partition).is_some());
         owned.map(|(partition, position)| (partition.clone(), *position)).collect()
@@ -328,21 +329,32 @@ struct PendingCommit {
     next_attempt: Instant,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CommitRetry {
+    UntilTimeout,
+    /// The source is closing.
+    Never,
+}
+
 impl CommitQueue {
     pub fn push(&mut self, reached: Positions, done: oneshot::Sender<Result<Positions>>) {
         let now = Instant::now();
         self.0.push_back(PendingCommit { reached, done, deadline: now + COMMIT_TIMEOUT, next_attempt: now });
     }
 
-    /// Commits what is due. After `is_closing` nothing is retried.
-    pub fn advance(&mut self, group: &Group, consumer: &BaseConsumer<ConsumerCallbacks>, is_closing: bool) {
+    /// Commits what is due.
+    pub fn advance(&mut self, group: &Group, consumer: &BaseConsumer<ConsumerCallbacks>, retry: CommitRetry) {
         while let Some(mut commit) = self.0.pop_front() {
             let now = Instant::now();
             if now < commit.next_attempt {
                 return self.0.push_front(commit);
             }
             match commit_sync(group, consumer, &commit.reached) {
-                Err(error) if is_transient(&error) && now < commit.deadline && !is_closing => {
+                Err(error)
+                    if is_transient(&error)
+                        && now < commit.deadline
+                        && retry == CommitRetry::UntilTimeout =>
+                {
                     tracing::debug!(group = group.name(), "retrying a commit: {error}");
                     commit.next_attempt = now + COMMIT_RETRY_INTERVAL;
                     return self.0.push_front(commit);

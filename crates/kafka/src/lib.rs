@@ -15,8 +15,8 @@
 //! - `producer`      a producer that accounts for every delivery
 //! - `cluster`       [`Cluster`], its clients and topics; [`EmbeddedBroker`]
 //! - `errors`        the meaning of librdkafka's errors and log lines; secrets kept out of the log
-//! - `oauth`         tokens for SASL OAUTHBEARER
 //! - `settings`      settings of the source and the sink
+//! - `oauth`         tokens for SASL OAUTHBEARER
 //!
 //! Keys are partitioned by Kafka's murmur2 everywhere, so that a series is in the same partition whoever wrote it.
 

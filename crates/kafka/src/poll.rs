@@ -22,7 +22,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use crate::assignment::{Assignments, OwnedPartition, Phase};
 use crate::errors::is_transient;
-use crate::group::{Command, CommitQueue, ConsumerCallbacks, Group};
+use crate::group::{Command, CommitQueue, CommitRetry, ConsumerCallbacks, Group};
 use crate::lag::LagTracker;
 use crate::rejects::replay_count;
 use crate::settings::KafkaSourceConfig;
@@ -191,7 +191,8 @@ impl PollLoop {
                 }
             }
         }
-        self.commits.advance(&self.group, &self.consumer, self.is_closing);
+        let retry = if self.is_closing { CommitRetry::Never } else { CommitRetry::UntilTimeout };
+        self.commits.advance(&self.group, &self.consumer, retry);
         Ok(())
     }
 

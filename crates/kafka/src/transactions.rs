@@ -345,7 +345,7 @@ impl TransactionalKafkaSink {
         if self.last_fenced.is_some_and(|last| last.elapsed() < FENCING_WINDOW) {
             bail!(
                 "another process runs with the transactional id `{}`: give every process of the group its own `instance` in \
-                 [source.kafka], and start this one again",
+                 [source.kafka], and restart this one",
                 self.transactional_id
             );
         }

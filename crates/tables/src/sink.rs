@@ -218,8 +218,8 @@ impl Sink for ParquetSink {
 /// messages from that position on have triggered. A file is staged, then renamed when it is complete; only then are its
 /// positions committed.
 ///
-/// Exactly once: files end at fixed multiples of positions, so that one name has one content, whoever writes it,
-/// however often. An incomplete file is written again after a restart. If the number of positions per file changes, the
+/// Exactly once: files end at fixed multiples of positions, so that one name has one content, independent of its
+/// writer. An incomplete file is written again after a restart. If the number of positions per file changes, the
 /// first new file starts within its range; names contain the end as well, so it does not replace a committed file.
 ///
 /// At least once: every commit closes the files. A crash between the two leaves forecasts that the next run writes
