@@ -3,7 +3,7 @@
     pip install torch safetensors polars
     python python/load.py MODEL READINGS FORECASTS
 
-Loads MODEL into PyTorch, forecasts up to a thousand of the windows behind FORECASTS, which `tidecast backfill` wrote from
+Loads MODEL into PyTorch, forecasts the windows of up to a thousand of the FORECASTS, which `tidecast backfill` wrote from
 READINGS (both Parquet), and prints the largest difference. Times are microseconds.
 """
 
@@ -91,16 +91,16 @@ def main(model, readings, forecasts):
         values, times = window[row["target"]].to_torch().double(), window["start"].to_torch()
         if values.isnan().any() or (times.diff() != grid["every"]).any():
             continue  # a gap, which TideCast fills by [grid] gap_fill, or several readings in a step
-        theirs = torch.tensor(row["forecast"], dtype=torch.float64)
-        ours = forecast(manifest, rnn, head, values, times)
+        expected = torch.tensor(row["forecast"], dtype=torch.float64)
+        found = forecast(manifest, rnn, head, values, times)
         # Forecasts are rounded to f32 by their size, and computed in f32 by the spread of their window.
-        max_difference = max(max_difference, float(((ours - theirs).abs() / (values.std() + theirs.abs())).max()))
+        max_difference = max(max_difference, float(((found - expected).abs() / (values.std() + expected.abs())).max()))
         count += 1
     if count == 0:
         sys.exit("no forecast has a window without gaps")
     print(f"{count} forecasts, largest relative difference {max_difference:.1e}; the last one compared:")
-    print(f"PyTorch   {[round(float(value), 4) for value in ours[:6]]} ...")
-    print(f"TideCast  {[round(float(value), 4) for value in theirs[:6]]} ...")
+    print(f"PyTorch   {[round(float(value), 4) for value in found[:6]]} ...")
+    print(f"TideCast  {[round(float(value), 4) for value in expected[:6]]} ...")
     sys.exit(max_difference > 1e-5)
 
 

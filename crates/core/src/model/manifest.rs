@@ -30,7 +30,7 @@ pub struct ModelManifest {
     pub lookback: usize,
     /// Observed steps of a series before its first forecast.
     pub warmup: u64,
-    /// The series with parameters of their own. All others use the shared parameters.
+    /// The series with per-series parameters. All others use the shared ones.
     pub series: Vec<SeriesKey>,
     pub recurrence: Option<RecurrenceSpec>,
     pub cells: Option<CellsSpec>,
@@ -65,7 +65,7 @@ pub struct RecurrenceSpec {
     pub window: Option<usize>,
     /// Values before the last one that the readout sees, as differences from the last one.
     pub recent_values: usize,
-    /// Features for which each series of the manifest has coefficients of its own.
+    /// Features with additional coefficients for each series of the manifest.
     pub per_series_features: Vec<usize>,
     pub ensemble: Option<EnsembleSpec>,
     /// The regularization chosen by cross-validation, for the reader.
@@ -76,7 +76,7 @@ pub struct RecurrenceSpec {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EnsembleSpec {
-    /// Ends of the horizon buckets, exclusive; after the last one the recurrence forecasts alone.
+    /// Ends of the horizon buckets, exclusive; after the last one the forecast is that of the recurrence.
     pub bucket_ends: Vec<usize>,
     /// Period of the seasonal expert, in steps.
     pub season: Option<usize>,
@@ -221,9 +221,9 @@ impl CellsSpec {
             ("embedded series", if shape.embedding > 0 { manifest.series.len() } else { 0 }, shape.series),
             ("quantiles", self.probabilities.len(), shape.quantiles),
         ];
-        for (what, manifest, network) in expected {
-            if manifest != network {
-                return Some(format!("{manifest} {what} are described, but the network has {network}"));
+        for (name, described, found) in expected {
+            if described != found {
+                return Some(format!("{described} {name} are described, but the network has {found}"));
             }
         }
         let is_inside = self.probabilities.iter().all(|p| *p > 0.0 && *p < 1.0);

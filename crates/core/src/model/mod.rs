@@ -49,7 +49,7 @@ pub struct RecurrenceModel {
     pub ensemble: Option<Ensemble>,
 }
 
-/// The format alone. It is parsed first, so that another format is reported as such and not as an unknown field.
+/// Only the format. It is parsed first, so that another format is reported as such and not as an unknown field.
 #[derive(Deserialize)]
 struct Version {
     format: u32,
@@ -149,7 +149,7 @@ impl Model {
     }
 
     /// The mean absolute residual of a series at a step of the horizon, in the unit of the intervals; the pooled one for a
-    /// series without residuals of its own.
+    /// series without per-series residuals.
     pub fn mean_residual(&self, series: Option<usize>, step: usize) -> f32 {
         let Some(residuals) = &self.residuals else { return 0.0 };
         let mean = residuals.quantiles(series).mean_abs(step);

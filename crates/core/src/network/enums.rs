@@ -35,7 +35,7 @@ pub enum StateKind {
     /// Computed from a window of the last steps for every forecast.
     #[default]
     Window,
-    /// Carried from step to step: an observation costs one step, whatever the history.
+    /// Carried from step to step: an observation costs one step, regardless of the history.
     Carried,
 }
 

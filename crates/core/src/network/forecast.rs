@@ -7,7 +7,7 @@ use super::state::LayerState;
 use super::{Decoder, Network, Shape, State};
 use crate::prefetch;
 
-/// Reusable buffers of forecasting: no batch allocates, whatever its width.
+/// Reusable buffers of forecasting: no batch allocates, regardless of its width.
 pub struct Scratch {
     pass: ForwardPass,
     /// h of a layer after a step of carried states, until all of its units are computed.
@@ -133,7 +133,7 @@ impl Network {
         }
     }
 
-    /// Forecasts after each step behind the burn-in, into `out` `[forecast][column][quantity][horizon]`.
+    /// Forecasts after every step that follows the burn-in, into `out` `[forecast][column][quantity][horizon]`.
     ///
     /// # Panics
     /// If a slice has the wrong length, the decoder is not direct, or `scratch` belongs to another shape.

@@ -47,13 +47,13 @@ impl Random {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum ForgetBias {
-    /// Half of the cell is forgotten at every step. PyTorch's own biases lie around this.
+    /// Half of the cell is forgotten at every step. PyTorch's initial biases are distributed around this.
     Zero,
-    /// A quarter is forgotten. The GRU keeps PyTorch's biases, since it has no forget gate and its update gate should behave as
+    /// A quarter is forgotten. The GRU has PyTorch's biases, since it has no forget gate and its update gate should behave as
     /// its users expect.
     #[default]
     One,
-    /// Every unit remembers for its own time, uniform up to `max_steps` (Tallec and Ollivier, "Can recurrent neural networks
+    /// The memory of each unit has a random length, uniform up to `max_steps` (Tallec and Ollivier, "Can recurrent neural networks
     /// warp time?", 2018).
     Chrono { max_steps: usize },
 }
@@ -65,7 +65,7 @@ impl ForgetBias {
         if self == Self::One && shape.cell == CellKind::Gru {
             return;
         }
-        // A separate stream: the same seed draws the same other weights whatever the bias.
+        // A separate stream: a seed draws the same other weights for every bias.
         let mut random = Random::new(!seed);
         for layer in 0..shape.layers {
             for j in 0..shape.hidden {

@@ -148,7 +148,7 @@ fn check_length(bytes: &[u8]) -> Result<(), TensorsError> {
     Ok(())
 }
 
-/// Distinguishes a file that is too short from one that is too long; other reasons are the library's own.
+/// Distinguishes a file that is too short from one that is too long; all other errors are those of the library.
 fn header_error(error: SafeTensorError, bytes: &[u8]) -> TensorsError {
     let found = bytes.len();
     if let (SafeTensorError::MetadataIncompleteBuffer, Some(described)) = (&error, described_length(bytes)) {

@@ -57,7 +57,7 @@ impl RegressionRows {
     /// Σ |y - wᵀx| of each target, with the coefficients of a series.
     pub fn absolute_errors(&self, targets: usize, solution: &Solution, series: usize) -> Vec<f64> {
         let shared = solution.shared.len() / targets;
-        let features = shared + solution.per_series.get(series).map_or(0, |own| own.len() / targets);
+        let features = shared + solution.per_series.get(series).map_or(0, |weights| weights.len() / targets);
         let weights = solution.weights(features, targets, series);
         let mut sums = vec![0.0; targets];
         for (x, y) in self.chunks(features, targets) {

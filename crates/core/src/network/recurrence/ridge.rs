@@ -1,14 +1,14 @@
 //! Ridge regression in closed form, from sums over the rows: every row is read once and not stored.
 //!
-//! A row of series c has the features `[d | o]`: d are shared by all series, o belong to the series. With the coefficients W of
-//! the shared features and V_c of each series' own, it minimises
+//! A row of series c has the features `[d | o]`: d are shared by all series, o are per series. With the coefficients W of
+//! the shared features and V_c of the per-series ones, it minimises
 //!
 //! ```text
 //! Σ_c Σ_rows |y - Wᵀd - V_cᵀo|² + λ (|W|² + Σ_c |V_c|²)
 //! ```
 //!
 //! The matrix of the normal equations is an arrow, since rows of different series have no per-series feature in common. Each
-//! V_c is eliminated on its own (a Schur complement), so the cost is linear in the number of series.
+//! V_c is eliminated separately (a Schur complement), so the cost is linear in the number of series.
 
 use std::ops::Range;
 
@@ -122,13 +122,13 @@ impl NormalEquations {
 }
 
 impl Solution {
-    /// The coefficients of all features for one series, features x targets; those of an unknown series' own features are 0.
+    /// The coefficients of all features for one series, features x targets; those of an unknown series' per-series features are 0.
     pub(super) fn weights(&self, features: usize, targets: usize, series: usize) -> DMatrix<f64> {
         let shared = self.shared.len() / targets.max(1);
-        let own = self.per_series.get(series);
-        DMatrix::from_fn(features, targets, |feature, target| match own {
+        let per_series = self.per_series.get(series);
+        DMatrix::from_fn(features, targets, |feature, target| match per_series {
             _ if feature < shared => self.shared[target * shared + feature],
-            Some(own) => own[target * (features - shared) + feature - shared],
+            Some(weights) => weights[target * (features - shared) + feature - shared],
             None => 0.0,
         })
     }
@@ -162,11 +162,11 @@ pub(super) struct RidgeEquations {
     schur: Cholesky<f64, Dyn>,
 }
 
-/// The elimination of one series' own coefficients.
+/// The elimination of one series' coefficients.
 struct Elimination {
-    /// B: shared features x own features.
+    /// B: shared features x per-series features.
     b: DMatrix<f64>,
-    /// C: own features x own features.
+    /// C: per-series features x per-series features.
     c: Cholesky<f64, Dyn>,
     /// C⁻¹ Bᵀ
     c_inverse_bt: DMatrix<f64>,
@@ -180,7 +180,7 @@ impl RidgeEquations {
         let used: Vec<usize> = (0..features).filter(|feature| scales[*feature] != 0.0).collect();
         let used_shared = used.partition_point(|feature| *feature < shared);
         let scales: Vec<f64> = used.iter().map(|feature| scales[*feature]).collect();
-        let own = used.len() - used_shared;
+        let used_per_series = used.len() - used_shared;
         let mut schur = DMatrix::zeros(used_shared, used_shared);
         let mut eliminations = Vec::with_capacity(series.len());
         for normal in series {
@@ -190,12 +190,12 @@ impl RidgeEquations {
                 normal.xx[(used[i], used[j])] * (scales[i] * scales[j])
             });
             schur += xx.view((0, 0), (used_shared, used_shared));
-            if own == 0 {
+            if used_per_series == 0 {
                 continue;
             }
             // C V = R - Bᵀ W, so V = C⁻¹ R - C⁻¹ Bᵀ W, and (A - B C⁻¹ Bᵀ) W = P - B C⁻¹ R
-            let c = factor(xx.view((used_shared, used_shared), (own, own)), *ridge)?;
-            let b = xx.view((0, used_shared), (used_shared, own)).into_owned();
+            let c = factor(xx.view((used_shared, used_shared), (used_per_series, used_per_series)), *ridge)?;
+            let b = xx.view((0, used_shared), (used_shared, used_per_series)).into_owned();
             let c_inverse_bt = c.solve(&b.transpose());
             schur.gemm(-1.0, &b, &c_inverse_bt, 1.0);
             eliminations.push(Elimination { b, c, c_inverse_bt });
@@ -206,7 +206,7 @@ impl RidgeEquations {
 
     /// The coefficients for Σ x yᵀ of each series; `None` if they are not finite.
     pub fn solve<'a>(&self, sums: impl Iterator<Item = &'a DMatrix<f64>>) -> Option<Solution> {
-        let own = self.used.len() - self.used_shared;
+        let used_per_series = self.used.len() - self.used_shared;
         let mut right: Option<DMatrix<f64>> = None;
         let mut count = 0;
         let mut c_inverse_r = Vec::with_capacity(self.eliminations.len());
@@ -215,9 +215,9 @@ impl RidgeEquations {
                 DMatrix::from_fn(self.used.len(), xy.ncols(), |i, j| xy[(self.used[i], j)] * self.scales[i]);
             let right = right.get_or_insert_with(|| DMatrix::zeros(self.used_shared, xy.ncols()));
             *right += xy.rows(0, self.used_shared);
-            if own > 0 {
+            if used_per_series > 0 {
                 let Elimination { b, c, .. } = &self.eliminations[count];
-                let solved = c.solve(&xy.rows(self.used_shared, own).into_owned());
+                let solved = c.solve(&xy.rows(self.used_shared, used_per_series).into_owned());
                 right.gemm(-1.0, b, &solved, 1.0);
                 c_inverse_r.push(solved);
             }
@@ -227,7 +227,7 @@ impl RidgeEquations {
         let shared = self.unscale(&w, 0..self.used_shared, 0..self.shared);
         let series = (0..count).map(|series| {
             let mut v = c_inverse_r.get(series).cloned().unwrap_or_else(|| DMatrix::zeros(0, w.ncols()));
-            if own > 0 {
+            if used_per_series > 0 {
                 v.gemm(-1.0, &self.eliminations[series].c_inverse_bt, &w, 1.0);
             }
             self.unscale(&v, self.used_shared..self.used.len(), self.shared..self.features)
@@ -265,7 +265,7 @@ mod tests {
     use crate::network::Random;
 
     const SHARED: usize = 7;
-    const OWN: usize = 3;
+    const PER_SERIES: usize = 3;
     const TARGETS: usize = 2;
 
     struct Rows {
@@ -278,14 +278,14 @@ mod tests {
         let mut random = Random::new(3);
         let w: Vec<f32> = (0..TARGETS * SHARED).map(|_| random.uniform(1.0)).collect();
         let series = (0..3).map(|c| {
-            let v: Vec<f32> = (0..TARGETS * OWN).map(|_| random.uniform(1.0)).collect();
+            let v: Vec<f32> = (0..TARGETS * PER_SERIES).map(|_| random.uniform(1.0)).collect();
             let mut rows = Rows { xs: vec![], ys: vec![] };
             for _ in 0..200 + 50 * c {
-                let x: Vec<f32> = (0..SHARED + OWN).map(|_| random.uniform(2.0)).collect();
+                let x: Vec<f32> = (0..SHARED + PER_SERIES).map(|_| random.uniform(2.0)).collect();
                 for target in 0..TARGETS {
                     let dot = |w: &[f32], x: &[f32]| w.iter().zip(x).map(|(w, x)| w * x).sum::<f32>();
                     let y = dot(&w[target * SHARED..][..SHARED], &x)
-                        + dot(&v[target * OWN..][..OWN], &x[SHARED..]);
+                        + dot(&v[target * PER_SERIES..][..PER_SERIES], &x[SHARED..]);
                     rows.ys.push(y + random.uniform(1.0) * noise);
                 }
                 rows.xs.extend(x);
@@ -297,8 +297,8 @@ mod tests {
 
     fn normal_equations(rows: &[Rows]) -> Vec<NormalEquations> {
         let normal = |rows: &Rows| {
-            let mut normal = NormalEquations::new(SHARED + OWN, TARGETS);
-            for (xs, ys) in rows.xs.chunks(60 * (SHARED + OWN)).zip(rows.ys.chunks(60 * TARGETS)) {
+            let mut normal = NormalEquations::new(SHARED + PER_SERIES, TARGETS);
+            for (xs, ys) in rows.xs.chunks(60 * (SHARED + PER_SERIES)).zip(rows.ys.chunks(60 * TARGETS)) {
                 normal.add(xs, ys);
             }
             normal
@@ -307,18 +307,19 @@ mod tests {
     }
 
     fn regularization(ridge: f64) -> Regularization {
-        Regularization { ridge, scales: (0..SHARED + OWN).map(|i| 0.5 + 0.2 * i as f64).collect() }
+        Regularization { ridge, scales: (0..SHARED + PER_SERIES).map(|i| 0.5 + 0.2 * i as f64).collect() }
     }
 
     /// The regularized squared error, row by row.
     fn objective(rows: &[Rows], solution: &Solution, regularization: &Regularization) -> f64 {
         let mut sum = 0.0;
         for (c, rows) in rows.iter().enumerate() {
-            for (x, y) in rows.xs.chunks(SHARED + OWN).zip(rows.ys.chunks(TARGETS)) {
+            for (x, y) in rows.xs.chunks(SHARED + PER_SERIES).zip(rows.ys.chunks(TARGETS)) {
                 for (target, y) in y.iter().enumerate() {
                     let shared = &solution.shared[target * SHARED..][..SHARED];
-                    let own = &solution.per_series[c][target * OWN..][..OWN];
-                    let forecast: f64 = shared.iter().chain(own).zip(x).map(|(w, x)| w * f64::from(*x)).sum();
+                    let per_series = &solution.per_series[c][target * PER_SERIES..][..PER_SERIES];
+                    let forecast: f64 =
+                        shared.iter().chain(per_series).zip(x).map(|(w, x)| w * f64::from(*x)).sum();
                     sum += (f64::from(*y) - forecast).powi(2);
                 }
             }
@@ -328,8 +329,9 @@ mod tests {
             pairs.map(|(w, s)| (w / s).powi(2)).sum()
         };
         let Regularization { ridge, scales } = regularization;
-        let own: f64 = solution.per_series.iter().map(|own| norm(own, &scales[SHARED..])).sum();
-        sum + ridge * (norm(&solution.shared, &scales[..SHARED]) + own)
+        let per_series: f64 =
+            solution.per_series.iter().map(|weights| norm(weights, &scales[SHARED..])).sum();
+        sum + ridge * (norm(&solution.shared, &scales[..SHARED]) + per_series)
     }
 
     #[test]
