@@ -99,14 +99,16 @@ impl Observer {
         }
     }
 
-    fn on_committed(&self, positions: &Positions, duration: Duration, committed: &CommittedRows) {
+    fn on_committed(&self, positions: &Positions, duration: Duration, runs: &[Run]) {
         let counters = &self.dashboard.counters;
         counters.commit_duration.observe(duration.as_secs_f64());
-        counters.commit_rows.observe(committed.rows as f64);
+        counters.commit_rows.observe(runs.iter().map(|run| run.rows).sum::<u64>() as f64);
         let now = now_ms() as i64;
-        for run in &committed.stamped {
-            let seconds = (now - run.timestamp_ms).max(0) as f64 / 1e3;
-            counters.end_to_end_latency.observe_many(seconds, run.rows);
+        for run in runs {
+            if let Some(timestamp) = run.timestamp_ms {
+                let seconds = (now - timestamp).max(0) as f64 / 1e3;
+                counters.end_to_end_latency.observe_many(seconds, run.rows);
+            }
         }
         self.dashboard.status().on_committed(positions);
     }
@@ -203,25 +205,13 @@ struct PendingRuns {
     runs: VecDeque<Run>,
 }
 
-#[derive(Debug)]
-struct Run {
-    /// Position after the last record of the run.
-    next: i64,
-    timestamp_ms: Option<i64>,
-    rows: u64,
-}
-
-/// The rows that a commit made durable.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct CommittedRows {
-    stamped: Vec<StampedRows>,
-    rows: u64,
-}
-
-/// Rows with the same timestamp, in milliseconds since the epoch.
+/// Records with the same timestamp.
 #[derive(Debug, PartialEq, Eq)]
-struct StampedRows {
-    timestamp_ms: i64,
+struct Run {
+    /// Position after the last record.
+    next: i64,
+    /// Milliseconds since the epoch.
+    timestamp_ms: Option<i64>,
     rows: u64,
 }
 
@@ -251,18 +241,13 @@ impl LatencyTracker {
         }
     }
 
-    /// Removes and returns the rows below the durable positions.
-    fn take_committed(&mut self, durable: &Positions) -> CommittedRows {
-        let mut committed = CommittedRows::default();
+    /// Removes and returns the runs below the durable positions.
+    fn take_committed(&mut self, durable: &Positions) -> Vec<Run> {
+        let mut committed = Vec::new();
         for (partition, position) in durable {
             let Some(pending) = self.0.get_mut(partition) else { continue };
             let end = pending.runs.partition_point(|run| run.next <= position.0);
-            for run in pending.runs.drain(..end) {
-                committed.rows += run.rows;
-                let stamped =
-                    run.timestamp_ms.map(|timestamp_ms| StampedRows { timestamp_ms, rows: run.rows });
-                committed.stamped.extend(stamped);
-            }
+            committed.extend(pending.runs.drain(..end));
         }
         committed
     }
@@ -283,16 +268,20 @@ mod tests {
         let partition = Partition { topic: "t".into(), number: 0 };
         let record = |offset, timestamp| Record { offset, timestamp, ..Record::default() };
         let at = |position| Positions::from([(partition.clone(), Position(position))]);
-        let rows = |timestamp_ms, rows| vec![StampedRows { timestamp_ms, rows }];
+        let run = |next, timestamp_ms, rows| Run { next, timestamp_ms, rows };
         let mut tracker = LatencyTracker::default();
         tracker.on_written(&partition, &[record(5, Some(70)), record(6, Some(70)), record(7, None)]);
         // Offset 6 is the message of a confirmed candidate.
         tracker.on_written(&partition, &[record(6, Some(70)), record(8, Some(90))]);
-        assert_eq!(tracker.take_committed(&at(6)), CommittedRows::default(), "the run is not complete");
-        assert_eq!(tracker.take_committed(&at(8)), CommittedRows { stamped: rows(70, 2), rows: 3 });
-        assert_eq!(tracker.take_committed(&at(9)), CommittedRows { stamped: rows(90, 1), rows: 1 });
+        assert_eq!(tracker.take_committed(&at(6)), [], "the run is not complete");
+        assert_eq!(tracker.take_committed(&at(8)), [run(7, Some(70), 2), run(8, None, 1)]);
+        assert_eq!(tracker.take_committed(&at(9)), [run(9, Some(90), 1)]);
         tracker.discard(std::slice::from_ref(&partition));
         tracker.on_written(&partition, &[record(5, Some(70))]);
-        assert_eq!(tracker.take_committed(&at(9)).rows, 1, "a partition that returns is read again");
+        assert_eq!(
+            tracker.take_committed(&at(9)),
+            [run(6, Some(70), 1)],
+            "a partition that returns is read again"
+        );
     }
 }
