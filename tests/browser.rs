@@ -11,7 +11,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use crate::broker;
-use crate::command_line::program::RunningStats;
+use crate::command_line::program::Running;
 
 /// In order of preference.
 const BROWSERS: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
@@ -103,9 +103,11 @@ fn many_series_do_not_block_the_page() {
     let text = text.replace("\"sensor-", &format!("\"{readings}-"));
     fs::write(folder.path().join("p.toml"), text).unwrap();
     let variables = [("TIDECAST_BROKERS", &*broker::any()), ("TIDECAST_SERVE", "127.0.0.1:0")];
-    let mut run = Running::start_for(Duration::from_secs(900), folder.path(), "run p.toml", &variables);
+    let mut run =
+        Running::start_with_timeout(Duration::from_secs(900), folder.path(), "run p.toml", &variables);
     run.wait_for("dashboard: http://");
-    let url = run.said().split_whitespace().find(|word| word.starts_with("http://")).unwrap().to_owned();
+    let url =
+        run.stderr_so_far().split_whitespace().find(|word| word.starts_with("http://")).unwrap().to_owned();
 
     let ids: Vec<String> = (0..series).map(|id| format!("plant-{}/sensor-{}", id / 100, id % 100)).collect();
     // A daily cycle plus noise.
