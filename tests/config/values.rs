@@ -314,8 +314,9 @@ fn the_state_keys_include_rows_and_steps_but_not_paths() {
     let pairs = late.state_keys().into_iter().zip(minimal.state_keys());
     let differ: Vec<_> = pairs.filter(|(a, b)| a != b).map(|(a, _)| a).collect();
     assert_eq!(differ, [("grid.lateness", "1s".to_string())]);
-    let queue =
-        load_with("[limits]\nqueue_rows = 1000\nsnapshot_age = \"5m\"\nreject_rate = \"1%\"\nreject_window = 500");
+    let queue = load_with(
+        "[limits]\nqueue_rows = 1000\nsnapshot_age = \"5m\"\nreject_rate = \"1%\"\nreject_window = 500",
+    );
     assert_eq!(minimal.state_keys(), queue.state_keys());
     let limits = load_with(
         "[limits]\nseries = 5\non_full = \"evict\"\nopen_steps = 3\nmessage_bytes = 9\nid_bytes = 9",
