@@ -1,15 +1,13 @@
 //! Charts as SVG, drawn by plotters.
 
-use std::ops::Range;
-
-use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, Ranged, ValueFormatter};
 use plotters::prelude::{
     Cartesian2d, ChartBuilder, ChartContext, Circle, Color, DrawingAreaErrorKind, IntoDrawingArea, IntoFont,
     PathElement, Polygon, RGBColor, SVGBackend, ShapeStyle,
 };
 
-use super::axis::{Axis, Tick};
-use super::downsample;
+use super::axis::{Axis, Scale};
+use super::downsample::{self, Run, finite_runs};
+use super::text::{escape_label, label};
 
 /// Lines and bands over two axes.
 #[derive(Clone, Debug)]
@@ -29,26 +27,46 @@ pub struct Line {
     pub dashed: bool,
 }
 
-/// An interval along the x axis: x, lower and upper bound. It has the colour of the line with its name, if any.
+/// An area between two bounds. It has the color of the line with its name, if any.
 #[derive(Clone, Debug)]
 pub struct Band {
     pub name: String,
-    pub points: Vec<(f64, f64, f64)>,
+    pub points: Vec<BandPoint>,
+}
+
+/// The bounds of a band at one x. A point that is not finite breaks the band.
+#[derive(Clone, Copy, Debug)]
+pub struct BandPoint {
+    pub x: f64,
+    pub lower: f64,
+    pub upper: f64,
+}
+
+impl BandPoint {
+    /// A break between the points before and after it.
+    pub const BREAK: Self = Self { x: f64::NAN, lower: f64::NAN, upper: f64::NAN };
 }
 
 /// The legend entry of a line or band.
 pub(super) struct LegendEntry<'a> {
     pub name: &'a str,
-    pub colour: String,
-    pub dashed: bool,
-    pub band: bool,
+    pub color: String,
+    pub swatch: Swatch,
+}
+
+/// The appearance of a line or band in the legend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Swatch {
+    Solid,
+    Dashed,
+    Band,
 }
 
 /// Twice the displayed width and height, since plotters writes integer coordinates.
 pub(super) const SIZE: (u32, u32) = (1400, 720);
 pub(super) const FONT_SIZE: u32 = 31;
-/// Of medium brightness, for a light and a dark background, and distinct for colour-blind readers.
-const COLOURS: [RGBColor; 8] = [
+/// Colors of medium brightness, for light and dark backgrounds, and distinct for color-blind readers.
+const COLORS: [RGBColor; 8] = [
     RGBColor(0x2F, 0x7F, 0xD6),
     RGBColor(0xE0, 0x7B, 0x12),
     RGBColor(0x1F, 0x9D, 0x74),
@@ -58,57 +76,31 @@ const COLOURS: [RGBColor; 8] = [
     RGBColor(0xB0, 0x75, 0x4D),
     RGBColor(0x7C, 0x86, 0x92),
 ];
-/// Axes and grid lines. The stylesheet of the page replaces this colour by one for its light or dark theme.
-const RULE: RGBColor = RGBColor(0x8A, 0x8F, 0x98);
+/// The color of axes and grid lines. The stylesheet of the page replaces it by one for its light or dark theme.
+const GRID_COLOR: RGBColor = RGBColor(0x8A, 0x8F, 0x98);
 
-/// Widths of lines. The stylesheet dashes lines by their width: plotters would cut a noisy line into ten thousand pieces.
-const SOLID: u32 = 4;
-const DASHED: u32 = 5;
+/// Widths of lines. Stylesheets dash lines by their width: plotters would cut a noisy line into ten thousand pieces.
+const SOLID_WIDTH: u32 = 4;
+const DASHED_WIDTH: u32 = 5;
 
-type Plane<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<Scale, Scale>>;
+type Plot<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<Scale, Scale>>;
 type DrawResult = Result<(), DrawingAreaErrorKind<std::io::Error>>;
-
-/// An axis for plotters.
-struct Scale {
-    range: Range<f64>,
-    ticks: Vec<Tick>,
-}
-
-impl Ranged for Scale {
-    type FormatOption = NoDefaultFormatting;
-    type ValueType = f64;
-
-    fn map(&self, position: &f64, (from, to): (i32, i32)) -> i32 {
-        let fraction = (position - self.range.start) / (self.range.end - self.range.start);
-        from + (fraction * f64::from(to - from)).round() as i32
-    }
-
-    fn key_points<Hint: KeyPointHint>(&self, _: Hint) -> Vec<f64> {
-        self.ticks.iter().map(|tick| tick.position).collect()
-    }
-
-    fn range(&self) -> Range<f64> {
-        self.range.clone()
-    }
-}
-
-impl ValueFormatter<f64> for Scale {
-    fn format_ext(&self, position: &f64) -> String {
-        let tick = self.ticks.iter().find(|tick| tick.position == *position);
-        tick.map_or(String::new(), |tick| tick.label.clone())
-    }
-}
 
 impl Chart {
     /// The lines, and then the bands without a line.
     pub(super) fn legend(&self) -> Vec<LegendEntry<'_>> {
-        let lines =
-            self.lines.iter().enumerate().map(|(i, line)| (line.name.as_str(), i, line.dashed, false));
-        let without_line = self.bands.iter().enumerate().filter(|(_, band)| self.line_of(band).is_none());
-        let bands = without_line.map(|(i, band)| (band.name.as_str(), self.lines.len() + i, false, true));
-        let entry =
-            |(name, index, dashed, band)| LegendEntry { name, colour: css(colour(index)), dashed, band };
-        lines.chain(bands).map(entry).collect()
+        let lines = self.lines.iter().enumerate().map(|(i, line)| LegendEntry {
+            name: &line.name,
+            color: css(color(i)),
+            swatch: if line.dashed { Swatch::Dashed } else { Swatch::Solid },
+        });
+        let bands = self.bands.iter().enumerate().filter(|(_, band)| self.line_of(band).is_none());
+        let bands = bands.map(|(i, band)| LegendEntry {
+            name: &band.name,
+            color: css(color(self.lines.len() + i)),
+            swatch: Swatch::Band,
+        });
+        lines.chain(bands).collect()
     }
 
     fn line_of(&self, band: &Band) -> Option<usize> {
@@ -118,110 +110,86 @@ impl Chart {
     /// The SVG; `None` if no point has a position on the axes.
     pub(super) fn svg(&self) -> Option<String> {
         let (x, y) = (self.x.kind, self.y.kind);
-        let lines: Vec<_> = (self.lines.iter())
-            .map(|line| {
-                downsample::finite_runs(line.points.iter().map(|p| [x.position(p.0), y.position(p.1)]))
-            })
-            .collect();
-        let bands: Vec<_> = (self.bands.iter())
-            .map(|band| {
-                downsample::finite_runs(
-                    band.points.iter().map(|p| [x.position(p.0), y.position(p.1), y.position(p.2)]),
-                )
-            })
-            .collect();
+        let line = |line: &Line| finite_runs(line.points.iter().map(|p| [x.position(p.0), y.position(p.1)]));
+        let lines: Vec<Vec<Run<2>>> = self.lines.iter().map(line).collect();
+        let bounds = |p: &BandPoint| [x.position(p.x), y.position(p.lower), y.position(p.upper)];
+        let band = |band: &Band| finite_runs(band.points.iter().map(bounds));
+        let bands: Vec<Vec<Run<3>>> = self.bands.iter().map(band).collect();
         let points = || lines.iter().flatten().flatten();
         let bounds = || bands.iter().flatten().flatten();
-        let x_range = x.range(points().map(|p| p[0]).chain(bounds().map(|p| p[0])), 0.01)?;
-        let y_range = y.range(points().map(|p| p[1]).chain(bounds().flat_map(|p| [p[1], p[2]])), 0.05)?;
+        let x_scale = x.scale(points().map(|p| p[0]).chain(bounds().map(|p| p[0])), 0.01)?;
+        let y_scale = y.scale(points().map(|p| p[1]).chain(bounds().flat_map(|p| [p[1], p[2]])), 0.05)?;
         let mut svg = String::new();
-        self.draw(&mut svg, (x_range, y_range), lines, bands).expect("writing to a String does not fail");
-        Some(with_title(svg, &self.title))
+        self.draw(&mut svg, x_scale, y_scale, lines, bands).expect("writing to a String cannot fail");
+        // Without the fixed size, the chart fills the width of its container.
+        let size = format!("<svg width=\"{}\" height=\"{}\"", SIZE.0, SIZE.1);
+        let title = format!("<svg role=\"img\" aria-label=\"{}\"", escape_label(&self.title));
+        Some(svg.replacen(&size, &title, 1))
     }
 
     fn draw(
         &self,
         svg: &mut String,
-        (x_range, y_range): (Range<f64>, Range<f64>),
-        lines: Vec<Vec<Vec<[f64; 2]>>>,
-        bands: Vec<Vec<Vec<[f64; 3]>>>,
+        x: Scale,
+        y: Scale,
+        lines: Vec<Vec<Run<2>>>,
+        bands: Vec<Vec<Run<3>>>,
     ) -> DrawResult {
-        let (x_ticks, y_ticks) = (self.x.kind.ticks(&x_range), self.y.kind.ticks(&y_range));
-        let widest = y_ticks.iter().map(|tick| tick.label.chars().count() as u32).max().unwrap_or(0);
         let area = SVGBackend::with_string(svg, SIZE).into_drawing_area();
-        let mut plane = ChartBuilder::on(&area)
+        let mut plot = ChartBuilder::on(&area)
             .margin_top(14)
             .margin_right(40)
             .x_label_area_size(3 * FONT_SIZE)
-            .y_label_area_size(widest * FONT_SIZE * 6 / 10 + 2 * FONT_SIZE)
-            .build_cartesian_2d(
-                Scale { range: x_range, ticks: x_ticks },
-                Scale { range: y_range, ticks: y_ticks },
-            )?;
-        let font = ("sans-serif", FONT_SIZE).into_font().color(&RULE);
-        plane
-            .configure_mesh()
-            .x_desc(visible(&self.x.label))
-            .y_desc(visible(&self.y.label))
+            .y_label_area_size(y.label_chars() as u32 * FONT_SIZE * 6 / 10 + 2 * FONT_SIZE)
+            .build_cartesian_2d(x, y)?;
+        let font = ("sans-serif", FONT_SIZE).into_font().color(&GRID_COLOR);
+        // Plotters escapes markup, but not the characters that XML forbids.
+        plot.configure_mesh()
+            .x_desc(label(&self.x.label))
+            .y_desc(label(&self.y.label))
             .label_style(font.clone())
             .axis_desc_style(font)
-            .axis_style(RULE)
-            .bold_line_style(RULE.mix(0.6))
-            .light_line_style(RULE.mix(0.0))
+            .axis_style(GRID_COLOR)
+            .bold_line_style(GRID_COLOR.mix(0.6))
+            .light_line_style(GRID_COLOR.mix(0.0))
             .draw()?;
         for (i, runs) in bands.into_iter().enumerate() {
-            let index = self.line_of(&self.bands[i]).unwrap_or(self.lines.len() + i);
-            runs.into_iter().try_for_each(|run| draw_band(&mut plane, run, colour(index)))?;
+            let color = color(self.line_of(&self.bands[i]).unwrap_or(self.lines.len() + i));
+            runs.into_iter().try_for_each(|run| draw_band(&mut plot, run, color))?;
         }
         // The first line is drawn last, above the others.
         for (i, runs) in lines.into_iter().enumerate().rev() {
-            let style = colour(i).stroke_width(if self.lines[i].dashed { DASHED } else { SOLID });
-            runs.into_iter().try_for_each(|run| draw_line(&mut plane, run, style))?;
+            let style = color(i).stroke_width(if self.lines[i].dashed { DASHED_WIDTH } else { SOLID_WIDTH });
+            runs.into_iter().try_for_each(|run| draw_line(&mut plot, run, style))?;
         }
         area.present()
     }
 }
 
 /// Fills the area between the bounds.
-fn draw_band(plane: &mut Plane<'_, '_>, run: Vec<[f64; 3]>, colour: RGBColor) -> DrawResult {
-    let points = downsample::band(run, downsample::POINTS_MAX);
-    let upper = points.iter().map(|p| (p[0], p[2]));
-    let lower = points.iter().rev().map(|p| (p[0], p[1]));
+fn draw_band(plot: &mut Plot<'_, '_>, run: Run<3>, color: RGBColor) -> DrawResult {
+    let points = downsample::band(run);
+    let upper = points.iter().map(|&[x, _, upper]| (x, upper));
+    let lower = points.iter().rev().map(|&[x, lower, _]| (x, lower));
     let outline: Vec<_> = upper.chain(lower).collect();
-    plane.draw_series([Polygon::new(outline, colour.mix(0.22).filled())]).map(|_| ())
+    plot.draw_series([Polygon::new(outline, color.mix(0.22).filled())]).map(|_| ())
 }
 
-fn draw_line(plane: &mut Plane<'_, '_>, run: Vec<[f64; 2]>, style: ShapeStyle) -> DrawResult {
-    let points = downsample::line(run, downsample::POINTS_MAX).into_iter().map(|[x, y]| (x, y));
-    let points: Vec<(f64, f64)> = points.collect();
+fn draw_line(plot: &mut Plot<'_, '_>, run: Run<2>, style: ShapeStyle) -> DrawResult {
+    let points: Vec<(f64, f64)> = downsample::line(run).into_iter().map(<(f64, f64)>::from).collect();
     match points[..] {
         // A path of one point is invisible.
-        [point] => plane.draw_series([Circle::new(point, 6, style.filled())]).map(|_| ()),
-        _ => plane.draw_series([PathElement::new(points, style)]).map(|_| ()),
+        [point] => plot.draw_series([Circle::new(point, 6, style.filled())]).map(|_| ()),
+        _ => plot.draw_series([PathElement::new(points, style)]).map(|_| ()),
     }
 }
 
-fn colour(index: usize) -> RGBColor {
-    COLOURS[index % COLOURS.len()]
+fn color(index: usize) -> RGBColor {
+    COLORS[index % COLORS.len()]
 }
 
 fn css(RGBColor(red, green, blue): RGBColor) -> String {
     format!("#{red:02X}{green:02X}{blue:02X}")
-}
-
-/// Without characters that are invalid in XML: plotters escapes only markup.
-fn visible(text: &str) -> String {
-    super::html::truncated(text).chars().map(super::html::printable).collect()
-}
-
-/// Replaces the fixed size by an accessible title, so that the chart fills the width of its container.
-fn with_title(svg: String, title: &str) -> String {
-    let size = format!("<svg width=\"{}\" height=\"{}\"", SIZE.0, SIZE.1);
-    svg.replacen(
-        &size,
-        &format!("<svg role=\"img\" aria-label=\"{}\"", super::html::escaped(&super::html::truncated(title))),
-        1,
-    )
 }
 
 #[cfg(test)]
@@ -240,7 +208,7 @@ mod tests {
 
     fn paths(chart: &Chart) -> usize {
         let svg = chart.svg().unwrap();
-        COLOURS.iter().map(|colour| svg.matches(&format!("stroke=\"{}\"", css(*colour))).count()).sum()
+        COLORS.iter().map(|color| svg.matches(&format!("stroke=\"{}\"", css(*color))).count()).sum()
     }
 
     #[test]
@@ -266,16 +234,17 @@ mod tests {
     }
 
     #[test]
-    fn a_band_has_the_colour_of_its_line_or_its_own() {
+    fn a_band_has_the_color_of_its_line_or_its_own() {
         let mut chart = chart(AxisKind::Time, AxisKind::Linear);
-        let band = |name: &str| Band { name: name.into(), points: vec![(0.0, 1.0, 2.0), (1e9, 1.5, 2.5)] };
+        let bounds = |x| BandPoint { x, lower: 1.0, upper: 2.0 };
+        let band = |name: &str| Band { name: name.into(), points: vec![bounds(0.0), bounds(1e9)] };
         chart.lines = vec![line("a", &[(0.0, 1.0), (1e9, 2.0)]), line("b", &[(0.0, 1.0), (1e9, 2.0)])];
         chart.bands = vec![band("b"), band("c")];
-        let legend: Vec<(&str, bool)> = chart.legend().iter().map(|entry| (entry.name, entry.band)).collect();
-        assert_eq!(legend, [("a", false), ("b", false), ("c", true)]);
+        let legend: Vec<_> = chart.legend().iter().map(|entry| (entry.name, entry.swatch)).collect();
+        assert_eq!(legend, [("a", Swatch::Solid), ("b", Swatch::Solid), ("c", Swatch::Band)]);
         let svg = chart.svg().unwrap();
         for (index, fills) in [(0, 0), (1, 1), (2, 0), (3, 1)] {
-            assert_eq!(svg.matches(&format!("fill=\"{}\"", css(colour(index)))).count(), fills, "{index}");
+            assert_eq!(svg.matches(&format!("fill=\"{}\"", css(color(index)))).count(), fills, "{index}");
         }
     }
 
@@ -287,7 +256,7 @@ mod tests {
             for y in [AxisKind::Linear, AxisKind::Log, AxisKind::Time] {
                 let mut chart = chart(x, y);
                 chart.lines = vec![line("a", &extremes.map(|a| extremes.map(|b| (a, b))).concat())];
-                let bounds = extremes.iter().map(|&a| (a, -a, a)).collect();
+                let bounds = extremes.iter().map(|&x| BandPoint { x, lower: -x, upper: x }).collect();
                 chart.bands = vec![Band { name: "b".into(), points: bounds }];
                 assert_eq!(chart.svg(), chart.clone().svg());
             }

@@ -1,31 +1,34 @@
-//! Downsampling of lines and bands to the resolution of a screen, which keeps every extreme.
+//! Downsampling of lines and bands to the resolution of a screen, which preserves every extreme.
 
 /// Maximum points of a line, about the width of a chart in pixels on a high-resolution screen.
-pub(super) const POINTS_MAX: usize = 2000;
+const POINTS_MAX: usize = 2000;
 
-/// The runs of consecutive finite points.
-pub(super) fn finite_runs<const N: usize>(points: impl Iterator<Item = [f64; N]>) -> Vec<Vec<[f64; N]>> {
-    let mut all = vec![vec![]];
-    for point in points {
-        if point.iter().all(|number| number.is_finite()) {
-            all.last_mut().expect("there is a run").push(point);
-        } else if all.last().is_some_and(|run| !run.is_empty()) {
-            all.push(vec![]);
-        }
-    }
-    all.retain(|run| !run.is_empty());
-    all
+/// Consecutive finite points, which are connected.
+pub(super) type Run<const N: usize> = Vec<[f64; N]>;
+
+/// Splits points into runs at those that are not finite.
+pub(super) fn finite_runs<const N: usize>(points: impl Iterator<Item = [f64; N]>) -> Vec<Run<N>> {
+    let points: Run<N> = points.collect();
+    let runs = points.split(|point| !point.iter().all(|number| number.is_finite()));
+    runs.filter(|run| !run.is_empty()).map(<[_]>::to_vec).collect()
 }
 
 /// The lowest and the highest point of each bucket, in their order.
-pub(super) fn line(points: Vec<[f64; 2]>, points_max: usize) -> Vec<[f64; 2]> {
-    if points.len() <= points_max {
+pub(super) fn line(points: Run<2>) -> Run<2> {
+    if points.len() <= POINTS_MAX {
         return points;
     }
-    let mut sampled = Vec::with_capacity(points_max);
-    for bucket in points.chunks(points.len().div_ceil((points_max / 2).max(1))) {
-        let lowest = best_index(bucket, |a, b| a[1] < b[1]);
-        let highest = best_index(bucket, |a, b| a[1] > b[1]);
+    let mut sampled = Vec::with_capacity(POINTS_MAX);
+    for bucket in points.chunks(points.len().div_ceil(POINTS_MAX / 2)) {
+        let (mut lowest, mut highest) = (0, 0);
+        for (i, point) in bucket.iter().enumerate() {
+            if point[1] < bucket[lowest][1] {
+                lowest = i;
+            }
+            if point[1] > bucket[highest][1] {
+                highest = i;
+            }
+        }
         sampled.push(bucket[lowest.min(highest)]);
         if lowest != highest {
             sampled.push(bucket[lowest.max(highest)]);
@@ -35,23 +38,15 @@ pub(super) fn line(points: Vec<[f64; 2]>, points_max: usize) -> Vec<[f64; 2]> {
 }
 
 /// The lowest lower and the highest upper bound of each bucket, and the last point.
-pub(super) fn band(points: Vec<[f64; 3]>, points_max: usize) -> Vec<[f64; 3]> {
-    if points.len() <= points_max {
+pub(super) fn band(points: Run<3>) -> Run<3> {
+    if points.len() <= POINTS_MAX {
         return points;
     }
     let widest = |bucket: &[[f64; 3]]| {
-        let bounds =
-            bucket.iter().fold((f64::MAX, f64::MIN), |(low, high), p| (low.min(p[1]), high.max(p[2])));
-        [bucket[0][0], bounds.0, bounds.1]
+        bucket.iter().fold(bucket[0], |[x, lower, upper], p| [x, lower.min(p[1]), upper.max(p[2])])
     };
-    let last = points[points.len() - 1];
-    let mut sampled: Vec<_> = points.chunks(points.len().div_ceil(points_max.max(1))).map(widest).collect();
-    sampled.push(last);
-    sampled
-}
-
-fn best_index(points: &[[f64; 2]], better: impl Fn(&[f64; 2], &[f64; 2]) -> bool) -> usize {
-    (0..points.len()).fold(0, |best, i| if better(&points[i], &points[best]) { i } else { best })
+    let buckets = points.chunks(points.len().div_ceil(POINTS_MAX)).map(widest);
+    buckets.chain(points.last().copied()).collect()
 }
 
 #[cfg(test)]
@@ -69,31 +64,23 @@ mod tests {
     }
 
     #[test]
-    fn the_extremes_of_a_line_are_kept() {
-        let value = |i: usize| {
-            if i == 12_345 {
-                100.0
-            } else if i == 777 {
-                -100.0
-            } else {
-                (i % 7) as f64
-            }
-        };
-        let points: Vec<[f64; 2]> = (0..50_000).map(|i| [i as f64, value(i)]).collect();
-        let sampled = line(points.clone(), POINTS_MAX);
+    fn the_extremes_of_a_line_are_preserved() {
+        let mut points: Run<2> = (0..50_000).map(|i| [f64::from(i), f64::from(i % 7)]).collect();
+        points[12_345][1] = 100.0;
+        points[777][1] = -100.0;
+        let sampled = line(points.clone());
         assert!(sampled.len() <= POINTS_MAX && sampled.len() > POINTS_MAX / 2, "{}", sampled.len());
-        assert!(sampled.contains(&[12_345.0, 100.0]) && sampled.contains(&[777.0, -100.0]));
+        assert!(sampled.contains(&points[12_345]) && sampled.contains(&points[777]));
         assert!(sampled.is_sorted_by(|a, b| a[0] < b[0]));
-        assert_eq!(line(points[..2000].to_vec(), POINTS_MAX), points[..2000]);
+        assert_eq!(line(points[..POINTS_MAX].to_vec()), points[..POINTS_MAX]);
     }
 
     #[test]
     fn a_band_is_never_narrower() {
-        let points: Vec<[f64; 3]> =
-            (0..5001).map(|i| [f64::from(i), -f64::from(i % 13), f64::from(i % 11)]).collect();
-        let sampled = band(points, 100);
+        let points = (0..50_001).map(|i| [f64::from(i), -f64::from(i % 13), f64::from(i % 11)]);
+        let sampled = band(points.collect());
         let (last, buckets) = sampled.split_last().unwrap();
-        assert!(buckets.len() <= 100 && buckets.len() > 90 && last[0] == 5000.0);
-        assert!(buckets.iter().all(|bucket| bucket[1] == -12.0 && bucket[2] == 10.0 || bucket[0] > 4950.0));
+        assert!(buckets.len() <= POINTS_MAX && buckets.len() > POINTS_MAX * 9 / 10 && last[0] == 50_000.0);
+        assert!(buckets.iter().all(|bucket| bucket[1..] == [-12.0, 10.0] || bucket[0] > 49_950.0));
     }
 }

@@ -6,7 +6,7 @@ use tidecast_train::evaluate::{ChannelScores, EvaluationReport, LevelMeans, Meth
 use super::evaluation_text::{
     error_ratio, level_name, number, optional_number, percentage, verdict_text, verdicts_text,
 };
-use super::{Axis, AxisKind, Band, Chart, Line, Page};
+use super::{Axis, AxisKind, Band, BandPoint, Chart, Line, Page};
 
 /// SeriesReport in the table: a browser opens a page of this size at once.
 const SERIES_MAX: usize = 500;
@@ -61,7 +61,10 @@ fn overall(page: &mut Page, report: &EvaluationReport) {
         if naive.series < overall.series {
             rows.extend(interval_rows(&format!("model, {} series", naive.series), &naive.model));
         }
-        rows.extend(interval_rows(&format!("naive with its residuals, {} series", naive.series), &naive.naive));
+        rows.extend(interval_rows(
+            &format!("naive with its residuals, {} series", naive.series),
+            &naive.naive,
+        ));
     }
     if !rows.is_empty() {
         page.table(&["interval", "method", "coverage", "scaled interval score"], &rows);
@@ -94,7 +97,11 @@ fn by_step(page: &mut Page, report: &EvaluationReport) {
         };
         let name = level_name(*level);
         let coverage = points(&|step| report.by_step[step].coverage[i]);
-        lines.push(Line { name: format!("coverage of the {name} interval"), points: coverage, dashed: false });
+        lines.push(Line {
+            name: format!("coverage of the {name} interval"),
+            points: coverage,
+            dashed: false,
+        });
         lines.push(Line { name, points: points(&|_| *level), dashed: true });
     }
     let coverage = Axis { label: "% of the actuals".into(), kind: AxisKind::Linear };
@@ -109,7 +116,9 @@ fn examples(page: &mut Page, report: &EvaluationReport, channels: &[ChannelScore
     ranked.sort_by(|a, b| error_ratio(a).total_cmp(&error_ratio(b)));
     let Some(last) = ranked.len().checked_sub(1) else { return };
     page.heading("Examples");
-    page.text("SeriesReport by their error relative to the best baseline; forecasts from the middle of the scored split.");
+    page.text(
+        "Series by their error relative to the best baseline; forecasts from the middle of the scored split.",
+    );
     let mut ranks = vec![("Best", 0), ("Median", last / 2), ("Worst", last)];
     ranks.dedup_by_key(|(_, index)| *index);
     for (rank, index) in ranks {
@@ -148,10 +157,12 @@ fn example(
     let band = |level: usize| {
         let mut points = Vec::new();
         for example in &channel.examples {
-            points.push((time(example.origin), f64::NAN, f64::NAN));
+            points.push(BandPoint::BREAK);
             let bounds = example.bounds[level].iter().zip(1..);
-            points
-                .extend(bounds.map(|([lower, upper], ahead)| (time(example.origin + ahead), *lower, *upper)));
+            points.extend(bounds.map(|(&[lower, upper], ahead)| {
+                let x = time(example.origin + ahead);
+                BandPoint { x, lower, upper }
+            }));
         }
         Band { name: "model".into(), points }
     };
@@ -192,7 +203,8 @@ fn by_series(page: &mut Page, report: &EvaluationReport) {
         "The baseline of a series is the one that was best on its validation split. A series without MASE was constant in the \
          training split.",
     );
-    let mut header = vec!["series", "target", "forecasts", "MASE", "MAE", "baseline", "its MAE", "ratio", "verdict"];
+    let mut header =
+        vec!["series", "target", "forecasts", "MASE", "MAE", "baseline", "its MAE", "ratio", "verdict"];
     let levels: Vec<String> =
         report.levels.iter().map(|level| format!("within {}", level_name(*level))).collect();
     header.extend(levels.iter().map(String::as_str));

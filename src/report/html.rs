@@ -3,7 +3,8 @@
 
 use std::fmt::Write;
 
-use super::chart::Chart;
+use super::chart::{Chart, LegendEntry, Swatch};
+use super::text::{escape, escape_label};
 
 /// An HTML page under construction. Elements appear in the order in which they are added.
 pub struct Page {
@@ -19,40 +20,37 @@ const HEAD: &str = r#"<meta charset="utf-8">
 
 const STYLE: &str = include_str!("page.css");
 
-/// Characters of a name or a cell: an id may have a megabyte.
-const TEXT_CHARS_MAX: usize = 200;
-
 impl Page {
     pub fn new(title: &str) -> Self {
         Self { title: title.to_string(), body: String::new() }
     }
 
     pub fn heading(&mut self, text: &str) {
-        self.add(format_args!("<h2>{}</h2>\n", escaped(text)));
+        self.add(format_args!("<h2>{}</h2>\n", escape(text)));
     }
 
     /// A paragraph.
     pub fn text(&mut self, text: &str) {
-        self.add(format_args!("<p>{}</p>\n", escaped(text)));
+        self.add(format_args!("<p>{}</p>\n", escape(text)));
     }
 
     /// A table. Columns of numbers are aligned to the right; rows may be shorter than the header.
     pub fn table(&mut self, header: &[&str], rows: &[Vec<String>]) {
-        let numeric = |column: usize| {
-            let mut cells = rows.iter().filter_map(|row| row.get(column)).filter(|cell| !cell.is_empty());
-            cells.clone().next().is_some() && cells.all(|cell| is_number(cell))
+        let class = |column: usize| {
+            let mut cells =
+                rows.iter().filter_map(|row| row.get(column)).filter(|cell| !cell.is_empty()).peekable();
+            if cells.peek().is_some() && cells.all(|cell| is_number(cell)) { " class=\"n\"" } else { "" }
         };
-        let classes: Vec<&str> =
-            (0..header.len()).map(|column| if numeric(column) { " class=\"n\"" } else { "" }).collect();
+        let classes: Vec<&str> = (0..header.len()).map(class).collect();
         self.body.push_str("<div class=\"wide\"><table>\n<thead><tr>");
         for (name, class) in header.iter().zip(&classes) {
-            self.add(format_args!("<th{class}>{}</th>", escaped(&truncated(name))));
+            self.add(format_args!("<th{class}>{}</th>", escape_label(name)));
         }
         self.body.push_str("</tr></thead>\n<tbody>\n");
         for row in rows {
             self.body.push_str("<tr>");
             for (cell, class) in row.iter().zip(&classes) {
-                self.add(format_args!("<td{class}>{}</td>", escaped(&truncated(cell))));
+                self.add(format_args!("<td{class}>{}</td>", escape_label(cell)));
             }
             self.body.push_str("</tr>\n");
         }
@@ -60,8 +58,8 @@ impl Page {
     }
 
     pub fn chart(&mut self, chart: &Chart) {
-        let Chart { title, .. } = chart;
-        self.add(format_args!("<figure>\n<figcaption>{}</figcaption>\n", escaped(&truncated(title))));
+        let title = escape_label(&chart.title);
+        self.add(format_args!("<figure>\n<figcaption>{title}</figcaption>\n"));
         match chart.svg() {
             Some(svg) => {
                 self.add(format_args!("<div class=\"wide\">{svg}</div>\n"));
@@ -75,13 +73,15 @@ impl Page {
     /// The legend is outside the chart: it wraps on a phone and never covers a line.
     fn legend(&mut self, chart: &Chart) {
         self.body.push_str("<ul class=\"legend\">\n");
-        for entry in chart.legend() {
-            let class = if entry.dashed { "dashed" } else { "solid" };
-            let band = if entry.band { " band" } else { "" };
+        for LegendEntry { name, color, swatch } in chart.legend() {
+            let class = match swatch {
+                Swatch::Solid => "solid",
+                Swatch::Dashed => "dashed",
+                Swatch::Band => "solid band",
+            };
+            let name = escape_label(name);
             self.add(format_args!(
-                "<li><span class=\"{class}{band}\" style=\"color:{}\"></span>{}</li>\n",
-                entry.colour,
-                escaped(&truncated(entry.name))
+                "<li><span class=\"{class}\" style=\"color:{color}\"></span>{name}</li>\n"
             ));
         }
         self.body.push_str("</ul>\n");
@@ -89,7 +89,7 @@ impl Page {
 
     /// The whole page.
     pub fn html(&self) -> String {
-        let (title, body) = (escaped(&truncated(&self.title)), &self.body);
+        let (title, body) = (escape_label(&self.title), &self.body);
         format!(
             "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n{HEAD}<title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n\
              <body>\n<main>\n<h1>{title}</h1>\n{body}</main>\n</body>\n</html>\n"
@@ -105,41 +105,6 @@ impl Page {
 fn is_number(cell: &str) -> bool {
     let bare = cell.trim_end_matches([' ', '%', '×', 's']).trim_start_matches(['±', '−', '<', '>', ' ']);
     matches!(bare, "-" | "–" | "—") || bare.parse::<f64>().is_ok()
-}
-
-/// The start of a long text.
-pub(super) fn truncated(text: &str) -> String {
-    match text.char_indices().nth(TEXT_CHARS_MAX) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_string(),
-    }
-}
-
-/// Text as HTML. Control characters and directional overrides become �.
-pub(super) fn escaped(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for character in text.chars() {
-        match printable(character) {
-            '&' => safe.push_str("&amp;"),
-            '<' => safe.push_str("&lt;"),
-            '>' => safe.push_str("&gt;"),
-            '"' => safe.push_str("&quot;"),
-            '\'' => safe.push_str("&#39;"),
-            other => safe.push(other),
-        }
-    }
-    safe
-}
-
-pub(super) fn printable(character: char) -> char {
-    match character {
-        '\n' | '\t' => ' ',
-        '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{fffe}' | '\u{ffff}' => {
-            char::REPLACEMENT_CHARACTER
-        }
-        other if other.is_control() => char::REPLACEMENT_CHARACTER,
-        other => other,
-    }
 }
 
 #[cfg(test)]
@@ -187,14 +152,6 @@ mod tests {
         page.table(&["id", "error", "share"], &[row(["7a", "-0.5", "90 %"]), row(["8", "1e3", ""])]);
         let html = page.html();
         assert!(html.contains("<th>id</th><th class=\"n\">error</th><th class=\"n\">share</th>"), "{html}");
-    }
-
-    #[test]
-    fn long_texts_are_truncated_at_a_character() {
-        let name = "ü".repeat(TEXT_CHARS_MAX + 1);
-        assert_eq!(truncated(&name).chars().count(), TEXT_CHARS_MAX + 1);
-        assert!(truncated(&name).ends_with("ü…"));
-        assert_eq!(truncated(&name[..2]), "ü");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Reports: HTML pages, SVG charts, and descriptions of models, snapshots and evaluations as text and JSON.
 //!
-//! - `html`, `chart`, `axis`, `downsample`, `svg`: self-contained pages and charts
+//! - `html`, `svg`: pages and figures, each one self-contained file
+//! - `chart`, `axis`, `downsample`, `text`: the charts in them, and the escaping of text
 //! - `model`, `snapshot`: the content of a file
 //! - `training_page`, `evaluation_text`, `evaluation_page`: the results of `train` and `evaluate`
 
@@ -13,9 +14,10 @@ mod html;
 pub(crate) mod model;
 pub(crate) mod snapshot;
 mod svg;
+mod text;
 pub(crate) mod training_page;
 
 pub use axis::{Axis, AxisKind};
-pub use chart::{Band, Chart, Line};
+pub use chart::{Band, BandPoint, Chart, Line};
 pub use html::Page;
-pub use svg::Picture;
+pub use svg::Figure;

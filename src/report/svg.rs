@@ -2,11 +2,11 @@
 
 use std::fmt::Write;
 
-use super::chart::{Chart, FONT_SIZE, SIZE};
-use super::html::{escaped, truncated};
+use super::chart::{Chart, FONT_SIZE, LegendEntry, SIZE, Swatch};
+use super::text::{escape_label, label};
 
 /// Charts in a grid, each with its title and legend.
-pub struct Picture {
+pub struct Figure {
     title: String,
     charts: Vec<Chart>,
 }
@@ -15,19 +15,19 @@ pub struct Picture {
 const COLUMNS: u32 = 2;
 /// Height of a line of text.
 const LINE: u32 = 50;
-/// Around a chart.
+/// Space around a chart.
 const MARGIN: u32 = 24;
 /// Estimated width of a character in percent of its height; on the high side, so that legends do not overflow.
 const CHARACTER_WIDTH: u32 = 56;
 /// Width of the swatch before a name in the legend, with its margins.
-const SWATCH: u32 = 90;
+const SWATCH_WIDTH: u32 = 90;
 
 /// Text in a medium grey, which is legible on a light and a dark background: an image does not know its background.
 const STYLE: &str = "text { fill: #7A828C; font-family: system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif; } \
      .title { font-weight: 600; } polyline { stroke-linejoin: round; stroke-linecap: round; } \
      polyline[stroke-width=\"5\"], .dashed { stroke-dasharray: 14 12; stroke-linecap: butt; }";
 
-impl Picture {
+impl Figure {
     pub fn new(title: &str) -> Self {
         Self { title: title.to_string(), charts: Vec::new() }
     }
@@ -36,7 +36,7 @@ impl Picture {
         self.charts.push(chart);
     }
 
-    /// The contents of the file.
+    /// The content of the file.
     pub fn svg(&self) -> String {
         let mut body = String::new();
         let mut top = 0;
@@ -51,7 +51,7 @@ impl Picture {
         format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {top}\" role=\"img\" aria-label=\"{}\">\n\
              <style>{STYLE}</style>\n{body}</svg>\n",
-            escaped(&truncated(&self.title))
+            escape_label(&self.title)
         )
     }
 }
@@ -59,9 +59,8 @@ impl Picture {
 /// Draws a chart with its title and legend; returns the height.
 fn draw_chart(body: &mut String, chart: &Chart, left: u32, top: u32) -> u32 {
     let mut add =
-        |text: std::fmt::Arguments<'_>| body.write_fmt(text).expect("writing to a String does not fail");
-    let label = |name: &str| escaped(&truncated(name));
-    let title = label(&chart.title);
+        |text: std::fmt::Arguments<'_>| body.write_fmt(text).expect("writing to a String cannot fail");
+    let title = escape_label(&chart.title);
     let (x, mut y) = (left + MARGIN, top + LINE);
     add(format_args!("<text class=\"title\" x=\"{x}\" y=\"{y}\" font-size=\"{FONT_SIZE}\">{title}</text>\n"));
     y += MARGIN;
@@ -76,25 +75,25 @@ fn draw_chart(body: &mut String, chart: &Chart, left: u32, top: u32) -> u32 {
     add(format_args!("<svg x=\"{left}\" y=\"{y}\" width=\"{width}\" height=\"{height}\">{svg}</svg>\n"));
     y += height + LINE;
     let mut x = x;
-    for entry in chart.legend() {
-        let width_needed = SWATCH
-            + truncated(entry.name).chars().count() as u32 * FONT_SIZE * CHARACTER_WIDTH / 100
-            + MARGIN;
-        if x > left + MARGIN && x + width_needed > left + width {
+    for LegendEntry { name, color, swatch } in chart.legend() {
+        let name_width = label(name).chars().count() as u32 * FONT_SIZE * CHARACTER_WIDTH / 100;
+        let entry_width = SWATCH_WIDTH + name_width + MARGIN;
+        if x > left + MARGIN && x + entry_width > left + width {
             (x, y) = (left + MARGIN, y + LINE);
         }
-        let (class, thickness) =
-            if entry.dashed { (" class=\"dashed\"", 5) } else { ("", if entry.band { 24 } else { 5 }) };
-        let opacity = if entry.band { " stroke-opacity=\"0.3\"" } else { "" };
-        let (end, middle) = (x + SWATCH - MARGIN, y - FONT_SIZE / 3);
+        let (class, thickness, opacity) = match swatch {
+            Swatch::Solid => ("", 5, ""),
+            Swatch::Dashed => (" class=\"dashed\"", 5, ""),
+            Swatch::Band => ("", 24, " stroke-opacity=\"0.3\""),
+        };
+        let (end, middle) = (x + SWATCH_WIDTH - MARGIN, y - FONT_SIZE / 3);
         add(format_args!(
-            "<path{class} d=\"M{x} {middle}H{end}\" stroke=\"{}\" stroke-width=\"{thickness}\"{opacity}/>\
+            "<path{class} d=\"M{x} {middle}H{end}\" stroke=\"{color}\" stroke-width=\"{thickness}\"{opacity}/>\
              <text x=\"{}\" y=\"{y}\" font-size=\"{FONT_SIZE}\">{}</text>\n",
-            entry.colour,
-            x + SWATCH - MARGIN / 2,
-            label(entry.name)
+            end + MARGIN / 2,
+            escape_label(name)
         ));
-        x += width_needed;
+        x += entry_width;
     }
     y + MARGIN - top
 }
@@ -102,32 +101,33 @@ fn draw_chart(body: &mut String, chart: &Chart, left: u32, top: u32) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::{Axis, AxisKind, Band, Line};
+    use crate::report::{Axis, AxisKind, Band, BandPoint, Line};
 
     fn chart(title: &str, names: &[&str]) -> Chart {
         let axis = || Axis { label: "<axis>".into(), kind: AxisKind::Linear };
         let line =
             |name: &&str| Line { name: (*name).into(), points: vec![(0.0, 1.0), (1.0, 2.0)], dashed: false };
-        let bands = vec![Band { name: "around".into(), points: vec![(0.0, 0.5, 1.5), (1.0, 1.5, 2.5)] }];
+        let points = [0.0, 1.0].map(|x| BandPoint { x, lower: x + 0.5, upper: x + 1.5 }).to_vec();
+        let bands = vec![Band { name: "around".into(), points }];
         Chart { title: title.into(), x: axis(), y: axis(), lines: names.iter().map(line).collect(), bands }
     }
 
     #[test]
-    fn the_picture_contains_all_charts_with_titles_and_legends() {
-        let mut picture = Picture::new("a & b");
+    fn the_figure_contains_all_charts_with_titles_and_legends() {
+        let mut figure = Figure::new("a & b");
         for title in ["<one>", "two", "three"] {
-            picture.chart(chart(title, &["a \"line\"", "another"]));
+            figure.chart(chart(title, &["a \"line\"", "another"]));
         }
-        picture.chart(chart("nothing", &[]));
-        picture.charts[3].bands.clear();
-        let svg = picture.svg();
+        figure.chart(chart("nothing", &[]));
+        figure.charts[3].bands.clear();
+        let svg = figure.svg();
         assert_eq!(svg.matches("<svg").count(), svg.matches("</svg>").count());
         assert_eq!(svg.matches("<svg").count(), 1 + 2 * 3, "each chart in its own element");
         assert_eq!(svg.matches("a &quot;line&quot;</text>").count(), 3);
         assert_eq!(svg.matches(">around</text>").count(), 3);
         assert!(svg.contains(">&lt;one&gt;</text>") && svg.contains(">nothing to draw</text>"));
         assert!(!svg.contains("url(") && !svg.contains("<script"));
-        assert_eq!(svg, picture.svg());
+        assert_eq!(svg, figure.svg());
     }
 
     #[test]

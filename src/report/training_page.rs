@@ -3,7 +3,7 @@
 use tidecast_core::model::{Model, Penalty, Score};
 use tidecast_train::{BatchReport, EXAMPLE_LEVEL, ExampleSeries, TrainingReport};
 
-use super::{Axis, AxisKind, Band, Chart, Line, Page};
+use super::{Axis, AxisKind, Band, BandPoint, Chart, Line, Page};
 use crate::config::Pipeline;
 
 /// `epochs` are the reports at the end of each epoch, of all training runs of the cells.
@@ -32,7 +32,9 @@ pub fn page(pipeline: &Pipeline, model: &Model, report: &TrainingReport, epochs:
     }
     if let Some(recurrence) = &model.manifest.recurrence {
         page.heading("Regularization of the readout");
-        page.text("Selected by cross-validation on blocks of the training split, and on the validation split.");
+        page.text(
+            "Selected by cross-validation on blocks of the training split, and on the validation split.",
+        );
         let rows = recurrence.penalties.iter().map(|penalty| {
             let Penalty { end, ridge, per_series } = penalty;
             vec![end.to_string(), ridge.to_string(), per_series.to_string()]
@@ -93,8 +95,12 @@ fn example_chart(example: &ExampleSeries) -> Chart {
     for forecast in &example.forecasts {
         values.extend(forecast.values.iter().map(|(time, value)| (*time as f64, *value)));
         values.push((f64::NAN, f64::NAN));
-        bounds.extend(forecast.bounds.iter().map(|(time, lower, upper)| (*time as f64, *lower, *upper)));
-        bounds.push((f64::NAN, f64::NAN, f64::NAN));
+        bounds.extend(forecast.bounds.iter().map(|&(time, lower, upper)| BandPoint {
+            x: time as f64,
+            lower,
+            upper,
+        }));
+        bounds.push(BandPoint::BREAK);
     }
     lines.push(Line { name: "forecast".into(), points: values, dashed: false });
     let has_intervals = example.forecasts.iter().any(|forecast| !forecast.bounds.is_empty());

@@ -30,7 +30,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use serde::Serialize;
-use tidecast::report::{Page, Picture};
+use tidecast::report::{Figure, Page};
 use tidecast::terminal::{json_line, print};
 
 pub use tasks::{SampledSequences, Task};
@@ -51,7 +51,7 @@ pub struct StudyOptions {
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
 
-    /// Also write the main charts as one SVG picture
+    /// Also write the main charts as one SVG file
     #[arg(long, value_name = "FILE")]
     pub svg: Option<PathBuf>,
 
@@ -68,7 +68,7 @@ pub struct StudyOptions {
 trait Report: Serialize {
     fn text(&self) -> String;
     fn page(&self) -> Page;
-    fn picture(&self) -> Picture;
+    fn figure(&self) -> Figure;
 }
 
 /// Writes the requested files and prints the results.
@@ -77,7 +77,7 @@ fn publish(report: &impl Report, options: &StudyOptions) -> Result<()> {
         write(path, &report.page().html())?;
     }
     if let Some(path) = &options.svg {
-        write(path, &report.picture().svg())?;
+        write(path, &report.figure().svg())?;
     }
     print(&if options.json { json_line(report)? } else { report.text() })
 }

@@ -1,6 +1,6 @@
-//! Tables, pages and pictures of the studies.
+//! Tables, pages and figures of the studies.
 
-use tidecast::report::{Axis, AxisKind, Band, Chart, Line, Page, Picture};
+use tidecast::report::{Axis, AxisKind, Band, BandPoint, Chart, Figure, Line, Page};
 
 use crate::Summary;
 use crate::convergence::{self, CurvePoint};
@@ -106,21 +106,21 @@ pub fn memory_page(results: &MemoryResults) -> Page {
 }
 
 /// Recall next to adding for each gate initialization, then timing.
-pub fn memory_picture(results: &MemoryResults) -> Picture {
-    let mut picture =
-        Picture::new("Errors of recurrent networks against the gap that they have to remember over");
+pub fn memory_figure(results: &MemoryResults) -> Figure {
+    let mut figure =
+        Figure::new("Errors of recurrent networks against the gap that they have to remember over");
     for gate_init in [GateInit::One, GateInit::Chrono, GateInit::Zero] {
         for task in [Task::Recall, Task::Adding] {
-            picture.chart(errors(results, task, gate_init));
+            figure.chart(errors(results, task, gate_init));
         }
     }
     // A stopped study may not have reached timing.
     if results.spans_of(Task::Timing).next().is_some() {
         for gate_init in [GateInit::One, GateInit::Chrono] {
-            picture.chart(errors(results, Task::Timing, gate_init));
+            figure.chart(errors(results, Task::Timing, gate_init));
         }
     }
-    picture
+    figure
 }
 
 fn description(task: Task) -> &'static str {
@@ -155,7 +155,8 @@ fn errors(results: &MemoryResults, task: Task, gate_init: GateInit) -> Chart {
         for row in results.rows_of(task, variant) {
             let (gap, error) = (row.gap as f64, row.error);
             medians.push((gap, error.median.max(ERROR_MIN)));
-            ranges.push((gap, error.min.max(ERROR_MIN), error.max.max(ERROR_MIN)));
+            let (lower, upper) = (error.min.max(ERROR_MIN), error.max.max(ERROR_MIN));
+            ranges.push(BandPoint { x: gap, lower, upper });
         }
         lines.push(Line { name: name.clone(), points: medians, dashed: false });
         bands.push(Band { name, points: ranges });
@@ -225,15 +226,15 @@ pub fn convergence_page(rows: &[convergence::Row]) -> Page {
 }
 
 /// For each data set, test error against history and validation loss against seconds.
-pub fn convergence_picture(rows: &[convergence::Row]) -> Picture {
-    let mut picture =
-        Picture::new("Errors of recurrent networks against the history and the time that they learn from");
+pub fn convergence_figure(rows: &[convergence::Row]) -> Figure {
+    let mut figure =
+        Figure::new("Errors of recurrent networks against the history and the time that they learn from");
     for rows in rows.chunk_by(|a, b| a.data == b.data) {
         let [_, seconds, history] = convergence_charts(rows);
-        picture.chart(history);
-        picture.chart(seconds);
+        figure.chart(history);
+        figure.chart(seconds);
     }
-    picture
+    figure
 }
 
 /// Charts of one data set: against windows, against seconds, against the history.
@@ -255,11 +256,7 @@ fn learning_curves(rows: &[&convergence::Row], label: &str, x: fn(&CurvePoint) -
     };
     let band = |row: &&convergence::Row| Band {
         name: row.cell.to_string(),
-        points: row
-            .curve
-            .iter()
-            .map(|point| (x(point), point.validation.min, point.validation.max))
-            .collect(),
+        points: row.curve.iter().map(|point| band_point(x(point), &point.validation)).collect(),
     };
     Chart {
         title: format!("{data}: validation loss against {label}, whole history"),
@@ -283,7 +280,7 @@ fn errors_by_history(rows: &[convergence::Row]) -> Chart {
         });
         let windows = row.windows_per_epoch as f64;
         lines[index].points.push((windows, test.median));
-        bands[index].points.push((windows, test.min, test.max));
+        bands[index].points.push(band_point(windows, &test));
     }
     Chart {
         title: format!("{data}: test error against training windows"),
@@ -292,6 +289,11 @@ fn errors_by_history(rows: &[convergence::Row]) -> Chart {
         lines,
         bands,
     }
+}
+
+/// The range over the seeds at `x`.
+fn band_point(x: f64, summary: &Summary) -> BandPoint {
+    BandPoint { x, lower: summary.min, upper: summary.max }
 }
 
 fn percent(fraction: f64) -> String {

@@ -95,9 +95,9 @@ fn convergence_stores_results_and_does_not_repeat_trainings() {
     }
     let page = fs::read_to_string(at("pages/c.html")).unwrap();
     assert_eq!(page.matches("<svg").count(), 3);
-    let picture = fs::read_to_string(at("pages/c.svg")).unwrap();
+    let figure = fs::read_to_string(at("pages/c.svg")).unwrap();
     // Two charts, each in a nested svg.
-    assert!(picture.starts_with("<svg") && picture.matches("<svg").count() == 1 + 2 * 2, "{picture}");
+    assert!(figure.starts_with("<svg") && figure.matches("<svg").count() == 1 + 2 * 2, "{figure}");
 
     let (repeated, stderr) = succeed(folder.path(), &format!("{CONVERGENCE} --out results"));
     assert_eq!((repeated, stderr.matches("validation loss").count()), (stdout, 0));

@@ -10,7 +10,7 @@ use anyhow::{Result, bail};
 use serde::Serialize;
 use tidecast::config::Pipeline;
 use tidecast::dataset::{self, Dataset};
-use tidecast::report::{Page, Picture};
+use tidecast::report::{Figure, Page};
 use tidecast_core::model::ScoredSplit;
 use tidecast_core::network::{CellKind, Shape};
 use tidecast_core::series::GapFill;
@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 pub use results::{CurvePoint, LearningCurve, Plan, Point, Row, Setting, Training, rows};
 
 use crate::monitor::Monitor;
-use crate::pages::{convergence_page, convergence_picture, convergence_table};
+use crate::pages::{convergence_figure, convergence_page, convergence_table};
 use crate::result_store::ResultStore;
 use crate::trial::closest_hidden;
 use crate::{Report, StudyOptions, publish};
@@ -265,7 +265,7 @@ impl Report for ConvergenceResults {
         convergence_page(&self.0)
     }
 
-    fn picture(&self) -> Picture {
-        convergence_picture(&self.0)
+    fn figure(&self) -> Figure {
+        convergence_figure(&self.0)
     }
 }

@@ -7,14 +7,14 @@ use std::sync::Mutex;
 
 use anyhow::{Result, bail};
 use rayon::iter::{ParallelBridge, ParallelIterator};
-use tidecast::report::{Page, Picture};
+use tidecast::report::{Figure, Page};
 use tokio_util::sync::CancellationToken;
 
 pub use plan::{GateInit, Plan, Variant};
 pub use results::{MemoryResults, Row, Span};
 
 use crate::monitor::Monitor;
-use crate::pages::{memory_page, memory_picture, memory_table, span_table};
+use crate::pages::{memory_figure, memory_page, memory_table, span_table};
 use crate::result_store::ResultStore;
 use crate::tasks::Task;
 use crate::trial::{Outcome, Trial};
@@ -121,8 +121,8 @@ impl Report for MemoryResults {
         memory_page(self)
     }
 
-    fn picture(&self) -> Picture {
-        memory_picture(self)
+    fn figure(&self) -> Figure {
+        memory_figure(self)
     }
 }
 
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn text_page_and_picture_show_every_variant() {
+    fn text_page_and_figure_show_every_variant() {
         let results = study(None, 2, usize::MAX).0.unwrap();
         let (text, html) = (results.text(), results.page().html());
         for name in ["rnn", "lstm, bias 0", "lstm-peephole, bias 1", "lstm-coupled, chrono", "gru, default"] {
@@ -179,6 +179,6 @@ mod tests {
         // Three tasks, three gate initializations.
         assert_eq!(html.matches("<svg").count(), 9);
         // Eight charts, each in a nested svg.
-        assert_eq!(results.picture().svg().matches("<svg").count(), 1 + 2 * 8);
+        assert_eq!(results.figure().svg().matches("<svg").count(), 1 + 2 * 8);
     }
 }
