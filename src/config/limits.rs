@@ -8,7 +8,7 @@ use tidecast_stream::settings::{Limits, Ratio, StateConfig};
 
 use super::checks::Checks;
 use super::file;
-use super::plan::{PlanText, micros};
+use super::plan_text::{PlanText, micros};
 
 const SERIES: &str = "the state of every series of a partition is in memory";
 const ON_FULL: &str =

@@ -7,7 +7,7 @@
 //! | `checks` | checks of single values |
 //! | `series`, `connectors`, `limits`, `serve`, `train` | checks of the tables; the crates own the resulting settings |
 //! | `pipeline` | loading, and checks across tables |
-//! | `plan` | the pipeline as text again, and the keys that determine the state |
+//! | `plan`, `plan_text` | the pipeline as text again, and the keys that determine the state |
 //! | `problems` | all problems of a file, each with its line |
 //!
 //! Nothing here opens a connection or reads data; `tidecast check` does.
@@ -19,6 +19,7 @@ mod limits;
 mod parse;
 mod pipeline;
 mod plan;
+mod plan_text;
 mod problems;
 mod series;
 mod serve;

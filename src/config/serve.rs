@@ -6,7 +6,7 @@ use glob::Pattern;
 
 use super::checks::Checks;
 use super::file;
-use super::plan::{PlanText, quoted_key, toml_value};
+use super::plan_text::{PlanText, toml_key, toml_value};
 
 #[derive(Clone, Debug)]
 pub struct ServeConfig {
@@ -97,7 +97,7 @@ pub(super) fn plan(serve: &ServeConfig, out: &mut PlanText) {
     out.key_with_comment("ready_lag", &serve.ready_lag, "ready while the pipeline lags by no more rows");
     let units = serve.units.0.iter();
     let units: Vec<String> = units
-        .map(|(pattern, unit)| format!("{} = {}", quoted_key(pattern.as_str()), toml_value(unit)))
+        .map(|(pattern, unit)| format!("{} = {}", toml_key(pattern.as_str()), toml_value(unit)))
         .collect();
     if !units.is_empty() {
         out.line(&format!("units = {{ {} }}", units.join(", ")));
