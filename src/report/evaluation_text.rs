@@ -4,8 +4,8 @@ use std::fmt::Write;
 
 use tidecast_core::schema::format_percent;
 use tidecast_train::evaluate::{
-    COVERAGE_WINDOW, Comparison, EvaluationReport, LevelMeans, OverallReport, SIGNIFICANCE_LEVEL, SeriesReport,
-    Verdict,
+    COVERAGE_WINDOW, Comparison, EvaluationReport, LevelMeans, OverallReport, SIGNIFICANCE_LEVEL,
+    SeriesReport, Verdict,
 };
 
 /// SeriesReport that are listed one by one: about a screen. The JSON report has all.
@@ -233,7 +233,10 @@ fn by_series(out: &mut String, report: &EvaluationReport) {
         } else {
             String::new()
         };
-        line!(out, "\nMAE of series without a naive error: constant or unobserved in the training split{subset}");
+        line!(
+            out,
+            "\nMAE of series without a naive error: constant or unobserved in the training split{subset}"
+        );
         series_rows(out, report, listed, |series, method| Some(series.methods[method].mae));
     }
 }

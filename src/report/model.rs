@@ -90,7 +90,8 @@ pub fn scores_table(scores: &[Score]) -> String {
         return "scores              none: the history was too short for a split to score\n".to_owned();
     }
     let mut out = "mean absolute error, in standard deviations of each series:\n".to_owned();
-    let (split, forecasts, model, naive, seasonal) = ("split", "forecasts", "model", "naive", "seasonal naive");
+    let (split, forecasts, model, naive, seasonal) =
+        ("split", "forecasts", "model", "naive", "seasonal naive");
     let _ = writeln!(out, "  {split:<12}{forecasts:>10}{model:>12}{naive:>14}{seasonal:>16}");
     for Score { split, forecasts, mae, naive_mae, seasonal_naive_mae, season } in scores {
         let seasonal = match (seasonal_naive_mae, season) {

@@ -92,9 +92,8 @@ impl SnapshotReport {
     /// # Errors
     /// If the file cannot be read or is damaged.
     pub async fn read(path: &Path) -> Result<Self> {
-        let unusable = || {
-            format!("snapshot {} is unusable; remove it, and the previous one is used", path.display())
-        };
+        let unusable =
+            || format!("snapshot {} is unusable; remove it, and the previous one is used", path.display());
         let mut snapshot = SnapshotReader::open_file(path).await.with_context(unusable)?;
         let mut totals = Totals::default();
         while let Some(batch) = snapshot.next().await.with_context(unusable)? {
@@ -135,7 +134,8 @@ impl SnapshotReport {
 
     /// The snapshot for a script.
     pub fn json(&self) -> SnapshotJson<'_> {
-        let Self { header: Header { format, topic, partition, position, start, lineage }, bytes, totals } = self;
+        let Self { header: Header { format, topic, partition, position, start, lineage }, bytes, totals } =
+            self;
         SnapshotJson {
             kind: "snapshot",
             format: *format,
