@@ -1,10 +1,12 @@
 //! From a path (a file, a folder, a pattern or a hive-partitioned folder) to the files to read. Knows only names.
 
+use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
+use percent_encoding::percent_decode_str;
 use tidecast_stream::read_error::describe_read_error;
 
 /// Maximum depth of nested folders. Deeper nesting is a link back to a parent.
@@ -157,23 +159,7 @@ pub(super) fn hive_value(file: &Path, column: &str) -> Option<HiveValue> {
 
 /// `a%2Fb` as `a/b`. Invalid escapes are unchanged.
 fn percent_decode(text: &str) -> String {
-    let bytes = text.as_bytes();
-    let digit = |index: usize| bytes.get(index).and_then(|byte| char::from(*byte).to_digit(16));
-    let mut decoded = Vec::with_capacity(bytes.len());
-    let mut index = 0;
-    while index < bytes.len() {
-        match (bytes[index], digit(index + 1), digit(index + 2)) {
-            (b'%', Some(high), Some(low)) => {
-                decoded.push((high * 16 + low) as u8);
-                index += 3;
-            }
-            (byte, _, _) => {
-                decoded.push(byte);
-                index += 1;
-            }
-        }
-    }
-    String::from_utf8(decoded).unwrap_or_else(|_| text.to_string())
+    percent_decode_str(text).decode_utf8().map_or_else(|_| text.to_string(), Cow::into_owned)
 }
 
 #[cfg(test)]
