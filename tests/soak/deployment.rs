@@ -148,7 +148,8 @@ impl Deployment {
         let log_levels = "warn,tidecast=info,tidecast_stream=info,tidecast_kafka=debug";
         let variables = [("INSTANCE", name), ("TIDECAST_LOG", log_levels)];
         let (timeout, folder) = (Duration::from_secs(4 * 3600), self.workspace.path(""));
-        self.members.insert(name.to_owned(), Running::start_with_timeout(timeout, &folder, "run p.toml", &variables));
+        self.members
+            .insert(name.to_owned(), Running::start_with_timeout(timeout, &folder, "run p.toml", &variables));
     }
 
     pub fn random_member(&mut self) -> String {
