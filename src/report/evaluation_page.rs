@@ -153,7 +153,7 @@ fn example(
     let model = Line { name: "model".into(), points: forecasts(0), dashed: false };
     let baseline = &report.methods[series.best_baseline];
     let baseline = Line { name: baseline.clone(), points: forecasts(series.best_baseline), dashed: true };
-    // A band has the colour of the line with the same name.
+    // A band has the color of the line with the same name.
     let band = |level: usize| {
         let mut points = Vec::new();
         for example in &channel.examples {
