@@ -3,7 +3,9 @@
 //! The recurrence minimises squared errors, which outliers dominate. Medians and repeated values are robust to them, so the
 //! weights improve series that are mostly flat and sometimes jump.
 
-use super::{EnsembleSpec, ModelError};
+use serde::{Deserialize, Serialize};
+
+use super::error::ModelError;
 use crate::network::tensors::{self, Tensor, Tensors};
 
 /// Name of the weight tensor `[series + 1, bucket, expert]`; the last row serves every other series.
@@ -33,6 +35,16 @@ impl Expert {
 }
 
 pub const EXPERT_COUNT: usize = 5;
+
+/// The horizon buckets of the ensemble, and its seasonal expert.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EnsembleSpec {
+    /// Ends of the horizon buckets, exclusive; after the last one the forecast is that of the recurrence.
+    pub bucket_ends: Vec<usize>,
+    /// Period of the seasonal expert, in steps.
+    pub season: Option<usize>,
+}
 
 /// The weights of the experts, by series and horizon bucket.
 #[derive(Clone, Debug, PartialEq)]

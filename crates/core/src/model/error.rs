@@ -1,6 +1,5 @@
-//! The reasons for which bytes are not a model.
+//! The errors of loading a model file.
 
-use super::ModelManifest;
 use crate::network::recurrence::ReadoutError;
 use crate::network::{TensorsError, WeightsError};
 
@@ -11,8 +10,8 @@ pub enum ModelError {
     Tensors(#[from] TensorsError),
     #[error("the manifest in its metadata cannot be parsed: {0}")]
     Manifest(#[from] serde_json::Error),
-    #[error("its manifest has format {found}; this build reads format {}", ModelManifest::FORMAT)]
-    Format { found: u32 },
+    #[error("its manifest has format {found}; this build reads format {supported}")]
+    Format { found: u32, supported: u32 },
     #[error("its manifest is inconsistent: {0}")]
     Inconsistent(String),
     #[error(transparent)]

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{MEDIAN_STEPS, ModelError};
+use super::ensemble::{EnsembleSpec, MEDIAN_STEPS};
+use super::error::ModelError;
 use crate::intervals::VOLATILITY_STEPS;
 use crate::network::recurrence::PerSeriesFeatures;
 use crate::network::{Decoder, HORIZON_MAX, Shape, StateKind};
@@ -70,16 +71,6 @@ pub struct RecurrenceSpec {
     pub ensemble: Option<EnsembleSpec>,
     /// The regularization chosen by cross-validation, for the reader.
     pub penalties: Vec<Penalty>,
-}
-
-/// The horizon buckets of the ensemble, and its seasonal expert.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct EnsembleSpec {
-    /// Ends of the horizon buckets, exclusive; after the last one the forecast is that of the recurrence.
-    pub bucket_ends: Vec<usize>,
-    /// Period of the seasonal expert, in steps.
-    pub season: Option<usize>,
 }
 
 /// The regularization of one horizon bucket.

@@ -1,5 +1,5 @@
 //! A trained model, as a value and as a file: the linear recurrence and its readout, the recurrent network, how inputs are
-//! made, and where it all came from.
+//! made, and the provenance of all of these.
 //!
 //! The file is safetensors with PyTorch's tensor names and the manifest as JSON under one metadata key. It loads in Python
 //! with `safetensors` alone and holds nothing executable. This module maps bytes to values; it opens no files.
@@ -9,11 +9,11 @@ mod error;
 mod manifest;
 mod residuals;
 
-pub use ensemble::{EXPERT_COUNT, Ensemble, Expert, MEDIAN_STEPS};
+pub use ensemble::{EXPERT_COUNT, Ensemble, EnsembleSpec, Expert, MEDIAN_STEPS};
 pub use error::ModelError;
 pub use manifest::{
-    BlendWeight, CellsSpec, DataSummary, EnsembleSpec, ModelManifest, Penalty, RecurrenceSpec, Score,
-    ScoredSplit, SeriesKey,
+    BlendWeight, CellsSpec, DataSummary, ModelManifest, Penalty, RecurrenceSpec, Score, ScoredSplit,
+    SeriesKey,
 };
 pub use residuals::{QuantileOffsets, ResidualQuantiles};
 
@@ -73,7 +73,7 @@ impl Model {
         let (mut tensors, text) = network::tensors::read(bytes, METADATA_KEY)?;
         let Version { format } = serde_json::from_str(&text)?;
         if format != ModelManifest::FORMAT {
-            return Err(ModelError::Format { found: format });
+            return Err(ModelError::Format { found: format, supported: ModelManifest::FORMAT });
         }
         let manifest: ModelManifest = serde_json::from_str(&text)?;
         manifest.validate()?;

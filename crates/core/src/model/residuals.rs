@@ -1,6 +1,6 @@
 //! The quantiles of a model's errors on the validation split, from which its intervals are made.
 
-use super::ModelError;
+use super::error::ModelError;
 use crate::intervals::{ConformalOffsets, ErrorQuantiles, POOLED_PROBABILITIES, SERIES_PROBABILITIES};
 use crate::network::tensors::{self, Tensor, Tensors};
 
