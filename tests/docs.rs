@@ -118,7 +118,7 @@ fn every_guide_is_in_the_book() {
 
 /// Programs of the documentation that are replaced by one that does nothing: the gate runs `cargo`, `docker` needs an engine, and the others
 /// belong to the reader.
-const NOT_RUN: [&str; 5] = ["cargo", "docker", "jq", "curl", "mdbook"];
+const NOT_RUN: [&str; 6] = ["cargo", "docker", "jq", "curl", "mdbook", "python"];
 
 /// `tidecast` for documented commands: without a broker, commands that need one are skipped; endless commands end, and long ones are shortened.
 const TIDECAST: &str = r#"#!/bin/sh
@@ -168,6 +168,8 @@ fn run_page(page: &str) {
     fs::create_dir(folder.join("history")).expect("a folder");
     fs::copy(pipelines.join("sensors/readings.parquet"), folder.join("history/2023.parquet"))
         .expect("a history");
+    fs::create_dir(folder.join("python")).expect("a folder");
+    fs::copy(root().join("python/sensors.toml"), folder.join("python/sensors.toml")).expect("a pipeline");
     script(&folder.join("correct"), "#!/bin/sh\nwhile read -r line; do echo; done\n");
     script(&shims.path().join("tidecast"), TIDECAST);
     NOT_RUN
@@ -217,7 +219,9 @@ fn commands_of_getting_started_run() {
 
 #[test]
 fn commands_of_all_other_guides_run() {
-    ["docs/training.md", "docs/data-quality.md", "docs/json.md"].into_iter().for_each(run_page);
+    ["docs/training.md", "docs/data-quality.md", "docs/json.md", "python/README.md"]
+        .into_iter()
+        .for_each(run_page);
 }
 
 #[test]
