@@ -1,21 +1,18 @@
 //! Training of the cells, standalone or on the residuals of the recurrence, and selection of the weight that their output has
 //! in the forecast.
 
-use std::ops::ControlFlow;
-
 use anyhow::Result;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::Channel;
-use super::Split;
 use super::backtest::BacktestModels;
 use super::gram::{BLOCKS, VALIDATION, block_of, bucket_ends};
-use super::progress::{Decision, Progress};
+use super::progress::{Decision, Progress, Report};
 use super::settings::TrainConfig;
 use super::trainer::{TrainedNetwork, Trainer, TrainerState, checkpoint_identity, read_checkpoint};
 use super::training_data::{Samples, TrainingData, group_size};
 use super::windows::{Origin, Windows};
+use super::{Channel, Split};
 use tidecast_core::intervals::{ConformalOffsets, rearrange};
 use tidecast_core::model::{BlendWeight, Model};
 use tidecast_core::network::{Network, Shape, pinball};
@@ -91,9 +88,14 @@ impl Acceptance {
 /// Inputs of the training of cells.
 pub struct CellTraining<'a> {
     pub config: &'a TrainConfig,
+    pub shape: Shape,
     pub windows: &'a Windows<'a>,
     pub channels: &'a [Channel],
     pub split: Split,
+    /// Sampled origins of the training split.
+    pub training: &'a [Origin],
+    /// Sampled origins of the validation split.
+    pub validation: &'a [Origin],
     /// Recurrence models without each block, and last on all blocks; empty without a recurrence.
     pub folds: &'a [Model],
     /// Checkpoint of an interrupted run.
@@ -103,52 +105,30 @@ pub struct CellTraining<'a> {
 }
 
 impl CellTraining<'_> {
-    /// Trains cells of a shape from sampled origins.
-    pub fn run(
-        &self,
-        shape: Shape,
-        training: &[Origin],
-        validation: &[Origin],
-        report: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
-    ) -> Result<CellResult> {
-        if self.folds.is_empty() {
-            self.train_standalone(shape, training, validation, report)
-        } else {
-            self.train_on_residuals(shape, training, validation, report)
-        }
+    /// Trains the cells.
+    pub fn run(&self, report: &mut Report<'_>) -> Result<CellResult> {
+        if self.folds.is_empty() { self.train_standalone(report) } else { self.train_on_residuals(report) }
     }
 
-    fn train_standalone(
-        &self,
-        shape: Shape,
-        training: &[Origin],
-        validation: &[Origin],
-        report: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
-    ) -> Result<CellResult> {
-        let train = Samples::values(self.windows, self.channels, training.to_vec());
-        let validation = Samples::values(self.windows, self.channels, validation.to_vec());
-        let blend_weights = vec![BlendWeight { end: shape.horizon, weight: 1.0 }];
+    fn train_standalone(&self, report: &mut Report<'_>) -> Result<CellResult> {
+        let samples = |origins: &[Origin]| Samples::values(self.windows, self.channels, origins.to_vec());
+        let (train, validation) = (samples(self.training), samples(self.validation));
+        let blend_weights = vec![BlendWeight { end: self.shape.horizon, weight: 1.0 }];
         let TrainedNetwork { network, epoch, is_complete, .. } =
-            self.fit(shape, &train, &validation, &self.identity, self.checkpoint, report)?;
+            self.fit(&train, &validation, &self.identity, self.checkpoint, report)?;
         let cells = TrainedCells { network, blend_weights, epoch };
         Ok(CellResult { cells: Some(cells), decisions: Vec::new(), is_complete })
     }
 
     /// Trains twice: a trial without the last block selects the weight of the cells on data it has not seen, then cells are
     /// trained on all blocks. The second run is skipped where the trial rejects forecast and quantiles.
-    fn train_on_residuals(
-        &self,
-        shape: Shape,
-        training: &[Origin],
-        validation: &[Origin],
-        report: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
-    ) -> Result<CellResult> {
+    fn train_on_residuals(&self, report: &mut Report<'_>) -> Result<CellResult> {
         let residuals = |select: &(dyn Fn(i64) -> usize + Sync), origins: &[Origin]| {
             let models = BacktestModels { models: self.folds, select };
             Samples::residuals(self.windows, self.channels, models, origins)
         };
-        let train = residuals(&|step| block_of(self.split, step), training);
-        let validation = residuals(&|_| VALIDATION, validation);
+        let train = residuals(&|step| block_of(self.split, step), self.training);
+        let validation = residuals(&|_| VALIDATION, self.validation);
         // Checkpoints of the second run carry the result of the trial.
         let final_prefix = format!("{} final ", self.identity);
         let resumed = self.checkpoint.and_then(checkpoint_identity);
@@ -157,10 +137,11 @@ impl CellTraining<'_> {
         let (acceptance, checkpoint): (Acceptance, _) = match resumed {
             Some(acceptance) => (acceptance, self.checkpoint),
             None => {
-                let (trial, acceptance) = self.run_trial(shape, &train, &validation, report)?;
+                let (trial, acceptance) = self.run_trial(&train, &validation, report)?;
                 let is_rejected = trial.epoch == 0 || acceptance.rejects_all();
                 if is_rejected || !trial.is_complete {
-                    let (decisions, is_complete) = (acceptance.decisions(shape.quantiles), trial.is_complete);
+                    let decisions = acceptance.decisions(self.shape.quantiles);
+                    let is_complete = trial.is_complete;
                     let cells = (!is_rejected).then(|| acceptance.apply(trial));
                     return Ok(CellResult { cells, decisions, is_complete });
                 }
@@ -168,8 +149,8 @@ impl CellTraining<'_> {
             }
         };
         let identity = final_prefix + &serde_json::to_string(&acceptance)?;
-        let trained = self.fit(shape, &train, &validation, &identity, checkpoint, report)?;
-        let (decisions, is_complete) = (acceptance.decisions(shape.quantiles), trained.is_complete);
+        let trained = self.fit(&train, &validation, &identity, checkpoint, report)?;
+        let (decisions, is_complete) = (acceptance.decisions(self.shape.quantiles), trained.is_complete);
         Ok(CellResult { cells: Some(acceptance.apply(trained)), decisions, is_complete })
     }
 
@@ -177,25 +158,24 @@ impl CellTraining<'_> {
     /// split.
     fn run_trial(
         &self,
-        shape: Shape,
         train: &Samples,
         validation: &Samples,
-        report: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
+        report: &mut Report<'_>,
     ) -> Result<(TrainedNetwork, Acceptance)> {
         let Split { first, train_end, validation_end, .. } = self.split;
         let history = self.windows.history;
         let step = |origin: &Origin| history.segments[origin.segment as usize].step(origin.index as usize);
         let is_last_block = |origin: &Origin| block_of(self.split, step(origin)) == BLOCKS - 1;
         let other_blocks = train.filter(|origin| !is_last_block(origin));
-        let samples_max = VALIDATION_SAMPLES_MAX.min(OUTPUT_VALUES_MAX / shape.outputs()).max(1);
-        let last_block =
-            train.filter(is_last_block).thin(samples_max, group_size(self.config, shape.outputs()));
+        let outputs = self.shape.outputs();
+        let samples_max = VALIDATION_SAMPLES_MAX.min(OUTPUT_VALUES_MAX / outputs).max(1);
+        let last_block = train.filter(is_last_block).thin(samples_max, group_size(self.config, outputs));
         let middle = (train_end + validation_end) / 2;
         let early = validation.filter(|origin| step(origin) < middle);
         let late = validation.filter(|origin| step(origin) >= middle);
         let identity = format!("{} trial", self.identity);
         let held_out = last_block.clone().concat(validation);
-        let trial = self.fit(shape, &other_blocks, &held_out, &identity, self.checkpoint, report)?;
+        let trial = self.fit(&other_blocks, &held_out, &identity, self.checkpoint, report)?;
         let steps_min = ((train_end - first) / BLOCKS as i64).min((validation_end - train_end) / 2);
         let data =
             [last_block, early, late].map(|samples| TrainingData::new(self.config, self.windows, samples));
@@ -211,44 +191,32 @@ impl CellTraining<'_> {
 
     fn fit(
         &self,
-        shape: Shape,
         train: &Samples,
         validation: &Samples,
         identity: &str,
         checkpoint: Option<&[u8]>,
-        report: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
+        report: &mut Report<'_>,
     ) -> Result<TrainedNetwork> {
-        let Self { config, windows, .. } = *self;
+        let Self { config, shape, windows, .. } = *self;
         let network = Network::new(shape, config.seed)?;
         // A correction of the last value or of a recurrence starts from zero.
         let is_correction = windows.manifest.recurrence.is_some() || windows.manifest.carries_state();
         let network = if is_correction { network.with_zero_head() } else { network };
-        let initial = TrainerState::new(config, network);
-        let state = resume_or_start(initial, checkpoint, identity, report);
+        let mut state = TrainerState::new(config, network);
+        match checkpoint.map(|bytes| read_checkpoint(bytes, identity, &state)) {
+            Some(Ok(resumed)) => {
+                let _ = report(Progress::Resumed { epochs: resumed.epochs });
+                state = resumed;
+            }
+            Some(Err(error)) => {
+                let _ = report(Progress::CheckpointIgnored { reason: error.to_string() });
+            }
+            None => {}
+        }
         let train = TrainingData::new(config, windows, train.clone());
         let validation = validation.thin(VALIDATION_SAMPLES_MAX, group_size(config, shape.outputs()));
         let validation = TrainingData::new(config, windows, validation);
         Ok(Trainer::new(config, &train, &validation, identity).run(state, report))
-    }
-}
-
-/// The state in a checkpoint, or the initial state without one that can be resumed.
-fn resume_or_start(
-    initial: TrainerState,
-    checkpoint: Option<&[u8]>,
-    identity: &str,
-    report: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
-) -> TrainerState {
-    let Some(bytes) = checkpoint else { return initial };
-    match read_checkpoint(bytes, identity, &initial) {
-        Ok(state) => {
-            let _ = report(Progress::Resumed { epochs: state.epochs });
-            state
-        }
-        Err(error) => {
-            let _ = report(Progress::CheckpointIgnored { reason: error.to_string() });
-            initial
-        }
     }
 }
 

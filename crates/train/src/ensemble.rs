@@ -5,7 +5,7 @@
 use rayon::prelude::*;
 
 use super::backtest::{BacktestModels, backtest};
-use super::gram::{BLOCKS, VALIDATION, block_of};
+use super::gram::{BLOCKS, VALIDATION, block_of, end_of_split};
 use super::windows::{Origin, Windows};
 use super::{Channel, Split};
 use tidecast_core::forecaster::ExpertForecasts;
@@ -27,54 +27,45 @@ const ITERATIONS: usize = 150;
 /// Weights of the experts.
 type Weights = [f64; EXPERT_COUNT];
 
-/// Forecasts of all experts with their actual values.
-#[derive(Clone, Default)]
-struct ExpertErrors {
-    forecasts: Vec<[f32; EXPERT_COUNT]>,
-    actuals: Vec<f32>,
-    /// Weight of each error in the loss.
-    weights: Vec<f32>,
+/// Forecasts of all experts and the actual value.
+#[derive(Clone, Copy)]
+struct ExpertError {
+    forecasts: [f32; EXPERT_COUNT],
+    actual: f32,
+    /// Weight of the error in the loss.
+    weight: f32,
 }
 
+impl ExpertError {
+    /// Error of a blend.
+    fn of_blend(&self, weights: &Weights) -> f64 {
+        let pairs = weights.iter().zip(&self.forecasts);
+        pairs.map(|(weight, forecast)| weight * f64::from(*forecast)).sum::<f64>() - f64::from(self.actual)
+    }
+}
+
+/// Errors of a bucket of the horizon.
+#[derive(Clone, Default)]
+struct ExpertErrors(Vec<ExpertError>);
+
 impl ExpertErrors {
-    fn push(&mut self, forecasts: [f32; EXPERT_COUNT], actual: f32, weight: f64) {
-        self.forecasts.push(forecasts);
-        self.actuals.push(actual);
-        self.weights.push(weight as f32);
-    }
-
-    fn len(&self) -> usize {
-        self.actuals.len()
-    }
-
     /// Every n-th error, so that at most `max` remain.
     fn thin(&self, max: usize) -> Self {
-        let mut thinned = Self::default();
-        for i in (0..self.len()).step_by(self.len().div_ceil(max).max(1)) {
-            thinned.push(self.forecasts[i], self.actuals[i], f64::from(self.weights[i]));
-        }
-        thinned
+        Self(self.0.iter().step_by(self.0.len().div_ceil(max).max(1)).copied().collect())
     }
 
     /// Scales the weights so that the best single expert has a mean loss of `weight`: a volatile block has no more influence
     /// than a calm one.
     fn normalize(mut self, weight: f64) -> Self {
         let least = (0..EXPERT_COUNT).map(|expert| self.loss(&single(expert))).fold(f64::INFINITY, f64::min);
-        let count = self.len() as f64;
+        let count = self.0.len() as f64;
         let factor = (weight * count / least.max(ERROR_MIN * count)) as f32;
-        self.weights.iter_mut().for_each(|weight| *weight *= factor);
+        self.0.iter_mut().for_each(|error| error.weight *= factor);
         self
     }
 
-    fn append(&mut self, other: &Self) {
-        self.forecasts.extend(&other.forecasts);
-        self.actuals.extend(&other.actuals);
-        self.weights.extend(&other.weights);
-    }
-
     fn loss(&self, weights: &Weights) -> f64 {
-        let error = |i: usize| (dot(weights, &self.forecasts[i]) - f64::from(self.actuals[i])).abs();
-        (0..self.len()).map(|i| f64::from(self.weights[i]) * error(i)).sum()
+        self.0.iter().map(|error| f64::from(error.weight) * error.of_blend(weights).abs()).sum()
     }
 
     /// Weights of the least absolute error by exponentiated gradient descent (Kivinen and Warmuth 1997):
@@ -106,15 +97,13 @@ impl ExpertErrors {
 
     fn loss_and_gradient(&self, weights: &Weights) -> (f64, Weights) {
         let (mut loss, mut gradient) = (0.0, [0.0; EXPERT_COUNT]);
-        for i in 0..self.len() {
-            let (forecasts, weight) = (&self.forecasts[i], f64::from(self.weights[i]));
-            let error = dot(weights, forecasts) - f64::from(self.actuals[i]);
+        for expert_error in &self.0 {
+            let (error, weight) = (expert_error.of_blend(weights), f64::from(expert_error.weight));
             loss += weight * error.abs();
             let sign = if error == 0.0 { 0.0 } else { weight * error.signum() };
-            gradient
-                .iter_mut()
-                .zip(forecasts)
-                .for_each(|(sum, forecast)| *sum += sign * f64::from(*forecast));
+            for (sum, forecast) in gradient.iter_mut().zip(expert_error.forecasts) {
+                *sum += sign * f64::from(forecast);
+            }
         }
         (loss, gradient)
     }
@@ -123,10 +112,6 @@ impl ExpertErrors {
 /// All weight on one expert.
 fn single(expert: usize) -> Weights {
     std::array::from_fn(|other| f64::from(u8::from(other == expert)))
-}
-
-fn dot(weights: &Weights, forecasts: &[f32; EXPERT_COUNT]) -> f64 {
-    weights.iter().zip(forecasts).map(|(weight, forecast)| weight * f64::from(*forecast)).sum()
 }
 
 /// Buckets of an ensemble: two over at most a day of the horizon, since the next steps need other weights than later ones.
@@ -163,7 +148,7 @@ pub fn fit_ensemble(
     let mut weights = Vec::new();
     for (of_series, errors) in &fits {
         weights.extend(of_series.iter().map(|weight| *weight as f32));
-        pooled.iter_mut().zip(errors).for_each(|(pooled, errors)| pooled.append(errors));
+        pooled.iter_mut().zip(errors).for_each(|(pooled, errors)| pooled.0.extend(&errors.0));
     }
     weights.extend(pooled.iter().flat_map(ExpertErrors::fit).map(|weight| weight as f32));
     Ensemble::new(spec, weights)
@@ -195,8 +180,9 @@ fn collect_errors(
         for (errors, end) in errors.iter_mut().zip(ends) {
             for i in first..*end {
                 if segment.observed[index + 1 + i] {
-                    let all = Expert::ALL.map(|expert| experts.value(expert, i, forecast.values[i]));
-                    errors[block].push(all, forecast.scale.apply(segment.values[index + 1 + i]), 1.0);
+                    let forecasts = Expert::ALL.map(|expert| experts.value(expert, i, forecast.values[i]));
+                    let actual = forecast.scale.apply(segment.values[index + 1 + i]);
+                    errors[block].0.push(ExpertError { forecasts, actual, weight: 1.0 });
                 }
             }
             first = *end;
@@ -206,7 +192,7 @@ fn collect_errors(
         let mut all = ExpertErrors::default();
         for (block, errors) in blocks.into_iter().enumerate() {
             let weight = if block == VALIDATION { VALIDATION_WEIGHT } else { 1.0 };
-            all.append(&errors.thin(ERRORS_PER_BLOCK).normalize(weight));
+            all.0.extend(errors.thin(ERRORS_PER_BLOCK).normalize(weight).0);
         }
         all
     };
@@ -221,7 +207,7 @@ fn block_origins(windows: &Windows<'_>, channel: &Channel, split: Split, steps: 
         for index in 0..segment.values.len().saturating_sub(steps) {
             let step = segment.step(index);
             let block = block_of(split, step);
-            let end = if block == VALIDATION { split.validation_end } else { split.train_end };
+            let end = end_of_split(split, block);
             let origin = Origin { segment: *number, index: index as u32 };
             if segment.observed[index] && step + (steps as i64) < end && windows.is_complete(origin) {
                 by_block[block].push(origin);
@@ -250,7 +236,7 @@ mod tests {
             let actual = random.uniform(3.0);
             let forecasts =
                 [actual + noise * random.uniform(1.0), actual + random.uniform(1.0), 0.0, 9.0, -9.0];
-            errors.push(forecasts, actual, 1.0);
+            errors.0.push(ExpertError { forecasts, actual, weight: 1.0 });
         }
         errors
     }
@@ -272,12 +258,9 @@ mod tests {
     fn the_weight_of_a_block_does_not_depend_on_the_size_of_its_errors() {
         let loss = |factor: f32| {
             let mut errors = errors(1.0);
-            errors
-                .forecasts
-                .iter_mut()
-                .flatten()
-                .chain(&mut errors.actuals)
-                .for_each(|value| *value *= factor);
+            for error in &mut errors.0 {
+                error.forecasts.iter_mut().chain([&mut error.actual]).for_each(|value| *value *= factor);
+            }
             let normalized = errors.normalize(3.0);
             (0..EXPERT_COUNT).map(|expert| normalized.loss(&single(expert))).fold(f64::INFINITY, f64::min)
         };

@@ -44,6 +44,7 @@ pub struct GramSums {
     pub bucket_ends: Vec<usize>,
     /// Number of shared features.
     pub shared: usize,
+    pub per_series: PerSeriesFeatures,
     /// `[series][block][bucket]`
     pub equations: Vec<Vec<Vec<Option<NormalEquations>>>>,
     /// Retained rows with the whole horizon, `[series][block]`; empty where there are too many.
@@ -65,38 +66,46 @@ pub fn block_of(split: Split, step: i64) -> usize {
     (block as usize).min(VALIDATION)
 }
 
+/// End of the split that a block belongs to.
+pub fn end_of_split(split: Split, block: usize) -> i64 {
+    if block == VALIDATION { split.validation_end } else { split.train_end }
+}
+
 impl GramBuilder<'_> {
-    fn per_series(&self) -> PerSeriesFeatures {
-        self.windows.manifest.per_series_features()
-    }
-
-    fn shared_features(&self) -> usize {
-        let manifest = self.windows.manifest;
-        self.spec.features(self.recurrence.state_len(), &manifest.inputs, manifest.horizon)
-    }
-
     /// Origins per row.
-    fn stride(&self) -> usize {
-        let (features, horizon) =
-            (self.shared_features() + self.per_series().count(), self.windows.manifest.horizon);
-        let cost = (features * (features + horizon)) as f64;
+    fn stride(&self, features: usize) -> usize {
+        let cost = (features * (features + self.windows.manifest.horizon)) as f64;
         let rows_max = (MULTIPLICATIONS / cost).max(ROWS_MIN);
-        let steps: usize = self.windows.history.segments.iter().map(|segment| segment.values.len()).sum();
+        let steps = self.windows.history.steps();
         stride_coprime_to_day(steps as f64 / rows_max, self.windows.step_config.grid.every)
     }
 
     /// Gathers the sums.
     pub fn build(&self) -> GramSums {
-        let bucket_ends = bucket_ends(self.windows.manifest.horizon);
-        let stride = self.stride();
-        let has_per_series = self.per_series().series > 0;
+        let manifest = self.windows.manifest;
+        let (bucket_ends, per_series) = (bucket_ends(manifest.horizon), manifest.per_series_features());
+        let shared = self.spec.features(self.recurrence.state_len(), &manifest.inputs, manifest.horizon);
+        let stride = self.stride(shared + per_series.count());
+        let has_per_series = per_series.series > 0;
         // Series with coefficients of their own need sums of their own. The others are added in a fixed number of chunks, so
         // that the result does not depend on the number of threads.
         let chunk_size = if has_per_series { 1 } else { self.channels.len().div_ceil(2 * BLOCKS).max(1) };
         let chunks = self.channels.par_chunks(chunk_size).map(|channels| {
-            let mut rows = RowCollector::new(self, &bucket_ends);
+            let mut rows = RowCollector {
+                builder: self,
+                shared,
+                per_series: &per_series,
+                bucket_ends: &bucket_ends,
+                equations: vec![vec![None; bucket_ends.len()]; BLOCKS + 1],
+                pending: vec![vec![RegressionRows::default(); bucket_ends.len()]; BLOCKS + 1],
+                retained: vec![RegressionRows::default(); BLOCKS + 1],
+                complete_rows: 0,
+            };
             channels.iter().for_each(|channel| rows.collect_channel(channel, stride));
-            rows.finish()
+            for block in 0..=BLOCKS {
+                (0..bucket_ends.len()).for_each(|bucket| rows.flush(block, bucket));
+            }
+            (rows.equations, rows.retained)
         });
         let (mut equations, mut rows): (Vec<_>, Vec<_>) = chunks.collect::<Vec<_>>().into_iter().unzip();
         if !has_per_series {
@@ -110,7 +119,7 @@ impl GramBuilder<'_> {
         if self.row_stride.is_none() {
             rows.clear();
         }
-        GramSums { bucket_ends, shared: self.shared_features(), equations, rows }
+        GramSums { bucket_ends, shared, per_series, equations, rows }
     }
 }
 
@@ -127,7 +136,8 @@ fn merge(sums: &mut [Vec<Option<NormalEquations>>], others: Vec<Vec<Option<Norma
 /// Collects rows of some channels and adds them to sums, `[block][bucket]`.
 struct RowCollector<'a> {
     builder: &'a GramBuilder<'a>,
-    per_series: PerSeriesFeatures,
+    shared: usize,
+    per_series: &'a PerSeriesFeatures,
     bucket_ends: &'a [usize],
     equations: Vec<Vec<Option<NormalEquations>>>,
     /// Rows that are not in the sums yet.
@@ -138,19 +148,7 @@ struct RowCollector<'a> {
     complete_rows: usize,
 }
 
-impl<'a> RowCollector<'a> {
-    fn new(builder: &'a GramBuilder<'a>, bucket_ends: &'a [usize]) -> Self {
-        Self {
-            builder,
-            per_series: builder.per_series(),
-            bucket_ends,
-            equations: vec![vec![None; bucket_ends.len()]; BLOCKS + 1],
-            pending: vec![vec![RegressionRows::default(); bucket_ends.len()]; BLOCKS + 1],
-            retained: vec![RegressionRows::default(); BLOCKS + 1],
-            complete_rows: 0,
-        }
-    }
-
+impl RowCollector<'_> {
     fn collect_channel(&mut self, channel: &Channel, stride: usize) {
         let GramBuilder { windows, split, recurrence, .. } = *self.builder;
         let mut count = 0usize;
@@ -176,16 +174,16 @@ impl<'a> RowCollector<'a> {
         let segment = &windows.history.segments[origin.segment as usize];
         let (index, step) = (origin.index as usize, segment.step(origin.index as usize));
         let block = block_of(split, step);
-        let end = if block == VALIDATION { split.validation_end } else { split.train_end };
         // Steps of the horizon in the same split and segment.
-        let steps = (segment.values.len() - index - 1).min((end - step - 1).max(0) as usize);
+        let steps =
+            (segment.values.len() - index - 1).min((end_of_split(split, block) - step - 1).max(0) as usize);
         let Some(bucket) = self.bucket_ends.iter().rposition(|end| *end <= steps) else { return };
         let Some(view) = windows.view(origin) else { return };
         let scale = view.scale;
         if scale.spread == 0.0 {
             return;
         }
-        let (shared, per_series) = (self.builder.shared_features(), self.per_series.count());
+        let (shared, per_series) = (self.shared, self.per_series.count());
         let RegressionRows { xs, ys } = &mut self.pending[block][bucket];
         let start = xs.len();
         xs.resize(start + shared + per_series, 0.0);
@@ -211,7 +209,7 @@ impl<'a> RowCollector<'a> {
     }
 
     fn flush(&mut self, block: usize, bucket: usize) {
-        let features = self.builder.shared_features() + self.per_series.count();
+        let features = self.shared + self.per_series.count();
         let targets = self.bucket_ends[bucket];
         let RegressionRows { xs, ys } = &mut self.pending[block][bucket];
         if xs.is_empty() {
@@ -221,13 +219,5 @@ impl<'a> RowCollector<'a> {
         equations.get_or_insert_with(|| NormalEquations::new(features, targets)).add(xs, ys);
         xs.clear();
         ys.clear();
-    }
-
-    /// Sums, `[block][bucket]`, and retained rows, `[block]`.
-    fn finish(mut self) -> (Vec<Vec<Option<NormalEquations>>>, Vec<RegressionRows>) {
-        for block in 0..=BLOCKS {
-            (0..self.bucket_ends.len()).for_each(|bucket| self.flush(block, bucket));
-        }
-        (self.equations, self.retained)
     }
 }

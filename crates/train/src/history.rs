@@ -2,6 +2,7 @@
 //! held while serving.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use anyhow::{Context, Result};
 
@@ -55,14 +56,18 @@ pub struct Channel {
 /// Steps between saved statistics: replaying the steps in between takes a fraction of a microsecond.
 const STATS_INTERVAL: usize = 64;
 
+/// A range of all steps. Half of the extremes leaves room for differences.
+pub const ALL_STEPS: Range<i64> = i64::MIN / 2..i64::MAX / 2;
+
 /// Retention of a covariate window that never drops a value.
 const UNLIMITED: usize = 1 << 40;
 
 impl Segment {
-    /// Observed steps, in order.
-    pub fn observed_steps(&self) -> impl Iterator<Item = i64> {
-        let indices = self.observed.iter().enumerate().filter(|(_, observed)| **observed);
-        indices.map(|(index, _)| self.step(index))
+    /// Observed steps of a range with their values, in order.
+    pub fn observations(&self, steps: Range<i64>) -> impl Iterator<Item = (i64, f64)> {
+        let index = |step: i64| (step - self.start).clamp(0, self.values.len() as i64) as usize;
+        let indices = (index(steps.start)..index(steps.end)).filter(|index| self.observed[*index]);
+        indices.map(|index| (self.step(index), self.values[index]))
     }
 
     pub fn step(&self, index: usize) -> i64 {
@@ -96,6 +101,11 @@ impl Segment {
 }
 
 impl History {
+    /// Number of steps of all segments.
+    pub fn steps(&self) -> usize {
+        self.segments.iter().map(|segment| segment.values.len()).sum()
+    }
+
     /// All channels, ordered by id and target.
     pub fn channels(&self) -> Vec<Channel> {
         let mut order: Vec<u32> = (0..self.segments.len() as u32).collect();
@@ -116,10 +126,9 @@ impl History {
     pub fn is_constant_until(&self, until: i64) -> bool {
         let mut first = BTreeMap::new();
         self.segments.iter().all(|segment| {
-            let indices = (0..segment.values.len()).take_while(|index| segment.step(*index) < until);
-            let mut values =
-                indices.filter(|index| segment.observed[*index]).map(|index| segment.values[index]);
-            values.all(|value| *first.entry((segment.series, segment.target)).or_insert(value) == value)
+            let mut observations = segment.observations(ALL_STEPS.start..until);
+            observations
+                .all(|(_, value)| *first.entry((segment.series, segment.target)).or_insert(value) == value)
         })
     }
 }
@@ -214,7 +223,8 @@ impl Split {
     /// # Errors
     /// If no step was observed.
     pub fn new(history: &History, fractions: SplitFractions) -> Result<Self> {
-        let mut steps: Vec<i64> = history.segments.iter().flat_map(Segment::observed_steps).collect();
+        let observations = history.segments.iter().flat_map(|segment| segment.observations(ALL_STEPS));
+        let mut steps: Vec<i64> = observations.map(|(step, _)| step).collect();
         steps.sort_unstable();
         let ends = steps.first().copied().zip(steps.last().copied());
         let (first, last) = ends.context(

@@ -2,6 +2,7 @@
 
 use super::ensemble::ensemble_spec;
 use super::gram::{BLOCKS, bucket_ends};
+use super::history::ALL_STEPS;
 use super::progress::Decision;
 use super::readout_fit::{BucketSelection, FeatureSet, FeatureSets, RECENT_MIN, retained_row_stride};
 use super::settings::{TrainConfig, TrainingSpec};
@@ -198,7 +199,7 @@ fn feature_sets(
 ) -> FeatureSets {
     let complex = plan.poles.iter().filter(|pole| pole[1] != 0.0).count();
     let (states, horizon) = (plan.poles.len() + complex, pipeline.train.horizon);
-    let steps: usize = history.segments.iter().map(|segment| segment.values.len()).sum();
+    let steps = history.steps();
     let rows = steps.saturating_sub(history.segments.len() * horizon);
     let features = |recent: usize| states + recent + 1 + spec.per_series_features.len();
     let stride = |recent: usize| retained_row_stride(rows, features(recent), horizon);
@@ -342,11 +343,8 @@ pub fn whole_segments(steps: usize, config: &TrainConfig) -> usize {
 fn target_moments(pipeline: &TrainingSpec, history: &History, split: Split) -> Vec<Moments> {
     let mut stats = vec![RunningStats::default(); pipeline.columns.targets.len()];
     for segment in &history.segments {
-        for (index, value) in segment.values.iter().enumerate() {
-            if segment.observed[index] && segment.step(index) < split.train_end {
-                stats[segment.target].add(*value);
-            }
-        }
+        let observations = segment.observations(ALL_STEPS.start..split.train_end);
+        observations.for_each(|(_, value)| stats[segment.target].add(value));
     }
     stats.iter().map(RunningStats::moments).collect()
 }

@@ -1,5 +1,10 @@
 //! Events of a training run.
 
+use std::ops::ControlFlow;
+
+/// Callback for events, which may stop the run.
+pub type Report<'r> = dyn FnMut(Progress<'_>) -> ControlFlow<()> + 'r;
+
 /// A choice that was made during training, with its reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision {

@@ -278,19 +278,14 @@ impl GramSums {
     }
 
     /// Selects penalties and features of each bucket by the mean held-out error.
-    pub fn select(&self, per_series: &PerSeriesFeatures, sets: &FeatureSets) -> Vec<BucketSelection> {
-        (0..self.bucket_ends.len()).map(|bucket| self.select_bucket(bucket, per_series, sets)).collect()
+    pub fn select(&self, sets: &FeatureSets) -> Vec<BucketSelection> {
+        (0..self.bucket_ends.len()).map(|bucket| self.select_bucket(bucket, sets)).collect()
     }
 
-    fn select_bucket(
-        &self,
-        bucket: usize,
-        per_series: &PerSeriesFeatures,
-        sets: &FeatureSets,
-    ) -> BucketSelection {
+    fn select_bucket(&self, bucket: usize, sets: &FeatureSets) -> BucketSelection {
         let end = self.bucket_ends[bucket];
         // A single series has nothing to share.
-        let has_per_series = per_series.series >= 2 && !per_series.indices.is_empty();
+        let has_per_series = self.per_series.series >= 2 && !self.per_series.indices.is_empty();
         let scales = if has_per_series { &PER_SERIES_SCALES[..] } else { &PER_SERIES_SCALES[..1] };
         let mut candidates = Vec::new();
         for features in sets.candidates() {
@@ -304,8 +299,8 @@ impl GramSums {
         let folds = self.folds(bucket);
         let score = |candidate: BucketSelection| {
             let errors = folds.iter().map(|fold| {
-                let solution = self.solve(&fold.train, per_series, &candidate, sets)?;
-                Some(fold.log_errors(&solution))
+                let regularization = self.regularization(&fold.train, &candidate, sets);
+                Some(fold.log_errors(&solve_ridge(&fold.train, self.shared, &regularization)?))
             });
             let errors: Vec<_> = errors.collect();
             Scored::new(candidate, errors.into_iter())
@@ -322,34 +317,25 @@ impl GramSums {
 
     /// Fits all buckets without each block and on all blocks, by least squares. Where rows were retained, the fit is blended with
     /// least absolute deviations if that lowers the held-out error. None where the equations are singular.
-    pub fn fit(
-        &self,
-        per_series: &PerSeriesFeatures,
-        selections: &[BucketSelection],
-        sets: &FeatureSets,
-    ) -> Option<ReadoutFit> {
+    pub fn fit(&self, selections: &[BucketSelection], sets: &FeatureSets) -> Option<ReadoutFit> {
         let buckets = selections.len();
         let fit = |index: usize| {
             let (fold, bucket) = (index / buckets, index % buckets);
             let is_training = |block: usize| block != VALIDATION && block != fold;
             let (train, selection) = (self.sum_blocks(bucket, is_training), &selections[bucket]);
-            let squares = self.solve(&train, per_series, selection, sets)?;
+            let mut regularization = self.regularization(&train, selection, sets);
+            let squares = solve_ridge(&train, self.shared, &regularization)?;
             let rows = self.rows_of_blocks(bucket, is_training);
             let count: usize = rows.iter().map(|rows| rows.ys.len() / self.steps(bucket).len()).sum();
-            let regularization = self.regularization(&train, per_series, selection, sets);
-            let regularization =
-                Regularization { ridge: selection.penalty.ridge * count as f64, ..regularization };
+            regularization.ridge = selection.penalty.ridge * count as f64;
             let absolute = least_absolute_deviations(&rows, self.shared, &regularization, &squares);
             Some((squares, absolute))
         };
         let fits: Option<Vec<(Solution, Option<Solution>)>> =
             (0..(BLOCKS + 1) * buckets).into_par_iter().map(fit).collect();
         let fits = fits?;
-        let weight = |bucket: usize| {
-            let of_fold = |fold: &Fold| &fits[fold.index * buckets + bucket];
-            self.absolute_weight(bucket, of_fold)
-        };
-        let absolute_weights: Vec<f64> = (0..buckets).into_par_iter().map(weight).collect();
+        let weights = (0..buckets).into_par_iter().map(|bucket| self.absolute_weight(bucket, &fits));
+        let absolute_weights: Vec<f64> = weights.collect();
         let blended = fits.iter().enumerate().map(|(index, (squares, absolute))| match absolute {
             Some(absolute) => blend(squares, absolute, absolute_weights[index % buckets]),
             None => squares.clone(),
@@ -358,17 +344,14 @@ impl GramSums {
         Some(ReadoutFit { folds: blended.chunks(buckets).map(<[_]>::to_vec).collect(), absolute_weights })
     }
 
-    /// Weight of the least absolute deviations fit of a bucket, with the least held-out error.
-    fn absolute_weight<'a>(
-        &self,
-        bucket: usize,
-        fits: impl Fn(&Fold) -> &'a (Solution, Option<Solution>),
-    ) -> f64 {
+    /// Weight of the least absolute deviations fit of a bucket, with the least held-out error. `fits` are the solutions by
+    /// least squares and by least absolute deviations, `[fold][bucket]`.
+    fn absolute_weight(&self, bucket: usize, fits: &[(Solution, Option<Solution>)]) -> f64 {
         let folds = self.folds(bucket);
         let score = |weight: f64| {
             let folds = folds.iter().filter(|fold| !fold.rows.is_empty());
             let errors = folds.map(|fold| {
-                let (squares, absolute) = fits(fold);
+                let (squares, absolute) = &fits[fold.index * self.bucket_ends.len() + bucket];
                 Some(fold.log_errors(&blend(squares, absolute.as_ref()?, weight)))
             });
             Scored::new(weight, errors)
@@ -378,20 +361,9 @@ impl GramSums {
         select(&default, candidates.iter()).candidate
     }
 
-    fn solve(
-        &self,
-        train: &[NormalEquations],
-        per_series: &PerSeriesFeatures,
-        selection: &BucketSelection,
-        sets: &FeatureSets,
-    ) -> Option<Solution> {
-        solve_ridge(train, self.shared, &self.regularization(train, per_series, selection, sets))
-    }
-
     fn regularization(
         &self,
         train: &[NormalEquations],
-        per_series: &PerSeriesFeatures,
         selection: &BucketSelection,
         sets: &FeatureSets,
     ) -> Regularization {
@@ -407,8 +379,8 @@ impl GramSums {
                 false => 0.0,
             };
         let mut scales: Vec<f64> = (0..self.shared).map(scale).collect();
-        if per_series.series > 0 {
-            scales.extend(per_series.indices.iter().map(|feature| penalty.per_series * scale(*feature)));
+        if self.per_series.series > 0 {
+            scales.extend(self.per_series.indices.iter().map(|feature| penalty.per_series * scale(*feature)));
         }
         Regularization { ridge: penalty.ridge * rows as f64, scales }
     }
@@ -477,15 +449,15 @@ mod tests {
         };
         let equations = vec![blocks.iter().map(equations).collect()];
         let sets = FeatureSets { plain_states: 1, states, recent: RECENT_MIN, row_stride: Some(1) };
-        (GramSums { bucket_ends: vec![1], shared, equations, rows: vec![blocks] }, sets)
+        let per_series = PerSeriesFeatures::default();
+        (GramSums { bucket_ends: vec![1], shared, per_series, equations, rows: vec![blocks] }, sets)
     }
 
     #[test]
     fn absolute_deviations_are_selected_for_outliers() {
         let weight = |outlier: f32| {
             let (sums, sets) = sums(2, 300, outlier);
-            let selections = sums.select(&PerSeriesFeatures::default(), &sets);
-            sums.fit(&PerSeriesFeatures::default(), &selections, &sets).unwrap().absolute_weights[0]
+            sums.fit(&sums.select(&sets), &sets).unwrap().absolute_weights[0]
         };
         assert_eq!(weight(0.0), 0.0);
         assert!(weight(30.0) > 0.0);
@@ -494,8 +466,7 @@ mod tests {
     #[test]
     fn few_rows_select_few_features() {
         let (sums, sets) = sums(200, 30, 0.0);
-        let selection = &sums.select(&PerSeriesFeatures::default(), &sets)[0];
-        assert_eq!(selection.features, FeatureSet::PlainDecays);
+        assert_eq!(sums.select(&sets)[0].features, FeatureSet::PlainDecays);
     }
 
     #[test]

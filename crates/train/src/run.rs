@@ -10,7 +10,7 @@ use super::gram::{BLOCKS, GramBuilder};
 use super::plan::{
     PER_SERIES_MAX, RecurrencePlan, initial_manifest, readout_decisions, series_keys, whole_segments,
 };
-use super::progress::{Decision, Progress};
+use super::progress::{Decision, Progress, Report};
 use super::readout_fit::{Coefficients, RECENT_MIN, ReadoutFit};
 use super::scores::{ExampleSeries, ScoredOrigins, score_model};
 use super::settings::{TrainConfig, TrainingSpec};
@@ -27,9 +27,6 @@ use tidecast_core::series::Scaling;
 const TRAINING_WINDOWS_MAX: usize = 1_000_000;
 /// Largest relative error at which standalone cells replace a recurrence: less of a gain is random.
 const MIN_IMPROVEMENT: f64 = 0.99;
-
-/// Callback for events, which may stop the run.
-type Report<'r> = dyn FnMut(Progress<'_>) -> ControlFlow<()> + 'r;
 
 /// Optional inputs of a training run.
 #[derive(Clone, Copy, Debug, Default)]
@@ -202,11 +199,20 @@ impl Run<'_> {
         let training = self.training_origins(&manifest, group)?;
         let origins = ScoredOrigins::sample(history, &manifest, split, group);
         let windows = Windows { history, manifest: &manifest, step_config: &pipeline.step_config };
-        let identity = run_identity(&manifest, &folds);
-        let cell_training =
-            CellTraining { config, windows: &windows, channels, split, folds: &folds, checkpoint, identity };
         let CellResult { cells, decisions: cell_decisions, is_complete } = match &manifest.cells {
-            Some(spec) => cell_training.run(spec.network, &training, &origins.validation, report)?,
+            Some(spec) => CellTraining {
+                config,
+                shape: spec.network,
+                windows: &windows,
+                channels,
+                split,
+                training: &training,
+                validation: &origins.validation,
+                folds: &folds,
+                checkpoint,
+                identity: run_identity(&manifest, &folds),
+            }
+            .run(report)?,
             None => CellResult { cells: None, decisions: Vec::new(), is_complete: true },
         };
         let _ = report(Progress::Decided(&cell_decisions));
@@ -296,12 +302,12 @@ impl Run<'_> {
         let sums = builder.build();
         let rows = sums.training_rows();
         self.ensure_rows(rows, manifest)?;
-        let selections = sums.select(&per_series, feature_sets);
+        let selections = sums.select(feature_sets);
         let has_long_window = selections.iter().any(|selection| selection.features.has_long_window());
         if feature_sets.recent > RECENT_MIN && !has_long_window {
             return Ok(None);
         }
-        let fit = sums.fit(&per_series, &selections, feature_sets).context(
+        let fit = sums.fit(&selections, feature_sets).context(
             "the observations of the training split are too similar to fit a readout; provide a history in which they vary",
         )?;
         drop(sums);

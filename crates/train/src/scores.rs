@@ -6,6 +6,7 @@ use rayon::prelude::*;
 
 use super::backtest::{BacktestForecast, BacktestModels, backtest};
 use super::cells::OUTPUT_VALUES_MAX;
+use super::history::ALL_STEPS;
 use super::settings::TrainingSpec;
 use super::training_data::group_by_channel;
 use super::windows::{Origin, SampleLimit, Windows, sample_origins};
@@ -274,9 +275,8 @@ fn training_spreads(windows: &Windows<'_>, until: i64) -> Vec<Vec<f64>> {
     let targets = windows.manifest.targets.len();
     let mut values = vec![vec![Vec::new(); targets]; history.ids.len()];
     for segment in &history.segments {
-        let indices = (0..segment.values.len())
-            .filter(|index| segment.observed[*index] && segment.step(*index) < until);
-        values[segment.series][segment.target].extend(indices.map(|index| segment.values[index]));
+        let observations = segment.observations(ALL_STEPS.start..until);
+        values[segment.series][segment.target].extend(observations.map(|(_, value)| value));
     }
     let spread = |values: &Vec<f64>| Scale::from(moments(values)).spread;
     values.iter().map(|targets| targets.iter().map(spread).collect()).collect()
@@ -375,10 +375,8 @@ impl SplitScorer<'_> {
             });
         });
         let end = selected.last().copied().unwrap_or(middle).index as usize + horizon + 1;
-        let indices = (middle.index as usize).saturating_sub(3 * horizon)..end.min(segment.values.len());
-        let observations = indices
-            .filter(|index| segment.observed[*index])
-            .map(|index| (grid.start_of(segment.step(index)), segment.values[index]));
-        (observations.collect(), forecasts)
+        let first = (middle.index as usize).saturating_sub(3 * horizon);
+        let observations = segment.observations(segment.step(first)..segment.step(end));
+        (observations.map(|(step, value)| (grid.start_of(step), value)).collect(), forecasts)
     }
 }

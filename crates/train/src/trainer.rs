@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::progress::{BatchReport, Progress};
+use super::progress::{BatchReport, Progress, Report};
 use super::settings::TrainConfig;
 use super::training_data::{Buffers, Dropout, TrainingData};
 use tidecast_core::model::{Model, ModelManifest};
@@ -102,11 +102,7 @@ impl<'a> Trainer<'a> {
     /// Trains until the last epoch, or until the validation loss has not improved for `patience` epochs. Returns the weights
     /// of the best epoch, or the last weights without validation data. `report` may stop the run. The result depends on the
     /// arguments alone, not on the number of threads or on interruptions.
-    pub fn run(
-        &self,
-        mut state: TrainerState,
-        report: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
-    ) -> TrainedNetwork {
+    pub fn run(&self, mut state: TrainerState, report: &mut Report<'_>) -> TrainedNetwork {
         let TrainConfig { epochs, patience, .. } = *self.config;
         while state.epochs < epochs && state.epochs - state.best.epoch < patience {
             let flow = self.run_epoch(&mut state, report);
@@ -119,11 +115,7 @@ impl<'a> Trainer<'a> {
     }
 
     /// Trains on the remaining minibatches of an epoch and validates.
-    fn run_epoch(
-        &self,
-        state: &mut TrainerState,
-        report: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
-    ) -> ControlFlow<()> {
+    fn run_epoch(&self, state: &mut TrainerState, report: &mut Report<'_>) -> ControlFlow<()> {
         let Self { config, train, validation, .. } = *self;
         let order = shuffled(config.seed, state.epochs + 1, train.len());
         let minibatches = order.chunks(train.batch_size(config));

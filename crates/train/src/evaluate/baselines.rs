@@ -183,10 +183,9 @@ fn fit_ridge(
     fits: &[ChannelFit],
 ) -> Option<Ridge> {
     let BaselineOptions { every, lookback, horizon, .. } = options;
-    let steps: usize = history.segments.iter().map(|segment| segment.values.len()).sum();
     let cost = (lookback * (lookback + horizon)) as f64;
-    let stride =
-        stride_coprime_to_day(steps as f64 / (RIDGE_MULTIPLICATIONS / cost).max(RIDGE_ROWS_MIN), every);
+    let rows_max = (RIDGE_MULTIPLICATIONS / cost).max(RIDGE_ROWS_MIN);
+    let stride = stride_coprime_to_day(history.steps() as f64 / rows_max, every);
     let chunk_sums = |channels: &[Channel], fits: &[ChannelFit], range: &Range<i64>| {
         let mut sums = RidgeSums::new(lookback, horizon);
         let mut count = 0usize;

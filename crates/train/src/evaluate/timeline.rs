@@ -45,13 +45,7 @@ impl<'a> SeriesTimeline<'a> {
 
     /// Observed steps of a range with their values, in order.
     pub fn observations(&self, range: Range<i64>) -> impl Iterator<Item = (i64, f64)> + '_ {
-        self.segments.iter().flat_map(move |segment| {
-            let index = |step: i64| (step - segment.start).clamp(0, segment.values.len() as i64) as usize;
-            let indices = index(range.start)..index(range.end).max(index(range.start));
-            indices
-                .filter(|index| segment.observed[*index])
-                .map(|index| (segment.step(index), segment.values[index]))
-        })
+        self.segments.iter().flat_map(move |segment| segment.observations(range.clone()))
     }
 
     /// Observed origins of a range whose next `horizon` steps, observed or filled, lie in the range and in the segment.
