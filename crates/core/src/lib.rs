@@ -35,6 +35,7 @@ pub mod forecaster;
 pub mod intervals;
 pub mod metrics;
 pub mod model;
+mod named_enum;
 pub mod network;
 mod prefetch;
 pub mod schema;

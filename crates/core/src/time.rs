@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use crate::named_enum::named_enum;
 
 /// Microseconds per unit.
 pub const MILLISECOND: i64 = 1_000;
@@ -32,31 +32,19 @@ pub fn stride_coprime_to_day(min: f64, every: i64) -> usize {
     stride
 }
 
-/// Unit of an integer time column.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum TimeUnit {
-    #[serde(rename = "s")]
-    Seconds,
-    #[serde(rename = "ms")]
-    #[default]
-    Milliseconds,
-    #[serde(rename = "us")]
-    Microseconds,
-    #[serde(rename = "ns")]
-    Nanoseconds,
+named_enum! {
+    /// Unit of an integer time column.
+    #[derive(Default)]
+    pub enum TimeUnit {
+        Seconds = "s",
+        #[default]
+        Milliseconds = "ms",
+        Microseconds = "us",
+        Nanoseconds = "ns",
+    }
 }
 
 impl TimeUnit {
-    /// Name of the unit in settings.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Seconds => "s",
-            Self::Milliseconds => "ms",
-            Self::Microseconds => "us",
-            Self::Nanoseconds => "ns",
-        }
-    }
-
     /// Microseconds in `count` units, rounded down; none on overflow.
     pub fn to_micros(self, count: i64) -> Option<i64> {
         match self {

@@ -227,7 +227,7 @@ mod tests {
     fn hidden_sizes_match_parameter_counts() {
         for task in Task::ALL {
             let target = Shape { hidden: 16, ..shape(task) }.parameters();
-            for &cell in CellKind::ALL {
+            for cell in CellKind::ALL {
                 let hidden = matched_hidden(task, cell, 16);
                 let found = Shape { cell, hidden, ..shape(task) }.parameters();
                 assert!(found.abs_diff(target) * 10 <= target, "{cell} {hidden}: {found}, not {target}");

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::ensemble::{EnsembleSpec, MEDIAN_STEPS};
 use super::error::ModelError;
 use crate::intervals::VOLATILITY_STEPS;
+use crate::named_enum::named_enum;
 use crate::network::recurrence::PerSeriesFeatures;
 use crate::network::{Decoder, HORIZON_MAX, Shape, StateKind};
 use crate::series::{InputSpec, Moments, Retention, Scale, Scaling, StepConfig};
@@ -125,12 +126,12 @@ pub struct DataSummary {
     pub validation_end: String,
 }
 
-/// A split of the history that was scored after training.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ScoredSplit {
-    Validation,
-    Test,
+named_enum! {
+    /// A split of the history that was scored after training.
+    pub enum ScoredSplit {
+        Validation = "validation",
+        Test = "test",
+    }
 }
 
 /// Mean absolute errors on one split, in standard deviations of each series so that units do not matter.
@@ -146,15 +147,6 @@ pub struct Score {
     pub seasonal_naive_mae: Option<f64>,
     /// Period of the seasonal baseline, in steps.
     pub season: Option<usize>,
-}
-
-impl ScoredSplit {
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Validation => "validation",
-            Self::Test => "test",
-        }
-    }
 }
 
 impl RecurrenceSpec {

@@ -126,8 +126,8 @@ fn check_gradients(network: &Network, kind: Loss) {
 
 #[test]
 fn gradients_match_finite_differences() {
-    for &cell in CellKind::ALL {
-        for &decoder in Decoder::ALL {
+    for cell in CellKind::ALL {
+        for decoder in Decoder::ALL {
             for layers in [1, 2] {
                 for covariates in [0, 2] {
                     let shape = shape(cell, decoder, layers, covariates);
@@ -151,7 +151,7 @@ fn gradients_of_embeddings_match_finite_differences() {
 
 #[test]
 fn gradients_under_dropout_match_finite_differences() {
-    for &decoder in Decoder::ALL {
+    for decoder in Decoder::ALL {
         let shape = shape(CellKind::LstmPeephole, decoder, 2, 1);
         let network = Network::new(shape, 5).unwrap();
         let numbers = Numbers::new(&shape, 67, 3, 6);
@@ -251,7 +251,7 @@ fn check_independence(network: &Network, scratch: &mut Scratch, width: usize, ra
 #[test]
 fn a_column_is_independent_of_the_batch() {
     let mut random = Random::new(3);
-    for &cell in CellKind::ALL {
+    for cell in CellKind::ALL {
         for hidden in 1..=33 {
             let decoder = Decoder::ALL[hidden % 2];
             let shape = Shape {
@@ -304,7 +304,7 @@ fn a_nan_affects_only_its_own_column() {
 
 #[test]
 fn carried_states_forecast_as_windows_do() {
-    for &cell in CellKind::ALL {
+    for cell in CellKind::ALL {
         let shape = Shape { embedding: 2, series: 3, ..shape(cell, Decoder::Recursive, 2, 2) };
         let network = embedded(shape, 8);
         let mut scratch = Scratch::new(&shape);
@@ -359,7 +359,7 @@ impl SequenceNumbers {
 
 #[test]
 fn forecasts_along_a_sequence_equal_those_of_windows_from_its_start() {
-    for &cell in CellKind::ALL {
+    for cell in CellKind::ALL {
         let shape = Shape { quantiles: 2, ..SequenceNumbers::shape(cell) };
         let network = Network::new(shape, 3).unwrap();
         let numbers = SequenceNumbers::new(&shape, 67, 6, 2);
@@ -383,7 +383,7 @@ fn forecasts_along_a_sequence_equal_those_of_windows_from_its_start() {
 
 #[test]
 fn gradients_along_a_sequence_match_finite_differences() {
-    for &cell in CellKind::ALL {
+    for cell in CellKind::ALL {
         let shape = SequenceNumbers::shape(cell);
         let network = Network::new(shape, 3).unwrap();
         let numbers = SequenceNumbers::new(&shape, 9, 5, 2);

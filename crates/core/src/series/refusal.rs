@@ -2,55 +2,24 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use crate::named_enum::named_enum;
 
-/// Reason that a row was refused. A refused row changes nothing but a counter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Refusal {
-    /// Not readable as an observation: bad syntax, wrong type, no series or no time.
-    Malformed,
-    /// For a closed step.
-    Late,
-    /// At the time of a row in an open step or of a recently accepted row.
-    Duplicate,
-    /// More than `max_gap` ahead of its series, and not confirmed by a later row.
-    TooFar,
-    /// Without a finite target.
-    NotFinite,
-    /// Of a series beyond the limit, or the candidate of an evicted series.
-    TooManySeries,
-}
-
-impl Refusal {
-    pub const ALL: [Refusal; 6] = [
-        Refusal::Malformed,
-        Refusal::Late,
-        Refusal::Duplicate,
-        Refusal::TooFar,
-        Refusal::NotFinite,
-        Refusal::TooManySeries,
-    ];
-
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|reason| reason.name() == name)
-    }
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Refusal::Malformed => "malformed",
-            Refusal::Late => "late",
-            Refusal::Duplicate => "duplicate",
-            Refusal::TooFar => "too_far",
-            Refusal::NotFinite => "not_finite",
-            Refusal::TooManySeries => "too_many_series",
-        }
-    }
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
+named_enum! {
+    /// Reason that a row was refused. A refused row changes nothing but a counter.
+    #[derive(PartialOrd, Ord, Hash)]
+    pub enum Refusal {
+        /// Not readable as an observation: bad syntax, wrong type, no series or no time.
+        Malformed = "malformed",
+        /// For a closed step.
+        Late = "late",
+        /// At the time of a row in an open step or of a recently accepted row.
+        Duplicate = "duplicate",
+        /// More than `max_gap` ahead of its series, and not confirmed by a later row.
+        TooFar = "too_far",
+        /// Without a finite target.
+        NotFinite = "not_finite",
+        /// Of a series beyond the limit, or the candidate of an evicted series.
+        TooManySeries = "too_many_series",
     }
 }
 
@@ -96,17 +65,15 @@ impl RowCounters {
 impl fmt::Display for RowCounters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} rows", self.rows)?;
-        if self.forecasts > 0 {
-            write!(f, ", {} forecasts", self.forecasts)?;
-        }
-        if self.restarts > 0 {
-            write!(f, ", {} restarts after a gap", self.restarts)?;
-        }
-        if self.evictions > 0 {
-            write!(f, ", {} evictions", self.evictions)?;
-        }
-        if self.forced_closes > 0 {
-            write!(f, ", {} steps closed early", self.forced_closes)?;
+        for (count, effect) in [
+            (self.forecasts, "forecasts"),
+            (self.restarts, "restarts after a gap"),
+            (self.evictions, "evictions"),
+            (self.forced_closes, "steps closed early"),
+        ] {
+            if count > 0 {
+                write!(f, ", {count} {effect}")?;
+            }
         }
         if self.refused_total() > 0 {
             write!(f, ", refused")?;
