@@ -24,7 +24,7 @@ pub const OUTPUT_VALUES_MAX: usize = 64 << 20;
 
 /// Candidate blend weights are multiples of 1 / WEIGHT_STEPS.
 const WEIGHT_STEPS: usize = 20;
-/// Largest relative loss, on every held-out period, at which a candidate is accepted: less of a gain is random.
+/// Largest relative loss, on every held-out period, at which a candidate is accepted: a smaller gain may be chance.
 const MIN_IMPROVEMENT: f64 = 0.99;
 /// Least number of horizons in a held-out period: forecasts overlap, and fewer horizons are a single weather pattern.
 const HORIZONS_MIN: i64 = 10;

@@ -17,7 +17,7 @@ const ERRORS_PER_BLOCK: usize = 4000;
 const POOLED_ERRORS: usize = 100_000;
 /// Weight of an error in the validation split, the most recent data.
 const VALIDATION_WEIGHT: f64 = 3.0;
-/// Largest error relative to the best single expert at which a blend is used: less of a gain is random.
+/// Largest error relative to the best single expert at which a blend is used: a smaller gain may be chance.
 const MIN_IMPROVEMENT: f64 = 0.99;
 /// Mean errors below this fraction of a spread do not discriminate between experts.
 const ERROR_MIN: f64 = 1e-4;

@@ -11,7 +11,7 @@ use tidecast_core::series::{CovariateWindow, RunningStats, StepConfig, WindowUpd
 use tidecast_core::time::{DAY, WEEK, steps_per};
 
 /// Consecutive steps of one target of one id, from one cold start to the next.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Segment {
     /// Index of the id, by first appearance.
     pub series: usize,
@@ -184,10 +184,7 @@ impl HistoryRecorder {
                         target,
                         span: current.span,
                         start: closed.step,
-                        values: Vec::new(),
-                        observed: Vec::new(),
-                        stats: Vec::new(),
-                        latest: RunningStats::default(),
+                        ..Segment::default()
                     });
                     1
                 }

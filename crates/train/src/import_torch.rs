@@ -9,8 +9,8 @@ use super::plan::initial_manifest;
 use super::scores::{ScoredOrigins, score_model};
 use super::settings::{TrainConfig, TrainingSpec};
 use super::{History, Split};
-use tidecast_core::model::{BlendWeight, DataSummary, Model, ModelManifest};
-use tidecast_core::network::{CellKind, Decoder, Network, Shape, StateKind, Tensors, tensors};
+use tidecast_core::model::{BlendWeight, CellsSpec, DataSummary, Model, ModelManifest};
+use tidecast_core::network::{CellKind, Decoder, Network, StateKind, Tensors, tensors};
 use tidecast_core::series::Calendar;
 
 /// A network with the shape that the pipeline describes.
@@ -41,7 +41,7 @@ impl ImportedNetwork {
         let tensors = flatten_names(tensors::read_any(bytes)?)?;
         let manifest = manifest_without_history(pipeline)?;
         let spec = manifest.cells.as_ref().expect("a configuration without a recurrence has cells");
-        let mismatches = find_mismatches(&manifest, &spec.network, spec.segment, &tensors);
+        let mismatches = find_mismatches(&manifest, spec, &tensors);
         if !mismatches.is_empty() {
             bail!(
                 "the network differs from [train] in {}: {}",
@@ -113,12 +113,8 @@ fn short_name(name: &str) -> &str {
 }
 
 /// Differences between the tensors and the configured network, each with the key to change or the change in Python.
-fn find_mismatches(
-    manifest: &ModelManifest,
-    shape: &Shape,
-    segment: usize,
-    tensors: &Tensors,
-) -> Vec<String> {
+fn find_mismatches(manifest: &ModelManifest, spec: &CellsSpec, tensors: &Tensors) -> Vec<String> {
+    let CellsSpec { network: shape, segment, .. } = spec;
     let mut mismatches = unsupported_tensors(tensors);
     let sizes = |name: &str| match tensors.get(name).map(|tensor| &tensor.shape[..]) {
         Some([rows, columns]) => Some((*rows, *columns)),

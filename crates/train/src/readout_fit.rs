@@ -34,7 +34,7 @@ const RIDGE_DEFAULT: f64 = 0.1;
 const PER_SERIES_SCALES: [f64; 2] = [0.0, 0.5];
 /// Candidate weights of the least absolute deviations fit in a blend with the least squares fit.
 const ABSOLUTE_WEIGHTS: [f64; 2] = [0.5, 1.0];
-/// Largest relative error at which a candidate replaces the default: less of a gain is random.
+/// Largest relative error at which a candidate replaces the default: a smaller gain may be chance.
 const MIN_IMPROVEMENT: f64 = 0.99;
 /// Largest relative error of a candidate on any fold and any series: a gain in one period need not recur in the next.
 const MAX_REGRESSION: f64 = 1.005;

@@ -25,7 +25,7 @@ use tidecast_core::series::Scaling;
 
 /// Limit of the windows for training: more windows of a history add little and take hours.
 const TRAINING_WINDOWS_MAX: usize = 1_000_000;
-/// Largest relative error at which standalone cells replace a recurrence: less of a gain is random.
+/// Largest relative error at which standalone cells replace a recurrence: a smaller gain may be chance.
 const MIN_IMPROVEMENT: f64 = 0.99;
 
 /// Optional inputs of a training run.
@@ -167,12 +167,6 @@ struct Run<'a> {
     split: Split,
 }
 
-/// A fitted readout: models of the recurrence without each block, and last on all blocks.
-struct FittedRecurrence {
-    folds: Vec<Model>,
-    decisions: Vec<Decision>,
-}
-
 impl Run<'_> {
     fn train(
         &self,
@@ -191,9 +185,9 @@ impl Run<'_> {
         );
         let series = series_keys(pipeline, history, channels);
         let mut manifest = initial_manifest(pipeline, history, series, split, data);
-        let FittedRecurrence { mut folds, mut decisions } = match config.recurrence {
+        let (mut folds, mut decisions) = match config.recurrence {
             true => self.fit_recurrence(&mut manifest, report)?,
-            false => FittedRecurrence { folds: Vec::new(), decisions: Vec::new() },
+            false => (Vec::new(), Vec::new()),
         };
         let group = group_size(config, manifest.horizon * (1 + manifest.probabilities().len()));
         let training = self.training_origins(&manifest, group)?;
@@ -256,18 +250,19 @@ impl Run<'_> {
         Ok(origins)
     }
 
-    /// Plans and fits the recurrence, with a long window of recent values if that improves the readout.
+    /// Plans and fits the recurrence, with a long window of recent values if that improves the readout. Returns its models
+    /// without each block and last on all blocks, and the decisions.
     fn fit_recurrence(
         &self,
         manifest: &mut ModelManifest,
         report: &mut Report<'_>,
-    ) -> Result<FittedRecurrence> {
+    ) -> Result<(Vec<Model>, Vec<Decision>)> {
         let config = &self.pipeline.train;
         let mut plan = RecurrencePlan::new(self.pipeline, self.history, self.channels, self.split);
         let mut decisions = std::mem::take(&mut plan.decisions);
         let _ = report(Progress::Decided(&decisions));
         let (warmup, lookback) = (manifest.warmup, manifest.lookback);
-        let fitted = loop {
+        let (folds, fit_decisions) = loop {
             manifest.warmup = warmup.max(plan.warmup);
             manifest.lookback = whole_segments(lookback.max(plan.spec.recent_values + 1), config);
             manifest.recurrence = Some(plan.spec.clone());
@@ -276,9 +271,9 @@ impl Run<'_> {
                 None => plan.shorten(),
             }
         };
-        let _ = report(Progress::Decided(&fitted.decisions));
-        decisions.extend(fitted.decisions);
-        Ok(FittedRecurrence { folds: fitted.folds, decisions })
+        let _ = report(Progress::Decided(&fit_decisions));
+        decisions.extend(fit_decisions);
+        Ok((folds, decisions))
     }
 
     /// Fits the readout and writes the selected penalties to the manifest. None where no bucket selects the long window of
@@ -288,7 +283,7 @@ impl Run<'_> {
         manifest: &mut ModelManifest,
         plan: &RecurrencePlan,
         report: &mut Report<'_>,
-    ) -> Result<Option<FittedRecurrence>> {
+    ) -> Result<Option<(Vec<Model>, Vec<Decision>)>> {
         let Self { pipeline, history, channels, split } = *self;
         let RecurrencePlan { poles, spec, feature_sets, .. } = plan;
         let recurrence = LinearRecurrence::new(poles, spec.window)
@@ -321,7 +316,7 @@ impl Run<'_> {
         let penalties = selections.into_iter().map(|selection| selection.penalty).collect();
         manifest.recurrence.as_mut().expect("the manifest has the planned recurrence").penalties = penalties;
         let _ = report(Progress::ReadoutFitted { rows });
-        Ok(Some(FittedRecurrence { folds, decisions }))
+        Ok(Some((folds, decisions)))
     }
 
     fn ensure_rows(&self, rows: u64, manifest: &ModelManifest) -> Result<()> {

@@ -39,11 +39,8 @@ impl ScoredOrigins {
     pub fn sample(history: &History, manifest: &ModelManifest, split: Split, group: usize) -> Self {
         // Scoring stores an error for the forecast and for each quantile.
         let values = manifest.horizon * (1 + manifest.probabilities().len());
-        let origins = ORIGINS_MAX.min(OUTPUT_VALUES_MAX / values);
-        let sample = |steps: Range<i64>| {
-            let origins = origins.min(OUTPUT_VALUES_MAX / manifest.horizon).max(1);
-            sample_origins(history, manifest, steps, SampleLimit { origins, group })
-        };
+        let limit = SampleLimit { origins: ORIGINS_MAX.min(OUTPUT_VALUES_MAX / values).max(1), group };
+        let sample = |steps: Range<i64>| sample_origins(history, manifest, steps, limit);
         Self {
             validation: sample(split.train_end..split.validation_end),
             test: sample(split.validation_end..split.end),
@@ -131,24 +128,19 @@ impl<'a> SplitScorer<'a> {
 
     /// Errors of each channel.
     fn errors(&self, origins: &[Origin], season: Option<usize>) -> Vec<ChannelErrors> {
-        let by_channel = group_by_channel(&self.windows, self.channels, origins);
-        let channels = by_channel.par_iter().enumerate();
-        channels.map(|(channel, origins)| self.channel_errors(channel, origins, season)).collect()
-    }
-
-    fn channel_errors(&self, channel: usize, origins: &[Origin], season: Option<usize>) -> ChannelErrors {
         let manifest = self.windows.manifest;
-        let empty = vec![Vec::new(); manifest.horizon];
-        let mut errors = ChannelErrors {
-            quantile_residuals: vec![empty.clone(); manifest.probabilities().len()],
-            residuals: empty,
-            ..ChannelErrors::default()
+        let of_channel = |(channel, origins): (usize, &Vec<Origin>)| {
+            let residuals = vec![Vec::new(); manifest.horizon];
+            let quantile_residuals = vec![residuals.clone(); manifest.probabilities().len()];
+            let mut errors = ChannelErrors { residuals, quantile_residuals, ..ChannelErrors::default() };
+            let model = BacktestModels::single(self.model);
+            backtest(&self.windows, self.channels, channel, model, origins, |forecast| {
+                self.add_errors(&mut errors, &forecast, season);
+            });
+            errors
         };
-        let model = BacktestModels::single(self.model);
-        backtest(&self.windows, self.channels, channel, model, origins, |forecast| {
-            self.add_errors(&mut errors, &forecast, season);
-        });
-        errors
+        let by_channel = group_by_channel(&self.windows, self.channels, origins);
+        by_channel.par_iter().enumerate().map(of_channel).collect()
     }
 
     fn add_errors(&self, errors: &mut ChannelErrors, forecast: &BacktestForecast<'_>, season: Option<usize>) {
@@ -351,10 +343,9 @@ impl SplitScorer<'_> {
         let middle = origins[origins.len() / 2];
         let segment = &windows.history.segments[middle.segment as usize];
         let is_selected = |origin: &&Origin| {
-            let distance = (origin.index - middle.index.min(origin.index)) as usize;
-            origin.segment == middle.segment
-                && origin.index >= middle.index
-                && distance.is_multiple_of(horizon + 1)
+            let distance =
+                origin.index.checked_sub(middle.index).filter(|_| origin.segment == middle.segment);
+            distance.is_some_and(|distance| (distance as usize).is_multiple_of(horizon + 1))
         };
         let selected: Vec<Origin> = origins.iter().filter(is_selected).take(EXAMPLES).copied().collect();
         let bounds = self.model.residuals.is_some().then(|| self.model.bounds(EXAMPLE_LEVEL, Some(channel)));

@@ -27,8 +27,8 @@ const MINIBATCHES_MIN: usize = 32;
 const TRAINED_PER_WARMUP: usize = 2;
 /// Limit of the outputs along the sequences of a chunk: 64 MiB, and the same for their gradients.
 const SEQUENCE_OUTPUTS_MAX: usize = 16 << 20;
-/// Probability that a window is trained as one of an unknown series. Without it the embedding of unknown series would be
-/// that of none instead of that of an average one.
+/// Probability that a window is trained as one of an unknown series. Without it the embedding of unknown series would stay
+/// at its initial zeros instead of standing for an average series.
 const UNKNOWN_SERIES: f32 = 0.1;
 
 /// Origins with their targets.

@@ -75,7 +75,7 @@ pub struct ChannelFit {
     pub naive_mae: Option<f64>,
     pub smoothing: ExponentialSmoothing,
     /// Quantiles of the naive forecast's residuals in the validation range, lower and upper, `[level][step]`. None where the
-    /// residuals are too few.
+    /// residuals are too few, and without levels.
     pub residual_bounds: Option<Vec<Vec<[f64; 2]>>>,
 }
 
@@ -156,7 +156,7 @@ fn residual_bounds(
         }
     }
     residuals.iter_mut().for_each(|residuals| residuals.sort_by(f64::total_cmp));
-    if residuals.iter().any(|residuals| residuals.len() < RESIDUALS_MIN) {
+    if levels.is_empty() || residuals.iter().any(|residuals| residuals.len() < RESIDUALS_MIN) {
         return None;
     }
     let of_level = |level: &f64| {

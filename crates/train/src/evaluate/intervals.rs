@@ -238,15 +238,16 @@ impl ReferenceCalibrators {
     }
 }
 
-/// Intervals of one level and step of the horizon of one channel.
+/// Intervals of all methods for one level and step of the horizon.
 #[derive(Clone, Debug, Serialize)]
-pub struct ChannelIntervals {
+pub struct LevelIntervals<M> {
     /// Steps after the origin.
     pub step: usize,
     pub level: f64,
-    pub methods: Vec<MethodIntervals>,
+    pub methods: Vec<M>,
 }
 
+/// Intervals of one method on one channel.
 #[derive(Clone, Debug, Serialize)]
 pub struct MethodIntervals {
     pub method: &'static str,
@@ -254,14 +255,7 @@ pub struct MethodIntervals {
     pub stats: IntervalStats,
 }
 
-/// Intervals of one level and step of the horizon over all channels, with equal weights.
-#[derive(Clone, Debug, Serialize)]
-pub struct OverallIntervals {
-    pub step: usize,
-    pub level: f64,
-    pub methods: Vec<MethodIntervalMeans>,
-}
-
+/// Intervals of one method over all channels, with equal weights.
 #[derive(Clone, Debug, Serialize)]
 pub struct MethodIntervalMeans {
     pub method: &'static str,
@@ -278,8 +272,8 @@ pub struct MethodIntervalMeans {
 /// Interval statistics of each channel and over all of them.
 #[derive(Clone, Debug, Default)]
 pub struct IntervalResults {
-    pub channels: Vec<Vec<ChannelIntervals>>,
-    pub overall: Vec<OverallIntervals>,
+    pub channels: Vec<Vec<LevelIntervals<MethodIntervals>>>,
+    pub overall: Vec<LevelIntervals<MethodIntervalMeans>>,
 }
 
 /// Collects interval statistics of all channels.
@@ -365,7 +359,7 @@ impl<'a> IntervalReport<'a> {
         let mut overall = Vec::new();
         for step in &self.steps {
             for level in self.task.levels {
-                let is_same = |of: &&ChannelIntervals| of.step == *step && of.level == *level;
+                let is_same = |of: &&LevelIntervals<_>| of.step == *step && of.level == *level;
                 let all: Vec<_> = channels.iter().flat_map(|channel| channel.iter().find(is_same)).collect();
                 if !all.is_empty() {
                     overall.push(overall_intervals(*step, *level, &all));
@@ -375,7 +369,7 @@ impl<'a> IntervalReport<'a> {
         IntervalResults { channels, overall }
     }
 
-    fn channel(&self, channel: usize) -> Vec<ChannelIntervals> {
+    fn channel(&self, channel: usize) -> Vec<LevelIntervals<MethodIntervals>> {
         let mut all = Vec::new();
         for (i, step) in self.steps.iter().enumerate() {
             for (j, level) in self.task.levels.iter().enumerate() {
@@ -385,19 +379,23 @@ impl<'a> IntervalReport<'a> {
                 let Some(stats) = stats else { continue };
                 let methods =
                     method_names().zip(stats).map(|(method, stats)| MethodIntervals { method, stats });
-                all.push(ChannelIntervals { step: *step, level: *level, methods: methods.collect() });
+                all.push(LevelIntervals { step: *step, level: *level, methods: methods.collect() });
             }
         }
         all
     }
 }
 
-fn overall_intervals(step: usize, level: f64, all: &[&ChannelIntervals]) -> OverallIntervals {
+fn overall_intervals(
+    step: usize,
+    level: f64,
+    all: &[&LevelIntervals<MethodIntervals>],
+) -> LevelIntervals<MethodIntervalMeans> {
     let count = all.len() as f64;
     let of_method = |(index, method): (usize, &'static str)| {
         let stats = || all.iter().map(|channel| &channel.methods[index].stats);
         let mean = |value: fn(&IntervalStats) -> f64| stats().map(value).sum::<f64>() / count;
-        let relative = |channel: &&ChannelIntervals| {
+        let relative = |channel: &&LevelIntervals<MethodIntervals>| {
             let uncorrected = channel.methods[1].stats.interval_score;
             if uncorrected > 0.0 { channel.methods[index].stats.interval_score / uncorrected } else { 1.0 }
         };
@@ -410,7 +408,7 @@ fn overall_intervals(step: usize, level: f64, all: &[&ChannelIntervals]) -> Over
             relative_interval_score: all.iter().map(relative).sum::<f64>() / count,
         }
     };
-    OverallIntervals { step, level, methods: method_names().enumerate().map(of_method).collect() }
+    LevelIntervals { step, level, methods: method_names().enumerate().map(of_method).collect() }
 }
 
 /// The interval of each level `ahead` steps after the origin of a forecast.

@@ -23,8 +23,8 @@ mod timeline;
 pub use baselines::{Baseline, BaselineOptions, BaselineRunner, Baselines, ChannelFit};
 pub use diebold_mariano::{Comparison, SIGNIFICANCE_LEVEL, Verdict, compare};
 pub use intervals::{
-    COVERAGE_WINDOW, ChannelIntervals, IntervalReport, IntervalResults, IntervalStats, MethodIntervalMeans,
-    MethodIntervals, OverallIntervals,
+    COVERAGE_WINDOW, IntervalReport, IntervalResults, IntervalStats, LevelIntervals, MethodIntervalMeans,
+    MethodIntervals,
 };
 pub use report::{
     EvaluationReport, LevelMeans, LevelMetrics, MethodMetrics, MethodReport, NaiveIntervalReport,

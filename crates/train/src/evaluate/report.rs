@@ -3,9 +3,9 @@
 use rayon::prelude::*;
 use serde::Serialize;
 
-use super::baselines::Baseline;
+use super::baselines::{Baseline, ChannelFit};
 use super::diebold_mariano::{Comparison, Verdict, compare};
-use super::intervals::{ChannelIntervals, IntervalResults, OverallIntervals};
+use super::intervals::{IntervalResults, LevelIntervals, MethodIntervalMeans, MethodIntervals};
 use super::scorer::{ChannelScores, EvaluationTask, SplitSums};
 use super::split::SplitReport;
 use tidecast_core::metrics::{ErrorSums, IntervalSums, Mean, mase};
@@ -30,7 +30,7 @@ pub struct EvaluationReport {
     pub validation: OverallReport,
     pub by_step: Vec<StepReport>,
     /// Coverage over time at some steps of the horizon, over all series.
-    pub intervals: Vec<OverallIntervals>,
+    pub intervals: Vec<LevelIntervals<MethodIntervalMeans>>,
     /// The baseline with the least error over all series on the validation range.
     pub best_baseline: String,
     pub verdicts: VerdictCounts,
@@ -116,7 +116,7 @@ pub struct SeriesReport {
     /// The model against that baseline.
     pub comparison: Comparison,
     /// Coverage over time at some steps of the horizon.
-    pub intervals: Vec<ChannelIntervals>,
+    pub intervals: Vec<LevelIntervals<MethodIntervals>>,
     /// Index of the channel.
     #[serde(skip)]
     pub channel: usize,
@@ -302,7 +302,6 @@ fn series_report(
     let mae = |method: &usize| sum_errors(&selection.errors[*method]).mae();
     let best_baseline = (1..selection.errors.len()).min_by(|a, b| mae(a).total_cmp(&mae(b))).unwrap_or(0);
     let SplitSums { forecasts, errors, intervals, naive_intervals } = &scores.scored;
-    let has_naive_intervals = fit.residual_bounds.as_ref().is_some_and(|bounds| !bounds.is_empty());
     let naive_method = 1 + usize::from(baselines.seasons.shortest().is_some());
     let metrics = |(method, errors): (usize, &Vec<ErrorSums>)| {
         let intervals = if method == 0 { &intervals[..] } else { &[] };
@@ -315,7 +314,7 @@ fn series_report(
         naive_mae: fit.naive_mae,
         methods: errors.iter().enumerate().map(metrics).collect(),
         mae_by_step: errors.iter().map(|steps| steps.iter().map(ErrorSums::mae).collect()).collect(),
-        naive_intervals: has_naive_intervals.then(|| {
+        naive_intervals: fit.residual_bounds.is_some().then(|| {
             MethodMetrics::over_horizon(&errors[naive_method], naive_intervals, levels, fit.naive_mae)
         }),
         best_baseline,
@@ -325,15 +324,14 @@ fn series_report(
     }
 }
 
-/// Sums of one channel and its naive error.
+/// Sums of one channel and its baselines.
 struct ChannelSums<'a> {
     sums: &'a SplitSums,
-    naive_mae: Option<f64>,
-    has_naive_intervals: bool,
+    fit: &'a ChannelFit,
 }
 
 fn overall_report<'a>(
-    task: &EvaluationTask<'_>,
+    task: &EvaluationTask<'a>,
     channels: &'a [ChannelScores<'_>],
     methods: &[String],
     range: impl Fn(&'a ChannelScores<'_>) -> &'a SplitSums,
@@ -342,16 +340,12 @@ fn overall_report<'a>(
     let all: Vec<ChannelSums<'_>> = channels
         .iter()
         .zip(&baselines.channels)
-        .map(|(scores, fit)| ChannelSums {
-            sums: range(scores),
-            naive_mae: fit.naive_mae,
-            has_naive_intervals: fit.residual_bounds.is_some() && !levels.is_empty(),
-        })
+        .map(|(scores, fit)| ChannelSums { sums: range(scores), fit })
         .filter(|channel| channel.sums.forecasts > 0)
         .collect();
     OverallReport {
         series: all.len(),
-        series_with_naive_mae: all.iter().filter(|channel| channel.naive_mae.is_some()).count(),
+        series_with_naive_mae: all.iter().filter(|channel| channel.fit.naive_mae.is_some()).count(),
         forecasts: all.iter().map(|channel| channel.sums.forecasts).sum(),
         methods: methods.iter().enumerate().map(|(i, name)| method_report(&all, i, name, levels)).collect(),
         naive_intervals: naive_interval_report(&all, levels),
@@ -363,7 +357,7 @@ fn method_report(channels: &[ChannelSums<'_>], method: usize, name: &str, levels
     let levels = if is_model { levels } else { &[] };
     let of_channel = |channel: &ChannelSums<'_>| {
         let intervals = if is_model { &channel.sums.intervals[..] } else { &[] };
-        MethodMetrics::over_horizon(&channel.sums.errors[method], intervals, levels, channel.naive_mae)
+        MethodMetrics::over_horizon(&channel.sums.errors[method], intervals, levels, channel.fit.naive_mae)
     };
     let each: Vec<MethodMetrics> = channels.iter().map(of_channel).collect();
     let mut errors = ErrorSums::default();
@@ -384,11 +378,11 @@ fn method_report(channels: &[ChannelSums<'_>], method: usize, name: &str, levels
 }
 
 fn naive_interval_report(channels: &[ChannelSums<'_>], levels: &[f64]) -> Option<NaiveIntervalReport> {
-    let channels: Vec<_> = channels.iter().filter(|channel| channel.has_naive_intervals).collect();
+    let has_bounds = |channel: &&ChannelSums<'_>| channel.fit.residual_bounds.is_some();
+    let channels: Vec<_> = channels.iter().filter(has_bounds).collect();
     let means = |intervals: fn(&SplitSums) -> &Vec<Vec<IntervalSums>>| {
-        let of_channel = |channel: &&ChannelSums<'_>| {
-            let ChannelSums { sums, naive_mae, .. } = **channel;
-            MethodMetrics::over_horizon(&sums.errors[0], intervals(sums), levels, naive_mae)
+        let of_channel = |ChannelSums { sums, fit }: &&ChannelSums<'_>| {
+            MethodMetrics::over_horizon(&sums.errors[0], intervals(sums), levels, fit.naive_mae)
         };
         level_means(levels, &channels.iter().map(of_channel).collect::<Vec<_>>())
     };

@@ -110,38 +110,32 @@ fn unseen_range(split: &Split, data: &DataSummary, grid: Grid, last: i64) -> (i6
         Some(grid.step_of(time.timestamp_micros()))
     };
     let (train_end, validation_end) = (split.train_end, split.validation_end);
-    match step(&data.train_end).zip(step(&data.validation_end)) {
+    let (scored_from, reason) = match step(&data.train_end).zip(step(&data.validation_end)) {
         None => (
-            train_end,
-            validation_end,
             validation_end,
             "the model does not record its training dates, so all of these data count as new to it; baselines are fitted on \
              the first range and selected on the second, so the last one is scored",
         ),
         Some((trained, validated)) if trained > split.first && validated <= last => {
-            (trained, validated, validated, "new to the model: it was trained and validated on earlier data")
+            let reason = "new to the model: it was trained and validated on earlier data";
+            return (trained, validated, validated, reason);
         }
         Some((_, validated)) if validated <= split.first => (
-            train_end,
-            validation_end,
             validation_end,
             "all of these data are newer than the model's training and validation data; baselines are fitted on the first \
              range and selected on the second, so the last one is scored",
         ),
         Some((_, validated)) if validated <= last => (
-            train_end,
-            validation_end,
             validation_end.max(validated),
             "new to the model: it was validated on the beginning of these data and trained on none of them, so the \
              baselines have ranges of their own",
         ),
         Some(_) => (
-            train_end,
-            validation_end,
             validation_end,
             "NOT new to the model: it was trained or validated on all of these data and may be less accurate on new data",
         ),
-    }
+    };
+    (train_end, validation_end, scored_from, reason)
 }
 
 /// The first step that starts at or after a time.
