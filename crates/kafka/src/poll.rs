@@ -22,7 +22,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use crate::assignment::{Assignments, OwnedPartition, Phase};
 use crate::errors::is_transient;
-use crate::group::{Command, CommitQueue, CommitRetry, ConsumerCallbacks, Group};
+use crate::group::{ConsumerCommand, CommitQueue, CommitRetry, ConsumerCallbacks, Group};
 use crate::lag::LagTracker;
 use crate::rejects::replay_count;
 use crate::settings::KafkaSourceConfig;
@@ -106,7 +106,7 @@ impl QueueCounter {
 /// The thread's side of its connection with the source.
 pub(crate) struct Channels {
     pub events: UnboundedSender<Result<SourceEvent>>,
-    pub commands: Receiver<Command>,
+    pub commands: Receiver<ConsumerCommand>,
     pub queue: Arc<QueueCounter>,
 }
 
@@ -161,7 +161,9 @@ impl PollLoop {
     /// Runs until the source is closed or dropped, then leaves the group. The first error also ends the loop, as the
     /// last event.
     pub fn run(mut self) {
-        while !self.is_closing && !self.channels.events.is_closed() {
+        while !self.is_closing {
+            // A dropped source. The commits in its queue are still tried once.
+            self.is_closing = self.channels.events.is_closed();
             if let Err(error) = self.run_once() {
                 let _ = self.channels.events.send(Err(error));
                 break;
@@ -196,11 +198,11 @@ impl PollLoop {
         Ok(())
     }
 
-    fn handle_command(&mut self, command: Command) -> Result<()> {
+    fn handle_command(&mut self, command: ConsumerCommand) -> Result<()> {
         match command {
-            Command::Commit { reached, done } => self.commits.push(reached, done),
-            Command::Join => self.consumer.subscribe(&[&self.group.topic])?,
-            Command::Close => self.is_closing = true,
+            ConsumerCommand::Commit { reached, done } => self.commits.push(reached, done),
+            ConsumerCommand::Join => self.consumer.subscribe(&[&self.group.topic])?,
+            ConsumerCommand::Close => self.is_closing = true,
         }
         Ok(())
     }

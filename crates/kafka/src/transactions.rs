@@ -1,4 +1,4 @@
-//! Exactly once: forecasts, rejects and positions in one transaction.
+//! Exactly once: forecasts, scores, rejects and positions in one transaction.
 //!
 //! Output stays in the outbox until its commit is known. An aborted transaction is sent again, without the partitions
 //! that are no longer owned. After a commit or an abort without a clear answer, the producer is replaced: librdkafka
@@ -184,6 +184,8 @@ impl TransactionalKafkaSink {
         if owned.len() < reached.len() {
             self.discard_unowned(&owned).await?;
         }
+        // The driver passes `reached` for every partition with queued output, so nothing is queued here: a partition that is
+        // not owned was discarded above.
         if owned.is_empty() {
             return Ok(Attempt::Committed(owned));
         }
@@ -426,8 +428,8 @@ async fn call(
     client: Arc<ThreadedProducer<DeliveryTracker>>,
     call: impl Fn(&ThreadedProducer<DeliveryTracker>) -> Result<(), KafkaError> + Send + 'static,
 ) -> Result<CallOutcome> {
-    let deadline = Instant::now() + RETRY_TIMEOUT;
     let calls = spawn_blocking(move || {
+        let deadline = Instant::now() + RETRY_TIMEOUT;
         let mut delay = RETRY_DELAY_MIN;
         loop {
             match call(&client) {

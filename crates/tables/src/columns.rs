@@ -124,6 +124,9 @@ pub(super) fn to_micros(column: &ArrayRef, unit: TimeUnit) -> Result<Int64Array>
         _ => unit,
     };
     let counts = cast(column, &DataType::Int64)?;
+    if unit == TimeUnit::Microseconds {
+        return Ok(as_int64(&counts).clone());
+    }
     Ok(as_int64(&counts).unary_opt::<_, Int64Type>(|count| unit.to_micros(count)))
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use rayon::prelude::*;
+use rayon::{ThreadPool, ThreadPoolBuilder};
 use tokio::sync::oneshot;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
@@ -22,17 +23,20 @@ pub struct PartitionTasks {
     tasks: BTreeMap<Partition, PartitionTask>,
     /// Recoveries under way, with the number of their assignment.
     recoveries: JoinSet<(Partition, u64, Result<PartitionTask>)>,
-    pending: BTreeMap<Partition, PendingAssignment>,
+    pending: BTreeMap<Partition, PendingRecovery>,
     assignments: u64,
     /// Positions reached since the last commit began.
     uncommitted: Positions,
     checkpointer: Option<Checkpointer>,
     progress: Progress,
     reject_budgets: RejectBudgets,
+    /// Threads that push the batches of several partitions. `None` if the process may not start threads; batches are then
+    /// pushed one after another.
+    pool: Option<ThreadPool>,
 }
 
 /// A partition whose recovery has not finished.
-struct PendingAssignment {
+struct PendingRecovery {
     /// Distinguishes repeated assignments of the partition.
     number: u64,
     began: Instant,
@@ -52,6 +56,7 @@ impl PartitionTasks {
             assignments: 0,
             uncommitted: Positions::new(),
             progress: Progress::default(),
+            pool: ThreadPoolBuilder::new().build().ok(),
         }
     }
 
@@ -77,7 +82,7 @@ impl PartitionTasks {
         let recovery = recovery::recover(self.options.clone(), assignment);
         let name = partition.clone();
         let recovery = self.recoveries.spawn(async move { (name, number, recovery.await) });
-        let pending = PendingAssignment { number, began: Instant::now(), reply, recovery };
+        let pending = PendingRecovery { number, began: Instant::now(), reply, recovery };
         if let Some(previous) = self.pending.insert(partition, pending) {
             previous.recovery.abort();
         }
@@ -98,7 +103,7 @@ impl PartitionTasks {
             // The partition was revoked meanwhile.
             return Ok(());
         }
-        let Some(PendingAssignment { began, reply, .. }) = self.pending.remove(&partition) else {
+        let Some(PendingRecovery { began, reply, .. }) = self.pending.remove(&partition) else {
             return Ok(());
         };
         let task = task?;
@@ -156,6 +161,9 @@ impl PartitionTasks {
         }
     }
 
+    /// Pushes at most one batch per partition. Each piece of a split batch reports the position after the whole batch, even
+    /// though the other pieces are not pushed yet. That is safe: commits and snapshots start between two calls of
+    /// [`PartitionTasks::push`] only, and an error within it ends the run without a commit.
     async fn push_round<S: Sink + Send + 'static>(
         &mut self,
         batches: Vec<Batch>,
@@ -185,6 +193,10 @@ impl PartitionTasks {
     }
 
     /// Pushes each batch through its forecaster, in parallel. The results are in the order of the batches.
+    ///
+    /// This is CPU work on the driver's asynchronous task. It blocks nothing but the driver, since the source and the sink have
+    /// their own tasks and threads, and the output of a push is bounded by `Setup::rows_per_push`. For a small batch a
+    /// blocking thread would cost more than the push.
     fn push_parallel(&mut self, batches: Vec<Batch>) -> Vec<BatchResult> {
         let mut tasks: BTreeMap<&Partition, &mut PartitionTask> = self.tasks.iter_mut().collect();
         let mut work = Vec::with_capacity(batches.len());
@@ -192,10 +204,12 @@ impl PartitionTasks {
             let task = tasks.remove(&batch.partition).expect("at most one batch per partition");
             work.push((task, batch));
         }
-        match work.len() {
-            // Without a detour through the thread pool.
-            1 => work.into_iter().map(|(task, batch)| task.push(batch)).collect(),
-            _ => work.into_par_iter().map(|(task, batch)| task.push(batch)).collect(),
+        match &self.pool {
+            Some(pool) if work.len() > 1 => {
+                pool.install(|| work.into_par_iter().map(|(task, batch)| task.push(batch)).collect())
+            }
+            // A single batch takes no detour through the pool.
+            _ => work.into_iter().map(|(task, batch)| task.push(batch)).collect(),
         }
     }
 
