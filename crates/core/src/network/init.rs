@@ -183,7 +183,9 @@ mod tests {
             let RetainGate { retain, .. } = retain_gate(cell).unwrap();
             for layer in 0..2 {
                 assert!(bias(&network(cell, ForgetBias::Zero), layer, retain).iter().all(|b| *b == 0.0));
-                assert!(bias(&network(cell, ForgetBias::One), layer, retain).iter().all(|b| *b == 1.0));
+                let one = network(cell, ForgetBias::One);
+                assert!(bias(&one, layer, retain).iter().all(|b| *b == 1.0));
+                assert!(bias(&one, layer, retain + 1).iter().all(|b| b.abs() <= 0.25), "as drawn");
             }
         }
         assert!(bias(&network(CellKind::Gru, ForgetBias::Zero), 1, 1).iter().all(|b| *b == 0.0));

@@ -3,7 +3,7 @@
 //! Blocks: a_r, a_z = W_ih x + b_ih + W_hh h' + b_hh;  u = W_in x + b_in;  v = W_hn h' + b_hn.
 
 use super::activations::{sigmoid, tanh};
-use super::{Cell, Grads, Outputs, Saved, States};
+use super::{Cell, CellKind, Grads, Outputs, Saved, States};
 use crate::simd::{Arithmetic, Vector};
 
 pub struct Gru;
@@ -11,6 +11,7 @@ pub struct Gru;
 impl Cell<4, 3> for Gru {
     const BLOCKS: [[usize; 3]; 2] = [[0, 1, 3], [0, 1, 2]];
     const READS_HIDDEN: bool = true;
+    const CELL_STATE: bool = CellKind::Gru.has_cell_state();
 
     /// Gates: r, z, n, v.
     #[inline(always)]

@@ -2,7 +2,7 @@
 //! diagonal peepholes.
 
 use super::activations::{sigmoid, tanh};
-use super::{Cell, Grads, Outputs, Saved, States};
+use super::{Cell, CellKind, Grads, Outputs, Saved, States};
 use crate::simd::{Arithmetic, Vector};
 
 /// Blocks: a_i, a_f, a_g, a_o = W_ih x + b_ih + W_hh h' + b_hh. Peepholes: p_i, p_f, p_o.
@@ -10,7 +10,7 @@ pub struct Lstm;
 
 impl Cell<4, 4> for Lstm {
     const BLOCKS: [[usize; 4]; 2] = [[0, 1, 2, 3]; 2];
-    const CELL_STATE: bool = true;
+    const CELL_STATE: bool = CellKind::Lstm.has_cell_state();
 
     /// Gates: i, f, g, o.
     #[inline(always)]
@@ -88,7 +88,7 @@ pub struct CoupledLstm;
 
 impl Cell<3, 3> for CoupledLstm {
     const BLOCKS: [[usize; 3]; 2] = [[0, 1, 2]; 2];
-    const CELL_STATE: bool = true;
+    const CELL_STATE: bool = CellKind::LstmCoupled.has_cell_state();
 
     /// Gates: f, g, o.
     #[inline(always)]

@@ -22,8 +22,8 @@ pub(super) trait Cell<const B: usize, const N: usize> {
     const BLOCKS: [[usize; N]; 2];
     /// Whether the step reads h' besides the sums.
     const READS_HIDDEN: bool = false;
-    /// Whether the cell has a cell state.
-    const CELL_STATE: bool = false;
+    /// Whether the cell has a cell state: [`CellKind::has_cell_state`].
+    const CELL_STATE: bool;
 
     /// One step: from the sums, c' and h' to c and h. Returns the gates if `outputs` includes them.
     fn forward<S: Arithmetic>(
@@ -117,7 +117,11 @@ impl CellKind {
     pub(super) fn blocks(self) -> &'static [Block] {
         match self {
             CellKind::Gru => &GRU,
-            _ => &FUSED[..self.gates()],
+            CellKind::Rnn
+            | CellKind::Lstm
+            | CellKind::LstmPeephole
+            | CellKind::LstmCoupled
+            | CellKind::LstmPeepholeCoupled => &FUSED[..self.gates()],
         }
     }
 
@@ -130,17 +134,18 @@ impl CellKind {
         }
     }
 
-    /// The block of rows of the forget gate, if the cell has one.
-    pub(super) fn forget_gate(self) -> Option<usize> {
+    pub(super) const fn has_cell_state(self) -> bool {
         match self {
-            CellKind::Lstm | CellKind::LstmPeephole => Some(1),
-            CellKind::LstmCoupled | CellKind::LstmPeepholeCoupled => Some(0),
-            CellKind::Rnn | CellKind::Gru => None,
+            CellKind::Lstm
+            | CellKind::LstmPeephole
+            | CellKind::LstmCoupled
+            | CellKind::LstmPeepholeCoupled => true,
+            CellKind::Rnn | CellKind::Gru => false,
         }
     }
 
     /// Numbers of cell state per hidden unit: 1 or 0.
     pub(super) fn cell_states(self) -> usize {
-        usize::from(self.forget_gate().is_some())
+        usize::from(self.has_cell_state())
     }
 }

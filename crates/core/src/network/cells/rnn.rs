@@ -3,13 +3,14 @@
 //! Block: a = W_ih x + b_ih + W_hh h' + b_hh.
 
 use super::activations::tanh;
-use super::{Cell, Grads, Outputs, Saved, States};
+use super::{Cell, CellKind, Grads, Outputs, Saved, States};
 use crate::simd::Arithmetic;
 
 pub struct Rnn;
 
 impl Cell<1, 1> for Rnn {
     const BLOCKS: [[usize; 1]; 2] = [[0], [0]];
+    const CELL_STATE: bool = CellKind::Rnn.has_cell_state();
 
     /// Gate: h.
     #[inline(always)]
