@@ -97,7 +97,7 @@ pub struct CalibrationQueue {
     naive_back: Vec<usize>,
     /// Mean absolute residuals of each series in the model, `[tracked horizon]`; filled on first use.
     series_residuals: Vec<Option<Vec<f32>>>,
-    /// The same of all other series.
+    /// Mean absolute residuals of the series that are not in the model, `[tracked horizon]`.
     pooled_residuals: Vec<f32>,
     /// Scratch for the forecast being issued.
     forecast: CalibratedForecast,

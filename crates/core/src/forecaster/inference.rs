@@ -178,7 +178,7 @@ impl InferenceBatcher {
         };
         let state = &context.targets[target];
         let manifest = &self.setup.model.manifest;
-        // Filled steps become known with the step that ends their gap, and are scaled like it.
+        // The steps that fill a gap are appended with the step after the gap, so they have its scale.
         let scale = Scale::at_origin(manifest.scaling, &[], &state.stats, manifest.moments(target));
         let available = state.window.len().min(added + 1);
         let (values, observed) = state.window.tail(available).expect("the window holds these steps");

@@ -101,6 +101,7 @@ pub struct CandidateChange {
 /// A refused row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DroppedRow {
+    /// The position of the row itself.
     pub position: i64,
     pub reason: Refusal,
     /// Position of the row that decided it: a later one for a candidate, else its own.

@@ -1,6 +1,7 @@
 //! Arrow schemas of observations, forecasts and scores.
 //!
-//! The only module that knows column names and their order: everything else uses its typed views and builders.
+//! The only module that knows the names and order of these columns: everything else uses its typed views and builders. The
+//! columns of snapshots are private to the forecaster.
 
 mod forecasts;
 mod scores;
@@ -30,7 +31,7 @@ pub struct Columns {
     pub future_covariates: Vec<String>,
 }
 
-/// Position of a row in its partition: the first column of every batch, found by index, never by name.
+/// Position of a row in its partition, which is the offset of its message: the first column of every batch, found by index, never by name.
 const POSITION: &str = "__position";
 
 /// The type of all times.

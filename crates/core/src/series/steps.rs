@@ -5,8 +5,8 @@
 //!   steps, the oldest closes early.
 //! - A row with the time of a row in an open step, or with one of the last [`RECENT_TIMES_MAX`] accepted times, is a
 //!   duplicate. Any other row for a closed step is late.
-//! - A row more than `max_gap` ahead of its series, or the first row of a series, becomes the candidate. A next row at
-//!   most `max_gap` later confirms it: the series restarts at the candidate, and both rows are accepted. An accepted row
+//! - A row more than `max_gap` ahead of its series, or the first row of a series, becomes the candidate. If the next
+//!   row is at most `max_gap` later than the candidate, the series restarts at the candidate, and both rows are accepted. An accepted row
 //!   or another candidate drops it. A row with the candidate's time is its duplicate.
 //! - A refused row changes nothing: it neither moves the clock nor drops a candidate.
 //!
@@ -29,7 +29,7 @@ const DIRECT_COLUMNS_MAX: usize = 16;
 /// A row of one series.
 #[derive(Clone, Copy, Debug)]
 pub struct Row<'a> {
-    /// Position in its partition.
+    /// Position in its partition: the offset of its own message, not that of the next one.
     pub position: i64,
     /// Microseconds since the epoch.
     pub time: i64,
