@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
+use indicatif::ProgressBar;
 use tokio_util::sync::CancellationToken;
 
-use super::replay::Pacer;
+use super::replay::send;
 use super::{connectors, dashboard, load};
 use crate::cli::{Demo, Speed};
 use crate::config::Pipeline;
@@ -22,7 +23,7 @@ use screen::Screen;
 use tidecast_core::forecaster::Setup;
 use tidecast_kafka::{Cluster, EmbeddedBroker, KafkaSource, ObservationWriter, ReadUntil};
 use tidecast_stream::codec::Codec;
-use tidecast_stream::driver::{DriverOptions, EndOfInput, Progress, drive};
+use tidecast_stream::driver::{DriverOptions, OnEndOfInput, Progress, drive};
 use tidecast_tables::RowFilter;
 
 /// Time for the last forecasts to be written after the last row is sent.
@@ -50,7 +51,7 @@ pub async fn demo(arguments: Demo, quiet: bool) -> Result<()> {
     let producer = async {
         let sent = tokio::select! {
             sent = feed(pipeline, &cluster, arguments.speed) => sent,
-            () = wait(arguments.duration) => Ok(()),
+            () = tokio::time::sleep(arguments.duration.unwrap_or(Duration::MAX)) => Ok(()),
             () = stop.cancelled() => Ok(()),
         };
         stop.cancel();
@@ -66,13 +67,6 @@ pub async fn demo(arguments: Demo, quiet: bool) -> Result<()> {
     print(&screen::summary(&dashboard, &progress))
 }
 
-async fn wait(duration: Option<Duration>) {
-    match duration {
-        Some(duration) => tokio::time::sleep(duration).await,
-        None => std::future::pending().await,
-    }
-}
-
 /// Sends the rows of the sample to the broker at their pace, and waits for their forecasts.
 async fn feed(pipeline: &Pipeline, cluster: &Cluster, speed: Speed) -> Result<()> {
     let (config, columns) = (load::kafka_source(pipeline)?, &pipeline.columns);
@@ -80,15 +74,7 @@ async fn feed(pipeline: &Pipeline, cluster: &Cluster, speed: Speed) -> Result<()
     let mut topic =
         ObservationWriter::open(cluster, &config.topic, columns.clone(), connectors::DEFAULT_PARTITIONS)
             .await?;
-    let mut pacer = Pacer::new(speed);
-    for batch in input.batches() {
-        let mut rows = batch?.rows;
-        while rows.num_rows() > 0 {
-            let due = pacer.wait(&rows, columns).await;
-            topic.send(&rows.slice(0, due)).await?;
-            rows = rows.slice(due, rows.num_rows() - due);
-        }
-    }
+    send(&input, columns, speed, &mut topic, &ProgressBar::hidden()).await?;
     topic.flush().await?;
     tokio::time::sleep(DRAIN_TIMEOUT).await;
     Ok(())
@@ -118,7 +104,7 @@ async fn consume(
         start: config.start,
         on_data_loss: config.on_data_loss,
         queue_rows: pipeline.limits.queue_rows,
-        end_of_input: EndOfInput::LeaveOpen,
+        on_end_of_input: OnEndOfInput::LeaveOpen,
         reject_limit: None,
     };
     let report = |progress: &Progress| observer.on_progress(progress);

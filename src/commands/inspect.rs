@@ -25,7 +25,7 @@ pub async fn inspect(arguments: Inspect) -> Result<()> {
     }
     let text = match (start == ARROW_MAGIC, arguments.json) {
         (true, false) => SnapshotReport::read(path).await?.text(),
-        (true, true) => json_line(&SnapshotReport::read(path).await?.json())?,
+        (true, true) => json_line(&SnapshotReport::read(path).await?)?,
         (false, false) => model::text(&load::model(path)?),
         (false, true) => json_line(&ModelJson::new(&load::model(path)?))?,
     };

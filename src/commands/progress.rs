@@ -1,6 +1,5 @@
 //! Progress messages of a pipeline: a line at intervals, and a summary at the end.
 
-use std::fmt;
 use std::time::{Duration, Instant};
 
 use tidecast_stream::driver::Progress;
@@ -9,23 +8,6 @@ use crate::user_info;
 
 /// Interval between two progress messages.
 const INTERVAL: Duration = Duration::from_secs(10);
-
-/// The remaining rows of a replay, and its speed.
-struct ReplayProgress {
-    rows_left: u64,
-    rows_per_second: f64,
-}
-
-impl fmt::Display for ReplayProgress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { rows_left, rows_per_second } = self;
-        let seconds_left = *rows_left as f64 / rows_per_second;
-        write!(
-            f,
-            "{rows_left} rows left to replay, {rows_per_second:.0} rows/s, about {seconds_left:.0} s left"
-        )
-    }
-}
 
 /// Prints the progress of a pipeline.
 pub struct ProgressLog {
@@ -45,7 +27,7 @@ impl ProgressLog {
     pub fn update(&mut self, progress: &Progress) {
         let Some(elapsed) = self.due(Instant::now()) else { return };
         if let Some(replay) = self.replay_progress(progress, elapsed) {
-            user_info!(replay_remaining = replay.rows_left, "{replay}");
+            user_info!(replay_remaining = progress.replay_remaining, "{replay}");
         }
         let Progress { counters, series, .. } = progress;
         let (rows, forecasts, refused) = (counters.rows, counters.forecasts, counters.refused_total());
@@ -63,11 +45,16 @@ impl ProgressLog {
     }
 
     /// The state of the replay, at the speed since the last message; `None` if it is complete or does not advance.
-    fn replay_progress(&mut self, progress: &Progress, elapsed: Duration) -> Option<ReplayProgress> {
+    fn replay_progress(&mut self, progress: &Progress, elapsed: Duration) -> Option<String> {
         let rows_per_second = (progress.replayed - self.replayed) as f64 / elapsed.as_secs_f64();
         self.replayed = progress.replayed;
         let rows_left = progress.replay_remaining;
-        (rows_per_second > 0.0 && rows_left > 0).then_some(ReplayProgress { rows_left, rows_per_second })
+        let seconds_left = rows_left as f64 / rows_per_second;
+        (rows_per_second > 0.0 && rows_left > 0).then(|| {
+            format!(
+                "{rows_left} rows left to replay, {rows_per_second:.0} rows/s, about {seconds_left:.0} s left"
+            )
+        })
     }
 
     /// Prints the summary.
@@ -107,7 +94,7 @@ mod tests {
         let mut message = |seconds: u64, replay_remaining, replayed| {
             let elapsed = log.due(start + Duration::from_secs(seconds))?;
             let progress = Progress { replay_remaining, replayed, ..Progress::default() };
-            Some(log.replay_progress(&progress, elapsed).map_or(String::new(), |replay| replay.to_string()))
+            Some(log.replay_progress(&progress, elapsed).unwrap_or_default())
         };
         assert_eq!(message(9, 9000, 1000), None, "not due");
         let line = "6000 rows left to replay, 400 rows/s, about 15 s left";

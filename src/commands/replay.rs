@@ -32,9 +32,8 @@ pub async fn replay(arguments: cli::Replay, quiet: bool) -> Result<()> {
         ObservationWriter::open(&cluster, &config.topic, columns.clone(), connectors::DEFAULT_PARTITIONS)
             .await?;
     let bar = progress_bar(input.total_rows() as u64, "rows", quiet);
-    let mut pacer = Pacer::new(arguments.speed);
     tokio::select! {
-        sent = send(&input, columns, &mut pacer, &mut writer, &bar) => sent?,
+        sent = send(&input, columns, arguments.speed, &mut writer, &bar) => sent?,
         () = stop.cancelled() => {}
     }
     writer.flush().await?;
@@ -51,13 +50,15 @@ pub async fn replay(arguments: cli::Replay, quiet: bool) -> Result<()> {
     Ok(())
 }
 
-async fn send(
+/// Sends the rows at their pace.
+pub async fn send(
     input: &ParquetSource,
     columns: &Columns,
-    pacer: &mut Pacer,
+    speed: Speed,
     writer: &mut ObservationWriter,
     bar: &ProgressBar,
 ) -> Result<()> {
+    let mut pacer = Pacer { speed, first: None };
     for batch in input.batches() {
         let mut rows = batch?.rows;
         while rows.num_rows() > 0 {
@@ -71,7 +72,7 @@ async fn send(
 }
 
 /// Delays rows by their distance in event time from the first one, divided by the speed.
-pub struct Pacer {
+struct Pacer {
     speed: Speed,
     first: Option<FirstRow>,
 }
@@ -83,12 +84,8 @@ struct FirstRow {
 }
 
 impl Pacer {
-    pub fn new(speed: Speed) -> Self {
-        Self { speed, first: None }
-    }
-
     /// Waits until the first of the rows is due; returns how many are due then, at least one.
-    pub async fn wait(&mut self, rows: &RecordBatch, columns: &Columns) -> usize {
+    async fn wait(&mut self, rows: &RecordBatch, columns: &Columns) -> usize {
         let Speed::Factor(factor) = self.speed else { return rows.num_rows() };
         let times = Observations::new(rows, columns).times;
         let first =

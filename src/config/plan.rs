@@ -208,42 +208,15 @@ impl Pipeline {
     }
 
     fn plan_train(&self, out: &mut PlanText) {
-        let train = &self.train;
         out.table("train");
-        out.key("recurrence", &train.recurrence);
-        out.optional_key(
-            "recurrence_window",
-            train.recurrence_window.as_ref(),
-            "the recurrence decays without a cut-off",
-        );
-        match &train.cell {
-            Some(cell) => out.key("cell", cell),
-            None => out.key("cell", "none"),
+        if self.train.recurrence_window.is_none() {
+            out.line("# no recurrence_window: the recurrence decays without a cut-off");
         }
-        out.key("hidden", &train.hidden);
-        out.key("layers", &train.layers);
-        out.key("lookback", &train.lookback);
-        out.key("segment", &train.segment);
-        out.key("horizon", &train.horizon);
-        out.key("decoder", &train.decoder);
-        out.key("state", &train.state);
-        out.key("scaling", &train.scaling);
-        out.key("calendar", &train.calendar);
-        out.key("loss", &train.loss);
-        out.key("quantiles", &train.quantiles);
-        out.key("embedding", &train.embedding);
-        out.key("epochs", &train.epochs);
-        out.key("batch_size", &train.batch_size);
-        out.key("learning_rate", &train.learning_rate);
-        out.key("warmup", &train.warmup);
-        out.key("weight_decay", &train.weight_decay);
-        out.key("gradient_clip", &train.gradient_clip);
-        out.key("weight_ema", &train.weight_ema);
-        out.key("dropout", &train.dropout);
-        out.key("patience", &train.patience);
-        out.key("train_fraction", &train.train_fraction);
-        out.key("validation_fraction", &train.validation_fraction);
-        out.key("seed", &train.seed);
+        if self.train.cell.is_none() {
+            out.key("cell", "none");
+        }
+        // Options without a value are omitted.
+        out.0.push_str(&toml::to_string(&self.train).expect("the recipe has plain keys"));
     }
 }
 

@@ -1,8 +1,6 @@
 //! Unknown keys of a pipeline file, with a suggestion. The known keys are the fields of the types in `file`.
 
-use std::fmt;
-
-use serde::de::{self, Deserialize, Deserializer, Visitor};
+use serde::de::{Deserialize, Deserializer, Error, Visitor, value};
 use toml::de::{DeTable, DeValue};
 
 use super::file;
@@ -114,38 +112,19 @@ fn keys_of<T: for<'de> Deserialize<'de>>() -> Keys {
 
 struct KeyRecorder<'a>(&'a mut Keys);
 
-#[derive(Debug)]
-struct KeysRecorded;
-
-impl fmt::Display for KeysRecorded {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("only the keys were requested")
-    }
-}
-
-impl std::error::Error for KeysRecorded {}
-
-impl de::Error for KeysRecorded {
-    fn custom<T: fmt::Display>(_: T) -> Self {
-        Self
-    }
-}
-
 impl<'de> Deserializer<'de> for KeyRecorder<'_> {
-    type Error = KeysRecorded;
+    type Error = value::Error;
 
-    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, KeysRecorded> {
-        Err(KeysRecorded)
+    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, value::Error> {
+        Err(value::Error::custom("only the keys of structs are recorded"))
     }
 
-    fn deserialize_struct<V: Visitor<'de>>(
-        self,
-        _: &'static str,
-        keys: Keys,
-        _: V,
-    ) -> Result<V::Value, KeysRecorded> {
+    fn deserialize_struct<V>(self, _: &'static str, keys: Keys, visitor: V) -> Result<V::Value, value::Error>
+    where
+        V: Visitor<'de>,
+    {
         *self.0 = keys;
-        Err(KeysRecorded)
+        self.deserialize_any(visitor)
     }
 
     serde::forward_to_deserialize_any! {
