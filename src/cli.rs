@@ -1,6 +1,5 @@
 //! The command line as types: commands, flags and their help. Only single values are parsed here.
 
-use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -185,12 +184,12 @@ pub struct Evaluate {
     pub data: Option<PathBuf>,
 
     /// Score forecasts from this time [default: the end of the model's validation data]
-    #[arg(long, value_name = "TIME")]
-    pub since: Option<Time>,
+    #[arg(long, value_name = "TIME", value_parser = epoch_micros)]
+    pub since: Option<i64>,
 
     /// Score forecasts before this time
-    #[arg(long, value_name = "TIME")]
-    pub until: Option<Time>,
+    #[arg(long, value_name = "TIME", value_parser = epoch_micros)]
+    pub until: Option<i64>,
 
     /// Score only the series with this id; repeatable
     #[arg(long, value_name = "ID")]
@@ -227,12 +226,12 @@ pub struct Backfill {
     pub to: Option<Destination>,
 
     /// Skip observations before this time
-    #[arg(long, value_name = "TIME")]
-    pub since: Option<Time>,
+    #[arg(long, value_name = "TIME", value_parser = epoch_micros)]
+    pub since: Option<i64>,
 
     /// Skip observations at or after this time
-    #[arg(long, value_name = "TIME")]
-    pub until: Option<Time>,
+    #[arg(long, value_name = "TIME", value_parser = epoch_micros)]
+    pub until: Option<i64>,
 
     /// Read only the series with this id; repeatable
     #[arg(long, value_name = "ID")]
@@ -284,8 +283,8 @@ pub struct Bootstrap {
     pub from: PathBuf,
 
     /// Read earlier observations from the files, and later ones from the topic (a date or RFC 3339)
-    #[arg(long, value_name = "TIME")]
-    pub at: Time,
+    #[arg(long, value_name = "TIME", value_parser = epoch_micros)]
+    pub at: i64,
 }
 
 /// Send Parquet observations to the pipeline's Kafka topic at their original pace or faster
@@ -431,15 +430,6 @@ impl FromStr for Speed {
     }
 }
 
-impl fmt::Display for Speed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Factor(factor) => write!(f, "{factor}x"),
-            Self::Max => f.write_str("max"),
-        }
-    }
-}
-
 /// The destination of forecasts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Destination {
@@ -479,25 +469,13 @@ impl FromStr for Destination {
     }
 }
 
-/// A point in time in microseconds since the epoch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Time(pub i64);
-
-impl FromStr for Time {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let date = || text.parse::<NaiveDate>().ok().map(|date| date.and_time(NaiveTime::MIN).and_utc());
-        let time = DateTime::parse_from_rfc3339(text).ok().map(|time| time.to_utc());
-        match time.or_else(date) {
-            Some(time) => Ok(Self(time.timestamp_micros())),
-            None => Err(
-                "a time is a date such as 2026-01-31 (midnight UTC), or a date and time with a zone such as \
-                         2026-01-31T08:00:00Z"
-                    .to_owned(),
-            ),
-        }
-    }
+/// A time as microseconds since the epoch.
+fn epoch_micros(text: &str) -> Result<i64, &'static str> {
+    let date = || text.parse::<NaiveDate>().ok().map(|date| date.and_time(NaiveTime::MIN).and_utc());
+    let time = DateTime::parse_from_rfc3339(text).ok().map(|time| time.to_utc());
+    time.or_else(date).map(|time| time.timestamp_micros()).ok_or(
+        "a time is a date such as 2026-01-31 (midnight UTC), or a date and time with a zone such as 2026-01-31T08:00:00Z",
+    )
 }
 
 fn positive_duration(text: &str) -> Result<Duration, String> {
@@ -556,10 +534,9 @@ mod tests {
     #[test]
     fn times_are_parsed() {
         let second = 1_000_000;
-        assert_eq!("1970-01-02".parse(), Ok(Time(86_400 * second)));
-        assert_eq!("1970-01-01T01:00:00.5+01:00".parse(), Ok(Time(second / 2)));
-        assert_eq!("1969-12-31T23:59:59.9999999Z".parse(), Ok(Time(-1)), "rounded down, not to zero");
-        rejected("tidecast backfill p.toml --since yesterday", "a time is a date such as");
+        assert_eq!(epoch_micros("1970-01-02"), Ok(86_400 * second));
+        assert_eq!(epoch_micros("1970-01-01T01:00:00.5+01:00"), Ok(second / 2));
+        assert_eq!(epoch_micros("1969-12-31T23:59:59.9999999Z"), Ok(-1), "rounded down, not to zero");
         rejected("tidecast backfill p.toml --since 2026-02-30", "a time is a date such as");
         rejected("tidecast backfill p.toml --since 2026-01-31T08:00:00", "with a zone");
     }

@@ -1,12 +1,12 @@
 //! `backfill`: the forecasts that a live run would have made, from Parquet history.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
 
-use tidecast_stream::driver::{DriverOptions, EndOfInput, drive};
+use tidecast_stream::driver::{DriverOptions, OnEndOfInput, drive};
 use tidecast_stream::settings::{Commit, OnDataLoss, StartOffset};
 use tidecast_tables::{ParquetSink, ParquetSource, RowFilter, TimeRange};
 
@@ -26,9 +26,8 @@ pub async fn backfill(arguments: Backfill, quiet: bool) -> Result<()> {
     let stop = shutdown::on_signal("committing the output")?;
     let pipeline = Pipeline::open(&arguments.pipeline)?;
     let setup = load::setup(&pipeline)?;
-    let path = input_path(&pipeline, arguments.from)?;
-    let times =
-        TimeRange { since: arguments.since.map(|time| time.0), until: arguments.until.map(|time| time.0) };
+    let path = load::input_path(&pipeline, arguments.from, "--from")?;
+    let times = TimeRange { since: arguments.since, until: arguments.until };
     let ids: BTreeSet<String> = arguments.series.into_iter().collect();
     let requested: Vec<String> = ids.iter().map(|id| format!("`{id}`")).collect();
     let filter = RowFilter { times, ids: (!ids.is_empty()).then_some(ids) };
@@ -50,7 +49,8 @@ pub async fn backfill(arguments: Backfill, quiet: bool) -> Result<()> {
         user_info!("{} has no rows", path.display());
     }
     let bar = progress_bar(source.total_rows() as u64, "rows", quiet);
-    let end_of_input = if arguments.leave_open { EndOfInput::LeaveOpen } else { EndOfInput::CloseSteps };
+    let on_end_of_input =
+        if arguments.leave_open { OnEndOfInput::LeaveOpen } else { OnEndOfInput::CloseSteps };
     let options = DriverOptions {
         setup,
         commit: COMMIT,
@@ -58,7 +58,7 @@ pub async fn backfill(arguments: Backfill, quiet: bool) -> Result<()> {
         start: StartOffset::Earliest,
         on_data_loss: OnDataLoss::Fail,
         queue_rows: pipeline.limits.queue_rows,
-        end_of_input,
+        on_end_of_input,
         reject_limit: load::reject_limit(&pipeline),
     };
     let log = ProgressLog::new(quiet);
@@ -87,14 +87,4 @@ fn file_sink(pipeline: &Pipeline, source: &ParquetSource, path: &Path) -> Result
         bail!("{} is an input and would be overwritten; choose another --to", path.display());
     }
     connectors::parquet_sink(pipeline, path)
-}
-
-fn input_path(pipeline: &Pipeline, from: Option<PathBuf>) -> Result<PathBuf> {
-    match (from, &pipeline.parquet_source) {
-        (Some(path), _) => Ok(path),
-        (None, Some(source)) => Ok(source.path.clone()),
-        (None, None) => {
-            bail!("{}: there is no [source.parquet]; add one, or use --from PATH", pipeline.file.display())
-        }
-    }
 }

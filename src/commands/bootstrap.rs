@@ -22,7 +22,7 @@ pub async fn bootstrap(arguments: Bootstrap, quiet: bool) -> Result<()> {
     let config = load::kafka_source(&pipeline)?.clone();
     let cluster = Cluster::new(&config.brokers, None, &config.client)?;
     let topic: Arc<str> = config.topic.as_str().into();
-    let at = arguments.at.0;
+    let at = arguments.at;
     let (initializer, starts) = spawn_blocking(move || {
         let initializer = GroupInitializer::open(&cluster, &config)?;
         let starts = initializer.positions_at(at)?;

@@ -1,7 +1,6 @@
 //! `check`: validates a pipeline, and prints it with every default filled in.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
@@ -17,7 +16,7 @@ use tidecast_tables::{InputSummary, RowFilter};
 
 use super::load;
 use crate::cli::Check;
-use crate::config::{ConfigError, Pipeline};
+use crate::config::{self, ConfigError, Pipeline};
 use crate::dataset;
 use crate::report::model::{self, ModelJson};
 use crate::terminal::{json_line, print};
@@ -51,14 +50,14 @@ pub async fn check(arguments: Check) -> Result<()> {
     }
     report.notes.iter().for_each(|note| user_info!("note: {note}"));
     if !report.ok {
-        let problems: Vec<String> = report.problems.iter().map(Problem::to_string).collect();
+        let problems: Vec<String> =
+            report.problems.iter().map(|Problem { path, problem }| problem.at(path)).collect();
         bail!("{} would not run:\n  {}", pipeline.file.display(), problems.join("\n  "));
     }
     user_info!("ok");
     Ok(())
 }
 
-/// Reads the model and compares it with the pipeline.
 fn check_model(pipeline: &Pipeline, report: &mut CheckReport) -> Result<()> {
     let model = match load::pipeline_model(pipeline) {
         Ok(model) => model,
@@ -120,7 +119,6 @@ fn check_history(pipeline: &Pipeline, path: &Path, report: &mut CheckReport) -> 
     Ok(())
 }
 
-/// Looks up the topics.
 async fn check_topics(pipeline: &Pipeline, report: &mut CheckReport) -> Result<()> {
     let (source, sink) = (pipeline.kafka_source.clone(), pipeline.kafka_sink.clone());
     let lookup =
@@ -144,7 +142,7 @@ fn as_comment(text: &str) -> String {
 }
 
 /// The result of `check`, printed as text while it grows, or as JSON at the end.
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 struct CheckReport {
     kind: &'static str,
     pipeline: String,
@@ -163,22 +161,12 @@ struct CheckReport {
     json: bool,
 }
 
+/// A problem and its file.
 #[derive(Serialize)]
 struct Problem {
     path: String,
-    /// Null if the problem concerns the whole file.
-    line: Option<usize>,
-    text: String,
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { path, line, text } = self;
-        match line {
-            Some(line) => write!(f, "{path}:{line}: {text}"),
-            None => write!(f, "{path}: {text}"),
-        }
-    }
+    #[serde(flatten)]
+    problem: config::Problem,
 }
 
 /// The pipeline's Parquet source.
@@ -212,40 +200,16 @@ struct Topics {
 
 impl CheckReport {
     fn new(pipeline: &Pipeline, json: bool) -> Self {
-        Self {
-            kind: "pipeline",
-            pipeline: pipeline.file.display().to_string(),
-            ok: true,
-            plan: Some(pipeline.plan_json()),
-            model: None,
-            history: None,
-            topics: None,
-            notes: Vec::new(),
-            problems: Vec::new(),
-            json,
-        }
+        let (file, plan) = (pipeline.file.display().to_string(), Some(pipeline.plan_json()));
+        Self { kind: "pipeline", pipeline: file, ok: true, plan, json, ..Self::default() }
     }
 
     /// The report of an invalid file.
     fn invalid(error: &ConfigError) -> Self {
         let pipeline = error.file.display().to_string();
-        let problems = error.problems.iter().map(|problem| Problem {
-            path: pipeline.clone(),
-            line: problem.line,
-            text: problem.text.clone(),
-        });
-        Self {
-            kind: "pipeline",
-            ok: false,
-            plan: None,
-            model: None,
-            history: None,
-            topics: None,
-            notes: Vec::new(),
-            problems: problems.collect(),
-            json: true,
-            pipeline,
-        }
+        let problems = error.problems.iter().cloned();
+        let problems = problems.map(|problem| Problem { path: pipeline.clone(), problem }).collect();
+        Self { kind: "pipeline", pipeline, problems, json: true, ..Self::default() }
     }
 
     fn print_text(&self, text: String) -> Result<()> {
@@ -256,7 +220,7 @@ impl CheckReport {
     fn add_problem(&mut self, pipeline: &Pipeline, key: &str, text: String) {
         self.ok = false;
         let (path, line) = (pipeline.file.display().to_string(), pipeline.line_of(key));
-        self.problems.push(Problem { path, line, text });
+        self.problems.push(Problem { path, problem: config::Problem { line, text } });
     }
 }
 

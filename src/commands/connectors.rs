@@ -30,59 +30,45 @@ pub enum AnySink {
     Stdout(AtLeastOnce<NdjsonSink<BufWriter<Stdout>>>),
 }
 
+/// Evaluates `$call` for the sink of any kind in `$any`.
+macro_rules! for_any_sink {
+    ($any:expr, $sink:ident => $call:expr) => {
+        match $any {
+            AnySink::TransactionalKafka($sink) => $call,
+            AnySink::Kafka($sink) => $call,
+            AnySink::Parquet($sink) => $call,
+            AnySink::RollingParquet($sink) => $call,
+            AnySink::Stdout($sink) => $call,
+        }
+    };
+}
+
 impl Sink for AnySink {
     async fn write(&mut self, output: Output) -> Result<()> {
-        match self {
-            Self::TransactionalKafka(sink) => sink.write(output).await,
-            Self::Kafka(sink) => sink.write(output).await,
-            Self::Parquet(sink) => sink.write(output).await,
-            Self::RollingParquet(sink) => sink.write(output).await,
-            Self::Stdout(sink) => sink.write(output).await,
-        }
+        for_any_sink!(self, sink => sink.write(output).await)
     }
 
     async fn commit(&mut self, reached: &Positions) -> Result<Positions> {
-        match self {
-            Self::TransactionalKafka(sink) => sink.commit(reached).await,
-            Self::Kafka(sink) => sink.commit(reached).await,
-            Self::Parquet(sink) => sink.commit(reached).await,
-            Self::RollingParquet(sink) => sink.commit(reached).await,
-            Self::Stdout(sink) => sink.commit(reached).await,
-        }
+        for_any_sink!(self, sink => sink.commit(reached).await)
     }
 
     async fn discard(&mut self, partitions: &[Partition]) -> Result<()> {
-        match self {
-            Self::TransactionalKafka(sink) => sink.discard(partitions).await,
-            Self::Kafka(sink) => sink.discard(partitions).await,
-            Self::Parquet(sink) => sink.discard(partitions).await,
-            Self::RollingParquet(sink) => sink.discard(partitions).await,
-            Self::Stdout(sink) => sink.discard(partitions).await,
-        }
+        for_any_sink!(self, sink => sink.discard(partitions).await)
     }
 
     async fn finish(&mut self) -> Result<()> {
-        match self {
-            Self::TransactionalKafka(sink) => sink.finish().await,
-            Self::Kafka(sink) => sink.finish().await,
-            Self::Parquet(sink) => {
-                sink.finish().await?;
-                if let ForecastAndScores { forecasts, scores: Some(scores) } = &**sink {
-                    let (forecasts, scores) = (forecasts.path().display(), scores.path().display());
-                    user_info!("forecasts are in {forecasts}, scores in {scores}");
-                }
-                Ok(())
-            }
-            Self::RollingParquet(sink) => sink.finish().await,
-            Self::Stdout(sink) => sink.finish().await,
+        for_any_sink!(self, sink => sink.finish().await)?;
+        if let Self::Parquet(sink) = self
+            && let ForecastAndScores { forecasts, scores: Some(scores) } = &**sink
+        {
+            let (forecasts, scores) = (forecasts.path().display(), scores.path().display());
+            user_info!("forecasts are in {forecasts}, scores in {scores}");
         }
+        Ok(())
     }
 }
 
 /// The pipeline's own sink, `preferred` if it has both, unless the command line names a destination.
-///
-/// # Errors
-/// If the pipeline has no sink.
 pub fn destination(
     pipeline: &Pipeline,
     requested: Option<Destination>,
@@ -110,9 +96,6 @@ pub fn stdout_sink(pipeline: &Pipeline, group: Option<Group>) -> AnySink {
 
 /// The pipeline's Kafka sink. Missing topics are created with `partitions` partitions. With a `group`, its offsets are
 /// committed with the output, in transactions unless the pipeline or an embedded broker forbids them.
-///
-/// # Errors
-/// If there is no [sink.kafka], or the producer or a topic cannot be created.
 pub async fn kafka_sink(
     pipeline: &Pipeline,
     embedded: Option<&EmbeddedBroker>,
@@ -133,9 +116,6 @@ pub async fn kafka_sink(
 }
 
 /// One Parquet file, and one of the scores if the pipeline has a sink for them. Both appear when the input ends.
-///
-/// # Errors
-/// If a file cannot be created.
 pub fn parquet_sink(pipeline: &Pipeline, path: &Path) -> Result<AnySink> {
     let layout = pipeline.parquet_sink.as_ref().map_or(Layout::default(), |sink| sink.layout);
     let (levels, every) = (&pipeline.forecast.levels, pipeline.step_config.grid.every);
@@ -157,9 +137,6 @@ fn sibling_for_scores(path: &Path, file: &Path) -> PathBuf {
 }
 
 /// A folder to which `run` adds Parquet files, and one for the scores if the pipeline has a sink for them.
-///
-/// # Errors
-/// If there is no [sink.parquet], or a path is a file.
 pub fn rolling_parquet_sink(pipeline: &Pipeline, group: Group) -> Result<AnySink> {
     let Some(config) = &pipeline.parquet_sink else {
         bail!("{}: there is no [sink.parquet] to write to; add one, or use --to -", pipeline.file.display());
@@ -202,9 +179,6 @@ fn warn_if_scores_are_dropped(
 }
 
 /// Starts the embedded broker and prints its address, if the pipeline uses one.
-///
-/// # Errors
-/// If the broker does not start.
 pub fn embedded_broker(brokers: &Brokers, topic: &str) -> Result<Option<EmbeddedBroker>> {
     if *brokers != Brokers::Embedded {
         return Ok(None);

@@ -14,9 +14,6 @@ use crate::serve::{self, Observer, OutputKind, PipelineInfo};
 use crate::user_info;
 
 /// Starts the dashboard of a run with this destination, if the pipeline has `[serve]`, and prints its address.
-///
-/// # Errors
-/// If the address cannot be bound.
 pub async fn start(pipeline: &Pipeline, setup: &Setup, to: &Destination) -> Result<Option<Observer>> {
     let Some(config) = &pipeline.serve else { return Ok(None) };
     let output = match to {
@@ -30,9 +27,6 @@ pub async fn start(pipeline: &Pipeline, setup: &Setup, to: &Destination) -> Resu
 }
 
 /// Starts the dashboard of the demo: at `requested`, or else at the default address or a free port.
-///
-/// # Errors
-/// If no address can be bound.
 pub async fn start_demo(
     pipeline: &Pipeline,
     setup: &Setup,

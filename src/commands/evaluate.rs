@@ -1,7 +1,7 @@
 //! `evaluate`: the forecasts of a history scored against its actuals, next to baselines.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,13 +13,13 @@ use tokio_util::sync::CancellationToken;
 use tidecast_core::forecaster::Setup;
 use tidecast_core::intervals::{CalibrationLayout, CalibrationMode};
 use tidecast_core::model::DataSummary;
-use tidecast_stream::driver::{DriverOptions, EndOfInput, Progress, drive};
+use tidecast_stream::driver::{DriverOptions, OnEndOfInput, Progress, drive};
 use tidecast_stream::settings::{Commit, OnDataLoss, StartOffset};
 use tidecast_stream::{Output, Partition, Positions, Sink};
 use tidecast_tables::{RowFilter, TimeRange};
 use tidecast_train::evaluate::{
-    BaselineOptions, Baselines, EvaluationReport, EvaluationSplit, EvaluationTask, IntervalReport, RunInfo,
-    Scorer, TimeFilter, report,
+    BaselineOptions, Baselines, EvaluationSplit, EvaluationTask, IntervalReport, RunInfo, Scorer, TimeFilter,
+    report,
 };
 
 use super::{files, load, train};
@@ -42,7 +42,7 @@ pub async fn evaluate(arguments: Evaluate, quiet: bool) -> Result<()> {
     let setup = load::setup(&pipeline)?;
     // Future covariates are read up to the horizon of the model.
     pipeline.train.horizon = setup.model.manifest.horizon;
-    let path = input_path(&pipeline, arguments.data.clone())?;
+    let path = load::input_path(&pipeline, arguments.data.clone(), "--data")?;
     if let Some(html) = &arguments.html {
         let inputs: [&Path; 3] = [&path, &arguments.pipeline, &pipeline.forecast.model];
         files::check_not_overwritten(&inputs, &[html], "--html")?;
@@ -65,8 +65,7 @@ async fn score(
 ) -> Result<()> {
     let (pipeline, history, manifest) = (backtest.pipeline, &dataset.history, &setup.model.manifest);
     let (grid, horizon) = (pipeline.step_config.grid, manifest.horizon);
-    let times =
-        TimeFilter { since: arguments.since.map(|time| time.0), until: arguments.until.map(|time| time.0) };
+    let times = TimeFilter { since: arguments.since, until: arguments.until };
     let fractions = pipeline.train.split_fractions();
     let split = EvaluationSplit::new(history, &manifest.data, grid, horizon, fractions, times)?;
     let channels = history.channels();
@@ -107,7 +106,13 @@ async fn score(
     let scored = scorer.finish();
     let info = run_info(pipeline, setup, &baselines, &dataset.summary);
     let report = report(&task, &scored, intervals.finish(), info);
-    check_not_empty(&report)?;
+    ensure!(
+        !report.series.is_empty(),
+        "no forecast could be scored between {} and {}: a series forecasts after its warm-up, and its horizon needs an \
+         actual; give more history, or change --since or --until",
+        report.split.scored_from,
+        report.split.scored_until
+    );
     if let Some(path) = &arguments.html {
         files::write_atomically(path, evaluation_page::page(&report, &scored, grid).as_bytes())?;
     }
@@ -122,18 +127,6 @@ fn check_stop(stop: &CancellationToken) -> Result<()> {
 
 const STOPPED: &str = "stopped before the whole history was scored; no partial result is printed";
 
-fn check_not_empty(report: &EvaluationReport) -> Result<()> {
-    if report.series.is_empty() {
-        bail!(
-            "no forecast could be scored between {} and {}: a series forecasts after its warm-up, and its horizon needs an \
-             actual; give more history, or change --since or --until",
-            report.split.scored_from,
-            report.split.scored_until
-        );
-    }
-    Ok(())
-}
-
 /// Checks that the requested ids exist, and suggests the nearest one.
 fn check_ids(requested: &[String], ids: &[String], path: &Path) -> Result<()> {
     let Some(missing) = requested.iter().find(|id| !ids.contains(id)) else { return Ok(()) };
@@ -146,16 +139,6 @@ fn check_ids(requested: &[String], ids: &[String], path: &Path) -> Result<()> {
         None => "no series has one; check [columns] and [grid]".to_owned(),
     };
     bail!("{} has no series `{missing}` with a closed step; {hint}", path.display())
-}
-
-fn input_path(pipeline: &Pipeline, data: Option<PathBuf>) -> Result<PathBuf> {
-    match (data, &pipeline.parquet_source) {
-        (Some(path), _) => Ok(path),
-        (None, Some(source)) => Ok(source.path.clone()),
-        (None, None) => {
-            bail!("{}: there is no [source.parquet]; add one, or use --data PATH", pipeline.file.display())
-        }
-    }
 }
 
 /// A run of the pipeline over a history, which hands out the forecasts.
@@ -185,7 +168,7 @@ impl Backtest<'_> {
             start: StartOffset::Earliest,
             on_data_loss: OnDataLoss::Fail,
             queue_rows: self.pipeline.limits.queue_rows,
-            end_of_input: EndOfInput::CloseSteps,
+            on_end_of_input: OnEndOfInput::CloseSteps,
             reject_limit: None,
         };
         let (sender, mut receiver) = mpsc::channel(2);
@@ -209,23 +192,19 @@ impl Backtest<'_> {
 
 fn run_info(pipeline: &Pipeline, setup: &Setup, baselines: &Baselines, data: &DataSummary) -> RunInfo {
     let is_training_data = setup.model.manifest.data.fingerprint == data.fingerprint;
-    let mut notes = vec![if is_training_data {
+    let history_note = if is_training_data {
         "the history is the one that the model was trained on; the splits are those of the training"
-            .to_owned()
     } else {
         "the history is not the one that the model was trained on; it is split at the dates of the training"
-            .to_owned()
-    }];
-    notes.push(match &baselines.ridge {
+    };
+    let ridge_note = match &baselines.ridge {
         Some(ridge) => {
-            format!(
-                "the ridge regression reads {} steps and has a penalty of {:.3}",
-                ridge.lookback(),
-                ridge.penalty
-            )
+            let (lookback, penalty) = (ridge.lookback(), ridge.penalty);
+            format!("the ridge regression reads {lookback} steps and has a penalty of {penalty:.3}")
         }
         None => "the training split is too short for a ridge regression".to_owned(),
-    });
+    };
+    let mut notes = vec![history_note.to_owned(), ridge_note];
     if baselines.seasons.day.is_none() {
         let note = "there is no daily baseline: the training split has less than two days, or a day is not a multiple of the step";
         notes.push(note.to_owned());

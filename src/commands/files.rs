@@ -7,9 +7,6 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 
 /// Checks that the outputs `written` are none of the inputs `read`; `flag` names another output.
-///
-/// # Errors
-/// If an output is an input.
 pub fn check_not_overwritten(read: &[&Path], written: &[&Path], flag: &str) -> Result<()> {
     match read.iter().find(|read| written.iter().any(|written| is_same(read, written))) {
         Some(read) => bail!("{} is an input and would be overwritten; choose another {flag}", read.display()),
@@ -22,9 +19,6 @@ fn is_same(read: &Path, written: &Path) -> bool {
 }
 
 /// Writes a temporary file and renames it, so that a file of this name is always complete.
-///
-/// # Errors
-/// If the file cannot be written.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     let partial = path.with_extension("partial");
     let write = || {

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -24,10 +24,6 @@ use crate::dataset;
 /// Maximum size of a model file in bytes: twice that of the largest network.
 const MODEL_BYTES_MAX: u64 = 4 << 30;
 
-/// Reads a model file.
-///
-/// # Errors
-/// If the file cannot be read, or is not a model.
 pub fn model(path: &Path) -> Result<Model> {
     let bytes = tensor_file(path).map_err(|error| {
         anyhow!("cannot read the model {}: {}", path.display(), read_error(path, &error, ""))
@@ -37,20 +33,13 @@ pub fn model(path: &Path) -> Result<Model> {
     })
 }
 
-/// Reads a file of tensors.
-///
-/// # Errors
-/// If the file cannot be read.
 pub fn tensor_file(path: &Path) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)?.take(MODEL_BYTES_MAX).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
-/// Reads the model of a pipeline.
-///
-/// # Errors
-/// If there is none, which names the command that trains one, or it cannot be read.
+/// Reads the model of a pipeline. If there is none, the error names the command that trains one.
 pub fn pipeline_model(pipeline: &Pipeline) -> Result<Model> {
     let path = &pipeline.forecast.model;
     if !path.exists() {
@@ -64,10 +53,7 @@ pub fn pipeline_model(pipeline: &Pipeline) -> Result<Model> {
     model(path)
 }
 
-/// Builds what the forecasters of all partitions share.
-///
-/// # Errors
-/// If the model cannot be read or does not match the pipeline; the error names every mismatch.
+/// Builds what the forecasters of all partitions share. The error names every mismatch of model and pipeline.
 pub fn setup(pipeline: &Pipeline) -> Result<Arc<Setup>> {
     let model = pipeline_model(pipeline).with_context(|| pipeline.file.display().to_string())?;
     let mismatches: Vec<String> =
@@ -101,6 +87,14 @@ pub fn setup(pipeline: &Pipeline) -> Result<Arc<Setup>> {
 pub struct Mismatch {
     pub key: &'static str,
     pub text: String,
+}
+
+/// The path of the observations: the argument of `flag`, or else the pipeline's Parquet source.
+pub fn input_path(pipeline: &Pipeline, given: Option<PathBuf>, flag: &str) -> Result<PathBuf> {
+    let from_pipeline = || pipeline.parquet_source.as_ref().map(|source| source.path.clone());
+    given.or_else(from_pipeline).with_context(|| {
+        format!("{}: there is no [source.parquet]; add one, or use {flag} PATH", pipeline.file.display())
+    })
 }
 
 /// Compares a pipeline with its model.
@@ -146,26 +140,18 @@ pub fn find_mismatches(pipeline: &Pipeline, model: &Model) -> Vec<Mismatch> {
     mismatches
 }
 
-/// The pipeline's Kafka source.
-///
-/// # Errors
-/// If there is none.
 pub fn kafka_source(pipeline: &Pipeline) -> Result<&KafkaSourceConfig> {
     pipeline.kafka_source.as_ref().with_context(|| {
         format!("{}: there is no [source.kafka]; add one with brokers and a topic", pipeline.file.display())
     })
 }
 
-/// The limit on rejects of `[limits]`.
 pub fn reject_limit(pipeline: &Pipeline) -> Option<RejectLimit> {
     let rate = pipeline.limits.reject_rate?;
     Some(RejectLimit { rate, window: pipeline.limits.reject_window, reasons: pipeline.reject_reasons() })
 }
 
 /// Opens the state store for a topic with this number of partitions; `None` if the pipeline stores no state.
-///
-/// # Errors
-/// If the store cannot be opened.
 pub fn state_store(
     pipeline: &Pipeline,
     setup: &Setup,

@@ -9,7 +9,7 @@ use tidecast_kafka::{Cluster, KafkaSource, ReadUntil};
 use tidecast_stream::Source;
 use tidecast_stream::codec::Codec;
 use tidecast_stream::driver::{
-    DriverOptions, EndOfInput, LineageMismatchPolicy, Progress, StateOptions, drive,
+    DriverOptions, OnEndOfInput, LineageMismatchPolicy, Progress, StateOptions, drive,
 };
 use tidecast_stream::settings::{Commit, OnChange};
 use tidecast_stream::state::UploadSchedule;
@@ -22,7 +22,9 @@ use crate::config::Pipeline;
 use crate::serve::Instrumented;
 use crate::shutdown;
 
-/// At least once, every commit ends a Parquet file: commits of a tenth of a second would fill the folder with tiny files.
+/// The commit interval of Parquet output. With at-least-once delivery every commit ends a file, so commits of a tenth of a
+/// second would fill the folder with tiny files. With exactly-once delivery files end at fixed positions, and a shorter
+/// interval would have no benefit.
 const PARQUET_COMMIT: Commit = Commit { every: Duration::from_secs(60), rows: 1_000_000 };
 
 pub async fn run(arguments: Run, quiet: bool) -> Result<()> {
@@ -62,7 +64,7 @@ pub async fn run(arguments: Run, quiet: bool) -> Result<()> {
         start: config.start,
         on_data_loss: config.on_data_loss,
         queue_rows: pipeline.limits.queue_rows,
-        end_of_input: EndOfInput::LeaveOpen,
+        on_end_of_input: OnEndOfInput::LeaveOpen,
         reject_limit: load::reject_limit(&pipeline),
     };
     let mut log = ProgressLog::new(quiet);

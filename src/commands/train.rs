@@ -139,9 +139,6 @@ impl TrainingMonitor {
 }
 
 /// Reads the history at a path, with a progress bar.
-///
-/// # Errors
-/// If the files cannot be read.
 pub(super) fn read_history(pipeline: &Pipeline, path: &Path, quiet: bool) -> Result<Dataset> {
     let bar = progress_bar(0, "rows", quiet);
     let read = dataset::read(pipeline, path, |rows, total| {

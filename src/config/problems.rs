@@ -4,14 +4,23 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use serde::Serialize;
 use toml::de::{DeTable, DeValue};
 
 /// One problem and its line.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Problem {
     /// Line in the file, from 1; `None` if the problem concerns the whole file, such as a missing key.
     pub line: Option<usize>,
     pub text: String,
+}
+
+impl Problem {
+    /// The problem after its location in the file at `path`.
+    pub fn at(&self, path: impl fmt::Display) -> String {
+        let line = self.line.map_or(String::new(), |line| format!(":{line}"));
+        format!("{path}{line}: {}", self.text)
+    }
 }
 
 /// An unusable pipeline file. Displayed as one line per problem: `pipelines/x.toml:12: unknown key ...`.
@@ -32,10 +41,7 @@ impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, problem) in self.problems.iter().enumerate() {
             f.write_str(if i == 0 { "" } else { "\n" })?;
-            match problem.line {
-                Some(line) => write!(f, "{}:{}: {}", self.file.display(), line, problem.text)?,
-                None => write!(f, "{}: {}", self.file.display(), problem.text)?,
-            }
+            f.write_str(&problem.at(self.file.display()))?;
         }
         Ok(())
     }

@@ -35,7 +35,7 @@ impl TimeStep {
             future_covariates: vec![],
         };
         let unit = if roles.time_is_integer { detect_unit(data, &columns)? } else { TimeUnit::Milliseconds };
-        roles.time_unit = roles.time_is_integer.then_some(unit_name(unit));
+        roles.time_unit = roles.time_is_integer.then_some(unit.name());
         let times = read_times(data, &columns, unit)?;
         let intervals = times.values().flat_map(|times| times.windows(2).map(|pair| pair[1] - pair[0]));
         let every = usual_interval(intervals.filter(|interval| *interval > 0).collect());
@@ -143,15 +143,6 @@ fn detect_unit(data: &Path, columns: &Columns) -> Result<TimeUnit> {
         (100_000_000_000_000, TimeUnit::Microseconds),
     ];
     Ok(ends.into_iter().find(|(end, _)| latest < *end).map_or(TimeUnit::Nanoseconds, |(_, unit)| unit))
-}
-
-fn unit_name(unit: TimeUnit) -> &'static str {
-    match unit {
-        TimeUnit::Seconds => "s",
-        TimeUnit::Milliseconds => "ms",
-        TimeUnit::Microseconds => "us",
-        TimeUnit::Nanoseconds => "ns",
-    }
 }
 
 #[cfg(test)]

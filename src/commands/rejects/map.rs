@@ -11,10 +11,7 @@ use tidecast_kafka::{RejectedMessage, Replay};
 use super::{ReplayCounts, json_text};
 use crate::terminal::StderrLines;
 
-/// The messages to send for a batch of rejects: their own values, or those that `program` prints.
-///
-/// # Errors
-/// If the program fails, or prints another number of lines than it reads.
+/// The messages to send for a batch of rejects: their own values, or those that `program` prints, one line for each.
 pub fn map_rejects(
     program: Option<&str>,
     batch: Vec<RejectedMessage>,
