@@ -163,9 +163,22 @@ fn sequence_samples(lookback: usize, outputs: usize) -> usize {
 }
 
 /// Samples in the form that the network reads. An item is a window or a sequence.
-pub enum TrainingData<'a> {
-    Windows(&'a Windows<'a>, Samples),
-    Sequences(Sequences<'a>),
+pub struct TrainingData<'a> {
+    windows: &'a Windows<'a>,
+    samples: Samples,
+    /// Sequences of consecutive samples in time order; none where the network reads windows.
+    sequences: Option<Vec<Sequence>>,
+}
+
+/// Consecutive steps. The first ones warm up the state; each later one may have a target.
+struct Sequence {
+    segment: u32,
+    /// Index of the first step.
+    first: usize,
+    /// Steps before the first one with a target.
+    burn_in: usize,
+    steps: usize,
+    samples: Range<usize>,
 }
 
 /// Input buffers of one thread.
@@ -181,36 +194,27 @@ pub struct Buffers {
 
 impl<'a> TrainingData<'a> {
     pub fn new(config: &TrainConfig, windows: &'a Windows<'a>, samples: Samples) -> Self {
-        match config.state {
-            StateKind::Window => Self::Windows(windows, samples),
-            StateKind::Carried => Self::Sequences(Sequences::new(windows, samples, config.lookback)),
-        }
+        let carries_state = config.state == StateKind::Carried;
+        let sequences = carries_state.then(|| cut_sequences(windows, &samples, config.lookback));
+        Self { windows, samples, sequences }
     }
 
     /// Number of items.
     pub fn len(&self) -> usize {
-        match self {
-            Self::Windows(_, samples) => samples.len(),
-            Self::Sequences(sequences) => sequences.sequences.len(),
-        }
+        self.sequences.as_ref().map_or(self.samples.len(), Vec::len)
     }
 
     /// Items per chunk, the unit of parallel work.
     pub fn chunk_size(&self) -> usize {
-        match self {
-            Self::Windows(..) => WINDOWS_PER_CHUNK,
-            Self::Sequences(_) => SEQUENCES_PER_CHUNK,
-        }
+        if self.sequences.is_some() { SEQUENCES_PER_CHUNK } else { WINDOWS_PER_CHUNK }
     }
 
     /// Items per minibatch.
     pub fn batch_size(&self, config: &TrainConfig) -> usize {
-        match self {
-            Self::Windows(..) => config.batch_size,
-            Self::Sequences(_) => {
-                (config.batch_size / WINDOWS_PER_SEQUENCE).min(self.len() / MINIBATCHES_MIN).max(1)
-            }
+        if self.sequences.is_none() {
+            return config.batch_size;
         }
+        (config.batch_size / WINDOWS_PER_SEQUENCE).min(self.len() / MINIBATCHES_MIN).max(1)
     }
 
     /// Loss and gradients of some items.
@@ -226,17 +230,15 @@ impl<'a> TrainingData<'a> {
         self.read(network, items, buffers);
         dropout.write_factors(items, network.shape().hidden, &mut buffers.factors);
         for (column, _) in items.iter().enumerate().filter(|(_, item)| dropout.hides_series(**item)) {
-            match self {
-                Self::Windows(..) => buffers.inputs.mask_series(column),
-                Self::Sequences(_) => buffers.sequences.series[column] = None,
+            match self.sequences {
+                None => buffers.inputs.mask_series(column),
+                Some(_) => buffers.sequences.series[column] = None,
             }
         }
         let spec = self.loss_spec(loss, &buffers.targets, &buffers.factors);
-        match self {
-            Self::Windows(windows, _) => {
-                network.loss_and_gradients(&buffers.inputs.batch(windows.manifest), &spec, scratch)
-            }
-            Self::Sequences(_) => {
+        match self.sequences {
+            None => network.loss_and_gradients(&buffers.inputs.batch(self.windows.manifest), &spec, scratch),
+            Some(_) => {
                 network.loss_and_gradients_of_sequences(&buffers.sequences.as_sequences(), &spec, scratch)
             }
         }
@@ -244,85 +246,92 @@ impl<'a> TrainingData<'a> {
 
     /// Loss on `targets`, `[...][horizon]`.
     pub fn loss_spec<'b>(&'b self, loss: Loss, targets: &'b [f32], dropout: &'b [f32]) -> LossSpec<'b> {
-        let windows = match self {
-            Self::Windows(windows, _) => windows,
-            Self::Sequences(sequences) => sequences.windows,
-        };
-        LossSpec { targets, loss, probabilities: windows.manifest.probabilities(), dropout }
+        LossSpec { targets, loss, probabilities: self.windows.manifest.probabilities(), dropout }
     }
 
-    /// Writes the outputs of the network for some items, `[...][quantity][horizon]`, in the order of the targets that are
-    /// written to `buffers`.
-    pub fn forecast(
-        &self,
-        network: &Network,
-        items: &[usize],
-        buffers: &mut Buffers,
-        scratch: &mut Scratch,
-        outputs: &mut Vec<f32>,
-    ) {
-        self.read(network, items, buffers);
-        let shape = network.shape();
-        outputs.resize(buffers.targets.len() / shape.horizon * shape.outputs(), 0.0);
-        match self {
-            Self::Windows(windows, _) => {
-                network.forecast(&buffers.inputs.batch(windows.manifest), scratch, outputs);
-            }
-            Self::Sequences(_) => {
-                network.forecast_sequences(&buffers.sequences.as_sequences(), scratch, outputs)
-            }
-        }
-    }
-
-    /// Calls `visit` with the targets and the outputs of each chunk of all items; returns the results in order.
+    /// Calls `visit` with the targets of each chunk of all items, `[...][horizon]`, and the outputs of the network,
+    /// `[...][quantity][horizon]`; returns the results in order.
     pub fn map_forecasts<R: Send>(
         &self,
         network: &Network,
         visit: impl Fn(&[f32], &mut Vec<f32>) -> R + Sync,
     ) -> Vec<R> {
         let items: Vec<usize> = (0..self.len()).collect();
-        let workspace = || (Buffers::default(), Scratch::new(network.shape()), Vec::new());
-        let chunks = items.par_chunks(self.chunk_size());
-        chunks
-            .map_init(workspace, |(buffers, scratch, outputs), items| {
-                self.forecast(network, items, buffers, scratch, outputs);
-                visit(&buffers.targets, outputs)
-            })
-            .collect()
+        let shape = network.shape();
+        let workspace = || (Buffers::default(), Scratch::new(shape), Vec::new());
+        let chunks = items.par_chunks(self.chunk_size()).map_init(workspace, |workspace, items| {
+            let (buffers, scratch, outputs) = workspace;
+            self.read(network, items, buffers);
+            outputs.resize(buffers.targets.len() / shape.horizon * shape.outputs(), 0.0);
+            match self.sequences {
+                None => network.forecast(&buffers.inputs.batch(self.windows.manifest), scratch, outputs),
+                Some(_) => {
+                    network.forecast_sequences(&buffers.sequences.as_sequences(), scratch, outputs);
+                }
+            }
+            visit(&buffers.targets, outputs)
+        });
+        chunks.collect()
     }
 
     fn read(&self, network: &Network, items: &[usize], buffers: &mut Buffers) {
-        let Buffers { inputs, sequences, targets, .. } = buffers;
-        match self {
-            Self::Windows(windows, samples) => {
-                inputs.clear();
-                targets.clear();
-                for item in items {
-                    windows.write_window(samples.origins[*item], samples.channels[*item] as usize, inputs);
-                    targets.extend_from_slice(samples.targets(*item));
-                }
-            }
-            Self::Sequences(all) => all.read(network.shape(), items, sequences, targets),
+        if let Some(sequences) = &self.sequences {
+            let sequences: Vec<&Sequence> = items.iter().map(|item| &sequences[*item]).collect();
+            return self.read_sequences(
+                network.shape(),
+                &sequences,
+                &mut buffers.sequences,
+                &mut buffers.targets,
+            );
+        }
+        let Buffers { inputs, targets, .. } = buffers;
+        inputs.clear();
+        targets.clear();
+        for item in items {
+            let channel = self.samples.channels[*item] as usize;
+            self.windows.write_window(self.samples.origins[*item], channel, inputs);
+            targets.extend_from_slice(self.samples.targets(*item));
         }
     }
-}
 
-/// Samples in time order, cut into sequences. The first steps of a sequence warm up the state; each later one may have a
-/// target.
-pub struct Sequences<'a> {
-    windows: &'a Windows<'a>,
-    samples: Samples,
-    sequences: Vec<Sequence>,
-}
-
-struct Sequence {
-    segment: u32,
-    /// Index of the first step.
-    first: usize,
-    /// Steps before the first one with a target.
-    burn_in: usize,
-    steps: usize,
-    samples: Range<usize>,
+    /// Writes some sequences; `targets` become `[step][column][horizon]`, NaN where a step has no sample.
+    fn read_sequences(
+        &self,
+        shape: &Shape,
+        sequences: &[&Sequence],
+        out: &mut SequenceBuffers,
+        targets: &mut Vec<f32>,
+    ) {
+        let width = sequences.len();
+        // All columns share the shortest burn-in: outputs in the rest of a longer one have no target.
+        let burn_in = sequences.iter().map(|sequence| sequence.burn_in).min().unwrap_or(0);
+        let steps = sequences.iter().map(|sequence| sequence.steps).max().unwrap_or(0);
+        (out.width, out.burn_in, out.steps) = (width, burn_in, steps);
+        let covariates = shape.horizon * shape.future_covariates;
+        reset(&mut out.inputs, steps * width * shape.inputs, 0.0);
+        reset(&mut out.future_covariates, (steps - burn_in) * width * covariates, 0.0);
+        reset(targets, (steps - burn_in) * width * shape.horizon, f32::NAN);
+        out.series.clear();
+        for (column, sequence) in sequences.iter().enumerate() {
+            let channel = self.samples.channels[sequence.samples.start] as usize;
+            out.series.push(self.windows.series_index(channel).map(|series| series as u32));
+            reset(&mut out.column, sequence.steps * shape.inputs, 0.0);
+            let indices = sequence.first..sequence.first + sequence.steps;
+            self.windows.write_steps(sequence.segment, indices, &mut out.column);
+            for (step, inputs) in out.column.chunks_exact(shape.inputs).enumerate() {
+                out.inputs[(step * width + column) * shape.inputs..][..shape.inputs].copy_from_slice(inputs);
+            }
+            for sample in sequence.samples.clone() {
+                let origin = self.samples.origins[sample];
+                let step = origin.index as usize - sequence.first - burn_in;
+                let position = step * width + column;
+                targets[position * shape.horizon..][..shape.horizon]
+                    .copy_from_slice(self.samples.targets(sample));
+                let out = &mut out.future_covariates[position * covariates..][..covariates];
+                self.windows.manifest.inputs.write_future(self.windows.future(origin), out);
+            }
+        }
+    }
 }
 
 /// Inputs of sequences, one per column.
@@ -348,64 +357,27 @@ impl SequenceBuffers {
     }
 }
 
-impl<'a> Sequences<'a> {
-    /// Cuts consecutive samples into sequences with a warm-up of `lookback` steps, or fewer at the start of a segment.
-    fn new(windows: &'a Windows<'a>, samples: Samples, lookback: usize) -> Self {
-        let outputs = windows.manifest.cells.as_ref().map_or(1, |cells| cells.network.outputs());
-        let steps_max = sequence_samples(lookback, outputs);
-        let mut sequences: Vec<Sequence> = Vec::new();
-        for (sample, origin) in samples.origins.iter().enumerate() {
-            let index = origin.index as usize;
-            if let Some(sequence) = sequences.last_mut() {
-                let steps = (index + 1).wrapping_sub(sequence.first);
-                let follows =
-                    index >= sequence.first + sequence.steps && steps <= sequence.burn_in + steps_max;
-                if sequence.segment == origin.segment && follows {
-                    sequence.steps = steps;
-                    sequence.samples.end = sample + 1;
-                    continue;
-                }
-            }
-            let burn_in = index.min(lookback);
-            let (segment, first, steps) = (origin.segment, index - burn_in, burn_in + 1);
-            sequences.push(Sequence { segment, first, burn_in, steps, samples: sample..sample + 1 });
-        }
-        Self { windows, samples, sequences }
-    }
-
-    /// Writes some sequences; `targets` become `[step][column][horizon]`, NaN where a step has no sample.
-    fn read(&self, shape: &Shape, items: &[usize], out: &mut SequenceBuffers, targets: &mut Vec<f32>) {
-        let sequences = || items.iter().map(|item| &self.sequences[*item]);
-        let width = items.len();
-        // All columns share the shortest burn-in: outputs in the rest of a longer one have no target.
-        let burn_in = sequences().map(|sequence| sequence.burn_in).min().unwrap_or(0);
-        let steps = sequences().map(|sequence| sequence.steps).max().unwrap_or(0);
-        (out.width, out.burn_in, out.steps) = (width, burn_in, steps);
-        let covariates = shape.horizon * shape.future_covariates;
-        reset(&mut out.inputs, steps * width * shape.inputs, 0.0);
-        reset(&mut out.future_covariates, (steps - burn_in) * width * covariates, 0.0);
-        reset(targets, (steps - burn_in) * width * shape.horizon, f32::NAN);
-        out.series.clear();
-        for (column, sequence) in sequences().enumerate() {
-            let channel = self.samples.channels[sequence.samples.start] as usize;
-            out.series.push(self.windows.series_index(channel).map(|series| series as u32));
-            reset(&mut out.column, sequence.steps * shape.inputs, 0.0);
-            let indices = sequence.first..sequence.first + sequence.steps;
-            self.windows.write_steps(sequence.segment, indices, &mut out.column);
-            for (step, inputs) in out.column.chunks_exact(shape.inputs).enumerate() {
-                out.inputs[(step * width + column) * shape.inputs..][..shape.inputs].copy_from_slice(inputs);
-            }
-            for sample in sequence.samples.clone() {
-                let origin = self.samples.origins[sample];
-                let step = origin.index as usize - sequence.first - burn_in;
-                let position = step * width + column;
-                targets[position * shape.horizon..][..shape.horizon]
-                    .copy_from_slice(self.samples.targets(sample));
-                let out = &mut out.future_covariates[position * covariates..][..covariates];
-                self.windows.manifest.inputs.write_future(self.windows.future(origin), out);
+/// Cuts consecutive samples into sequences with a warm-up of `lookback` steps, or fewer at the start of a segment.
+fn cut_sequences(windows: &Windows<'_>, samples: &Samples, lookback: usize) -> Vec<Sequence> {
+    let outputs = windows.manifest.cells.as_ref().map_or(1, |cells| cells.network.outputs());
+    let steps_max = sequence_samples(lookback, outputs);
+    let mut sequences: Vec<Sequence> = Vec::new();
+    for (sample, origin) in samples.origins.iter().enumerate() {
+        let index = origin.index as usize;
+        if let Some(sequence) = sequences.last_mut() {
+            let steps = (index + 1).wrapping_sub(sequence.first);
+            let follows = index >= sequence.first + sequence.steps && steps <= sequence.burn_in + steps_max;
+            if sequence.segment == origin.segment && follows {
+                sequence.steps = steps;
+                sequence.samples.end = sample + 1;
+                continue;
             }
         }
+        let burn_in = index.min(lookback);
+        let (segment, first, steps) = (origin.segment, index - burn_in, burn_in + 1);
+        sequences.push(Sequence { segment, first, burn_in, steps, samples: sample..sample + 1 });
     }
+    sequences
 }
 
 fn reset(values: &mut Vec<f32>, len: usize, value: f32) {
