@@ -107,15 +107,17 @@ impl GramBuilder<'_> {
             }
             (rows.equations, rows.retained)
         });
-        let (mut equations, mut rows): (Vec<_>, Vec<_>) = chunks.collect::<Vec<_>>().into_iter().unzip();
+        let mut chunks: Vec<_> = chunks.collect();
         if !has_per_series {
-            let rest = equations.split_off(1.min(equations.len()));
-            rest.into_iter().for_each(|other| merge(&mut equations[0], other));
-            let rest = rows.split_off(1.min(rows.len()));
-            for (block, other) in rest.into_iter().flat_map(|other| other.into_iter().enumerate()) {
-                rows[0][block].append(other);
-            }
+            let sum =
+                chunks.into_iter().reduce(|(mut equations, mut rows), (other_equations, other_rows)| {
+                    merge(&mut equations, other_equations);
+                    rows.iter_mut().zip(other_rows).for_each(|(rows, other)| rows.append(other));
+                    (equations, rows)
+                });
+            chunks = sum.into_iter().collect();
         }
+        let (equations, mut rows): (Vec<_>, Vec<_>) = chunks.into_iter().unzip();
         if self.row_stride.is_none() {
             rows.clear();
         }

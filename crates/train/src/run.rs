@@ -19,8 +19,8 @@ use super::training_data::group_size;
 use super::windows::{Origin, SampleLimit, Windows, sample_origins};
 use super::{Channel, History, Split};
 use tidecast_core::model::{DataSummary, Model, ModelManifest, RecurrenceModel, ScoredSplit};
-use tidecast_core::network::StateKind;
 use tidecast_core::network::recurrence::{LinearRecurrence, PerSeriesFeatures, Readout};
+use tidecast_core::network::{Network, StateKind};
 use tidecast_core::series::Scaling;
 
 /// Limit of the windows for training: more windows of a history add little and take hours.
@@ -78,10 +78,8 @@ pub fn train_with(
     options: TrainOptions<'_>,
     report: &mut Report<'_>,
 ) -> Result<(Model, TrainingReport)> {
-    let split = match options.split {
-        Some(split) => split,
-        None => Split::new(history, pipeline.train.split_fractions())?,
-    };
+    let default_split = || Split::new(history, pipeline.train.split_fractions());
+    let split = options.split.map_or_else(default_split, Ok)?;
     let run = Run { pipeline, history, channels: &history.channels(), split };
     let (model, mut summary) = run.train(data.clone(), options.checkpoint, report)?;
     let Some(standalone) = standalone_cells(pipeline, &model).filter(|_| summary.is_complete) else {
@@ -366,10 +364,7 @@ fn readout_models(
 }
 
 /// Writes the trained cells, or their absence, to the manifest; returns their network.
-fn set_cells(
-    manifest: &mut ModelManifest,
-    cells: Option<TrainedCells>,
-) -> Option<tidecast_core::network::Network> {
+fn set_cells(manifest: &mut ModelManifest, cells: Option<TrainedCells>) -> Option<Network> {
     if let Some(TrainedCells { network, blend_weights, .. }) = cells {
         let spec = manifest.cells.as_mut().expect("the manifest has cells to train");
         (spec.blend_weights, spec.network) = (blend_weights, *network.shape());

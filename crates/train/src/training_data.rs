@@ -189,7 +189,7 @@ pub struct Buffers {
     /// Dropout factors of the hidden values that the head reads, `[item][hidden]`.
     factors: Vec<f32>,
     /// `[...][horizon]`, NaN where there is no target.
-    pub targets: Vec<f32>,
+    targets: Vec<f32>,
 }
 
 impl<'a> TrainingData<'a> {
@@ -277,12 +277,7 @@ impl<'a> TrainingData<'a> {
     fn read(&self, network: &Network, items: &[usize], buffers: &mut Buffers) {
         if let Some(sequences) = &self.sequences {
             let sequences: Vec<&Sequence> = items.iter().map(|item| &sequences[*item]).collect();
-            return self.read_sequences(
-                network.shape(),
-                &sequences,
-                &mut buffers.sequences,
-                &mut buffers.targets,
-            );
+            return self.read_sequences(network.shape(), &sequences, buffers);
         }
         let Buffers { inputs, targets, .. } = buffers;
         inputs.clear();
@@ -294,14 +289,9 @@ impl<'a> TrainingData<'a> {
         }
     }
 
-    /// Writes some sequences; `targets` become `[step][column][horizon]`, NaN where a step has no sample.
-    fn read_sequences(
-        &self,
-        shape: &Shape,
-        sequences: &[&Sequence],
-        out: &mut SequenceBuffers,
-        targets: &mut Vec<f32>,
-    ) {
+    /// Writes some sequences; the targets become `[step][column][horizon]`, NaN where a step has no sample.
+    fn read_sequences(&self, shape: &Shape, sequences: &[&Sequence], buffers: &mut Buffers) {
+        let Buffers { sequences: out, targets, .. } = buffers;
         let width = sequences.len();
         // All columns share the shortest burn-in: outputs in the rest of a longer one have no target.
         let burn_in = sequences.iter().map(|sequence| sequence.burn_in).min().unwrap_or(0);
