@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 use tidecast_stream::codec::RowWriter;
-use tidecast_stream::driver::EndOfInput;
+use tidecast_stream::driver::OnEndOfInput;
 use tidecast_tables::TableWriter;
 
 use crate::broker;
@@ -143,11 +143,11 @@ fn by_series<'a>(lines: impl IntoIterator<Item = &'a str>) -> Lines {
 }
 
 /// The lines to expect for these rows, from a forecaster that is called directly, row by row.
-fn expected(case: &Case, rows: &[Row], end_of_input: EndOfInput) -> Lines {
+fn expected(case: &Case, rows: &[Row], on_end_of_input: OnEndOfInput) -> Lines {
     let mut forecaster = case.forecaster();
     let mut pushed: Vec<_> =
         (0..rows.len()).map(|i| forecaster.push(&case.batch(i as i64, &rows[i..=i])).forecasts).collect();
-    if end_of_input == EndOfInput::CloseSteps {
+    if on_end_of_input == OnEndOfInput::CloseSteps {
         pushed.extend(forecaster.finish(1000).map(|output| output.forecasts));
     }
     let mut text = Vec::new();

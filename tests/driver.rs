@@ -11,7 +11,7 @@ use anyhow::{Result, bail};
 use bytes::Bytes;
 use tidecast_core::schema::positions;
 use tidecast_core::series::Refusal;
-use tidecast_stream::driver::{DriverOptions, EndOfInput, Progress, drive};
+use tidecast_stream::driver::{DriverOptions, OnEndOfInput, Progress, drive};
 use tidecast_stream::settings::Commit;
 use tidecast_stream::{
     Batch, MalformedRecord, Output, Partition, Position, Positions, Record, Sink, SourceRecords,
@@ -49,8 +49,8 @@ fn steps(batches: Vec<Batch>) -> impl Iterator<Item = Step> {
 }
 
 /// Options that commit after `rows` rows.
-fn options(case: &Case, rows: usize, end_of_input: EndOfInput) -> DriverOptions {
-    driver_options(case.setup(), Commit { every: Duration::from_secs(3600), rows }, end_of_input)
+fn options(case: &Case, rows: usize, on_end_of_input: OnEndOfInput) -> DriverOptions {
+    driver_options(case.setup(), Commit { every: Duration::from_secs(3600), rows }, on_end_of_input)
 }
 
 /// Drives the steps to their end.
@@ -95,7 +95,7 @@ async fn no_position_is_committed_before_its_output_is_durable() {
         let mut source = MemorySource::new(steps(batches(&case)));
         let sink = MemorySink::default();
         let failing = FailingSink { sink: sink.clone(), commits_left: commits };
-        let (options, stop) = (options(&case, 2, EndOfInput::CloseSteps), CancellationToken::new());
+        let (options, stop) = (options(&case, 2, OnEndOfInput::CloseSteps), CancellationToken::new());
         let run = drive(&mut source, failing, options, &stop, |_| ()).await;
         assert_eq!(run.err().expect("a commit fails").to_string(), "the disk is full");
         let contents = sink.contents();
@@ -111,7 +111,7 @@ async fn a_failing_source_leaves_no_uncommitted_output() {
     let mut steps: Vec<Step> = batches(&case).into_iter().map(Step::Batch).collect();
     steps.insert(3, Step::Fail);
     let (mut source, sink) = (MemorySource::new(steps), MemorySink::default());
-    let (options, stop) = (options(&case, 4, EndOfInput::CloseSteps), CancellationToken::new());
+    let (options, stop) = (options(&case, 4, OnEndOfInput::CloseSteps), CancellationToken::new());
     assert!(drive(&mut source, sink.clone(), options, &stop, |_| ()).await.is_err());
     // Two batches are one commit, which may have finished; the third batch is read again.
     let contents = sink.contents();
@@ -124,7 +124,7 @@ async fn a_failing_source_leaves_no_uncommitted_output() {
 async fn a_stop_commits_the_written_output() {
     let case = Case::default();
     let mut source = MemorySource::new(steps(batches(&case)));
-    let (options, stop) = (options(&case, 1000, EndOfInput::CloseSteps), CancellationToken::new());
+    let (options, stop) = (options(&case, 1000, OnEndOfInput::CloseSteps), CancellationToken::new());
     stop.cancel();
     let run = drive(&mut source, MemorySink::default(), options, &stop, |_| ()).await;
     let (progress, sink) = run.expect("the run stops without an error");
@@ -136,7 +136,7 @@ async fn a_stop_commits_the_written_output() {
 #[tokio::test]
 async fn forecasts_of_steps_closed_by_the_end_of_the_input_are_committed() {
     let case = Case::default();
-    let options = options(&case, 1000, EndOfInput::CloseSteps);
+    let options = options(&case, 1000, OnEndOfInput::CloseSteps);
     let (progress, contents) = run(steps(batches(&case)), options).await;
     // From steps 2 to 9; the end of the input closes the last one.
     assert_eq!(progress.counters.forecasts, 8);
@@ -184,7 +184,7 @@ async fn malformed_messages_are_counted_and_rejected() {
     let case = Case::default();
     let mut batches = batches(&case);
     batches[1].malformed.push(MalformedRecord { offset: 2, detail: "not JSON".into() });
-    let (progress, contents) = run(steps(batches), options(&case, 1000, EndOfInput::LeaveOpen)).await;
+    let (progress, contents) = run(steps(batches), options(&case, 1000, OnEndOfInput::LeaveOpen)).await;
     assert_eq!(progress.counters.refused(Refusal::Malformed), 1);
     let rejects: Vec<_> = contents.outputs.iter().flat_map(|output| &output.rejects).collect();
     let [reject] = rejects[..] else { panic!("{rejects:?}") };
@@ -201,7 +201,7 @@ async fn a_candidate_dropped_later_is_rejected_with_its_message() {
         let source = SourceRecords { records: vec![record] };
         Step::Batch(Batch { source, ..batch(&case, i, std::slice::from_ref(row)) })
     };
-    let options = options(&case, 1, EndOfInput::LeaveOpen);
+    let options = options(&case, 1, OnEndOfInput::LeaveOpen);
     let (progress, contents) = run((0..).zip(&rows).map(step), options).await;
     assert_eq!(progress.counters.refused(Refusal::TooFar), 1);
     let output = contents.outputs.iter().find(|output| !output.rejects.is_empty()).expect("a reject");
@@ -264,7 +264,7 @@ async fn a_blocked_sink_stops_reading_at_the_row_limit() {
         batch(&case, 100 * i, &rows)
     };
     // 1000 rows may wait for the sink; two commits of 600 rows would be more.
-    let options = options(&case, 600, EndOfInput::CloseSteps);
+    let options = options(&case, 600, OnEndOfInput::CloseSteps);
     let (rows_read, progress) = run_with_blocked_sink((0..50).map(batch).collect(), options).await;
     assert_eq!(rows_read, 1000);
     assert_eq!(progress.counters.rows, 5000);
@@ -281,7 +281,7 @@ async fn a_blocked_sink_stops_reading_at_the_byte_limit() {
         let source = SourceRecords { records: vec![record] };
         Batch { source, ..batch(&case, i, &[row("a", 10 * i, i as f64)]) }
     };
-    let options = options(&case, 1000, EndOfInput::CloseSteps);
+    let options = options(&case, 1000, OnEndOfInput::CloseSteps);
     let (rows_read, progress) = run_with_blocked_sink((0..40).map(batch).collect(), options).await;
     // 130 MiB: the first message is counted twice, also with the row that confirms its candidate.
     assert_eq!(rows_read, 12);

@@ -9,7 +9,7 @@ use tidecast::config::Pipeline;
 use tidecast::dataset;
 use tidecast_core::model::{Model, ScoredSplit};
 use tidecast_core::schema::format_time;
-use tidecast_stream::driver::EndOfInput;
+use tidecast_stream::driver::OnEndOfInput;
 use tidecast_train::train;
 
 use crate::harness::{Case, Forecast, Row, SECOND, drive_to_memory, forecasts, parquet, row, write_parquet};
@@ -123,7 +123,7 @@ async fn errors(input: Input, key: &str) -> Errors {
 
     let setup = Arc::new(case.setup_with(model, &[]));
     let mut source = parquet(&path, &pipeline.columns);
-    let (_, outputs) = drive_to_memory(&mut source, setup.clone(), EndOfInput::CloseSteps).await;
+    let (_, outputs) = drive_to_memory(&mut source, setup.clone(), OnEndOfInput::CloseSteps).await;
     let forecasts: Vec<_> = outputs.iter().flat_map(|output| forecasts(&output.forecasts)).collect();
     let model = setup.model.clone();
     Errors { trained, backfilled: mean_absolute_error(&rows, &forecasts, &model), model }

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use tidecast_core::series::{OnFull, Refusal};
 use tidecast_stream::bootstrap::{BootstrapHistory, HistoryRows};
 use tidecast_stream::driver::{
-    CountedReject, DriverOptions, EndOfInput, Progress, RejectBudget, RejectLimit, drive,
+    CountedReject, DriverOptions, OnEndOfInput, Progress, RejectBudget, RejectLimit, drive,
 };
 use tidecast_stream::settings::{Commit, Ratio};
 use tidecast_stream::{Batch, MalformedRecord, Partition, Position, Record, SourceRecords};
@@ -161,7 +161,7 @@ async fn run(
     let mut source = MemorySource::new((0..).zip(rows).map(step));
     let sink = MemorySink::default();
     let commit = Commit { every: Duration::from_secs(3600), rows: 10_000 };
-    let options = driver_options(case.setup(), commit, EndOfInput::LeaveOpen);
+    let options = driver_options(case.setup(), commit, OnEndOfInput::LeaveOpen);
     let options = DriverOptions { reject_limit, ..options };
     let result = drive(&mut source, sink.clone(), options, &CancellationToken::new(), |_| ()).await;
     (result.map(|(progress, _)| progress), sink.contents())

@@ -9,7 +9,7 @@ use polars::prelude::{
 use polars::series::ops::NullBehavior;
 use tidecast_core::series::Refusal;
 use tidecast_core::time::MINUTE;
-use tidecast_stream::driver::EndOfInput;
+use tidecast_stream::driver::OnEndOfInput;
 
 use crate::harness::{Case, drive_to_memory, parquet};
 
@@ -85,7 +85,7 @@ async fn check(Check { file, every, max_gap, counts }: Check) {
     case.step_config.grid.every = every;
     case.step_config.max_gap = max_gap;
     let mut source = parquet(&path, &case.columns);
-    let (progress, _) = drive_to_memory(&mut source, case.setup(), EndOfInput::CloseSteps).await;
+    let (progress, _) = drive_to_memory(&mut source, case.setup(), OnEndOfInput::CloseSteps).await;
     let counters = &progress.counters;
     assert_eq!(counters.rows, frame.height() as u64);
     let found = Counts {

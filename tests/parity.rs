@@ -11,7 +11,7 @@ use tidecast_kafka::{
     AtLeastOnce, Cluster, EmbeddedBroker, KafkaSink, KafkaSource, ObservationWriter, ReadUntil,
 };
 use tidecast_stream::codec::Codec;
-use tidecast_stream::driver::{EndOfInput, drive};
+use tidecast_stream::driver::{OnEndOfInput, drive};
 use tidecast_stream::settings::{Commit, Limits, MessageFormat, OnDataLoss, StartOffset};
 use tokio_util::sync::CancellationToken;
 
@@ -96,7 +96,7 @@ async fn run_over_kafka(cluster: &Cluster, rows: &[Row]) -> KafkaRun {
     };
     let sink = KafkaSink::open(cluster, &sink, 3).await.expect("a producer");
     let sink = AtLeastOnce::new(sink, Some(source.group()));
-    let options = driver_options(case.setup(), config.commit, EndOfInput::LeaveOpen);
+    let options = driver_options(case.setup(), config.commit, OnEndOfInput::LeaveOpen);
     let outcome = drive(&mut source, sink, options, &CancellationToken::new(), |_| ()).await;
     let Ok((progress, _)) = outcome else { panic!("the run reaches the end of the topic") };
     KafkaRun { counters: progress.counters, observations, forecasts }
@@ -119,7 +119,7 @@ async fn kafka_the_embedded_broker_and_parquet_give_the_same_bits() {
     let file = folder.path().join("observations.parquet");
     write_parquet(&file, &case.batch(0, &rows));
     let mut source = parquet(&file, &case.columns);
-    let (backfill, outputs) = drive_to_memory(&mut source, case.setup(), EndOfInput::LeaveOpen).await;
+    let (backfill, outputs) = drive_to_memory(&mut source, case.setup(), OnEndOfInput::LeaveOpen).await;
     let expected = json_lines_by_series(&outputs);
     assert_eq!(expected.len(), 7);
     for reason in [Refusal::Late, Refusal::Duplicate, Refusal::TooFar] {
@@ -146,7 +146,7 @@ async fn kafka_the_embedded_broker_and_parquet_give_the_same_bits() {
     let file = folder.path().join("dump.parquet");
     write_parquet(&file, &case.batch(0, &dumped));
     let mut source = parquet(&file, &case.columns);
-    let (dump, outputs) = drive_to_memory(&mut source, case.setup(), EndOfInput::LeaveOpen).await;
+    let (dump, outputs) = drive_to_memory(&mut source, case.setup(), OnEndOfInput::LeaveOpen).await;
     assert_eq!((dump.counters, json_lines_by_series(&outputs)), (backfill.counters, expected));
 }
 

@@ -26,7 +26,10 @@ fn lines_and_files_contain_the_forecasts() {
     workspace.write_readings("in/1.parquet", &rows[..70]);
     workspace.write_readings("in/2.parquet", &rows[70..]);
     let outcome = workspace.run("backfill p.toml --to -").succeeds();
-    assert_eq!(by_series(outcome.stdout.lines()), expected(&Case::default(), &rows, EndOfInput::CloseSteps));
+    assert_eq!(
+        by_series(outcome.stdout.lines()),
+        expected(&Case::default(), &rows, OnEndOfInput::CloseSteps)
+    );
     assert_eq!((outcome.count("rows"), outcome.count("forecasts"), outcome.count("series")), (150, 144, 3));
 
     let outcome = workspace.run("backfill p.toml").succeeds();
@@ -48,23 +51,23 @@ fn selected_rows_are_forecast_like_a_whole_history() {
     let rows = readings(&["a", "b", "c"], 0..60);
     workspace.write_readings("in/1.parquet", &rows);
     let within = |row: &Row, from: i64, to: i64| (from..to).contains(&(row.time / 1_000_000));
-    let selected = |filter: &dyn Fn(&Row) -> bool, end_of_input| {
+    let selected = |filter: &dyn Fn(&Row) -> bool, on_end_of_input| {
         let selected: Vec<Row> = rows.iter().filter(|row| filter(row)).cloned().collect();
-        expected(&Case::default(), &selected, end_of_input)
+        expected(&Case::default(), &selected, on_end_of_input)
     };
     let lines = |flags: &str| {
         by_series(workspace.run(&format!("backfill p.toml --to - {flags}")).succeeds().stdout.lines())
     };
     let (since, until) = ("--since 1970-01-01T00:02:00Z", "--until 1970-01-01T00:06:00Z");
-    assert_eq!(lines(since), selected(&|row| within(row, 120, 999), EndOfInput::CloseSteps));
-    assert_eq!(lines(until), selected(&|row| within(row, 0, 360), EndOfInput::CloseSteps));
+    assert_eq!(lines(since), selected(&|row| within(row, 120, 999), OnEndOfInput::CloseSteps));
+    assert_eq!(lines(until), selected(&|row| within(row, 0, 360), OnEndOfInput::CloseSteps));
     assert_eq!(
         lines(&format!("{since} {until}")),
-        selected(&|row| within(row, 120, 360), EndOfInput::CloseSteps)
+        selected(&|row| within(row, 120, 360), OnEndOfInput::CloseSteps)
     );
-    assert_eq!(lines("--series b"), selected(&|row| row.series == "b", EndOfInput::CloseSteps));
-    assert_eq!(lines("--series c --series a"), selected(&|row| row.series != "b", EndOfInput::CloseSteps));
-    assert_eq!(lines("--leave-open"), selected(&|_| true, EndOfInput::LeaveOpen));
+    assert_eq!(lines("--series b"), selected(&|row| row.series == "b", OnEndOfInput::CloseSteps));
+    assert_eq!(lines("--series c --series a"), selected(&|row| row.series != "b", OnEndOfInput::CloseSteps));
+    assert_eq!(lines("--leave-open"), selected(&|_| true, OnEndOfInput::LeaveOpen));
     assert_ne!(lines("--leave-open"), lines(""));
     assert_eq!(lines("--series missing"), Lines::new());
 }

@@ -11,8 +11,8 @@ fn many_readings(steps: std::ops::Range<i64>) -> Vec<Row> {
 
 /// The forecasts of all rows that were triggered after the first `count` rows.
 fn forecasts_after(rows: &[Row], count: usize) -> Lines {
-    let mut all = expected(&Case::default(), rows, EndOfInput::LeaveOpen);
-    for (series, lines) in expected(&Case::default(), &rows[..count], EndOfInput::LeaveOpen) {
+    let mut all = expected(&Case::default(), rows, OnEndOfInput::LeaveOpen);
+    for (series, lines) in expected(&Case::default(), &rows[..count], OnEndOfInput::LeaveOpen) {
         if let Some(forecasts) = all.get_mut(&series) {
             forecasts.drain(..lines.len());
         }
@@ -95,8 +95,8 @@ fn assert_continues_with_history(policy: &str) {
     let (workspace, case, rows, rest) = change_lateness(policy);
     let run = workspace.run(&format!("{RUN} --until-end")).succeeds();
     let all: Vec<Row> = rows.iter().chain(&rest).cloned().collect();
-    let mut forecasts = expected(&case, &all, EndOfInput::LeaveOpen);
-    for (series, lines) in expected(&case, &rows, EndOfInput::LeaveOpen) {
+    let mut forecasts = expected(&case, &all, OnEndOfInput::LeaveOpen);
+    for (series, lines) in expected(&case, &rows, OnEndOfInput::LeaveOpen) {
         forecasts.get_mut(&series).unwrap().drain(..lines.len());
     }
     // The model has not changed.
@@ -136,8 +136,8 @@ fn a_new_lineage_without_a_snapshot_is_replayed_from_its_start() {
     let run = workspace.run(&format!("{RUN} --until-end")).succeeds();
     let mut case = Case::default();
     case.step_config.lateness = 20_000_000;
-    let mut forecasts = expected(&case, &rows[120..], EndOfInput::LeaveOpen);
-    for (series, lines) in expected(&case, parts[1], EndOfInput::LeaveOpen) {
+    let mut forecasts = expected(&case, &rows[120..], OnEndOfInput::LeaveOpen);
+    for (series, lines) in expected(&case, parts[1], OnEndOfInput::LeaveOpen) {
         forecasts.get_mut(&series).unwrap().drain(..lines.len());
     }
     let (before, after) = (Case::default().model().hash, case.model().hash);

@@ -119,7 +119,7 @@ fn a_second_run_restores_its_state_from_a_bucket() {
         assert!(!outcome.stderr.contains("secret"), "{outcome:#?}");
         lines += &outcome.stdout;
     }
-    assert_eq!(by_series(lines.lines()), expected(&Case::default(), &rows, EndOfInput::LeaveOpen));
+    assert_eq!(by_series(lines.lines()), expected(&Case::default(), &rows, OnEndOfInput::LeaveOpen));
     // The two newest of four.
     let names: Vec<String> = objects.lock().unwrap().keys().cloned().collect();
     assert_eq!(names.len(), 2, "{names:?}");

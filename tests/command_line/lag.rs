@@ -28,7 +28,7 @@ fn a_lagging_pipeline_is_not_ready_and_reports_its_lag_while_paused() {
     get_until(&address, "/metrics", |answer| {
         answer.sum("tidecast_partition_lag_rows") + answer.sum("tidecast_partition_position") == after
     });
-    let expected = expected(&Case::default(), &readings(&["a", "b"], 0..6000), EndOfInput::LeaveOpen);
+    let expected = expected(&Case::default(), &readings(&["a", "b"], 0..6000), OnEndOfInput::LeaveOpen);
     run.read_lines(expected.values().map(Vec::len).sum());
     wait_until_ready(&address);
     run.signal("TERM");

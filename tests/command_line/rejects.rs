@@ -26,7 +26,7 @@ fn too_many_rejects_stop_a_run_after_a_commit() {
     workspace.run(RUN).succeeds();
     let forecasts = broker::read_all(&topics.forecasts);
     let values = forecasts.iter().map(|stored| stored.value.as_deref().unwrap());
-    assert_eq!(by_series(values), expected(&Case::default(), &rows, EndOfInput::LeaveOpen));
+    assert_eq!(by_series(values), expected(&Case::default(), &rows, OnEndOfInput::LeaveOpen));
 }
 
 /// A message with an invalid time.
@@ -92,7 +92,7 @@ fn corrected_rejects_are_sent_once_and_forecast() {
     assert!(replayed[0].headers[0].1.starts_with(&format!("{}/", topics.rejects)));
 
     workspace.run(RUN).succeeds();
-    assert_eq!(forecasts(&topics), expected(&Case::default(), &rows, EndOfInput::LeaveOpen));
+    assert_eq!(forecasts(&topics), expected(&Case::default(), &rows, OnEndOfInput::LeaveOpen));
     assert_eq!(
         workspace.run("rejects p.toml").succeeds().stdout,
         format!("0 pending messages in {}\n", topics.rejects)
@@ -173,7 +173,7 @@ fn a_message_too_large_for_the_rejects_topic_is_stored_without_its_bytes() {
     broker::produce(&topics.readings, None, messages.iter().map(|value| ("key", value.as_str())));
     let workspace = Workspace::new(&between(&topics));
     workspace.run(RUN).succeeds().logs(&["malformed: 1"]);
-    assert_eq!(forecasts(&topics), expected(&Case::default(), &rows, EndOfInput::LeaveOpen));
+    assert_eq!(forecasts(&topics), expected(&Case::default(), &rows, OnEndOfInput::LeaveOpen));
     let stored = broker::read_all(&topics.rejects);
     let [reject] = &stored[..] else { panic!("{} rejects", stored.len()) };
     assert_eq!((reject.key.as_deref(), reject.value.as_deref()), (Some("key"), None));

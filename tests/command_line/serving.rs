@@ -190,7 +190,7 @@ fn metrics_and_streams_match_the_input_and_leave_forecasts_unchanged() {
 
     topics.send(&rows);
     broker::produce(&topics.readings, None, [("a", "three")]);
-    let expected = expected(&Case::default(), &rows, EndOfInput::LeaveOpen);
+    let expected = expected(&Case::default(), &rows, OnEndOfInput::LeaveOpen);
     let forecasts: usize = expected.values().map(Vec::len).sum();
     let done =
         |response: &Response| response.metric("tidecast_end_to_end_latency_seconds_count") == Some(81.0);

@@ -50,7 +50,7 @@ fn assert_continues_after(signal: &str) {
     ];
     assert_eq!(runs.iter().map(|run| run.count("rows")).sum::<usize>(), rows.len(), "every row once");
     let lines = runs.iter().flat_map(|run| run.stdout.lines());
-    assert_eq!(by_series(lines), expected(&Case::default(), &rows, EndOfInput::LeaveOpen));
+    assert_eq!(by_series(lines), expected(&Case::default(), &rows, OnEndOfInput::LeaveOpen));
     assert!(runs[2].stdout.lines().count() > STEPS as usize, "the others were stopped early");
 }
 
@@ -75,7 +75,7 @@ fn assert_complete_after(workspace: &Workspace, rows: &[Row], signals: &[&str]) 
         let first = union.entry((forecast.series, forecast.origin)).or_insert(line);
         assert_eq!(*first, line, "different values of a forecast");
     }
-    assert_eq!(by_series(union.into_values()), expected(&Case::default(), rows, EndOfInput::LeaveOpen));
+    assert_eq!(by_series(union.into_values()), expected(&Case::default(), rows, OnEndOfInput::LeaveOpen));
     // A commit lags by at most two batches, so the first forecasts are not repeated.
     let first = runs[0].stdout.lines().next().unwrap();
     assert!(runs[1..].iter().all(|run| !run.stdout.contains(first)), "positions were committed");
@@ -159,7 +159,7 @@ fn assert_fails_or_continues_cold(before: &Case, change: impl FnOnce(&Workspace)
     assert_eq!(outcome.stdout, "");
     workspace.change("every = \"1h\"", "every = \"1h\"\non_change = \"cold\"");
     let outcome = workspace.run(&format!("{RUN} --until-end")).succeeds();
-    assert_eq!(by_series(outcome.stdout.lines()), expected(after, &rest, EndOfInput::LeaveOpen));
+    assert_eq!(by_series(outcome.stdout.lines()), expected(after, &rest, OnEndOfInput::LeaveOpen));
     assert_eq!(outcome.count("rows"), rest.len(), "{outcome:#?}");
 }
 

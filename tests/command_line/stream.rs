@@ -55,7 +55,7 @@ fn invalid_messages_do_not_affect_forecasts() {
     let workspace = Workspace::new(&between(&topics));
     let outcome = workspace.run(RUN).succeeds().logs(&["refused malformed: 10 too_far: 1 not_finite: 2\n"]);
     assert_eq!((outcome.count("rows"), outcome.count("forecasts")), (80 + 13, 74));
-    assert_eq!(by_series(outcome.stdout.lines()), expected(&Case::default(), &rows, EndOfInput::LeaveOpen));
+    assert_eq!(by_series(outcome.stdout.lines()), expected(&Case::default(), &rows, OnEndOfInput::LeaveOpen));
 
     // To Kafka: the same forecasts, and the invalid messages unchanged.
     workspace.change(&topics.group, &broker::unique("group"));
@@ -65,7 +65,7 @@ fn invalid_messages_do_not_affect_forecasts() {
         .logs(&["refused malformed: 10 too_far: 1 not_finite: 2\n"]);
     let forecasts = broker::read_all(&topics.forecasts);
     let values = forecasts.iter().map(|stored| stored.value.as_deref().unwrap());
-    assert_eq!(by_series(values), expected(&Case::default(), &rows, EndOfInput::LeaveOpen));
+    assert_eq!(by_series(values), expected(&Case::default(), &rows, OnEndOfInput::LeaveOpen));
     for StoredMessage { key, value, headers, .. } in &forecasts {
         assert_eq!(*key, Some(parse_lines(value.as_deref())[0].series.clone()));
         assert!(headers[0].0 == "source" && headers[0].1.starts_with(&format!("{}/0/", topics.readings)));
@@ -114,7 +114,7 @@ fn a_second_run_continues_where_the_first_ended() {
         assert_eq!(outcome.count("rows"), part.len());
         lines += &outcome.stdout;
     }
-    assert_eq!(by_series(lines.lines()), expected(&Case::default(), &rows, EndOfInput::LeaveOpen));
+    assert_eq!(by_series(lines.lines()), expected(&Case::default(), &rows, OnEndOfInput::LeaveOpen));
     assert_eq!(workspace.run(RUN).succeeds().stdout, "", "nothing is left");
 }
 

@@ -99,7 +99,7 @@ async fn run_script(folder: &Path, script: impl AsyncFnOnce(Script)) -> Result<P
         snapshot_age_max: SNAPSHOT_AGE_MAX,
         on_mismatch: LineageMismatchPolicy::Fail,
     };
-    let options = DriverOptions { state: Some(state), ..options(&case, 1000, EndOfInput::LeaveOpen) };
+    let options = DriverOptions { state: Some(state), ..options(&case, 1000, OnEndOfInput::LeaveOpen) };
     let (events, receiver) = mpsc::unbounded_channel();
     let (mut source, stop) = (ScriptedSource(receiver), CancellationToken::new());
     let handle = Script { events, case, store, next: BTreeMap::new() };

@@ -67,7 +67,7 @@ fn options_with_state(case: &Case, folder: &Path) -> DriverOptions {
         snapshot_age_max: Duration::from_secs(3600),
         on_mismatch: LineageMismatchPolicy::Fail,
     };
-    DriverOptions { state: Some(state), ..options(case, 1000, EndOfInput::LeaveOpen) }
+    DriverOptions { state: Some(state), ..options(case, 1000, OnEndOfInput::LeaveOpen) }
 }
 
 #[tokio::test]
@@ -140,7 +140,7 @@ async fn retained_candidate_messages_do_not_depend_on_batches_or_restarts() {
         };
         rows.chunks(size).enumerate().map(batch).collect()
     };
-    let options = || options(&case, 1000, EndOfInput::LeaveOpen);
+    let options = || options(&case, 1000, OnEndOfInput::LeaveOpen);
     let (_, contents) = run(steps(cut(0, &rows, 1)), options()).await;
     let expected = rejected_messages(&contents);
     let without_payload = expected.iter().filter(|message| message.payload_bytes.is_none());

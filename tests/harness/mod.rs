@@ -30,7 +30,7 @@ use tidecast_core::series::{
     Retention, RowCounters, Scaling, StepConfig,
 };
 use tidecast_stream::codec::RowWriter;
-use tidecast_stream::driver::{DriverOptions, EndOfInput, Progress, drive};
+use tidecast_stream::driver::{DriverOptions, OnEndOfInput, Progress, drive};
 use tidecast_stream::settings::{Commit, OnDataLoss, StartOffset};
 use tidecast_stream::{Output, Source};
 use tidecast_tables::{ParquetSource, ReadOptions, TableWriter};
@@ -428,7 +428,7 @@ pub fn scores(horizon: usize) -> SeriesScores {
 }
 
 /// Options for a driver without stored state.
-pub fn driver_options(setup: Arc<Setup>, commit: Commit, end_of_input: EndOfInput) -> DriverOptions {
+pub fn driver_options(setup: Arc<Setup>, commit: Commit, on_end_of_input: OnEndOfInput) -> DriverOptions {
     DriverOptions {
         setup,
         commit,
@@ -436,7 +436,7 @@ pub fn driver_options(setup: Arc<Setup>, commit: Commit, end_of_input: EndOfInpu
         start: StartOffset::Earliest,
         on_data_loss: OnDataLoss::Fail,
         queue_rows: 1000,
-        end_of_input,
+        on_end_of_input,
         reject_limit: None,
     }
 }
@@ -445,10 +445,10 @@ pub fn driver_options(setup: Arc<Setup>, commit: Commit, end_of_input: EndOfInpu
 pub async fn drive_to_memory(
     source: &mut impl Source,
     setup: Arc<Setup>,
-    end_of_input: EndOfInput,
+    on_end_of_input: OnEndOfInput,
 ) -> (Progress, Vec<Output>) {
     let commit = Commit { every: Duration::from_millis(20), rows: 100 };
-    let options = driver_options(setup, commit, end_of_input);
+    let options = driver_options(setup, commit, on_end_of_input);
     let run = drive(source, MemorySink::default(), options, &CancellationToken::new(), |_| ()).await;
     let (progress, sink) = run.expect("the run reaches the end of the input");
     let contents = sink.contents();

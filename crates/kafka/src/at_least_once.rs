@@ -99,12 +99,12 @@ mod tests {
 
     /// Writes one forecast per position.
     async fn write(member: &mut FileSink, positions: Range<i64>) {
-        let stamp = OutputLabels { every: "1h".into(), model: "c0ffee".into() };
-        let mut forecasts = ForecastBuilder::new(&[], stamp.clone());
+        let labels = OutputLabels { every: "1h".into(), model: "c0ffee".into() };
+        let mut forecasts = ForecastBuilder::new(&[], labels.clone());
         for position in positions {
             forecasts.push(position, "a", "value", position, [&[position as f32][..]]);
         }
-        let (forecasts, scores) = (forecasts.finish(), ScoreBuilder::new(&[], stamp).finish());
+        let (forecasts, scores) = (forecasts.finish(), ScoreBuilder::new(&[], labels).finish());
         let (rejects, source) = Default::default();
         member.write(Output { partition: partition(), forecasts, scores, rejects, source }).await.unwrap();
     }

@@ -44,7 +44,7 @@ const COMMIT_TIMEOUT: Duration = Duration::from_secs(30);
 const COMMIT_RETRY_INTERVAL: Duration = Duration::from_millis(50);
 
 /// A request from the driver to the consumer thread.
-pub(crate) enum Command {
+pub(crate) enum ConsumerCommand {
     Join,
     Commit { reached: Positions, done: oneshot::Sender<Result<Positions>> },
     Close,
@@ -57,7 +57,7 @@ pub struct Group {
     pub(crate) topic: Arc<str>,
     pub(crate) consumer: Weak<BaseConsumer<ConsumerCallbacks>>,
     pub(crate) owned: Arc<OwnedPartitions>,
-    pub(crate) commands: Sender<Command>,
+    pub(crate) commands: Sender<ConsumerCommand>,
 }
 
 /// The owned partitions by number.
@@ -105,7 +105,7 @@ impl Group {
     /// If the coordinator does not accept them within half a minute, or the source is closed.
     pub async fn commit(&self, reached: &Positions) -> Result<Positions> {
         let (done, result) = oneshot::channel();
-        if self.commands.send(Command::Commit { reached: reached.clone(), done }).is_err() {
+        if self.commands.send(ConsumerCommand::Commit { reached: reached.clone(), done }).is_err() {
             bail!(SourceClosed);
         }
         result.await.map_err(|_| SourceClosed)?
@@ -205,7 +205,7 @@ impl Group {
         let (commands, receiver) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
             for command in receiver {
-                if let Command::Commit { reached, done } = command {
+                if let ConsumerCommand::Commit { reached, done } = command {
                     let _ = done.send(Ok(reached));
                 }
             }

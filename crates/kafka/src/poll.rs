@@ -22,19 +22,19 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use crate::assignment::{Assignments, OwnedPartition, Phase};
 use crate::errors::is_transient;
-use crate::group::{ConsumerCommand, CommitQueue, CommitRetry, ConsumerCallbacks, Group};
+use crate::group::{CommitQueue, CommitRetry, ConsumerCallbacks, ConsumerCommand, Group};
 use crate::lag::LagTracker;
 use crate::rejects::replay_count;
 use crate::settings::KafkaSourceConfig;
 
-/// How long a poll waits for the first message, and so the longest delay of a command.
+/// Maximum time that a poll waits for the first message, and so the longest delay of a command.
 const IDLE_TIMEOUT: Duration = Duration::from_millis(10);
 /// Messages per batch of a partition: enough to decode and forecast at full speed, and only milliseconds of work, so
 /// that the latency stays low behind a burst.
 const BATCH_MESSAGES: usize = 1_000;
 /// Messages between two checks of commands and rebalances.
 const ROUND_MESSAGES: usize = 10_000;
-/// How long the thread stops polling on a full queue before it pauses the partitions. A pause discards what was fetched
+/// Time without polling on a full queue after which the thread pauses the partitions. A pause discards what was fetched
 /// ahead, so it should be rare; but a rebalance must not wait long either.
 const PAUSE_DELAY: Duration = Duration::from_secs(1);
 
@@ -42,7 +42,7 @@ const PAUSE_DELAY: Duration = Duration::from_secs(1);
 const WATERMARK_INTERVAL: Duration = Duration::from_secs(2);
 const WATERMARK_BUDGET: Duration = Duration::from_millis(200);
 
-/// How far to read.
+/// The end of reading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReadUntil {
     /// Until the source is closed.

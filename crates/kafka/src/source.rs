@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::Cluster;
 use crate::assignment::Assignments;
 use crate::cluster::is_compacted;
-use crate::group::{Command, ConsumerCallbacks, Group};
+use crate::group::{ConsumerCallbacks, ConsumerCommand, Group};
 use crate::lag::{LagTracker, STATISTICS_INTERVAL_MS};
 use crate::poll::{Channels, PollLoop, QueueCounter, QueueSize, ReadUntil};
 use crate::settings::KafkaSourceConfig;
@@ -31,7 +31,7 @@ pub struct KafkaSource {
     partitions: i32,
     group: Group,
     events: mpsc::UnboundedReceiver<Result<SourceEvent>>,
-    commands: blocking::Sender<Command>,
+    commands: blocking::Sender<ConsumerCommand>,
     queue: Arc<QueueCounter>,
     lag: LagTracker,
     has_joined: bool,
@@ -137,7 +137,7 @@ impl Source for KafkaSource {
         if !self.has_joined {
             self.has_joined = true;
             // A thread that has stopped reports the reason in its last event.
-            let _ = self.commands.send(Command::Join);
+            let _ = self.commands.send(ConsumerCommand::Join);
         }
         match self.events.recv().await {
             Some(Ok(event)) => {
@@ -154,7 +154,7 @@ impl Source for KafkaSource {
     async fn close(&mut self) -> Result<()> {
         let Some(left) = self.left.take() else { return Ok(()) };
         // A thread that has stopped has left the group already.
-        let _ = self.commands.send(Command::Close);
+        let _ = self.commands.send(ConsumerCommand::Close);
         match tokio::time::timeout(CLOSE_TIMEOUT, left).await {
             Ok(_) => Ok(()),
             Err(_) => bail!("the consumer could not leave its group within {} s", CLOSE_TIMEOUT.as_secs()),
@@ -165,6 +165,6 @@ impl Source for KafkaSource {
 impl Drop for KafkaSource {
     /// The thread leaves the group.
     fn drop(&mut self) {
-        let _ = self.commands.send(Command::Close);
+        let _ = self.commands.send(ConsumerCommand::Close);
     }
 }

@@ -67,15 +67,15 @@ mod tests {
     use tidecast_core::schema::{ForecastBuilder, OutputLabels, ScoreBuilder};
 
     fn output() -> Output {
-        let stamp = || OutputLabels { every: "1h".into(), model: "abc".into() };
-        let mut builder = ForecastBuilder::new(&[0.8], stamp());
+        let labels = || OutputLabels { every: "1h".into(), model: "abc".into() };
+        let mut builder = ForecastBuilder::new(&[0.8], labels());
         let lists = [[0.1, f32::NAN], [1e-7, -2.0], [3.5, 1e20]];
         builder.push(41, "s\"1", "value", 3_600_000_000, lists.iter().map(|list| &list[..]));
         builder.push(42, "b", "value", 1, [&[0.0; 2][..]; 3]);
         Output {
             partition: Partition { topic: "t".into(), number: 0 },
             forecasts: builder.finish(),
-            scores: ScoreBuilder::new(&[], stamp()).finish(),
+            scores: ScoreBuilder::new(&[], labels()).finish(),
             rejects: Vec::new(),
             source: SourceRecords::default(),
         }

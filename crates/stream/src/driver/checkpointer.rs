@@ -1,4 +1,5 @@
-//! Snapshots of the assigned partitions: captured between pushes, a few ids at a time, one partition after another.
+//! Snapshots of the assigned partitions: captured between pushes, a few hundred series at a time, one
+//! partition after another.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! The schedule of commits.
 //!
 //! A commit starts early enough to end `commit.every` after its first row. If commits are slow and rows many, it starts later,
-//! so that commits do not take most of the time: a consumer that lags does not catch up by committing more often.
+//! by a pause of at most a second: a consumer that lags does not catch up by committing more often.
 
 use std::time::Duration;
 
@@ -9,7 +9,8 @@ use tokio::time::Instant;
 
 use crate::settings::Commit;
 
-/// The pause after a large commit, as a multiple of its duration: commits take at most a fifth of the time.
+/// The pause after a large commit, as a multiple of its duration: large commits of up to 250 ms take at most a fifth of the
+/// time. After longer ones the pause is [`PAUSE_MAX`].
 const PAUSE_FACTOR: u32 = 4;
 /// Longest pause: uncommitted output is invisible to readers.
 const PAUSE_MAX: Duration = Duration::from_secs(1);

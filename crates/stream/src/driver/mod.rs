@@ -50,17 +50,17 @@ pub struct DriverOptions {
     pub state: Option<StateOptions>,
     /// Rows whose output may wait for the sink.
     pub queue_rows: usize,
-    /// The start of a partition with a committed position and no state.
+    /// Applied to partitions with a committed position; the source applies it to those without.
     pub start: StartOffset,
     pub on_data_loss: OnDataLoss,
-    pub end_of_input: EndOfInput,
+    pub on_end_of_input: OnEndOfInput,
     /// `None` is no limit.
     pub reject_limit: Option<RejectLimit>,
 }
 
 /// The treatment of open steps at the end of the input. A stop always leaves them open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EndOfInput {
+pub enum OnEndOfInput {
     /// Close the steps that only wait for time, and forecast from them.
     CloseSteps,
     LeaveOpen,
@@ -218,7 +218,7 @@ impl<S: Sink + Send + 'static> Driver<S> {
         report: &mut impl FnMut(&Progress),
     ) -> Result<RunEnd> {
         let end = self.process_events(source, stop, report).await?;
-        if end == RunEnd::EndOfInput && self.options.end_of_input == EndOfInput::CloseSteps {
+        if end == RunEnd::EndOfInput && self.options.on_end_of_input == OnEndOfInput::CloseSteps {
             self.tasks.close_steps(&mut self.sink).await?;
         }
         let last_commit = self.sink.flush(self.tasks.take_uncommitted());
@@ -297,7 +297,7 @@ impl<S: Sink + Send + 'static> Driver<S> {
     }
 
     /// The batches of other partitions that the source has ready, to be processed in parallel with `event`, at most one per
-    /// core. The first event that is not such a batch is left in `read_ahead`; an error waits for the rows before it, too.
+    /// core. The first other event, or an error, stays in `read_ahead` until these batches are processed.
     fn collect_ready_batches(
         &self,
         event: &SourceEvent,

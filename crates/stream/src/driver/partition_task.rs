@@ -23,7 +23,7 @@ pub struct PartitionTask {
     pub bootstrapped: bool,
     /// All output below is durable.
     pub committed: Option<Position>,
-    /// The snapshot from which the state was restored.
+    /// The newest snapshot when the task starts: the restored one, or the one written after a bootstrap.
     pub saved: Option<Position>,
     /// Messages of the candidate rows.
     pub candidates: CandidateRecords,
@@ -33,8 +33,9 @@ pub struct PartitionTask {
 pub struct BatchResult {
     pub output: Output,
     pub counters: RowCounters,
-    /// The rows that were pushed with output, and those of them that were dropped.
+    /// The rows from `replay_until` on, which the reject budget counts.
     pub rows: RecordBatch,
+    /// The refused ones among `rows`, and the earlier candidates that `rows` refused.
     pub dropped: Vec<DroppedRow>,
     pub next: Position,
     /// Positions that were replayed.

@@ -34,16 +34,13 @@ impl CommitMetadata {
 
     /// `None` for the metadata of another program.
     pub fn parse(text: &str) -> Option<Self> {
-        let mut words = text.split(' ');
-        let (program, lineage, start) = (words.next()?, words.next()?, words.next()?);
-        let start = Position(start.parse().ok()?);
-        let bootstrapped = match words.next() {
-            None => false,
-            Some("bootstrapped") => true,
-            Some(_) => return None,
+        let words: Vec<&str> = text.split(' ').collect();
+        let (lineage, start, bootstrapped) = match words[..] {
+            ["tidecast", lineage, start] => (lineage, start, false),
+            ["tidecast", lineage, start, "bootstrapped"] => (lineage, start, true),
+            _ => return None,
         };
-        let is_valid = program == "tidecast" && words.next().is_none();
-        is_valid.then(|| Self { lineage: lineage.to_owned(), start, bootstrapped })
+        Some(Self { lineage: lineage.to_owned(), start: Position(start.parse().ok()?), bootstrapped })
     }
 }
 
@@ -97,48 +94,68 @@ struct Recovery<'a> {
 }
 
 impl Recovery<'_> {
-    /// Restores the state into `task`, which is cold and starts at the committed position.
+    /// Restores the state into `task`, which is cold and starts at the committed position. The first row that applies:
+    ///
+    /// | committed metadata | newest snapshot | action |
+    /// |---|---|---|
+    /// | another lineage | any | policy for another lineage |
+    /// | none, or this lineage | found, but the rows after it are deleted | policy for data loss |
+    /// | none, or this lineage | found | restore the snapshot |
+    /// | none | of another lineage only | policy for another lineage |
+    /// | none | none | policy `start` |
+    /// | this lineage, bootstrapped | none | policy for another lineage |
+    /// | this lineage, rows deleted since its start | none | policy for data loss |
+    /// | this lineage | none | replay all rows since its start |
     async fn restore(&self, committed: &CommittedPosition, mut task: PartitionTask) -> Result<PartitionTask> {
         let (store, log_start) = (&self.state.store, self.assignment.log_start);
         let metadata = CommitMetadata::parse(&committed.metadata);
         let compatible = metadata.as_ref().filter(|metadata| store.is_compatible(&metadata.lineage));
         let start = compatible.map(|metadata| metadata.start);
-        match (metadata, self.restore_newest(committed.position, start).await?) {
-            (Some(metadata), lookup) if !store.is_compatible(&metadata.lineage) => {
-                let differences = match lookup {
-                    Lookup::LineageMismatch(differences) => differences,
-                    Lookup::Found { .. } | Lookup::NotFound => vec![format!(
-                        "its lineage is {}, that of the committed position {}",
-                        store.lineage_hash(),
-                        metadata.lineage
-                    )],
-                };
-                self.on_mismatch(&differences, task).await
-            }
-            (_, Lookup::Found { position, .. }) if position < log_start => {
+        let lookup = self.restore_newest(committed.position, start).await?;
+        if let Some(CommitMetadata { lineage, .. }) = &metadata
+            && compatible.is_none()
+        {
+            let differences = match lookup {
+                Lookup::LineageMismatch(differences) => differences,
+                Lookup::Found { .. } | Lookup::NotFound => vec![format!(
+                    "its lineage is {}, that of the committed position {lineage}",
+                    store.lineage_hash()
+                )],
+            };
+            return self.on_mismatch(&differences, task).await;
+        }
+        match (lookup, metadata) {
+            (Lookup::Found { position, .. }, _) if position < log_start => {
                 self.on_data_loss(&format!("the rows from the snapshot at {position} on"), task)
             }
-            (metadata, Lookup::Found { position, start, state }) => {
+            (Lookup::Found { position, start, state }, metadata) => {
                 (task.forecaster, task.candidates) = state;
                 (task.start, task.next, task.saved) = (start, position, Some(position));
                 task.bootstrapped = metadata.is_some_and(|metadata| metadata.bootstrapped);
                 Ok(task)
             }
-            (None, Lookup::LineageMismatch(differences)) => self.on_mismatch(&differences, task).await,
-            (None, Lookup::NotFound) => self.start_without_snapshot(task),
+            (Lookup::LineageMismatch(differences), None) => self.on_mismatch(&differences, task).await,
+            (Lookup::NotFound, None) => self.start_without_snapshot(task),
             // With a known start, snapshots of other lineages are irrelevant.
-            (Some(CommitMetadata { bootstrapped: true, .. }), _) => {
-                let difference =
-                    "it began with a bootstrap history, and no snapshot of it is left".to_owned();
-                self.on_mismatch(&[difference], task).await
-            }
-            (Some(CommitMetadata { start, .. }), _) if start < log_start => self
-                .on_data_loss(&format!("the rows from {start} on, from which its state is rebuilt,"), task),
-            (Some(CommitMetadata { start, .. }), _) => {
-                (task.start, task.next) = (start, start);
-                Ok(task)
+            (Lookup::LineageMismatch(_) | Lookup::NotFound, Some(metadata)) => {
+                self.rebuild(&metadata, task).await
             }
         }
+    }
+
+    /// Rebuilds the state of a committed position without a snapshot, by a replay of all its rows.
+    async fn rebuild(&self, metadata: &CommitMetadata, mut task: PartitionTask) -> Result<PartitionTask> {
+        let start = metadata.start;
+        if metadata.bootstrapped {
+            let difference = "it began with a bootstrap history, and no snapshot of it is left".to_owned();
+            return self.on_mismatch(&[difference], task).await;
+        }
+        if start < self.assignment.log_start {
+            let rows = format!("the rows from {start} on, from which its state is rebuilt,");
+            return self.on_data_loss(&rows, task);
+        }
+        (task.start, task.next) = (start, start);
+        Ok(task)
     }
 
     async fn restore_newest(

@@ -1,12 +1,13 @@
 //! The sink in its own task: it encodes, sends and commits earlier outputs while the driver pulls and forecasts the next
 //! rows. The outputs in flight are bounded in rows and in bytes.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use arrow::array::{Array, AsArray, RecordBatch};
+use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tracing::Instrument;
@@ -104,7 +105,7 @@ pub struct Backlog {
 
 impl Backlog {
     pub fn size(&self) -> BufferSize {
-        *self.lock()
+        *self.size.lock()
     }
 
     /// Waits until the backlog has shrunk since the last wait. Cancel-safe.
@@ -113,19 +114,15 @@ impl Backlog {
     }
 
     fn add(&self, size: BufferSize) {
-        let mut total = self.lock();
+        let mut total = self.size.lock();
         *total = total.plus(size);
     }
 
     fn remove(&self, size: BufferSize) {
-        let mut total = self.lock();
+        let mut total = self.size.lock();
         *total = total.minus(size);
         drop(total);
         self.shrunk.notify_one();
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BufferSize> {
-        self.size.lock().expect("no holder panics")
     }
 }
 
@@ -312,11 +309,11 @@ mod tests {
     use crate::SourceRecords;
 
     fn output_with(forecasts: RecordBatch, records: Vec<Record>) -> Output {
-        let stamp = OutputLabels { every: "1h".into(), model: "abc".into() };
+        let labels = OutputLabels { every: "1h".into(), model: "abc".into() };
         Output {
             partition: Partition { topic: "memory".into(), number: 0 },
             forecasts,
-            scores: ScoreBuilder::new(&[], stamp).finish(),
+            scores: ScoreBuilder::new(&[], labels).finish(),
             rejects: vec![],
             source: SourceRecords { records },
         }
@@ -324,8 +321,8 @@ mod tests {
 
     #[test]
     fn an_output_is_measured_by_its_forecasts_and_messages() {
-        let stamp = OutputLabels { every: "1h".into(), model: "abc".into() };
-        let mut forecasts = ForecastBuilder::new(&[0.8, 0.95], stamp);
+        let labels = OutputLabels { every: "1h".into(), model: "abc".into() };
+        let mut forecasts = ForecastBuilder::new(&[0.8, 0.95], labels);
         let values = [0.5f32; 96];
         (0..50).for_each(|i| forecasts.push(i, "a series", "a target", 0, [&values[..]; 5]));
         let mut record = Record { payload: Some(vec![0; 10_000].into()), ..Record::default() };
@@ -363,9 +360,9 @@ mod tests {
     }
 
     fn output_of_bytes(bytes: usize) -> Output {
-        let stamp = OutputLabels { every: String::new(), model: String::new() };
+        let labels = OutputLabels { every: String::new(), model: String::new() };
         let record = Record { payload: Some(vec![0; bytes].into()), ..Record::default() };
-        output_with(ForecastBuilder::new(&[], stamp).finish(), vec![record])
+        output_with(ForecastBuilder::new(&[], labels).finish(), vec![record])
     }
 
     #[tokio::test]

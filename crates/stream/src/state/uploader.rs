@@ -2,15 +2,17 @@
 //! limited rate.
 //!
 //! One partition is uploaded at a time, and the partitions are spread over `every`, so that neither the disk nor the stream
-//! handles them all at once. A failing store is logged and retried at the partition's next turn; it never stops the stream.
+//! handles them all at once. A failing store is logged and retried at the partition's next turn. The uploader never stops the
+//! stream; the driver stops it once the newest snapshot is older than `limits.snapshot_age`.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Error;
 use arrow::array::RecordBatch;
+use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
@@ -55,11 +57,6 @@ struct Shared {
 }
 
 impl Shared {
-    fn newest<T>(&self, access: impl FnOnce(&mut BTreeMap<Partition, Option<Position>>) -> T) -> T {
-        // No panic leaves the map inconsistent.
-        access(&mut self.newest.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
     fn set_throttle(&self, throttle: Throttle) {
         self.unthrottled.store(throttle == Throttle::Unlimited, Ordering::Release);
         self.throttle_changed.notify_one();
@@ -71,7 +68,7 @@ impl Shared {
     }
 }
 
-enum Command {
+enum UploadCommand {
     Begin { partition: Partition, start: Position, position: Position },
     Batch(RecordBatch),
     Finish { committed: Option<Position> },
@@ -82,7 +79,7 @@ enum Command {
 #[derive(Debug)]
 pub struct SnapshotUploader {
     schedule: UploadSchedule,
-    commands: mpsc::Sender<Command>,
+    commands: mpsc::Sender<UploadCommand>,
     shared: Arc<Shared>,
     /// The due time of each partition's next snapshot.
     due: BTreeMap<Partition, Instant>,
@@ -105,7 +102,7 @@ impl SnapshotUploader {
     /// Starts to track a partition, whose newest snapshot is at `saved`.
     pub fn add(&mut self, partition: &Partition, saved: Option<Position>) {
         self.defer(partition);
-        self.shared.newest(|newest| newest.insert(partition.clone(), saved));
+        self.shared.newest.lock().insert(partition.clone(), saved);
     }
 
     /// Stops tracking a partition and drops its upload.
@@ -114,7 +111,7 @@ impl SnapshotUploader {
             self.abort();
         }
         self.due.remove(partition);
-        self.shared.newest(|newest| newest.remove(partition));
+        self.shared.newest.lock().remove(partition);
     }
 
     /// The next partition to snapshot, the longest overdue first, and its time, which keeps the partitions spread over
@@ -153,7 +150,7 @@ impl SnapshotUploader {
         self.shared.set_throttle(Throttle::Limited);
         self.shared.failed.store(false, Ordering::Release);
         self.shared.busy.store(true, Ordering::Release);
-        self.send(Command::Begin { partition: partition.clone(), start, position }).await;
+        self.send(UploadCommand::Begin { partition: partition.clone(), start, position }).await;
     }
 
     /// Whether the task accepts a batch without waiting.
@@ -169,13 +166,13 @@ impl SnapshotUploader {
     /// Passes on the next batch, and waits for capacity.
     pub async fn write(&mut self, batch: RecordBatch, throttle: Throttle) {
         self.shared.set_throttle(throttle);
-        self.send(Command::Batch(batch)).await;
+        self.send(UploadCommand::Batch(batch)).await;
     }
 
     /// Ends the capture. Once the snapshot is complete, the older ones that `committed` makes obsolete are removed.
     pub async fn finish(&mut self, committed: Option<Position>) {
         self.current = None;
-        self.send(Command::Finish { committed }).await;
+        self.send(UploadCommand::Finish { committed }).await;
     }
 
     /// Drops the current upload. Does not wait.
@@ -184,7 +181,7 @@ impl SnapshotUploader {
             self.shared.aborted.store(true, Ordering::Release);
             self.shared.set_throttle(Throttle::Unlimited);
             // If the queue is full, the task sees the flag at the next command in it.
-            let _ = self.commands.try_send(Command::Abort);
+            let _ = self.commands.try_send(UploadCommand::Abort);
         }
     }
 
@@ -199,7 +196,7 @@ impl SnapshotUploader {
 
     /// The position of the newest complete snapshot.
     pub fn saved(&self, partition: &Partition) -> Option<Position> {
-        self.shared.newest(|newest| newest.get(partition).copied().flatten())
+        self.shared.newest.lock().get(partition).copied().flatten()
     }
 
     /// Waits for the current upload. A snapshot without its `finish` is dropped.
@@ -210,7 +207,7 @@ impl SnapshotUploader {
         let _ = self.task.await;
     }
 
-    async fn send(&self, command: Command) {
+    async fn send(&self, command: UploadCommand) {
         // The task lives as long as this sender.
         let _ = self.commands.send(command).await;
     }
@@ -239,7 +236,7 @@ struct Upload {
 }
 
 impl UploadTask {
-    async fn run(mut self, mut queue: mpsc::Receiver<Command>) {
+    async fn run(mut self, mut queue: mpsc::Receiver<UploadCommand>) {
         while let Some(command) = queue.recv().await {
             if self.shared.aborted.swap(false, Ordering::AcqRel) {
                 // The queued commands belong to the aborted upload: none begins while this one is busy.
@@ -249,16 +246,16 @@ impl UploadTask {
                 continue;
             }
             match command {
-                Command::Begin { partition, start, position } => {
+                UploadCommand::Begin { partition, start, position } => {
                     self.drop_current().await;
                     self.current = Some(Upload::new(&self.store, partition, start, position));
                 }
-                Command::Batch(batch) => self.write(&batch).await,
-                Command::Finish { committed } => {
+                UploadCommand::Batch(batch) => self.write(&batch).await,
+                UploadCommand::Finish { committed } => {
                     self.finish(committed).await;
                     self.shared.set_idle();
                 }
-                Command::Abort => {
+                UploadCommand::Abort => {
                     self.drop_current().await;
                     self.shared.set_idle();
                 }
@@ -288,9 +285,7 @@ impl UploadTask {
             return;
         }
         // The partition may have been removed meanwhile.
-        self.shared.newest(|newest| {
-            newest.entry(partition.clone()).and_modify(|saved| *saved = Some(position));
-        });
+        self.shared.newest.lock().entry(partition.clone()).and_modify(|saved| *saved = Some(position));
         if let Some(committed) = committed
             && let Err(error) = self.store.prune(&partition, start, committed).await
         {
