@@ -27,7 +27,7 @@ use crate::settings::KafkaSourceConfig;
 
 const OFFSETS_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long the driver may take to commit a revoked partition. The rest of the group waits for it; the next owner
+/// Maximum time for the driver to commit a revoked partition. The rest of the group waits for it; the next owner
 /// processes again what is not committed by then.
 const REVOKE_TIMEOUT: Duration = Duration::from_secs(10);
 

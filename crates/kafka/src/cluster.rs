@@ -26,7 +26,7 @@ const METADATA_TIMEOUT: Duration = Duration::from_secs(6);
 /// Timeout of the first attempt. It doubles with each attempt, so that a distant broker has enough time, too.
 const FIRST_ATTEMPT_TIMEOUT: Duration = Duration::from_millis(400);
 
-/// How long some brokers may not know a topic that was just created.
+/// Maximum time until all brokers know a topic that was just created.
 const PROPAGATION_TIMEOUT: Duration = Duration::from_secs(2);
 const PROPAGATION_INTERVAL: Duration = Duration::from_millis(100);
 

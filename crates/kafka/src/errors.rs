@@ -1,4 +1,4 @@
-//! What librdkafka's errors and log lines mean: which errors a retry cures, how to fix a rejected connection, which
+//! The meaning of librdkafka's errors and log lines: which errors a retry cures, how to fix a rejected connection, which
 //! values must not reach the log.
 //!
 //! All code that depends on the *text* of librdkafka is in this module. The tests pin the version it was written for,

@@ -1,4 +1,4 @@
-//! How far the reader is behind the end of each partition, for dashboards and metrics. Nothing that is read or written
+//! The reader's distance from the end of each partition, for dashboards and metrics. Nothing that is read or written
 //! depends on it.
 
 use std::collections::BTreeMap;

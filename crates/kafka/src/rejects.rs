@@ -32,7 +32,7 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// The header that counts how often a message was replayed.
 const REPLAYS_HEADER: &str = "replays";
 
-/// How often a message was replayed, from its header.
+/// The number of replays of a message, from its header.
 pub(crate) fn replay_count(message: &BorrowedMessage<'_>) -> u8 {
     header(message, REPLAYS_HEADER).and_then(|count| count.parse().ok()).unwrap_or(0)
 }
@@ -53,7 +53,7 @@ pub struct RejectedMessage {
     /// Its position in the source topic.
     pub source: Partition,
     pub source_offset: i64,
-    /// How often it was replayed.
+    /// The number of earlier replays.
     pub replays: u8,
     pub key: Option<Vec<u8>>,
     pub value: Option<Vec<u8>>,
@@ -298,7 +298,7 @@ fn no_answer(location: &str) -> anyhow::Error {
     )
 }
 
-/// How far the rejects of one partition are replayed, for each reason: malformed messages can be replayed before late
+/// The replay positions of the rejects of one partition, one per reason: malformed messages can be replayed before late
 /// ones. The committed offset is the lowest of them; the committed metadata lists the reasons that are ahead of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct ReplayProgress {
@@ -375,7 +375,7 @@ impl RejectsReplayer {
         let settings = [
             ("transactional.id", group.as_str()),
             ("compression.type", "zstd"),
-            // How long a dead replay blocks the readers of the topic.
+            // A dead replay blocks the readers of the topic for this time.
             ("transaction.timeout.ms", "30000"),
             // The original producer may have had a higher limit than this client's default: let the topic decide.
             ("message.max.bytes", "67108864"),

@@ -15,9 +15,9 @@ pub struct KafkaSourceConfig {
     pub topic: String,
     pub group: String,
     pub format: MessageFormat,
-    /// Where to start if the group has no committed position.
+    /// Applied to partitions without a committed position; the driver applies it to those with one.
     pub start: StartOffset,
-    /// What to do if retention has deleted rows that are still needed.
+    /// The policy for needed rows that retention has deleted.
     pub on_data_loss: OnDataLoss,
     /// Accept a compacted topic.
     pub allow_compacted: bool,
@@ -25,7 +25,7 @@ pub struct KafkaSourceConfig {
     pub instance: String,
     /// Join as a static member: a restart gets its partitions back without a rebalance.
     pub static_membership: bool,
-    /// How much of the topic is replayed after a change of the pipeline, if `[state]` asks for it.
+    /// Duration of the part of the topic that is replayed after a change of the pipeline, if `[state]` asks for it.
     pub replay_window: Option<Duration>,
     /// Maximum number of messages read ahead.
     pub queue_rows: usize,

@@ -1,7 +1,8 @@
 //! Outputs as messages, and the at-least-once sink.
 //!
 //! - A forecast is a JSON message with the key of its series, the timestamp of the message that triggered it, and a
-//!   header `source` = `topic/partition/offset` of that message. A score likewise, if there is a topic for scores.
+//!   header `source` = `topic/partition/offset` of that message. A score is the same kind of message in the topic for
+//!   scores, if there is one.
 //! - A refused message is copied to the rejects topic, if there is one and its reason is selected: the original bytes
 //!   with the headers `reason`, `detail`, `topic`, `partition`, `offset`, and `replays` if it was replayed before. The
 //!   bytes are missing if a candidate was restored without them, or if they exceed the maximum message size; then a
@@ -97,7 +98,7 @@ struct Message {
 struct RejectHeaders {
     reason: Refusal,
     detail: String,
-    /// How often the message was replayed.
+    /// The number of earlier replays of the message.
     replays: u8,
     omitted: Option<String>,
 }

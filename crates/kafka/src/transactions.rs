@@ -22,16 +22,16 @@ use crate::settings::KafkaSinkConfig;
 use crate::sink::{Outbox, SinkTopics};
 use crate::{Cluster, Group};
 
-/// How long the open transaction of a dead process blocks its readers, and the longest that a commit may take.
+/// Maximum duration of a commit. The open transaction of a dead process blocks its readers for as long.
 const TRANSACTION_TIMEOUT_MS: &str = "10000";
 const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
 /// Timeout of a single call, which is repeated after retriable errors.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a call is repeated before the producer is replaced.
+/// Maximum time for the repetitions of a call; then the producer is replaced.
 const RETRY_TIMEOUT: Duration = Duration::from_secs(30);
 /// After this time a call hangs (`send_offsets_to_transaction` ignores its timeout), and its producer is abandoned.
 const HANG_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long the first start may take: brokers that are starting still elect coordinators.
+/// Maximum time for the first start: brokers that are starting still elect coordinators.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 const RETRY_DELAY_MIN: Duration = Duration::from_millis(2);
 const RETRY_DELAY: Duration = Duration::from_millis(50);

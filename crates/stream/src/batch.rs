@@ -22,7 +22,8 @@ impl fmt::Display for Partition {
     }
 }
 
-/// The next offset (or row number) to read of a partition.
+/// The next offset (or row number) to read of a partition. The core calls the offset of a row itself its position;
+/// [`Position::after`] converts it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position(pub i64);
 

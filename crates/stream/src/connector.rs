@@ -78,15 +78,19 @@ pub struct StartPosition {
 #[error("the source is closed; its positions were not committed")]
 pub struct SourceClosed;
 
-/// An output of forecasts, scores and rejects, which stores the input positions together with them.
+/// An output of forecasts, scores and rejects.
+///
+/// A transactional sink stores the input positions in the same transaction. Any other sink only makes its output durable, and
+/// a wrapper commits the positions afterwards: at least once.
 pub trait Sink {
     /// Accepts an output, which may stay in memory until the next commit.
     fn write(&mut self, output: Output) -> impl Future<Output = Result<()>> + Send;
 
-    /// Makes all written outputs durable together with `reached`, the input positions after them.
+    /// Makes the written outputs durable, and commits `reached`, the input positions after them.
     ///
-    /// Returns the positions below which everything is durable. A partition that this process no longer owns is omitted;
-    /// one whose current file is incomplete may lag.
+    /// Returns the positions below which everything is durable. A partition that this process no longer owns is omitted. A
+    /// position may be below its `reached` if the sink writes files: it is then the start of the current file, which is
+    /// incomplete.
     fn commit(&mut self, reached: &Positions) -> impl Future<Output = Result<Positions>> + Send;
 
     /// Drops the uncommitted output of partitions that this process no longer owns. Their next owner writes it.

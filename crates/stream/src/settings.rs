@@ -42,13 +42,17 @@ pub enum MessageFormat {
     Json,
 }
 
-/// The start of a partition without a usable position or state.
+/// The start of a partition without a committed position, or with a committed position that has neither a snapshot nor
+/// TideCast's metadata.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum StartOffset {
+    /// The first position that still exists.
     #[default]
     Earliest,
+    /// The end of the partition, or its committed position with cold series.
     Latest,
+    /// Stop with an error.
     Fail,
 }
 

@@ -1,4 +1,8 @@
-//! Codecs: messages to rows and rows to messages. Another message format (Avro, Protobuf) is added here.
+//! Codecs: messages to rows in the format of the source, and rows to JSON messages.
+//!
+//! The input format is a setting, the output is always JSON ([`RowWriter`]). Another input format (Avro, Protobuf) is added to
+//! [`Codec`]. It also needs a writer of observations for `replay` and `demo` (`ObservationWriter` in the Kafka crate), and a
+//! text form of rejected messages.
 //!
 //! A message becomes exactly one row, at its own offset, or a [`MalformedRecord`]. No message affects the row of another.
 //! The codecs know bytes, columns and limits; no broker and no clock. [`json`] documents the accepted input.
