@@ -76,7 +76,7 @@ pub struct PageInfo {
     pub scoring: Option<ScoringInfo>,
 }
 
-/// How the pipeline scores its own forecasts.
+/// The scoring of the pipeline's own forecasts.
 #[derive(Clone, Debug, Serialize)]
 pub struct ScoringInfo {
     pub horizons: Vec<usize>,

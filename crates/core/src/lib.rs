@@ -8,6 +8,9 @@
 //! [`forecaster::Forecaster::push`] runs the whole line for one partition. Training runs its first half, up to the inputs,
 //! and then fits a [`model::Model`].
 //!
+//! The code calls the state of one id a series ([`forecaster::SeriesState`]), and so do limits and metrics that count series:
+//! it covers all targets of the id. The documentation for users calls one target of one id a series.
+//!
 //! # Modules
 //!
 //! | module | content |

@@ -21,7 +21,7 @@ use crate::sort::{RUN_ROWS, SortedScan};
 /// Batches that are read ahead: one ready, one in progress. More would only cost memory.
 const READ_AHEAD_BATCHES: usize = 2;
 
-/// How a [`ParquetSource`] reads its files.
+/// Options of a [`ParquetSource`].
 #[derive(Clone, Debug)]
 pub struct ReadOptions {
     /// Unit of integer times.

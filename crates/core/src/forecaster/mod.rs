@@ -13,6 +13,9 @@
 //!             InferenceBatcher::run          the network over many pending forecasts
 //!               CalibrationQueue::run        scores and calibration in row order, outputs
 //! ```
+//!
+//! The state of an id has a *slot* in the partition. Carried states and calibrations are stored per slot and target, which is
+//! a *column*: `slot * targets + target`.
 
 mod calibration_queue;
 mod index;

@@ -139,17 +139,11 @@ impl<'a> Cursor<'a> {
     }
 
     fn take_integers(&mut self, count: usize) -> Result<&'a [i64], Inconsistent> {
-        let (taken, rest) = self.integers.split_at_checked(count).ok_or(self.error())?;
-        self.integers = rest;
-        Ok(taken)
+        self.integers.split_off(..count).ok_or(self.error())
     }
 
-    fn count(&mut self) -> Result<usize, Inconsistent> {
-        usize::try_from(self.integer()?).map_err(|_| self.error())
-    }
-
-    fn count_u32(&mut self) -> Result<u32, Inconsistent> {
-        u32::try_from(self.integer()?).map_err(|_| self.error())
+    fn count<T: TryFrom<i64>>(&mut self) -> Result<T, Inconsistent> {
+        T::try_from(self.integer()?).map_err(|_| self.error())
     }
 
     fn step(&mut self) -> Result<i64, Inconsistent> {
@@ -162,9 +156,7 @@ impl<'a> Cursor<'a> {
     }
 
     fn take_floats(&mut self, count: usize) -> Result<&'a [f64], Inconsistent> {
-        let (taken, rest) = self.floats.split_at_checked(count).ok_or(self.error())?;
-        self.floats = rest;
-        Ok(taken)
+        self.floats.split_off(..count).ok_or(self.error())
     }
 
     fn take_finite(&mut self, count: usize) -> Result<&'a [f64], Inconsistent> {
@@ -285,15 +277,12 @@ fn read_open_step(
     target_count: usize,
     covariate_count: usize,
 ) -> Result<OpenStep, Inconsistent> {
-    let (step, rows, times) = (cursor.step()?, cursor.count_u32()?, cursor.count()?);
+    let (step, rows, times) = (cursor.step()?, cursor.count()?, cursor.count()?);
     let times = cursor.take_integers(times)?.to_vec();
     let mut accumulators = Vec::new();
     for _ in 0..target_count + covariate_count {
-        accumulators.push(StepAccumulator {
-            count: cursor.count_u32()?,
-            latest: cursor.integer()?,
-            value: 0.0,
-        });
+        let (count, latest) = (cursor.count()?, cursor.integer()?);
+        accumulators.push(StepAccumulator { count, latest, value: 0.0 });
     }
     let (future_time, future) = (cursor.integer()?, cursor.count()?);
     for accumulator in &mut accumulators {
@@ -306,9 +295,9 @@ fn read_open_step(
 fn read_targets(mut windows: Cursor<'_>, count: usize) -> Result<SmallVec<[TargetState; 1]>, Inconsistent> {
     let mut targets = SmallVec::new();
     for _ in 0..count {
-        let (last_step, length) = (windows.step()?, windows.count()?);
+        let (last_step, length) = (windows.step()?, windows.count::<usize>()?);
         let flags = windows.take_integers(length.div_ceil(64))?;
-        let count = windows.count()? as u64;
+        let count = windows.count()?;
         let moments = windows.take_finite(4)?;
         let [mean, m2, min, max] = [moments[0], moments[1], moments[2], moments[3]];
         let stats = RunningStats { count, mean, m2, min, max };
@@ -356,7 +345,7 @@ fn restore_calibration(
     calibrator: &mut OnlineCalibrator,
     column: usize,
 ) -> Result<(), Inconsistent> {
-    if cursor.count()? == 0 {
+    if cursor.count::<usize>()? == 0 {
         return Ok(());
     }
     let last = cursor.step()?;

@@ -44,9 +44,9 @@ impl Setup {
     ///
     /// Without a season the naive forecast repeats the last value.
     pub fn season(&self) -> Option<usize> {
-        let (manifest, every) = (&self.model.manifest, self.step_config.grid.every);
+        let (manifest, step_duration) = (&self.model.manifest, self.step_config.grid.every);
         let season = manifest.recurrence.as_ref().map_or(0, |recurrence| recurrence.season());
-        let day = steps_per(DAY, every).map(|steps| steps as usize);
+        let day = steps_per(DAY, step_duration).map(|steps| steps as usize);
         let day = day.filter(|day| *day > 1 && *day <= self.history_steps());
         Some(season).filter(|season| *season > 0).or(day)
     }

@@ -9,9 +9,9 @@ use crate::series::{Window, WindowUpdate};
 /// Carried states of all series of a partition, read.
 #[derive(Clone, Copy)]
 pub struct AuxStates<'a> {
-    /// Of a model with a linear recurrence.
+    /// States of the linear recurrence, if the model has one.
     pub recurrence: Option<&'a RecurrenceStates>,
-    /// Of a model with stateful cells.
+    /// States of the cells, if the model carries them.
     pub cells: Option<&'a CellStates>,
     /// With calibrated intervals or scores.
     pub calibrator: Option<&'a OnlineCalibrator>,

@@ -10,8 +10,6 @@ use crate::network::recurrence::PerSeriesFeatures;
 use crate::network::{Decoder, HORIZON_MAX, Shape, StateKind};
 use crate::series::{InputSpec, Moments, Retention, Scale, Scaling, StepConfig};
 
-/// The version of the manifest; any other is rejected.
-const FORMAT: u32 = 1;
 /// Limit of the lookback, in steps. Every series retains that many values, and a file may claim any number. 65 536 minutes
 /// are a month and a half, more than a recurrent network can use.
 const LOOKBACK_MAX: usize = 65_536;
@@ -36,7 +34,7 @@ pub struct ModelManifest {
     pub series: Vec<SeriesKey>,
     pub recurrence: Option<RecurrenceSpec>,
     pub cells: Option<CellsSpec>,
-    /// How rows became steps in training. A pipeline must have the same step, aggregate and gap filling.
+    /// The rules that made steps of rows in training. A pipeline must have the same step, aggregate and gap filling.
     pub step_config: StepConfig,
     pub targets: Vec<String>,
     pub covariates: Vec<String>,
@@ -141,9 +139,9 @@ pub struct Score {
     pub split: ScoredSplit,
     pub forecasts: u64,
     pub mae: f64,
-    /// Of repeating the last value.
+    /// Error of the forecast that repeats the last value.
     pub naive_mae: f64,
-    /// Of the value one season before; absent where the history is too short.
+    /// Error of the forecast that repeats the value one season before; absent where the history is too short.
     pub seasonal_naive_mae: Option<f64>,
     /// Period of the seasonal baseline, in steps.
     pub season: Option<usize>,
@@ -237,7 +235,8 @@ impl CellsSpec {
 }
 
 impl ModelManifest {
-    pub const FORMAT: u32 = FORMAT;
+    /// The version of the manifest; any other is rejected.
+    pub const FORMAT: u32 = 1;
 
     /// The per-series features of the readout.
     ///

@@ -83,14 +83,11 @@ impl Model {
             series: manifest.series.len(),
         };
         let residuals = ResidualQuantiles::take(&mut tensors, sizes)?;
-        let recurrence = match &manifest.recurrence {
-            Some(spec) => Some(RecurrenceModel::take(&mut tensors, spec, &manifest)?),
-            None => None,
-        };
-        let cells = match &manifest.cells {
-            Some(spec) => Some(Network::from_tensors(spec.network, &tensors)?),
-            None => None,
-        };
+        let recurrence = manifest.recurrence.as_ref();
+        let recurrence =
+            recurrence.map(|spec| RecurrenceModel::take(&mut tensors, spec, &manifest)).transpose()?;
+        let cells = manifest.cells.as_ref();
+        let cells = cells.map(|spec| Network::from_tensors(spec.network, &tensors)).transpose()?;
         if let (None, Some(name)) = (&cells, tensors.keys().next()) {
             let expected = "no cells, by its manifest".to_owned();
             return Err(WeightsError::Unexpected { name: name.clone(), expected }.into());
@@ -178,10 +175,9 @@ impl RecurrenceModel {
         }
         let features = spec.features(states, &manifest.inputs, manifest.horizon);
         let readout = Readout::take(tensors, manifest.horizon, features, manifest.per_series_features())?;
-        let ensemble = match &spec.ensemble {
-            Some(spec) => Some(Ensemble::take(tensors, spec, manifest.series.len())?),
-            None => None,
-        };
+        let ensemble = spec.ensemble.as_ref();
+        let ensemble =
+            ensemble.map(|spec| Ensemble::take(tensors, spec, manifest.series.len())).transpose()?;
         Ok(Self { poles, recurrence, readout, ensemble })
     }
 }

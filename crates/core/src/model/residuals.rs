@@ -19,9 +19,9 @@ const PER_SERIES_OFFSETS: &str = "per_series_quantile_offsets";
 #[derive(Clone, Debug, PartialEq)]
 pub struct ResidualQuantiles {
     pub pooled: ErrorQuantiles,
-    /// Of each series of the manifest, or empty.
+    /// One entry per series of the manifest, or empty.
     pub per_series: Vec<ErrorQuantiles>,
-    /// How strongly volatility scales the bounds around a forecast: of each of those series, then of all others.
+    /// The effect of volatility on the width of the bounds: one entry per series of the manifest, then one for all others.
     pub volatility_gain: Vec<f32>,
     /// Present if the network forecasts quantiles.
     pub offsets: Option<QuantileOffsets>,
@@ -68,13 +68,8 @@ impl ResidualQuantiles {
         let parse = |values| ErrorQuantiles::from_values(horizon, values);
         let pooled =
             take_matrices(tensors, POOLED, &[POOLED_PROBABILITIES, horizon], INCREASING, parse)?.remove(0);
-        let per_series = match tensors.contains_key(PER_SERIES) {
-            true => {
-                let shape = [series, SERIES_PROBABILITIES.len(), horizon];
-                take_matrices(tensors, PER_SERIES, &shape, INCREASING, parse)?
-            }
-            false => Vec::new(),
-        };
+        let shape = [series, SERIES_PROBABILITIES.len(), horizon];
+        let per_series = take_matrices(tensors, PER_SERIES, &shape, INCREASING, parse)?;
         let offsets = if quantiles > 0 { Some(QuantileOffsets::take(tensors, sizes)?) } else { None };
         let shape = [per_series.len() + 1];
         let volatility_gain = match tensors.contains_key(VOLATILITY_GAIN) {
@@ -111,19 +106,16 @@ impl ResidualQuantiles {
 impl QuantileOffsets {
     fn take(tensors: &mut Tensors, Sizes { horizon, quantiles, series }: Sizes) -> Result<Self, ModelError> {
         let parse = |values| ConformalOffsets::from_values(horizon, quantiles, values);
-        let pooled =
-            take_matrices(tensors, POOLED_OFFSETS, &[quantiles, horizon], "values", parse)?.remove(0);
-        let per_series = match tensors.contains_key(PER_SERIES_OFFSETS) {
-            true => {
-                take_matrices(tensors, PER_SERIES_OFFSETS, &[series, quantiles, horizon], "values", parse)?
-            }
-            false => Vec::new(),
-        };
+        let shape = [quantiles, horizon];
+        let pooled = take_matrices(tensors, POOLED_OFFSETS, &shape, "values", parse)?.pop();
+        let pooled = pooled.ok_or_else(|| ModelError::tensor(POOLED_OFFSETS, shape, "values"))?;
+        let shape = [series, quantiles, horizon];
+        let per_series = take_matrices(tensors, PER_SERIES_OFFSETS, &shape, "values", parse)?;
         Ok(Self { pooled, per_series })
     }
 }
 
-/// Removes a tensor whose last two axes are `[probability, horizon]`, and parses each such matrix.
+/// Removes a tensor whose last two axes are `[probability, horizon]`, and parses each such matrix; none if it is missing.
 fn take_matrices<T>(
     tensors: &mut Tensors,
     name: &'static str,
@@ -131,6 +123,9 @@ fn take_matrices<T>(
     values: &str,
     parse: impl Fn(Vec<f32>) -> Option<T>,
 ) -> Result<Vec<T>, ModelError> {
+    if !tensors.contains_key(name) {
+        return Ok(Vec::new());
+    }
     let size = shape.iter().rev().take(2).product();
     let parse_all = |data: Vec<f32>| data.chunks_exact(size).map(|matrix| parse(matrix.to_vec())).collect();
     let matrices: Option<Vec<T>> = tensors::take(tensors, name, shape).and_then(parse_all);

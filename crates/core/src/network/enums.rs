@@ -17,7 +17,7 @@ named_enum! {
 }
 
 named_enum! {
-    /// How the head produces the values of a forecast.
+    /// The way in which the head produces the values of a forecast.
     #[derive(Default)]
     pub enum Decoder {
         /// All values at once, from the last hidden state.

@@ -39,6 +39,12 @@ impl Random {
     pub fn uniform(&mut self, bound: f32) -> f32 {
         (2.0 * self.unit() - 1.0) * bound
     }
+
+    /// Approximately standard normal.
+    #[cfg(test)]
+    pub fn normal(&mut self) -> f32 {
+        (0..12).map(|_| self.unit()).sum::<f32>() - 6.0
+    }
 }
 
 /// The initial bias of the forget gates: the sum of PyTorch's two bias vectors.

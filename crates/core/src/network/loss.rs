@@ -3,7 +3,7 @@
 use super::Loss;
 use crate::metrics;
 
-/// What a batch is trained towards.
+/// The targets of a batch and the loss.
 #[derive(Clone, Copy, Debug)]
 pub struct LossSpec<'a> {
     /// `[column][horizon]` for windows, `[forecast][column][horizon]` for sequences; NaN are skipped.

@@ -18,7 +18,7 @@ pub struct LossAndGradients {
     pub loss_sum: f64,
     /// Targets that are not NaN.
     pub count: usize,
-    /// Of `loss_sum`; divide by `count` for those of the mean.
+    /// Gradients of `loss_sum`; divide by `count` for those of the mean.
     pub gradients: Gradients,
 }
 

@@ -39,6 +39,14 @@ impl RegressionRows {
         self.ys.extend(other.ys);
     }
 
+    /// The sums over the rows.
+    pub(super) fn normal_equations(&self, features: usize, targets: usize) -> NormalEquations {
+        let mut normal = NormalEquations::new(features, targets);
+        let (xs, ys) = (self.xs.chunks(CHUNK_ROWS * features), self.ys.chunks(CHUNK_ROWS * targets));
+        xs.zip(ys).for_each(|(xs, ys)| normal.add(xs, ys));
+        normal
+    }
+
     /// Chunks of rows, as matrices features x rows and targets x rows.
     fn chunks(
         &self,
@@ -90,10 +98,7 @@ pub fn least_absolute_deviations(
     for (series, rows) in rows.iter().enumerate() {
         let errors = rows.absolute_errors(targets, start, series);
         typical.iter_mut().zip(errors).for_each(|(sum, error)| *sum += error / count as f64);
-        let mut normal = NormalEquations::new(features, targets);
-        let (xs, ys) = (rows.xs.chunks(CHUNK_ROWS * features), rows.ys.chunks(CHUNK_ROWS * targets));
-        xs.zip(ys).for_each(|(xs, ys)| normal.add(xs, ys));
-        normals.push(normal);
+        normals.push(rows.normal_equations(features, targets));
     }
     typical.iter_mut().for_each(|size| *size = size.max(TYPICAL_ERROR_MIN));
     let equations = RidgeEquations::new(&normals, shared, regularization)?;
@@ -157,12 +162,7 @@ mod tests {
     /// The ridge solution, and that of the least absolute deviations.
     fn fit(rows: &[RegressionRows]) -> [Solution; 2] {
         let regularization = Regularization { ridge: 1e-3, scales: vec![1.0; FEATURES] };
-        let normal = |rows: &RegressionRows| {
-            let mut normal = NormalEquations::new(FEATURES, 1);
-            normal.add(&rows.xs, &rows.ys);
-            normal
-        };
-        let normals: Vec<NormalEquations> = rows.iter().map(normal).collect();
+        let normals: Vec<_> = rows.iter().map(|rows| rows.normal_equations(FEATURES, 1)).collect();
         let ridge = solve_ridge(&normals, 3, &regularization).unwrap();
         let lad = least_absolute_deviations(rows, 3, &regularization, &ridge).unwrap();
         [ridge, lad]

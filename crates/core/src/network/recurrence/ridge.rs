@@ -40,7 +40,7 @@ pub struct Regularization {
 pub struct Solution {
     /// `[target][shared feature]`
     pub shared: Vec<f64>,
-    /// Of each series `[target][per-series feature]`.
+    /// One entry per series: `[target][per-series feature]`.
     pub per_series: Vec<Vec<f64>>,
 }
 
@@ -153,11 +153,11 @@ pub(super) struct RidgeEquations {
     shared: usize,
     /// Features with a scale other than 0.
     used: Vec<usize>,
-    /// How many of `used` are shared.
+    /// Number of shared features in `used`.
     used_shared: usize,
-    /// Of the used features.
+    /// Scales of the used features.
     scales: Vec<f64>,
-    /// Of each series, if there are per-series features.
+    /// One elimination per series, if there are per-series features.
     eliminations: Vec<Elimination>,
     schur: Cholesky<f64, Dyn>,
 }
@@ -261,6 +261,7 @@ fn factor(matrix: DMatrixView<'_, f64>, ridge: f64) -> Option<Cholesky<f64, Dyn>
 
 #[cfg(test)]
 mod tests {
+    use super::super::RegressionRows;
     use super::*;
     use crate::network::Random;
 
@@ -268,18 +269,13 @@ mod tests {
     const PER_SERIES: usize = 3;
     const TARGETS: usize = 2;
 
-    struct Rows {
-        xs: Vec<f32>,
-        ys: Vec<f32>,
-    }
-
     /// Rows of three series: y = Wᵀd + V_cᵀo + noise.
-    fn rows(noise: f32) -> Vec<Rows> {
+    fn rows(noise: f32) -> Vec<RegressionRows> {
         let mut random = Random::new(3);
         let w: Vec<f32> = (0..TARGETS * SHARED).map(|_| random.uniform(1.0)).collect();
         let series = (0..3).map(|c| {
             let v: Vec<f32> = (0..TARGETS * PER_SERIES).map(|_| random.uniform(1.0)).collect();
-            let mut rows = Rows { xs: vec![], ys: vec![] };
+            let mut rows = RegressionRows::default();
             for _ in 0..200 + 50 * c {
                 let x: Vec<f32> = (0..SHARED + PER_SERIES).map(|_| random.uniform(2.0)).collect();
                 for target in 0..TARGETS {
@@ -295,15 +291,8 @@ mod tests {
         series.collect()
     }
 
-    fn normal_equations(rows: &[Rows]) -> Vec<NormalEquations> {
-        let normal = |rows: &Rows| {
-            let mut normal = NormalEquations::new(SHARED + PER_SERIES, TARGETS);
-            for (xs, ys) in rows.xs.chunks(60 * (SHARED + PER_SERIES)).zip(rows.ys.chunks(60 * TARGETS)) {
-                normal.add(xs, ys);
-            }
-            normal
-        };
-        rows.iter().map(normal).collect()
+    fn normal_equations(rows: &[RegressionRows]) -> Vec<NormalEquations> {
+        rows.iter().map(|rows| rows.normal_equations(SHARED + PER_SERIES, TARGETS)).collect()
     }
 
     fn regularization(ridge: f64) -> Regularization {
@@ -311,7 +300,7 @@ mod tests {
     }
 
     /// The regularized squared error, row by row.
-    fn objective(rows: &[Rows], solution: &Solution, regularization: &Regularization) -> f64 {
+    fn objective(rows: &[RegressionRows], solution: &Solution, regularization: &Regularization) -> f64 {
         let mut sum = 0.0;
         for (c, rows) in rows.iter().enumerate() {
             for (x, y) in rows.xs.chunks(SHARED + PER_SERIES).zip(rows.ys.chunks(TARGETS)) {
