@@ -40,28 +40,28 @@ impl Observer {
         &self.dashboard
     }
 
-    /// Sets the source of the partitions' lag. Call once.
+    /// Sets the source of the partitions' lag. A second call is ignored.
     pub fn set_lag_tracker(&self, tracker: LagTracker) {
-        self.dashboard.set_lag_tracker(tracker);
+        let _ = self.dashboard.lag_tracker.set(tracker);
     }
 
-    /// Sets the store whose snapshots are reported. Call once.
+    /// Sets the store whose snapshots are reported. A second call is ignored.
     pub fn set_store(&self, store: Arc<SnapshotStore>) {
-        self.dashboard.set_store(store);
+        let _ = self.dashboard.store.set(store);
     }
 
     pub fn on_progress(&self, progress: &Progress) {
-        self.dashboard.status().on_progress(progress);
+        self.dashboard.status.lock().on_progress(progress);
     }
 
     fn on_event(&self, event: &SourceEvent) {
         match event {
             SourceEvent::Assigned { assignment, .. } => {
                 let committed = assignment.committed.as_ref().map(|committed| committed.position.0);
-                self.dashboard.status().on_assigned(&assignment.partition, committed);
+                self.dashboard.status.lock().on_assigned(&assignment.partition, committed);
             }
             SourceEvent::ReadingStarted { partition, position } => {
-                self.dashboard.status().on_recovered(partition, position.0);
+                self.dashboard.status.lock().on_reading_started(partition, position.0);
             }
             SourceEvent::Batch(batch) => self.on_batch(batch),
             // The partition stays assigned until its output is committed: see `Instrumented::discard`.
@@ -70,13 +70,13 @@ impl Observer {
     }
 
     fn on_revoked(&self, partitions: &[Partition]) {
-        self.dashboard.status().on_revoked(partitions);
+        self.dashboard.status.lock().on_revoked(partitions);
         self.queue(ViewUpdate::Revoked(partitions.iter().map(|partition| partition.number).collect()));
     }
 
     fn on_batch(&self, batch: &Batch) {
         let rows = batch.rows.num_rows() + batch.malformed.len();
-        let resumed_from = self.dashboard.status().on_batch(&batch.partition, batch.next.0);
+        let resumed_from = self.dashboard.status.lock().on_batch(&batch.partition, batch.next.0);
         // Replayed rows only rebuild state.
         if resumed_from.is_none_or(|resumed| batch.next.0 > resumed) {
             self.dashboard.counters.batch_rows.observe(rows as f64);
@@ -88,7 +88,7 @@ impl Observer {
     fn on_output(&self, output: &Output) {
         let dashboard = &self.dashboard;
         if !output.rejects.is_empty() {
-            dashboard.status().on_rejects(output, &dashboard.info.reject_reasons);
+            dashboard.status.lock().on_rejects(output, &dashboard.info.reject_reasons);
         }
         if output.forecasts.num_rows() > 0 {
             self.queue(ViewUpdate::Forecasts(output.forecasts.clone()));
@@ -110,7 +110,7 @@ impl Observer {
                 counters.end_to_end_latency.observe_many(seconds, run.rows);
             }
         }
-        self.dashboard.status().on_committed(positions);
+        self.dashboard.status.lock().on_committed(positions);
     }
 
     fn queue(&self, update: ViewUpdate) {
@@ -128,7 +128,7 @@ impl Observer {
     /// The records of an output that were not committed at assignment. Earlier records only rebuild state.
     fn new_records<'a>(&self, output: &'a Output) -> &'a [Record] {
         let records = &output.source.records;
-        let status = self.dashboard.status();
+        let status = self.dashboard.status.lock();
         let resumed_from = status.partitions.get(&output.partition).and_then(|status| status.resumed_from);
         let start =
             resumed_from.map_or(0, |position| records.partition_point(|record| record.offset < position));
@@ -221,10 +221,7 @@ impl LatencyTracker {
         if records.is_empty() {
             return;
         }
-        let pending = match self.0.get_mut(partition) {
-            Some(pending) => pending,
-            None => self.0.entry(partition.clone()).or_default(),
-        };
+        let pending = self.0.entry(partition.clone()).or_default();
         let start = records.partition_point(|record| record.offset < pending.next);
         for record in &records[start..] {
             pending.next = record.offset + 1;

@@ -102,7 +102,7 @@ fn horizon_label(horizon: usize) -> (&'static str, String) {
 impl DashboardCollector {
     fn encode_rows(&self, out: &mut Encoder<'_>) -> fmt::Result {
         let (rows, rejects) = {
-            let status = self.0.status();
+            let status = self.0.status.lock();
             (status.rows.clone(), status.rejects.clone())
         };
         out.counter("tidecast_rows", "Rows read, including refused rows", rows.rows)?;
@@ -123,7 +123,7 @@ impl DashboardCollector {
 
     fn encode_partitions(&self, out: &mut Encoder<'_>) -> fmt::Result {
         let lags = self.0.partition_lags();
-        let status = self.0.status();
+        let status = self.0.status.lock();
         let family = |value: &dyn Fn(&Partition, &PartitionStatus) -> Option<ConstGauge<i64>>| {
             let values = status.partitions.iter().filter_map(|(partition, status)| {
                 let labels =
@@ -142,7 +142,7 @@ impl DashboardCollector {
         out.int_gauge("tidecast_partitions_assigned", "Assigned partitions", status.partitions.len())?;
         let recovering =
             status.partitions.values().filter(|status| status.phase == PartitionPhase::Recovering).count();
-        let help = "Assigned partitions that are recovering their state";
+        let help = "Assigned partitions that are not read yet: their snapshot is being restored";
         out.int_gauge("tidecast_partitions_recovering", help, recovering)?;
         out.counter("tidecast_partition_assignments", "Partition assignments", status.assignments)?;
         out.counter("tidecast_partition_revocations", "Partition revocations", status.revocations)?;
@@ -167,7 +167,7 @@ impl DashboardCollector {
     fn encode_view(&self, out: &mut Encoder<'_>) -> fmt::Result {
         let info = &self.0.info;
         let (counts, summaries, event_time) = {
-            let view = self.0.view();
+            let view = self.0.view.lock();
             (view.status_counts, view.summaries.clone(), view.event_time)
         };
         let counts = [
@@ -201,13 +201,13 @@ impl DashboardCollector {
     fn encode_scores(&self, out: &mut Encoder<'_>) -> fmt::Result {
         let scores = &self.0.counters.scores;
         let levels = &self.0.info.levels;
-        if scores.horizons().is_empty() {
+        if scores.horizons.is_empty() {
             return Ok(());
         }
         let labels = |of: &HorizonCounters| vec![horizon_label(of.horizon)];
-        let forecasts = scores.horizons().iter().map(|of| (labels(of), ConstCounter::new(of.forecasts())));
+        let forecasts = scores.horizons.iter().map(|of| (labels(of), ConstCounter::new(of.forecasts())));
         out.family("tidecast_scored_forecasts", "Forecasts scored against their actual value", forecasts)?;
-        let covered = scores.horizons().iter().flat_map(|of| {
+        let covered = scores.horizons.iter().flat_map(|of| {
             levels.iter().enumerate().map(move |(index, level)| {
                 let labels = vec![horizon_label(of.horizon), ("level", format_percent(*level))];
                 (labels, ConstCounter::new(of.covered(index)))
@@ -217,13 +217,14 @@ impl DashboardCollector {
         out.family("tidecast_scored_covered_forecasts", help, covered)?;
         let help = "MASE of one series in one period, capped at 100";
         let mut mase = out.0.encode_descriptor("tidecast_scored_mase", help, None, MetricType::Histogram)?;
-        for of in scores.horizons() {
+        for of in &scores.horizons {
             of.mase.encode(mase.encode_family(&labels(of))?)?;
         }
-        out.counter("tidecast_scored_periods", "Scored periods, per series", scores.periods())?;
+        let periods = scores.periods.load(Relaxed);
+        out.counter("tidecast_scored_periods", "Scored periods, per series", periods)?;
         let help =
             "Scored periods that ended in drift: errors at the first scored horizon above their own history";
-        out.counter("tidecast_scored_drifting_periods", help, scores.drifting_periods())
+        out.counter("tidecast_scored_drifting_periods", help, scores.drifting_periods.load(Relaxed))
     }
 
     fn encode_process(&self, out: &mut Encoder<'_>) -> fmt::Result {

@@ -38,7 +38,9 @@ pub struct PipelineStatus {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PartitionPhase {
+    /// The state is being restored, and no row is read yet.
     Recovering,
+    /// Rows are read. During a replay only the lag tells that the pipeline is not ready.
     Running,
 }
 
@@ -115,7 +117,8 @@ impl PipelineStatus {
         self.push_event(EventKind::Assigned, partition, committed_text(committed));
     }
 
-    pub fn on_recovered(&mut self, partition: &Partition, position: i64) {
+    /// The source reads the partition from `position`: its snapshot is restored. Rows may still be replayed.
+    pub fn on_reading_started(&mut self, partition: &Partition, position: i64) {
         if let Some(status) = self.partitions.get_mut(partition) {
             (status.phase, status.position) = (PartitionPhase::Running, Some(position));
             let seconds = status.assigned_at.elapsed().unwrap_or_default().as_secs_f64();
