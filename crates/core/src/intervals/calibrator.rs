@@ -374,6 +374,7 @@ mod tests {
     use super::super::bounds::{Base, Bound, Bounds, ModelOutput};
     use super::super::layout::ScoreMode;
     use super::*;
+    use crate::network::Random;
 
     const HORIZON: usize = 7;
 
@@ -403,11 +404,8 @@ mod tests {
 
     /// Observed steps, and whether a forecast is issued there.
     fn steps(every: i64) -> impl Iterator<Item = (i64, bool)> {
-        let mut state = 5u64;
-        let mut next = move |below: u64| {
-            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-            (state >> 33) % below
-        };
+        let mut random = Random::new(5);
+        let mut next = move |below: u64| random.next_u64() % below;
         let mut step = -40;
         (0..600).map(move |_| {
             step += match next(10) {

@@ -336,6 +336,7 @@ fn padded(bounds: &[f32]) -> [f32; BLOCK] {
 mod tests {
     use super::super::bounds::probabilities;
     use super::*;
+    use crate::network::Random;
     use crate::simd::Isa;
 
     const P: [f64; 2] = [0.1, 0.9];
@@ -367,14 +368,9 @@ mod tests {
         misses.map(|misses| misses / (errors.len() - errors.len() / 2) as f32)
     }
 
-    /// Approximately normal.
     fn noise(count: usize) -> Vec<f32> {
-        let mut state = 7u64;
-        let mut uniform = move || {
-            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-            (state >> 40) as f32 / (1u64 << 24) as f32
-        };
-        (0..count).map(|_| (0..12).map(|_| uniform()).sum::<f32>() - 6.0).collect()
+        let mut random = Random::new(7);
+        (0..count).map(|_| random.normal()).collect()
     }
 
     #[test]
