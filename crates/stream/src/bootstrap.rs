@@ -6,9 +6,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use anyhow::Result;
-use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, UInt64Array};
-use arrow::compute::take;
-use arrow::error::ArrowError;
+use arrow::array::{Array, Int64Array, RecordBatch, UInt64Array};
+use arrow::compute::take_record_batch;
 use tidecast_core::forecaster::{Forecaster, Setup};
 use tidecast_core::schema::{Columns, Observations};
 
@@ -92,8 +91,7 @@ fn rows_by_partition(rows: &RecordBatch, columns: &Columns, partitions: i32) -> 
 /// The rows at `indices`. The row at index 0 of `rows` would have position `first`.
 fn select_rows(rows: &RecordBatch, indices: Vec<u64>, first: i64) -> Result<RecordBatch> {
     let indices = UInt64Array::from(indices);
-    let selected = rows.columns().iter().map(|column| take(column, &indices, None));
-    let mut columns: Vec<ArrayRef> = selected.collect::<Result<_, ArrowError>>()?;
+    let mut columns = take_record_batch(rows, &indices)?.columns().to_vec();
     let positions = indices.values().iter().map(|index| first + *index as i64);
     columns[0] = Arc::new(Int64Array::from_iter_values(positions));
     Ok(RecordBatch::try_new(rows.schema(), columns)?)

@@ -16,7 +16,7 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use arrow::array::{
     ArrayRef, BooleanArray, Float64Builder, Int64Array, ListBuilder, RecordBatch, StringBuilder,
@@ -27,6 +27,7 @@ use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::json::ReaderBuilder;
 use arrow::json::reader::{ArrayDecoder, DecoderContext, DecoderFactory, Tape, TapeElement};
+use parking_lot::Mutex;
 use serde::de::IgnoredAny;
 use tidecast_core::schema::Columns;
 use tidecast_core::time::TimeUnit;
@@ -129,7 +130,7 @@ impl JsonDecoder {
         columns.extend_from_slice(values.columns());
         let rows = RecordBatch::try_new(self.row_schema.clone(), columns)?;
 
-        let errors = errors.take();
+        let errors = std::mem::take(&mut *errors.lock());
         if errors.is_empty() {
             return Ok(rows);
         }
@@ -157,18 +158,7 @@ impl JsonDecoder {
 }
 
 /// The first error of each row.
-#[derive(Clone, Debug, Default)]
-struct RowErrors(Arc<Mutex<BTreeMap<usize, String>>>);
-
-impl RowErrors {
-    fn add(&self, row: usize, detail: String) {
-        self.0.lock().expect("no holder panics").entry(row).or_insert(detail);
-    }
-
-    fn take(&self) -> BTreeMap<usize, String> {
-        std::mem::take(&mut self.0.lock().expect("no holder panics"))
-    }
-}
+type RowErrors = Arc<Mutex<BTreeMap<usize, String>>>;
 
 /// The factory of the column decoders. The data type of a field determines its role: text is the series, a timestamp the
 /// time.
@@ -261,7 +251,9 @@ impl ColumnDecoder {
         mut append: impl FnMut(Option<T>),
     ) {
         for (row, at) in positions.iter().enumerate() {
-            let value = read(*at).map_err(|error| self.errors.add(row, format!("`{}` {error}", self.name)));
+            let value = read(*at).map_err(|error| {
+                self.errors.lock().entry(row).or_insert_with(|| format!("`{}` {error}", self.name));
+            });
             append(value.ok());
         }
     }

@@ -104,11 +104,9 @@ pub struct FileName {
 impl FileName {
     pub fn parse(partition: &Partition, text: &str) -> Option<Self> {
         let rest = text.strip_prefix(&prefix(partition))?.strip_suffix(".arrow")?;
-        let mut fields = rest.split('-');
-        let position = Position(fields.next()?.parse().ok()?);
-        let lineage = fields.next()?.to_owned();
-        let start = Position(fields.next()?.parse().ok()?);
-        fields.next().is_none().then_some(Self { position, lineage, start })
+        let [position, lineage, start] = rest.split('-').collect::<Vec<_>>()[..] else { return None };
+        let (position, start) = (Position(position.parse().ok()?), Position(start.parse().ok()?));
+        Some(Self { position, lineage: lineage.to_owned(), start })
     }
 
     pub fn format(&self, partition: &Partition) -> String {

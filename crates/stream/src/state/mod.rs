@@ -17,12 +17,13 @@ mod snapshot;
 mod uploader;
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use arrow::array::RecordBatch;
 use object_store::{Error, ObjectStore, ObjectStoreExt};
+use parking_lot::Mutex;
 
 pub use file::{FORMAT, Header};
 pub use lineage::Lineage;
@@ -77,7 +78,7 @@ pub struct SnapshotEvents(Mutex<VecDeque<SnapshotEvent>>);
 
 impl SnapshotEvents {
     fn record(&self, event: SnapshotEvent) {
-        let mut events = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut events = self.0.lock();
         if events.len() == EVENTS_MAX {
             events.pop_front();
         }
@@ -85,7 +86,7 @@ impl SnapshotEvents {
     }
 
     pub fn take(&self) -> VecDeque<SnapshotEvent> {
-        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *self.0.lock())
     }
 }
 
@@ -246,10 +247,10 @@ impl SnapshotStore {
         let own = names.iter().filter(|name| self.is_compatible(&name.lineage) && name.start == start);
         let (below, above): (Vec<_>, Vec<_>) = own.partition(|name| name.position <= committed);
         for name in &below {
-            self.own.forget(&self.path(partition, name));
+            self.own.lock().remove(&self.path(partition, name));
         }
         let (own_above, others_above): (Vec<_>, Vec<_>) =
-            above.into_iter().partition(|name| self.own.contains(&self.path(partition, name)));
+            above.into_iter().partition(|name| self.own.lock().contains(&self.path(partition, name)));
         let superseded = below.iter().rev().skip(RETAINED);
         let excess = others_above.iter().skip(1).rev().skip(RETAINED_OF_OTHERS);
         let between = own_above.iter().skip(1).rev().skip(1);
@@ -310,7 +311,7 @@ impl SnapshotStore {
         match self.location.store.delete(&path).await {
             // Another instance may have removed it.
             Ok(()) | Err(Error::NotFound { .. }) => {
-                self.own.forget(&path);
+                self.own.lock().remove(&path);
                 Ok(())
             }
             Err(error) => {

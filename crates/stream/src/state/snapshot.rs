@@ -1,13 +1,14 @@
 //! Writing and reading one snapshot, a batch at a time.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use arrow::array::RecordBatch;
 use object_store::buffered::BufWriter;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
+use parking_lot::Mutex;
 use tokio::io::AsyncWriteExt;
 
 use super::file::{self, Decoder, Encoder, FORMAT, Frame, Header};
@@ -75,7 +76,7 @@ impl SnapshotWriter {
             anyhow::Ok(self.upload.shutdown().await?)
         };
         upload.await.with_context(|| format!("cannot write snapshot {}", self.name))?;
-        self.own.add(self.path);
+        self.own.lock().insert(self.path);
         Ok(())
     }
 
@@ -91,27 +92,7 @@ impl SnapshotWriter {
 /// Only these may be removed there: the process cannot know whether it still owns the partition, and the next owner may
 /// depend on a snapshot that another process wrote. Paths at or below the committed position are forgotten, which bounds
 /// the set.
-#[derive(Debug, Default)]
-pub(super) struct OwnSnapshots(Mutex<BTreeSet<Path>>);
-
-impl OwnSnapshots {
-    pub fn contains(&self, path: &Path) -> bool {
-        self.with(|paths| paths.contains(path))
-    }
-
-    pub fn forget(&self, path: &Path) {
-        self.with(|paths| paths.remove(path));
-    }
-
-    fn add(&self, path: Path) {
-        self.with(|paths| paths.insert(path));
-    }
-
-    fn with<T>(&self, access: impl FnOnce(&mut BTreeSet<Path>) -> T) -> T {
-        // No panic leaves the set inconsistent.
-        access(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
+pub(super) type OwnSnapshots = Mutex<BTreeSet<Path>>;
 
 /// The reason a snapshot could not be read.
 #[derive(Debug, thiserror::Error)]
