@@ -142,11 +142,11 @@ impl EncodeMetric for Histogram {
 #[derive(Debug)]
 pub struct ScoreCounters {
     /// One entry per scored horizon, at most eight.
-    horizons: Box<[HorizonCounters]>,
+    pub horizons: Box<[HorizonCounters]>,
     /// Scored periods, counted once per series and period.
-    periods: AtomicU64,
+    pub periods: AtomicU64,
     /// Scored periods that ended in drift.
-    drifting_periods: AtomicU64,
+    pub drifting_periods: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -201,18 +201,6 @@ impl ScoreCounters {
         }
     }
 
-    pub fn horizons(&self) -> &[HorizonCounters] {
-        &self.horizons
-    }
-
-    pub fn periods(&self) -> u64 {
-        self.periods.load(Relaxed)
-    }
-
-    pub fn drifting_periods(&self) -> u64 {
-        self.drifting_periods.load(Relaxed)
-    }
-
     pub fn to_json(&self) -> Value {
         let horizons: Vec<Value> = (self.horizons.iter())
             .map(|of| {
@@ -226,7 +214,11 @@ impl ScoreCounters {
                 })
             })
             .collect();
-        json!({ "periods": self.periods(), "drifting_periods": self.drifting_periods(), "horizons": horizons })
+        json!({
+            "periods": self.periods.load(Relaxed),
+            "drifting_periods": self.drifting_periods.load(Relaxed),
+            "horizons": horizons,
+        })
     }
 }
 
@@ -289,10 +281,10 @@ mod tests {
         let counters = ScoreCounters::new(Some(&Scoring { horizons: vec![1, 6], every: 24 }), 2);
         counters.add(&batch);
         counters.add(&batch);
-        let [one, six] = counters.horizons() else { panic!("{counters:?}") };
+        let [one, six] = &*counters.horizons else { panic!("{counters:?}") };
         assert_eq!((one.forecasts(), one.covered(0), one.covered(1)), (2 * 34, 2 * 26, 2 * 33));
         assert_eq!((six.forecasts(), six.covered(0), six.covered(1)), (2 * 26, 2 * 11, 2 * 25));
-        let periods = (counters.periods(), counters.drifting_periods());
+        let periods = (counters.periods.load(Relaxed), counters.drifting_periods.load(Relaxed));
         assert_eq!(periods, (2 * 3, 2 * 2), "once per series and period");
         let buckets = |of: &HorizonCounters| -> Vec<usize> {
             let counts = of.mase.counts();

@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use parking_lot::{FairMutex, FairMutexGuard};
+use parking_lot::{FairMutex, Mutex};
 use serde::Serialize;
 use tokio::sync::Semaphore;
 
@@ -26,12 +26,12 @@ const SAMPLES_MAX: usize = 300;
 pub struct Dashboard {
     pub info: Arc<PipelineInfo>,
     pub counters: Counters,
-    status: Mutex<PipelineStatus>,
+    pub status: Mutex<PipelineStatus>,
     /// Fair, so that a busy stream of updates does not starve the pages.
-    view: FairMutex<SeriesView>,
-    sampler: Mutex<ProcessSampler>,
-    lag_tracker: OnceLock<LagTracker>,
-    store: OnceLock<Arc<SnapshotStore>>,
+    pub view: FairMutex<SeriesView>,
+    pub sampler: Mutex<ProcessSampler>,
+    pub(super) lag_tracker: OnceLock<LagTracker>,
+    pub(super) store: OnceLock<Arc<SnapshotStore>>,
     pub stream_permits: Arc<Semaphore>,
 }
 
@@ -51,29 +51,6 @@ impl Dashboard {
         }
     }
 
-    pub(super) fn set_lag_tracker(&self, tracker: LagTracker) {
-        // A second call is ignored.
-        let _ = self.lag_tracker.set(tracker);
-    }
-
-    pub(super) fn set_store(&self, store: Arc<SnapshotStore>) {
-        // A second call is ignored.
-        let _ = self.store.set(store);
-    }
-
-    // Each statement under these locks leaves the data consistent, so a poisoned lock is usable.
-    pub fn status(&self) -> MutexGuard<'_, PipelineStatus> {
-        self.status.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub fn sampler(&self) -> MutexGuard<'_, ProcessSampler> {
-        self.sampler.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub fn view(&self) -> FairMutexGuard<'_, SeriesView> {
-        self.view.lock()
-    }
-
     /// Lag by partition number.
     pub fn partition_lags(&self) -> BTreeMap<i32, PartitionLag> {
         self.lag_tracker.get().map(LagTracker::snapshot).unwrap_or_default()
@@ -81,33 +58,33 @@ impl Dashboard {
 
     pub fn not_ready(&self) -> Option<NotReady> {
         let lags = self.partition_lags();
-        self.status().not_ready(&lags, self.info.ready_lag)
+        self.status.lock().not_ready(&lags, self.info.ready_lag)
     }
 
     /// Applies a queued update to the view.
     pub(super) fn apply(&self, update: &ViewUpdate) {
-        self.view().apply(update);
+        self.view.lock().apply(update);
         self.counters.queued_bytes.fetch_sub(update.bytes(&self.info), Relaxed);
     }
 
     /// Updates scores, series statuses and the process sample. Runs once a second.
     pub fn refresh(&self) {
-        let ids = self.status().series;
-        self.view().refresh(ids);
+        let ids = self.status.lock().series;
+        self.view.lock().refresh(ids);
         for event in self.store.get().map(|store| store.events().take()).unwrap_or_default() {
             self.counters.snapshot_duration.observe(event.duration.as_secs_f64());
             if !event.saved {
                 self.counters.snapshot_failures.fetch_add(1, Relaxed);
                 let detail = format!("snapshot at {} was not stored", event.position);
-                self.status().push_event(EventKind::SnapshotFailed, &event.partition, detail);
+                self.status.lock().push_event(EventKind::SnapshotFailed, &event.partition, detail);
             }
         }
         let lags = self.partition_lags();
         let (rows, lag, idle) = {
-            let status = self.status();
+            let status = self.status.lock();
             (status.rows.clone(), status.lag(&lags), status.last_batch.map(|at| at.elapsed()))
         };
-        self.sampler().sample(&self.counters, rows, lag, idle);
+        self.sampler.lock().sample(&self.counters, rows, lag, idle);
     }
 }
 
@@ -118,7 +95,7 @@ pub struct Sample {
     pub rows_per_second: f64,
     pub forecasts_per_second: f64,
     pub lag_rows: Option<u64>,
-    /// Of the rows committed since the previous sample.
+    /// Latency of the rows committed since the previous sample.
     pub latency_p50_seconds: Option<f64>,
     pub latency_p99_seconds: Option<f64>,
     pub memory_bytes: Option<u64>,

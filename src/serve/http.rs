@@ -80,9 +80,9 @@ pub enum HostCheck {
 
 pub fn router(dashboard: Arc<Dashboard>, host_check: HostCheck) -> Router {
     Router::new()
-        .route("/", get(index))
+        .route("/", get(async || content("text/html; charset=utf-8", include_str!("page/index.html"))))
         .route("/assets/{*name}", get(asset))
-        .route("/favicon.ico", get(icon))
+        .route("/favicon.ico", get(async || asset(Path("icon.svg".to_owned())).await))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
@@ -195,19 +195,11 @@ const ASSETS: &[Asset] = &[
     asset!("uplot/LICENSE", "text/plain; charset=utf-8"),
 ];
 
-async fn index() -> Response {
-    content("text/html; charset=utf-8", include_str!("page/index.html"))
-}
-
 async fn asset(Path(name): Path<String>) -> Response {
     match ASSETS.iter().find(|asset| asset.name == name) {
         Some(asset) => content(asset.content_type, asset.text),
         None => (StatusCode::NOT_FOUND, "no such file\n").into_response(),
     }
-}
-
-async fn icon() -> Response {
-    asset(Path("icon.svg".to_owned())).await
 }
 
 #[cfg(test)]

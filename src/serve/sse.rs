@@ -99,7 +99,7 @@ struct Sorted {
 impl OverviewStream {
     fn message(&mut self) -> Message {
         let process = process(&self.dashboard);
-        let view = self.dashboard.view();
+        let view = self.dashboard.view.lock();
         let (series, generation) = (view.entries.len(), view.generation);
         if self.sorted.as_ref().is_some_and(|sorted| sorted.generation != generation) {
             self.sent_versions.clear();
@@ -168,7 +168,7 @@ struct SentSeries {
 impl SeriesStream {
     fn message(&mut self) -> Message {
         let process = process(&self.dashboard);
-        let view = self.dashboard.view();
+        let view = self.dashboard.view.lock();
         let Some(entry) = view.find(&self.id, self.target) else {
             self.sent = None;
             let data = json!({ "process": process, "series": view.entries.len(), "omitted": view.omitted });
@@ -194,39 +194,26 @@ impl SeriesStream {
 
 /// The status of the pipeline, with all retained samples in the first message.
 pub async fn pipeline(State(dashboard): State<Arc<Dashboard>>) -> Response {
-    let mut stream = PipelineStream { dashboard: dashboard.clone(), is_first: true };
-    respond(&dashboard, PIPELINE_INTERVAL, move || stream.message())
-}
-
-struct PipelineStream {
-    dashboard: Arc<Dashboard>,
-    is_first: bool,
-}
-
-impl PipelineStream {
-    fn message(&mut self) -> Message {
+    let (source, mut is_first) = (dashboard.clone(), true);
+    respond(&dashboard, PIPELINE_INTERVAL, move || {
         let samples: Vec<_> = {
-            let sampler = self.dashboard.sampler();
-            let skipped = if self.is_first { 0 } else { sampler.samples.len().saturating_sub(1) };
+            let sampler = source.sampler.lock();
+            let skipped = if is_first { 0 } else { sampler.samples.len().saturating_sub(1) };
             sampler.samples.iter().skip(skipped).cloned().collect()
         };
-        self.is_first = false;
-        let data = json!({
-            "process": process(&self.dashboard),
-            "samples": samples,
-            "status": status(&self.dashboard),
-        });
+        is_first = false;
+        let data = json!({ "process": process(&source), "samples": samples, "status": status(&source) });
         Message { event: "pipeline", data }
-    }
+    })
 }
 
 fn status(dashboard: &Dashboard) -> Value {
     let lags = dashboard.partition_lags();
     let (commits, snapshots) = {
-        let sampler = dashboard.sampler();
+        let sampler = dashboard.sampler.lock();
         (sampler.commits.clone(), sampler.snapshots.clone())
     };
-    let status = dashboard.status();
+    let status = dashboard.status.lock();
     let partitions: Vec<Value> = (status.partitions.iter())
         .map(|(partition, status)| {
             let lag = lags.get(&partition.number);
@@ -273,7 +260,7 @@ fn status(dashboard: &Dashboard) -> Value {
 /// The state of the process, part of every message.
 fn process(dashboard: &Dashboard) -> Value {
     let not_ready = dashboard.not_ready();
-    let sampler = dashboard.sampler();
+    let sampler = dashboard.sampler.lock();
     json!({
         "run_id": dashboard.info.page.run_id,
         "sample": sampler.samples.back(),

@@ -76,13 +76,13 @@ async fn draw(dashboard: Arc<Dashboard>) {
 
 /// Rows and forecasts per second, in the latest second.
 fn rates(dashboard: &Dashboard) -> (f64, f64) {
-    let sampler = dashboard.sampler();
+    let sampler = dashboard.sampler.lock();
     sampler.samples.back().map_or((0.0, 0.0), |sample| (sample.rows_per_second, sample.forecasts_per_second))
 }
 
 fn line(dashboard: &Dashboard) -> String {
     let (row_rate, forecast_rate) = rates(dashboard);
-    let rows = dashboard.status().rows.clone();
+    let rows = dashboard.status.lock().rows.clone();
     format!(
         "{}  {} rows ({row_rate:.0}/s), {} forecasts ({forecast_rate:.0}/s), {}\n",
         event_time(dashboard),
@@ -93,7 +93,7 @@ fn line(dashboard: &Dashboard) -> String {
 }
 
 fn event_time(dashboard: &Dashboard) -> String {
-    dashboard.view().event_time.map_or("waiting for rows".to_owned(), format_time)
+    dashboard.view.lock().event_time.map_or("waiting for rows".to_owned(), format_time)
 }
 
 /// The horizon of the errors, such as `1d`.
@@ -104,7 +104,7 @@ fn horizon_text(dashboard: &Dashboard) -> String {
 
 fn error_summary(dashboard: &Dashboard) -> String {
     let horizon = horizon_text(dashboard);
-    let summary = dashboard.view().summaries[HORIZON_INDEX].clone();
+    let summary = dashboard.view.lock().summaries[HORIZON_INDEX].clone();
     summary.mase.map_or(format!("no forecast {horizon} ahead is due yet"), |mase| {
         format!("error {horizon} ahead {mase:.2} of seasonal naive's over {} sensors", summary.series)
     })
@@ -132,7 +132,7 @@ fn table(dashboard: &Dashboard, height: usize) -> String {
     );
     let _ = writeln!(out, "{}", style(head).underlined());
     let rows_max = height.saturating_sub(TABLE_FRAME).max(1);
-    let view = dashboard.view();
+    let view = dashboard.view.lock();
     let matches = view.query(&ViewQuery::default());
     for index in matches.iter().take(rows_max) {
         let _ = writeln!(out, "{}", table_row(&view.row(*index, HORIZON_INDEX)));
@@ -164,7 +164,7 @@ fn table_row(row: &SeriesRow<'_>) -> String {
 pub fn summary(dashboard: &Dashboard, progress: &Progress) -> String {
     let horizon = horizon_text(dashboard);
     let event_time = event_time(dashboard);
-    let view = dashboard.view();
+    let view = dashboard.view.lock();
     let mases: Vec<f64> = view.entries.iter().filter_map(|entry| entry.scores[HORIZON_INDEX].mase).collect();
     let better = mases.iter().filter(|mase| **mase < 1.0).count();
     let mut out = format!("\n{} sensors, up to {event_time}: {}\n", view.entries.len(), progress.counters);

@@ -21,7 +21,7 @@ const IDLE_REFRESHES: u32 = 2;
 const LATE_STEPS: i64 = 2;
 
 /// The status of a series, worst first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SeriesStatus {
     /// No observations for longer than `max_gap`.
@@ -31,6 +31,7 @@ pub enum SeriesStatus {
     /// Behind the other series.
     Late,
     /// Not forecast yet, or not since a gap.
+    #[default]
     Warming,
     Ok,
 }
@@ -111,7 +112,7 @@ pub struct CurrentForecast {
     pub lists: Vec<Vec<f32>>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct SeriesEntry {
     pub id: Arc<str>,
     /// Index of the target.
@@ -146,27 +147,7 @@ pub struct SeriesEntry {
 
 impl SeriesEntry {
     pub fn new(id: Arc<str>, target: usize, unit: Option<Arc<str>>) -> Self {
-        Self {
-            id,
-            target,
-            unit,
-            first_step: 0,
-            steps: VecDeque::new(),
-            last: None,
-            candidate: None,
-            closed: None,
-            observed_steps: Some(0),
-            forecast: None,
-            scores: Default::default(),
-            scored_step: None,
-            periods: PeriodScores::default(),
-            drift: DriftDetector::default(),
-            version: 0,
-            observations: 0,
-            observations_at_refresh: 0,
-            idle_refreshes: 0,
-            status: SeriesStatus::Warming,
-        }
+        Self { id, target, unit, observed_steps: Some(0), ..Self::default() }
     }
 
     /// Adds a finite value.
