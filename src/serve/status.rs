@@ -40,7 +40,7 @@ pub struct PipelineStatus {
 pub enum PartitionPhase {
     /// The state is being restored, and no row is read yet.
     Recovering,
-    /// Rows are read. During a replay only the lag tells that the pipeline is not ready.
+    /// Rows are read. During a replay only the lag keeps the pipeline from being ready.
     Running,
 }
 

@@ -127,7 +127,7 @@ impl RejectsReader {
                 // Nothing was replayed yet, or the topic was recreated.
                 _ => ReplayProgress::new(low),
             };
-            // What retention has deleted cannot be replayed.
+            // The rejects below `low` are deleted.
             replayed.advance(&Refusal::ALL, low);
             let next = match scope {
                 RejectsScope::All => low,

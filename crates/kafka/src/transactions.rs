@@ -3,7 +3,7 @@
 //! Output stays in the outbox until its commit is known. An aborted transaction is sent again, without the partitions
 //! that are no longer owned. After a commit or an abort without a clear answer, the producer is replaced: librdkafka
 //! speaks the protocol before KIP-890, in which a delayed request of one transaction may end the next one. A new
-//! producer with the same id first ends the open transaction; then the group's committed positions tell how it ended.
+//! producer with the same id first ends the open transaction; then the group's committed positions show how it ended.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -19,7 +19,7 @@ use tidecast_core::network::{Network, Shape, pinball};
 
 /// Limit of the samples on which an epoch is validated.
 const VALIDATION_SAMPLES_MAX: usize = 20_000;
-/// Limit of the output values that are held at once: 256 MiB.
+/// Limit of the output values in memory at once: 256 MiB.
 pub const OUTPUT_VALUES_MAX: usize = 64 << 20;
 
 /// Candidate blend weights are multiples of 1 / WEIGHT_STEPS.

@@ -88,7 +88,7 @@ fn usual_interval(mut intervals: Vec<i64>) -> Option<i64> {
     intervals.sort_unstable();
     let median = *intervals.get(intervals.len() / 2)?;
     let runs = intervals.chunk_by(|a, b| a == b);
-    // Of equally frequent ones, the shortest.
+    // The shortest of equally frequent ones.
     let mode = runs.max_by_key(|run| (run.len(), -run[0]))?;
     if 3 * mode.len() >= intervals.len() && mode[0] >= MILLISECOND {
         return Some(mode[0]);

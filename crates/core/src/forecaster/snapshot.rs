@@ -32,7 +32,7 @@ use crate::series::Retention;
 /// what a writer or reader holds at a time.
 pub const SNAPSHOT_BATCH_SERIES: usize = 2048;
 
-/// Default limit for copied states, in bytes: as much as a busy tenth of a second changes, and small beside the state of a
+/// Default limit for copied states, in bytes: as much as a busy tenth of a second changes, and small compared with the state of a
 /// million series.
 pub const COPIED_BYTES_MAX: usize = 16 << 20;
 

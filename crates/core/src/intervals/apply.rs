@@ -92,7 +92,7 @@ impl Kernel for ApplyCalibration<'_> {
     }
 }
 
-/// Readings of all trackers of a series.
+/// Outputs of all trackers of a series.
 struct Readings<'a> {
     /// ρ per tracked step.
     scales: &'a [f32],

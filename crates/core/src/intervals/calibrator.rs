@@ -36,7 +36,7 @@ pub struct OnlineCalibrator {
     states: Vec<f32>,
     /// Last step of each series.
     last: Vec<i64>,
-    /// Readings of the trackers of one series: ρ per tracked step, and moves in blocks of `[tracked][bound]`.
+    /// Outputs of the trackers of one series: ρ per tracked step, and moves in blocks of `[tracked][bound]`.
     scales: Vec<f32>,
     moves: Vec<[f32; BLOCK]>,
     /// Buffers for the sorted bounds of one forecast and for its outcome.

@@ -218,18 +218,18 @@ impl CellsSpec {
     }
 
     fn find_unsupported_state(&self, scaling: Scaling) -> Option<String> {
-        match (self.state, self.segment, self.network.decoder, scaling) {
-            (StateKind::Window, ..) => None,
-            (StateKind::Carried, 2.., ..) => {
+        let has_window_scale = matches!(scaling, Scaling::WindowLast | Scaling::WindowStandard);
+        match self.state {
+            StateKind::Window => None,
+            StateKind::Carried if self.segment > 1 => {
                 Some(format!("a carried state needs a segment of 1, not {}", self.segment))
             }
-            (StateKind::Carried, _, Decoder::Recursive, _) => {
+            StateKind::Carried if self.network.decoder == Decoder::Recursive => {
                 Some("a carried state needs the direct decoder".to_owned())
             }
-            (StateKind::Carried, _, _, Scaling::WindowLast | Scaling::WindowStandard) => {
-                Some("a carried state has no window to scale by".to_owned())
+            StateKind::Carried => {
+                has_window_scale.then(|| "a carried state has no window to scale by".to_owned())
             }
-            (StateKind::Carried, _, Decoder::Direct, Scaling::Fixed | Scaling::Running) => None,
         }
     }
 }

@@ -31,7 +31,7 @@ pub struct ResidualQuantiles {
 #[derive(Clone, Debug, PartialEq)]
 pub struct QuantileOffsets {
     pub pooled: ConformalOffsets,
-    /// Of each series of the manifest, or empty.
+    /// One entry per series of the manifest, or empty.
     pub per_series: Vec<ConformalOffsets>,
 }
 

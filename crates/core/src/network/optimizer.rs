@@ -65,7 +65,8 @@ pub struct AdamW {
     pub learning_rate: f64,
     /// λ: each step shrinks every weight by ηλ of its value.
     pub weight_decay: f64,
-    moments: Moments,
+    /// The state: part of a checkpoint.
+    pub moments: Moments,
 }
 
 /// The running moments of the gradients.
@@ -86,16 +87,6 @@ impl AdamW {
             weight_decay,
             moments: Moments { steps: 0, first: zeros.clone(), second: zeros },
         }
-    }
-
-    /// The state, for a checkpoint.
-    pub fn moments(&self) -> &Moments {
-        &self.moments
-    }
-
-    /// Restores the state from a checkpoint.
-    pub fn restore(&mut self, moments: Moments) {
-        self.moments = moments;
     }
 
     /// Updates the weights of the network that this optimizer was made for.

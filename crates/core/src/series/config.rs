@@ -94,7 +94,7 @@ pub struct Capacity {
 }
 
 impl From<usize> for Capacity {
-    /// Room for `series` series; rows of further ones are refused.
+    /// Capacity of `series` series; rows of further ones are refused.
     fn from(series: usize) -> Self {
         Self { series, on_full: OnFull::Refuse, open_steps: OPEN_STEPS_MAX }
     }

@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 
-/// Accepted times kept for the detection of duplicates in closed steps. Redelivery repeats the latest rows; a longer list
+/// Accepted times retained for the detection of duplicates in closed steps. Redelivery repeats the latest rows; a longer list
 /// would cost every series its memory.
 pub const RECENT_TIMES_MAX: usize = 64;
 const COUNT_MAX: u8 = RECENT_TIMES_MAX as u8;

@@ -18,7 +18,7 @@ named_enum! {
         TooFar = "too_far",
         /// Without a finite target.
         NotFinite = "not_finite",
-        /// Of a series beyond the limit, or the candidate of an evicted series.
+        /// A row of a series beyond the limit, or the candidate of an evicted series.
         TooManySeries = "too_many_series",
     }
 }

@@ -17,7 +17,7 @@ use std::collections::VecDeque;
 use super::{Aggregate, RecentTimes, Refusal, StepConfig};
 use crate::prefetch;
 
-/// Times kept per open step for the detection of duplicates.
+/// Times retained per open step for the detection of duplicates.
 ///
 /// Bounds the memory of a step with very many rows (an hour of rows every 100 ms stays below). Rows beyond it are
 /// recognised as duplicates of the last [`RECENT_TIMES_MAX`](super::RECENT_TIMES_MAX) accepted times only.

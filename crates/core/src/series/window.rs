@@ -94,7 +94,7 @@ impl Window {
 
     fn drop_oldest(&mut self, count: usize, capacity_max: usize) {
         self.values.drain(..count);
-        // Room that a long gap needed.
+        // Capacity that a long gap needed.
         if self.values.capacity() > 2 * capacity_max {
             self.values.shrink_to(capacity_max);
         }
