@@ -8,7 +8,7 @@ use super::SplitFractions;
 use tidecast_core::network::{CellKind, Decoder, Loss, StateKind};
 use tidecast_core::schema::Columns;
 use tidecast_core::series::{Calendar, Scaling, StepConfig};
-use tidecast_core::time::{DAY, HOUR, WEEK, duration_text};
+use tidecast_core::time::{DAY, WEEK, duration_text};
 
 /// Everything that determines a training run, apart from the history.
 #[derive(Clone, Debug)]
@@ -158,11 +158,5 @@ impl TrainConfig {
 
     pub fn split_fractions(&self) -> SplitFractions {
         SplitFractions { train: self.train_fraction, validation: self.validation_fraction }
-    }
-}
-
-impl Default for TrainConfig {
-    fn default() -> Self {
-        Self::for_grid(HOUR)
     }
 }
