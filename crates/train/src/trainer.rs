@@ -106,7 +106,7 @@ impl<'a> Trainer<'a> {
         let TrainConfig { epochs, patience, .. } = *self.config;
         while state.epochs < epochs && state.epochs - state.best.epoch < patience {
             let flow = self.run_epoch(&mut state, report);
-            let _ = report(Progress::Checkpoint(write_checkpoint(&state, self.identity)));
+            let _ = report(Progress::Checkpoint(&|| write_checkpoint(&state, self.identity)));
             if flow.is_break() {
                 return state.best;
             }
@@ -275,7 +275,7 @@ pub fn checkpoint_identity(bytes: &[u8]) -> Option<String> {
 
 fn write_checkpoint(state: &TrainerState, identity: &str) -> Vec<u8> {
     let TrainerState { network, average, optimizer, epochs, batches, loss_sum, count, best } = state;
-    let moments = optimizer.moments();
+    let moments = &optimizer.moments;
     let networks =
         [network.tensors(), average.tensors(), &moments.first, &moments.second, best.network.tensors()];
     let named = ROLES.iter().zip(networks).flat_map(|(role, tensors)| {
@@ -331,7 +331,7 @@ pub fn read_checkpoint(
     average.restore(average_steps, &take(average_role)?);
     let mut optimizer = initial.optimizer.clone();
     let (first, second) = (take(first)?.tensors().clone(), take(second)?.tensors().clone());
-    optimizer.restore(Moments { steps: optimizer_steps, first, second });
+    optimizer.moments = Moments { steps: optimizer_steps, first, second };
     let best = TrainedNetwork {
         network: take(best)?,
         epoch: best_epoch,
