@@ -341,3 +341,13 @@ fn impossible_sizes_are_rejected() {
         rejects_manifest("/lookback", json!(size), "more than 65536");
     }
 }
+
+#[test]
+fn an_ensemble_needs_buckets_within_the_horizon() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("pipelines/sensors/model.safetensors");
+    let bytes = fs::read(path).unwrap();
+    for ends in [json!([]), json!([0, 24]), json!([12, 12]), json!([25])] {
+        let message = "the buckets of the ensemble do not fit the horizon and the season";
+        rejects_manifest_of(&bytes, "/recurrence/ensemble/bucket_ends", ends, message);
+    }
+}

@@ -138,7 +138,7 @@ fn run(pipeline: &Pipeline, checkpoint: Option<&[u8]>, stop: impl Fn(BatchReport
     let options = TrainOptions { split: None, checkpoint };
     let mut on_progress = |progress: Progress<'_>| {
         match progress {
-            Progress::Checkpoint(bytes) => last_checkpoint = bytes,
+            Progress::Checkpoint(checkpoint) => last_checkpoint = checkpoint(),
             Progress::Resumed { epochs } => messages.push(format!("after {epochs}")),
             Progress::CheckpointIgnored { reason } => messages.push(reason),
             Progress::Batch(batch) if stop(batch) => return ControlFlow::Break(()),

@@ -114,7 +114,7 @@ impl TrainingMonitor {
                 user_info!("note: checkpoint {} is ignored: {reason}", self.checkpoint.display());
             }
             Progress::Checkpoint(checkpoint) => {
-                let written = files::write_atomically(&self.checkpoint, &checkpoint);
+                let written = files::write_atomically(&self.checkpoint, &checkpoint());
                 // Reported once: only an interrupted training needs the checkpoint.
                 if let (Err(error), false) = (written, self.checkpoint_failed) {
                     user_info!("note: an interrupted training could not be resumed: {error:#}");

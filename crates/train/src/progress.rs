@@ -19,7 +19,7 @@ impl Decision {
 }
 
 /// Event during training.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub enum Progress<'a> {
     /// Decisions from the grid and the history, or from results so far.
     Decided(&'a [Decision]),
@@ -33,8 +33,8 @@ pub enum Progress<'a> {
     CheckpointIgnored { reason: String },
     /// A minibatch of the cells is done.
     Batch(BatchReport),
-    /// State of the run after an epoch or an interruption, in the format of a checkpoint file.
-    Checkpoint(Vec<u8>),
+    /// State of the run after an epoch or an interruption. Called, it is serialized in the format of a checkpoint file.
+    Checkpoint(&'a dyn Fn() -> Vec<u8>),
 }
 
 /// Progress of the cells after a minibatch.

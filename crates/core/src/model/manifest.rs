@@ -176,7 +176,9 @@ impl RecurrenceSpec {
         let increases = bucket_ends.windows(2).all(|pair| pair[0] < pair[1]);
         let last = bucket_ends.last().copied().unwrap_or(0);
         let has_season = season.is_none_or(|season| last <= season && season <= LOOKBACK_MAX);
-        let is_valid = increases && bucket_ends.first() != Some(&0) && last <= horizon && has_season;
+        // At least one bucket, or the forecast would have no weights.
+        let is_valid =
+            increases && bucket_ends.first().is_some_and(|end| *end > 0) && last <= horizon && has_season;
         (!is_valid).then(|| "the buckets of the ensemble do not fit the horizon and the season".to_owned())
     }
 }
