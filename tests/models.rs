@@ -1,6 +1,9 @@
 //! Model files: a model survives a round trip byte for byte, and every invalid file is rejected with a message that names the
 //! problem, and never a panic.
 
+use std::fs;
+use std::path::Path;
+
 use serde_json::{Value, json};
 use tidecast_core::intervals::{Base, ModelOutput};
 use tidecast_core::model::{Model, ModelError};
