@@ -9,7 +9,7 @@ use tidecast_kafka::{Cluster, KafkaSource, ReadUntil};
 use tidecast_stream::Source;
 use tidecast_stream::codec::Codec;
 use tidecast_stream::driver::{
-    DriverOptions, OnEndOfInput, LineageMismatchPolicy, Progress, StateOptions, drive,
+    DriverOptions, LineageMismatchPolicy, OnEndOfInput, Progress, StateOptions, drive,
 };
 use tidecast_stream::settings::{Commit, OnChange};
 use tidecast_stream::state::UploadSchedule;

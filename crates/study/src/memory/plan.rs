@@ -140,7 +140,7 @@ impl Plan {
 impl Variant {
     /// Variants compared on a task. Timing is what peepholes were made for; there they need few competitors.
     pub fn all(task: Task) -> Vec<Variant> {
-        use CellKind::{Gru, Lstm, LstmCoupled, LstmPeephole, Rnn};
+        use CellKind::{Gru, Lstm, LstmCoupled, LstmPeephole, LstmPeepholeCoupled, Rnn};
         let cells: &[CellKind] = match task {
             Task::Recall | Task::Adding => &[Rnn, Lstm, LstmPeephole, LstmCoupled, Gru],
             Task::Timing => &[Lstm, LstmPeephole, Gru],
@@ -148,7 +148,9 @@ impl Variant {
         let gate_inits = |cell| match cell {
             Rnn => &[GateInit::Default][..],
             Gru => &[GateInit::Default, GateInit::Chrono],
-            _ => &[GateInit::Zero, GateInit::One, GateInit::Chrono],
+            Lstm | LstmPeephole | LstmCoupled | LstmPeepholeCoupled => {
+                &[GateInit::Zero, GateInit::One, GateInit::Chrono]
+            }
         };
         let variants = |&cell| gate_inits(cell).iter().map(move |&gate_init| Variant { cell, gate_init });
         cells.iter().flat_map(variants).collect()
