@@ -12,7 +12,7 @@ use tidecast_core::schema::format_time;
 use tidecast_core::series::{Refusal, Retention, RowCounters};
 use tidecast_core::time::duration_text;
 use tidecast_kafka::ConnectionError;
-use tidecast_tables::{InputSummary, RowFilter};
+use tidecast_tables::RowFilter;
 
 use super::load;
 use crate::cli::Check;
@@ -89,7 +89,15 @@ fn check_history(pipeline: &Pipeline, path: &Path, report: &mut CheckReport) -> 
         format!("{} to {}", format_time(first), format_time(last))
     });
     report.print_text(format!("\n# history\n# {summary}\n# {times}\n"))?;
-    report.history = Some(History::new(&summary));
+    report.history = Some(History {
+        files: summary.files,
+        row_groups: summary.row_groups,
+        rows: summary.rows,
+        columns: summary.fields.into_iter().collect(),
+        first: summary.times.map(|(first, _)| format_time(first)),
+        last: summary.times.map(|(_, last)| format_time(last)),
+        sample: None,
+    });
     let input = dataset::open_parquet(pipeline, path, RowFilter::default())?;
     let (columns, capacity) = (columns.clone(), limits.capacity());
     let mut store =
@@ -106,7 +114,9 @@ fn check_history(pipeline: &Pipeline, path: &Path, report: &mut CheckReport) -> 
     let series = store.series().len();
     report.print_text(format!("# first rows: {series} series, {counters}\n"))?;
     if let Some(history) = &mut report.history {
-        history.sample = Some(Sample::new(series, &counters));
+        let refused = Refusal::ALL.into_iter().map(|reason| (reason.name(), counters.refused(reason)));
+        let refused = refused.filter(|(_, count)| *count > 0).collect();
+        history.sample = Some(Sample { rows: counters.rows, series, restarts: counters.restarts, refused });
     }
     if counters.refused(Refusal::TooFar) * 2 > counters.rows {
         let max_gap = duration_text(step_config.max_gap);
@@ -221,27 +231,5 @@ impl CheckReport {
         self.ok = false;
         let (path, line) = (pipeline.file.display().to_string(), pipeline.line_of(key));
         self.problems.push(Problem { path, problem: config::Problem { line, text } });
-    }
-}
-
-impl History {
-    fn new(summary: &InputSummary) -> Self {
-        Self {
-            files: summary.files,
-            row_groups: summary.row_groups,
-            rows: summary.rows,
-            columns: summary.fields.iter().cloned().collect(),
-            first: summary.times.map(|(first, _)| format_time(first)),
-            last: summary.times.map(|(_, last)| format_time(last)),
-            sample: None,
-        }
-    }
-}
-
-impl Sample {
-    fn new(series: usize, counters: &RowCounters) -> Self {
-        let refused = Refusal::ALL.into_iter().map(|reason| (reason.name(), counters.refused(reason)));
-        let refused = refused.filter(|(_, count)| *count > 0).collect();
-        Self { rows: counters.rows, series, restarts: counters.restarts, refused }
     }
 }

@@ -1,13 +1,13 @@
 //! `demo`: the whole line in one process, on real data. An embedded broker, a year of weather sensors replayed into it in
 //! accelerated time, the consumer of `run`, and a live table.
 
-pub mod sample;
+mod sample;
 mod screen;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use indicatif::ProgressBar;
 use tokio_util::sync::CancellationToken;
 
@@ -19,7 +19,6 @@ use crate::dataset;
 use crate::serve::{Instrumented, Observer};
 use crate::shutdown;
 use crate::terminal::print;
-use screen::Screen;
 use tidecast_core::forecaster::Setup;
 use tidecast_kafka::{Cluster, EmbeddedBroker, KafkaSource, ObservationWriter, ReadUntil};
 use tidecast_stream::codec::Codec;
@@ -42,7 +41,7 @@ pub async fn demo(arguments: Demo, quiet: bool) -> Result<()> {
         print(&screen::header(pipeline, page, &broker.bootstrap_servers(), arguments.speed))?;
     }
     let dashboard = observer.dashboard().clone();
-    let screen = (!quiet).then(|| Screen::start(dashboard.clone()));
+    let screen = (!quiet).then(|| tokio::spawn(screen::draw(dashboard.clone())));
     let consumer = async {
         let progress = consume(pipeline, setup, &broker, &cluster, observer, &stop).await;
         stop.cancel();
@@ -59,7 +58,9 @@ pub async fn demo(arguments: Demo, quiet: bool) -> Result<()> {
     };
     let (consumed, sent) = tokio::join!(consumer, producer);
     if let Some(screen) = screen {
-        screen.stop().await;
+        screen.abort();
+        // The only error is the cancellation itself.
+        let _ = screen.await;
     }
     let progress = consumed?;
     sent?;
@@ -70,7 +71,8 @@ pub async fn demo(arguments: Demo, quiet: bool) -> Result<()> {
 /// Sends the rows of the sample to the broker at their pace, and waits for their forecasts.
 async fn feed(pipeline: &Pipeline, cluster: &Cluster, speed: Speed) -> Result<()> {
     let (config, columns) = (load::kafka_source(pipeline)?, &pipeline.columns);
-    let input = dataset::open_parquet(pipeline, sample::history(pipeline)?, RowFilter::default())?;
+    let history = pipeline.parquet_source.as_ref().context("the sample has no Parquet source")?;
+    let input = dataset::open_parquet(pipeline, &history.path, RowFilter::default())?;
     let mut topic =
         ObservationWriter::open(cluster, &config.topic, columns.clone(), connectors::DEFAULT_PARTITIONS)
             .await?;

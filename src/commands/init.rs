@@ -3,7 +3,7 @@
 mod columns;
 mod time_step;
 
-use std::fs;
+use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -41,8 +41,7 @@ pub fn init(arguments: Init) -> Result<()> {
 
 /// Writes a file that must not exist.
 fn write_new(out: &Path, text: &str) -> Result<()> {
-    let opened = fs::OpenOptions::new().write(true).create_new(true).open(out);
-    let mut file = match opened {
+    let mut file = match File::create_new(out) {
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
             bail!("{} exists already; choose another --out", out.display())
         }
@@ -87,10 +86,7 @@ fn pipeline_text(roles: &ColumnRoles, time_step: &TimeStep, out: &Path, data: &P
         None => "# series = \"id\"          # no id column found: all rows are one series\n".to_owned(),
     };
     let time_unit = roles.time_unit.map_or(String::new(), |unit| {
-        format!(
-            "time_unit = {}         # of the integers in the time column, by their magnitude\n",
-            quoted(unit)
-        )
+        format!("time_unit = \"{unit}\"         # of the integers in the time column, by their magnitude\n")
     });
     let complete_after = if time_step.one_row_per_step {
         "complete_after = 1          # a step closes with its first row: no step has two\n"

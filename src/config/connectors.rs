@@ -27,31 +27,8 @@ pub struct ScoreSinkConfig {
     pub path: Option<PathBuf>,
 }
 
-/// The checked tables `[source.*]` and `[sink.*]`.
-pub(super) struct Connectors {
-    pub kafka_source: Option<KafkaSourceConfig>,
-    pub kafka_sink: Option<KafkaSinkConfig>,
-    pub parquet_source: Option<ParquetSourceConfig>,
-    pub parquet_sink: Option<ParquetSinkConfig>,
-    pub score_sink: Option<ScoreSinkConfig>,
-}
-
 impl Checks<'_> {
-    pub fn connectors(&mut self, pipeline_name: &str, source: file::Source, sink: file::Sink) -> Connectors {
-        let kafka_source = source.kafka.map(|table| self.kafka_source(pipeline_name, table));
-        let parquet_source = source.parquet.map(|table| self.parquet_source(table));
-        let kafka_sink = sink.kafka.map(|table| self.kafka_sink(kafka_source.as_ref(), table));
-        let parquet_sink = sink.parquet.map(|table| self.parquet_sink(parquet_source.as_ref(), table));
-        let mut connectors =
-            Connectors { kafka_source, kafka_sink, parquet_source, parquet_sink, score_sink: None };
-        connectors.score_sink = sink.scores.map(|table| self.score_sink(table, &connectors));
-        if let (Some(sink), Some(scores)) = (&mut connectors.kafka_sink, &connectors.score_sink) {
-            sink.scores_topic.clone_from(&scores.topic);
-        }
-        connectors
-    }
-
-    fn kafka_source(&mut self, pipeline_name: &str, table: file::KafkaSource) -> KafkaSourceConfig {
+    pub fn kafka_source(&mut self, pipeline_name: &str, table: file::KafkaSource) -> KafkaSourceConfig {
         let brokers = self.required(
             "source.kafka.brokers",
             table.brokers,
@@ -93,7 +70,11 @@ impl Checks<'_> {
         }
     }
 
-    fn kafka_sink(&mut self, source: Option<&KafkaSourceConfig>, table: file::KafkaSink) -> KafkaSinkConfig {
+    pub fn kafka_sink(
+        &mut self,
+        source: Option<&KafkaSourceConfig>,
+        table: file::KafkaSink,
+    ) -> KafkaSinkConfig {
         let mut client = self.client("sink.kafka.client", table.client);
         let brokers = match (table.brokers, source) {
             (None, Some(source)) => {
@@ -101,12 +82,9 @@ impl Checks<'_> {
                 source.brokers.clone()
             }
             (given, _) => {
-                let text = self.required(
-                    "sink.kafka.brokers",
-                    given,
-                    "there is no [source.kafka] to take them from",
-                );
-                self.brokers("sink.kafka.brokers", text)
+                let key = "sink.kafka.brokers";
+                let text = self.required(key, given, "there is no [source.kafka] to take them from");
+                self.brokers(key, text)
             }
         };
         let topic = self.required("sink.kafka.topic", table.topic, "the topic of the forecasts");
@@ -130,11 +108,8 @@ impl Checks<'_> {
 
     fn not_source_topic(&mut self, source: &KafkaSourceConfig, path: &str, topic: Option<&String>) {
         if topic == Some(&source.topic) && !source.topic.is_empty() {
-            let text = format!(
-                "is `{}`, the topic of the source: the pipeline would read its own output",
-                source.topic
-            );
-            self.problems.value(path, text);
+            let text = "the topic of the source: the pipeline would read its own output";
+            self.problems.value(path, format!("is `{}`, {text}", source.topic));
         }
     }
 
@@ -215,28 +190,23 @@ impl Checks<'_> {
         }
     }
 
-    fn parquet_source(&mut self, table: file::ParquetSource) -> ParquetSourceConfig {
-        let path = self.required(
-            "source.parquet.path",
-            table.path,
-            "a file, a folder or a pattern such as \"data/*.parquet\"",
-        );
-        ParquetSourceConfig {
-            path: self.local_path("source.parquet.path", &path),
-            order: table.order.unwrap_or_default(),
-        }
+    pub fn parquet_source(&mut self, table: file::ParquetSource) -> ParquetSourceConfig {
+        let (key, description) =
+            ("source.parquet.path", "a file, a folder or a pattern such as \"data/*.parquet\"");
+        let path = self.required(key, table.path, description);
+        ParquetSourceConfig { path: self.local_path(key, &path), order: table.order.unwrap_or_default() }
     }
 
-    fn parquet_sink(
+    pub fn parquet_sink(
         &mut self,
         source: Option<&ParquetSourceConfig>,
         table: file::ParquetSink,
     ) -> ParquetSinkConfig {
-        let path = self.required("sink.parquet.path", table.path, "the file or folder for the forecasts");
-        let path = self.local_path("sink.parquet.path", &path);
+        let key = "sink.parquet.path";
+        let path = self.required(key, table.path, "the file or folder for the forecasts");
+        let path = self.local_path(key, &path);
         if source.is_some_and(|source| source.path == path) {
-            self.problems
-                .value("sink.parquet.path", "is the path of the source: the input would be overwritten");
+            self.problems.value(key, "is the path of the source: the input would be overwritten");
         }
         let positions_per_file = self.integer(
             "sink.parquet.positions_per_file",
@@ -248,9 +218,15 @@ impl Checks<'_> {
         ParquetSinkConfig { path, layout: table.layout.unwrap_or_default(), positions_per_file }
     }
 
-    /// `connectors`: those whose topics and paths the scores must not share.
-    fn score_sink(&mut self, table: file::ScoreSink, connectors: &Connectors) -> ScoreSinkConfig {
-        let Connectors { kafka_source, kafka_sink, parquet_source, parquet_sink, .. } = connectors;
+    /// The scores must not share a topic or a path with the other connectors.
+    pub fn score_sink(
+        &mut self,
+        table: file::ScoreSink,
+        kafka_source: Option<&KafkaSourceConfig>,
+        kafka_sink: Option<&KafkaSinkConfig>,
+        parquet_source: Option<&ParquetSourceConfig>,
+        parquet_sink: Option<&ParquetSinkConfig>,
+    ) -> ScoreSinkConfig {
         if table.topic.is_none() && table.path.is_none() {
             let description = "the topic for the scores; or `path`, the file or folder for them";
             self.problems.missing("sink.scores.topic", description);
@@ -261,23 +237,21 @@ impl Checks<'_> {
             if *topic == sink.topic || Some(topic) == sink.rejects_topic.as_ref() {
                 self.problems.value(path, format!("is `{topic}`, which [sink.kafka] uses already"));
             }
-            if let Some(source) =
-                kafka_source.as_ref().filter(|source| source.brokers.is_same_as(&sink.brokers))
-            {
+            if let Some(source) = kafka_source.filter(|source| source.brokers.is_same_as(&sink.brokers)) {
                 self.not_source_topic(source, path, Some(topic));
             }
         }
         if topic.is_some() && kafka_sink.is_none() {
             self.problems.value(path, "needs [sink.kafka], whose cluster and transactions the scores share");
         }
-        let path = table.path.map(|path| self.local_path("sink.scores.path", &path));
-        if path.is_some() && path.as_ref() == parquet_source.as_ref().map(|source| &source.path) {
-            self.problems
-                .value("sink.scores.path", "is the path of the source: the input would be overwritten");
+        let key = "sink.scores.path";
+        let path = table.path.map(|path| self.local_path(key, &path));
+        if path.is_some() && path.as_ref() == parquet_source.map(|source| &source.path) {
+            self.problems.value(key, "is the path of the source: the input would be overwritten");
         }
-        if path.is_some() && path.as_ref() == parquet_sink.as_ref().map(|sink| &sink.path) {
+        if path.is_some() && path.as_ref() == parquet_sink.map(|sink| &sink.path) {
             let text = "is the path of [sink.parquet]: scores and forecasts would overwrite each other";
-            self.problems.value("sink.scores.path", text);
+            self.problems.value(key, text);
         }
         ScoreSinkConfig { topic, path }
     }
@@ -331,15 +305,9 @@ impl Checks<'_> {
                     self.problems
                         .missing("state.replay", "how far back the topic is replayed, such as \"14d\"");
                 }
-                let why = "the first forecast waits for the replay";
-                let bounds = SECOND..=3660 * DAY;
-                OnChange::Replay(self.duration(
-                    "state.replay",
-                    replay.as_deref(),
-                    Duration::ZERO,
-                    bounds,
-                    why,
-                ))
+                let (bounds, why) = (SECOND..=3660 * DAY, "the first forecast waits for the replay");
+                let window = self.duration("state.replay", replay.as_deref(), Duration::ZERO, bounds, why);
+                OnChange::Replay(window)
             }
             Some(file::OnChange::Bootstrap) => {
                 let path = self.required("state.bootstrap", bootstrap, "the Parquet files of the history");

@@ -42,23 +42,12 @@ impl Checks<'_> {
         let mut count = |key: &str, value, default, bounds, why| {
             self.integer(&format!("limits.{key}"), value, default, bounds, why)
         };
+        let (open_steps, bytes) = (1..=OPEN_STEPS_MAX as i64, 1..=1 << 30);
         Limits {
             series: count("series", table.series, default.series, 1..=100_000_000, SERIES),
             on_full: table.on_full.unwrap_or_default(),
-            open_steps: count(
-                "open_steps",
-                table.open_steps,
-                default.open_steps,
-                1..=OPEN_STEPS_MAX as i64,
-                OPEN,
-            ),
-            message_bytes: count(
-                "message_bytes",
-                table.message_bytes,
-                default.message_bytes,
-                1..=1 << 30,
-                MESSAGE,
-            ),
+            open_steps: count("open_steps", table.open_steps, default.open_steps, open_steps, OPEN),
+            message_bytes: count("message_bytes", table.message_bytes, default.message_bytes, bytes, MESSAGE),
             id_bytes: count("id_bytes", table.id_bytes, default.id_bytes, 1..=1 << 16, ID),
             queue_rows: count("queue_rows", table.queue_rows, default.queue_rows, 1_000..=10_000_000, QUEUE),
             reject_rate,

@@ -12,7 +12,6 @@ use tidecast_tables::settings::{Order, ParquetSinkConfig, ParquetSourceConfig};
 use tidecast_train::{TrainConfig, TrainingSpec};
 
 use super::checks::Checks;
-use super::connectors::Connectors;
 use super::file::{self, PipelineFile};
 use super::parse::parse;
 use super::problems::{Lines, Problems};
@@ -118,8 +117,18 @@ impl Pipeline {
         let columns = checks.columns(&name, tables.columns);
         let step_config = checks.grid(tables.grid);
         let forecast = checks.forecast(tables.forecast);
-        let Connectors { mut kafka_source, kafka_sink, parquet_source, parquet_sink, score_sink } =
-            checks.connectors(&name, tables.source, tables.sink);
+        let (source, sink) = (tables.source, tables.sink);
+        let mut kafka_source = source.kafka.map(|table| checks.kafka_source(&name, table));
+        let parquet_source = source.parquet.map(|table| checks.parquet_source(table));
+        let mut kafka_sink = sink.kafka.map(|table| checks.kafka_sink(kafka_source.as_ref(), table));
+        let parquet_sink = sink.parquet.map(|table| checks.parquet_sink(parquet_source.as_ref(), table));
+        let score_sink = sink.scores.map(|table| {
+            let (source, sink) = (kafka_source.as_ref(), kafka_sink.as_ref());
+            checks.score_sink(table, source, sink, parquet_source.as_ref(), parquet_sink.as_ref())
+        });
+        if let (Some(sink), Some(scores)) = (&mut kafka_sink, &score_sink) {
+            sink.scores_topic.clone_from(&scores.topic);
+        }
         // A sink for scores enables them.
         let scores = tables.scores.or_else(|| score_sink.as_ref().map(|_| file::Scores::default()));
         let scores = scores.map(|table| checks.scores(table));

@@ -105,10 +105,8 @@ impl Checks<'_> {
             every.unwrap_or(0)..=every.map_or(i64::MAX, |_| gap_max),
             &format!("a gap is filled with steps of {step_text}, at most {FILLED_STEPS_MAX}"),
         );
-        let complete_after = table.complete_after.map(|rows| {
-            let why = "it counts the rows of a step; without it, a step waits for a row of a later step";
-            self.integer("grid.complete_after", Some(rows), 1, 1..=i64::from(u32::MAX), why) as u32
-        });
+        let why = "it counts the rows of a step; without it, a step waits for a row of a later step";
+        let complete_after = table.complete_after.map(|rows| self.count("grid.complete_after", rows, why));
         StepConfig {
             grid: Grid { every: step, offset: offset.unwrap_or(0) },
             aggregate: table.aggregate.unwrap_or_default(),
@@ -120,10 +118,15 @@ impl Checks<'_> {
         }
     }
 
+    /// A positive number of rows or steps.
+    fn count(&mut self, path: &str, value: i64, why: &str) -> u32 {
+        self.integer(path, Some(value), 1, 1..=i64::from(u32::MAX), why) as u32
+    }
+
     pub fn forecast(&mut self, table: file::Forecast) -> Forecast {
         let model = self.required("forecast.model", table.model, "the model file that `train` writes");
         let why = "it counts the steps from one forecast to the next";
-        let every = self.integer("forecast.every", table.every, 1, 1..=i64::from(u32::MAX), why) as u32;
+        let every = table.every.map_or(1, |every| self.count("forecast.every", every, why));
         let levels = table.levels.map_or(Forecast::DEFAULT_LEVELS.to_vec(), |levels| self.levels(&levels));
         Forecast { model: self.local_path("forecast.model", &model), every, levels }
     }
@@ -131,10 +134,9 @@ impl Checks<'_> {
     /// Interval levels, ascending.
     fn levels(&mut self, given: &[f64]) -> Vec<f64> {
         if given.len() > LEVELS_MAX {
-            let text = format!(
-                "has {} levels, more than {LEVELS_MAX}: each adds two lists to every forecast",
-                given.len()
-            );
+            let count = given.len();
+            let text =
+                format!("has {count} levels, more than {LEVELS_MAX}: each adds two lists to every forecast");
             self.problems.value("forecast.levels", text);
             return Vec::new();
         }
@@ -180,10 +182,8 @@ impl Checks<'_> {
             );
             self.problems.value("scores.horizons", text);
         }
-        let every = table.every.map(|every| {
-            let why = "it counts the steps of a scoring period";
-            self.integer("scores.every", Some(every), 1, 1..=i64::from(u32::MAX), why) as u32
-        });
+        let why = "it counts the steps of a scoring period";
+        let every = table.every.map(|every| self.count("scores.every", every, why));
         Scores { horizons: table.horizons.is_some().then_some(horizons), every }
     }
 }

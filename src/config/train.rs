@@ -9,10 +9,10 @@ use super::checks::Checks;
 use super::file;
 
 /// Training unrolls every step of the lookback and saves its activations for every window of a batch.
-const LOOKBACK_MAX: i64 = 10_000;
+const LOOKBACK_MAX: usize = 10_000;
 
 /// Every series stores as many values.
-const RECURRENCE_WINDOW_MAX: i64 = 65_535;
+const RECURRENCE_WINDOW_MAX: usize = 65_535;
 
 /// The tables that a recipe must be consistent with.
 #[derive(Clone, Copy)]
@@ -24,8 +24,8 @@ pub(super) struct RecipeContext<'a> {
 
 impl Checks<'_> {
     pub fn train(&mut self, context: RecipeContext<'_>, table: file::Train) -> TrainConfig {
-        let default = TrainConfig::for_grid(context.step_config.grid.every);
-        let mut recipe = self.architecture(context, &table, default);
+        let mut recipe = TrainConfig::for_grid(context.step_config.grid.every);
+        self.architecture(context, &table, &mut recipe);
         self.optimization(&table, &mut recipe);
         self.splits(&table, &mut recipe);
         self.consistent_recipe(context, &recipe);
@@ -33,81 +33,47 @@ impl Checks<'_> {
     }
 
     /// The keys that determine the model: its parts, their sizes and their inputs.
-    fn architecture(
-        &mut self,
-        context: RecipeContext<'_>,
-        table: &file::Train,
-        default: TrainConfig,
-    ) -> TrainConfig {
-        let every = context.step_config.grid.every;
-        let mut size = |key: &str, value: Option<i64>, default: usize, max: i64, why: &str| {
-            self.integer(&format!("train.{key}"), value, default, 1..=max, why)
+    fn architecture(&mut self, context: RecipeContext<'_>, table: &file::Train, recipe: &mut TrainConfig) {
+        let mut size = |key: &str, value: Option<i64>, default: usize, max: usize, why: &str| {
+            self.integer(&format!("train.{key}"), value, default, 1..=max as i64, why)
         };
-        let state = table.state.unwrap_or(default.state);
-        let decoder = table.decoder.unwrap_or(default.decoder);
-        let lookback_default = TrainConfig::lookback_for(every, state);
-        let lookback =
-            size("lookback", table.lookback, lookback_default, LOOKBACK_MAX, "training saves every step");
-        let segment_default = match (decoder, state) {
-            (Decoder::Direct, StateKind::Window) => TrainConfig::segment_for(lookback),
+        recipe.recurrence = table.recurrence.unwrap_or(recipe.recurrence);
+        let why = "every series stores as many values";
+        recipe.recurrence_window = table
+            .recurrence_window
+            .map(|window| size("recurrence_window", Some(window), 1, RECURRENCE_WINDOW_MAX, why));
+        recipe.cell = table.cell.map_or(recipe.cell, file::Cell::kind);
+        recipe.state = table.state.unwrap_or(recipe.state);
+        recipe.decoder = table.decoder.unwrap_or(recipe.decoder);
+        let lookback = TrainConfig::lookback_for(context.step_config.grid.every, recipe.state);
+        let why = "training saves every step";
+        recipe.lookback = size("lookback", table.lookback, lookback, LOOKBACK_MAX, why);
+        let segment = match (recipe.decoder, recipe.state) {
+            (Decoder::Direct, StateKind::Window) => TrainConfig::segment_for(recipe.lookback),
             (Decoder::Recursive, _) | (_, StateKind::Carried) => 1,
         };
-        let segment = size(
-            "segment",
-            table.segment,
-            segment_default,
-            lookback as i64,
-            "a segment is a part of the lookback",
-        );
-        let hidden =
-            size("hidden", table.hidden, default.hidden, HIDDEN_MAX as i64, "weights grow with its square");
-        let layers =
-            size("layers", table.layers, default.layers, LAYERS_MAX as i64, "deeper stacks do not learn");
-        let horizon = size(
-            "horizon",
-            table.horizon,
-            default.horizon,
-            HORIZON_MAX as i64,
-            "every forecast has as many values",
-        );
-        let recurrence_window = table.recurrence_window.map(|window| {
-            let why = "every series stores as many values";
-            size("recurrence_window", Some(window), 1, RECURRENCE_WINDOW_MAX, why)
-        });
+        let why = "a segment is a part of the lookback";
+        recipe.segment = size("segment", table.segment, segment, recipe.lookback, why);
+        let why = "weights grow with its square";
+        recipe.hidden = size("hidden", table.hidden, recipe.hidden, HIDDEN_MAX, why);
+        let why = "deeper stacks do not learn";
+        recipe.layers = size("layers", table.layers, recipe.layers, LAYERS_MAX, why);
+        let why = "every forecast has as many values";
+        recipe.horizon = size("horizon", table.horizon, recipe.horizon, HORIZON_MAX, why);
         let why = "every step reads as many numbers; 0 disables the embedding";
-        let embedding = self.integer(
-            "train.embedding",
-            table.embedding,
-            default.embedding,
-            0..=EMBEDDING_MAX as i64,
-            why,
-        );
-        let recurrence = table.recurrence.unwrap_or(default.recurrence);
-        let carries_state = recurrence || state == StateKind::Carried;
+        let sizes = 0..=EMBEDDING_MAX as i64;
+        recipe.embedding = self.integer("train.embedding", table.embedding, recipe.embedding, sizes, why);
+        let carries_state = recipe.recurrence || recipe.state == StateKind::Carried;
         let scaling = match (carries_state, &context.columns.series) {
-            (false, _) => default.scaling,
+            (false, _) => recipe.scaling,
             // The series are the columns: each has its moments from the training split.
             (true, None) => Scaling::Fixed,
             // New ids have no moments, and a carried state has no window.
             (true, Some(_)) => Scaling::Running,
         };
-        TrainConfig {
-            recurrence,
-            recurrence_window,
-            cell: table.cell.map_or(default.cell, file::Cell::kind),
-            hidden,
-            layers,
-            lookback,
-            segment,
-            horizon,
-            decoder,
-            state,
-            scaling: table.scaling.unwrap_or(scaling),
-            calendar: table.calendar.clone().unwrap_or(default.calendar),
-            quantiles: table.quantiles.unwrap_or(default.quantiles),
-            embedding,
-            ..TrainConfig::for_grid(every)
-        }
+        recipe.scaling = table.scaling.unwrap_or(scaling);
+        table.calendar.iter().for_each(|calendar| recipe.calendar.clone_from(calendar));
+        recipe.quantiles = table.quantiles.unwrap_or(recipe.quantiles);
     }
 
     /// The keys of the optimizer and its regularization.
@@ -115,63 +81,36 @@ impl Checks<'_> {
         let mut count = |key: &str, value: Option<i64>, default: usize, max: i64, why: &str| {
             self.integer(&format!("train.{key}"), value, default, 1..=max, why)
         };
-        recipe.epochs =
-            count("epochs", table.epochs, recipe.epochs, 100_000, "an epoch reads the whole training split");
+        let why = "an epoch reads the whole training split";
+        recipe.epochs = count("epochs", table.epochs, recipe.epochs, 100_000, why);
         let why = "the windows of a batch are in memory together";
         recipe.batch_size = count("batch_size", table.batch_size, recipe.batch_size, 65_536, why);
         recipe.patience = count("patience", table.patience, recipe.patience, 100_000, "it counts epochs");
         recipe.loss = table.loss.unwrap_or(recipe.loss);
-        recipe.learning_rate = self.number(
-            "train.learning_rate",
-            table.learning_rate,
-            TrainConfig::learning_rate_for(recipe.state),
-            |x| x > 0.0 && x <= 1.0,
-            "above 0 and at most 1",
-        );
-        recipe.warmup = self.number(
-            "train.warmup",
-            table.warmup,
-            recipe.warmup,
-            |x| (0.0..=0.5).contains(&x),
-            "in 0..=0.5, so that the rate decays afterwards",
-        );
-        recipe.weight_decay = self.number(
-            "train.weight_decay",
-            table.weight_decay,
-            recipe.weight_decay,
-            |x| (0.0..=1.0).contains(&x),
-            "in 0..=1",
-        );
-        recipe.gradient_clip = self.number(
-            "train.gradient_clip",
-            table.gradient_clip,
-            recipe.gradient_clip,
-            |x| x > 0.0,
-            "above 0 (1e9 disables clipping)",
-        );
-        recipe.weight_ema = self.number(
-            "train.weight_ema",
-            table.weight_ema,
-            recipe.weight_ema,
-            // At 0.9999 the average covers ten thousand minibatches, more than most trainings have.
-            |x| (0.0..=0.9999).contains(&x),
-            "in 0..=0.9999 (0 disables averaging)",
-        );
-        recipe.dropout = self.number(
-            "train.dropout",
-            table.dropout,
-            recipe.dropout,
-            // At 0.9 the head reads a tenth of its inputs, scaled up tenfold.
-            |x| (0.0..=0.9).contains(&x),
-            "in 0..=0.9 (0 disables dropout)",
-        );
-        recipe.seed = self.integer(
-            "train.seed",
-            table.seed,
-            recipe.seed as usize,
-            0..=i64::MAX,
-            "a seed is not negative",
-        ) as u64;
+        let (seed, seeds) = (recipe.seed as usize, 0..=i64::MAX);
+        recipe.seed = self.integer("train.seed", table.seed, seed, seeds, "a seed is not negative") as u64;
+        let mut number =
+            |key: &str, value: Option<f64>, default: f64, is_valid: fn(f64) -> bool, valid: &str| {
+                self.number(&format!("train.{key}"), value, default, is_valid, valid)
+            };
+        let (rate, valid) = (TrainConfig::learning_rate_for(recipe.state), "above 0 and at most 1");
+        recipe.learning_rate =
+            number("learning_rate", table.learning_rate, rate, |x| x > 0.0 && x <= 1.0, valid);
+        let valid = "in 0..=0.5, so that the rate decays afterwards";
+        recipe.warmup = number("warmup", table.warmup, recipe.warmup, |x| (0.0..=0.5).contains(&x), valid);
+        let (decay, valid) = (recipe.weight_decay, "in 0..=1");
+        recipe.weight_decay =
+            number("weight_decay", table.weight_decay, decay, |x| (0.0..=1.0).contains(&x), valid);
+        let (clip, valid) = (recipe.gradient_clip, "above 0 (1e9 disables clipping)");
+        recipe.gradient_clip = number("gradient_clip", table.gradient_clip, clip, |x| x > 0.0, valid);
+        // At 0.9999 the average covers ten thousand minibatches, more than most trainings have.
+        let (ema, valid) = (recipe.weight_ema, "in 0..=0.9999 (0 disables averaging)");
+        recipe.weight_ema =
+            number("weight_ema", table.weight_ema, ema, |x| (0.0..=0.9999).contains(&x), valid);
+        // At 0.9 the head reads a tenth of its inputs, scaled up tenfold.
+        let valid = "in 0..=0.9 (0 disables dropout)";
+        recipe.dropout =
+            number("dropout", table.dropout, recipe.dropout, |x| (0.0..=0.9).contains(&x), valid);
     }
 
     fn splits(&mut self, table: &file::Train, recipe: &mut TrainConfig) {

@@ -1,7 +1,5 @@
 //! The sample pipeline, embedded in the program so that `demo` runs from any folder.
 
-use std::path::Path;
-
 use anyhow::{Context, Result};
 use tempfile::TempDir;
 
@@ -39,10 +37,4 @@ pub fn unpack() -> Result<Sample> {
     // State would not outlive the embedded broker.
     pipeline.state = None;
     Ok(Sample { pipeline, _folder: folder })
-}
-
-/// The Parquet file with the rows of the sample.
-pub fn history(pipeline: &Pipeline) -> Result<&Path> {
-    let source = pipeline.parquet_source.as_ref().context("the sample has no Parquet source")?;
-    Ok(&source.path)
 }

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use console::{Term, style};
-use tokio::task::JoinHandle;
 
 use crate::cli::Speed;
 use crate::config::Pipeline;
@@ -39,24 +38,8 @@ pub fn header(pipeline: &Pipeline, page: SocketAddr, broker: &str, speed: Speed)
     )
 }
 
-/// A task that draws until it is stopped.
-pub struct Screen {
-    task: JoinHandle<()>,
-}
-
-impl Screen {
-    pub fn start(dashboard: Arc<Dashboard>) -> Self {
-        Self { task: tokio::spawn(draw(dashboard)) }
-    }
-
-    pub async fn stop(self) {
-        self.task.abort();
-        // The only error is the cancellation itself.
-        let _ = self.task.await;
-    }
-}
-
-async fn draw(dashboard: Arc<Dashboard>) {
+/// Draws until it is aborted.
+pub async fn draw(dashboard: Arc<Dashboard>) {
     let term = Term::stdout();
     let is_terminal = term.features().is_attended();
     let mut ticks = tokio::time::interval(if is_terminal { TABLE_INTERVAL } else { LINE_INTERVAL });
