@@ -21,7 +21,6 @@ use crate::user_info;
 /// Partitions of a topic that tidecast creates: enough to share among a few instances.
 pub const DEFAULT_PARTITIONS: i32 = 4;
 
-/// The sink of a command.
 pub enum AnySink {
     TransactionalKafka(TransactionalKafkaSink),
     Kafka(AtLeastOnce<KafkaSink>),

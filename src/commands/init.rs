@@ -39,7 +39,6 @@ pub fn init(arguments: Init) -> Result<()> {
     Ok(())
 }
 
-/// Writes a file that must not exist.
 fn write_new(out: &Path, text: &str) -> Result<()> {
     let mut file = match File::create_new(out) {
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {

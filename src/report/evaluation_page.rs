@@ -97,11 +97,8 @@ fn by_step(page: &mut Page, report: &EvaluationReport) {
         };
         let name = level_name(*level);
         let coverage = points(&|step| report.by_step[step].coverage[i]);
-        lines.push(Line {
-            name: format!("coverage of the {name} interval"),
-            points: coverage,
-            dashed: false,
-        });
+        let measured = format!("coverage of the {name} interval");
+        lines.push(Line { name: measured, points: coverage, dashed: false });
         lines.push(Line { name, points: points(&|_| *level), dashed: true });
     }
     let coverage = Axis { label: "% of the actuals".into(), kind: AxisKind::Linear };
@@ -151,8 +148,9 @@ fn example(
         points
     };
     let model = Line { name: "model".into(), points: forecasts(0), dashed: false };
-    let baseline = &report.methods[series.best_baseline];
-    let baseline = Line { name: baseline.clone(), points: forecasts(series.best_baseline), dashed: true };
+    let baseline_name = &report.methods[series.best_baseline];
+    let baseline =
+        Line { name: baseline_name.clone(), points: forecasts(series.best_baseline), dashed: true };
     // A band has the color of the line with the same name.
     let band = |level: usize| {
         let mut points = Vec::new();
@@ -169,16 +167,12 @@ fn example(
     let levels: Vec<String> = report.levels.iter().map(|level| level_name(*level)).collect();
     let levels =
         if levels.is_empty() { String::new() } else { format!(", intervals of {}", levels.join(" and ")) };
+    let SeriesReport { series: id, target, .. } = series;
+    let ratio = number(error_ratio(series));
     Chart {
-        title: format!(
-            "{rank}: {} {}, {} times the error of {}{levels}",
-            series.series,
-            series.target,
-            number(error_ratio(series)),
-            report.methods[series.best_baseline]
-        ),
+        title: format!("{rank}: {id} {target}, {ratio} times the error of {baseline_name}{levels}"),
         x: Axis { label: "time".into(), kind: AxisKind::Time },
-        y: Axis { label: series.target.clone(), kind: AxisKind::Linear },
+        y: Axis { label: target.clone(), kind: AxisKind::Linear },
         lines: vec![model, baseline, actuals],
         bands: (0..report.levels.len()).rev().map(band).collect(),
     }

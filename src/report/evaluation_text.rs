@@ -67,7 +67,6 @@ pub fn optional_number(value: Option<f64>) -> String {
     value.map_or("-".to_owned(), number)
 }
 
-/// A fraction as a percentage.
 pub fn percentage(fraction: f64) -> String {
     if fraction.is_finite() { format!("{:.1} %", 100.0 * fraction) } else { "-".to_owned() }
 }
