@@ -3,8 +3,8 @@
 
 use anyhow::{Context, Result, bail};
 use arrow::array::{
-    Array, AsArray, BooleanArray, Float32Array, Float64Array, Int32Array, ListArray, RecordBatch,
-    StringArray, TimestampMicrosecondArray,
+    Array, BooleanArray, Float32Array, Float64Array, Int32Array, ListArray, RecordBatch, StringArray,
+    TimestampMicrosecondArray,
 };
 use arrow::datatypes::{DataType, TimeUnit};
 use serde::Serialize;
@@ -30,7 +30,8 @@ enum Values<'a> {
     Float32(&'a Float32Array),
     Int32(&'a Int32Array),
     Boolean(&'a BooleanArray),
-    List(&'a ListArray, Box<Values<'a>>),
+    Float32List(&'a ListArray, &'a Float32Array),
+    Float64List(&'a ListArray, &'a Float64Array),
 }
 
 impl<'a> RowWriter<'a> {
@@ -70,16 +71,23 @@ impl<'a> RowWriter<'a> {
 
 impl<'a> Values<'a> {
     fn new(array: &'a dyn Array) -> Result<Self> {
+        fn typed<T: 'static>(array: &dyn Array) -> &T {
+            array.as_any().downcast_ref().expect("the data type determines the array type")
+        }
         Ok(match array.data_type() {
-            DataType::Utf8 => Values::Text(array.as_string()),
-            DataType::Timestamp(TimeUnit::Microsecond, _) => Values::Time(array.as_primitive()),
-            DataType::Float64 => Values::Float64(array.as_primitive()),
-            DataType::Float32 => Values::Float32(array.as_primitive()),
-            DataType::Int32 => Values::Int32(array.as_primitive()),
-            DataType::Boolean => Values::Boolean(array.as_boolean()),
-            DataType::List(item) if matches!(item.data_type(), DataType::Float32 | DataType::Float64) => {
-                let lists: &ListArray = array.as_list();
-                Values::List(lists, Box::new(Values::new(lists.values().as_ref())?))
+            DataType::Utf8 => Values::Text(typed(array)),
+            DataType::Timestamp(TimeUnit::Microsecond, _) => Values::Time(typed(array)),
+            DataType::Float64 => Values::Float64(typed(array)),
+            DataType::Float32 => Values::Float32(typed(array)),
+            DataType::Int32 => Values::Int32(typed(array)),
+            DataType::Boolean => Values::Boolean(typed(array)),
+            DataType::List(item) if item.data_type() == &DataType::Float32 => {
+                let lists: &ListArray = typed(array);
+                Values::Float32List(lists, typed(lists.values().as_ref()))
+            }
+            DataType::List(item) if item.data_type() == &DataType::Float64 => {
+                let lists: &ListArray = typed(array);
+                Values::Float64List(lists, typed(lists.values().as_ref()))
             }
             other => bail!("type {other} is not a type of an observation, a forecast or a score"),
         })
@@ -93,7 +101,7 @@ impl<'a> Values<'a> {
             Values::Float32(numbers) => numbers.is_valid(row) && numbers.value(row).is_finite(),
             Values::Int32(counts) => counts.is_valid(row),
             Values::Boolean(flags) => flags.is_valid(row),
-            Values::List(lists, _) => lists.is_valid(row),
+            Values::Float32List(lists, _) | Values::Float64List(lists, _) => lists.is_valid(row),
         }
     }
 
@@ -110,25 +118,33 @@ impl<'a> Values<'a> {
             Values::Float32(numbers) => write_json(&numbers.value(row), out),
             Values::Int32(counts) => write_json(&counts.value(row), out),
             Values::Boolean(flags) => write_json(&flags.value(row), out),
-            Values::List(lists, items) => {
-                let (start, end) =
-                    (lists.value_offsets()[row] as usize, lists.value_offsets()[row + 1] as usize);
-                out.push(b'[');
-                for index in start..end {
-                    if index > start {
-                        out.push(b',');
-                    }
-                    if items.is_present(index) {
-                        items.write(index, out)?;
-                    } else {
-                        out.extend_from_slice(b"null");
-                    }
-                }
-                out.push(b']');
-                Ok(())
+            Values::Float32List(lists, items) => {
+                write_list(lists, row, out, |i| items.is_valid(i).then(|| items.value(i)))
+            }
+            Values::Float64List(lists, items) => {
+                write_list(lists, row, out, |i| items.is_valid(i).then(|| items.value(i)))
             }
         }
     }
+}
+
+/// Writes a list. serde_json writes NaN, infinity and `None` as null.
+fn write_list<T: Serialize>(
+    lists: &ListArray,
+    row: usize,
+    out: &mut Vec<u8>,
+    item: impl Fn(usize) -> Option<T>,
+) -> Result<()> {
+    let (start, end) = (lists.value_offsets()[row] as usize, lists.value_offsets()[row + 1] as usize);
+    out.push(b'[');
+    for index in start..end {
+        if index > start {
+            out.push(b',');
+        }
+        write_json(&item(index), out)?;
+    }
+    out.push(b']');
+    Ok(())
 }
 
 fn write_json<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<()> {
