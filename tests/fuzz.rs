@@ -225,7 +225,7 @@ fn snapshot_tables() {
     });
 }
 
-/// Whether a state can be restored. If so, it must also take rows and give a snapshot.
+/// True if a state can be restored. If so, it must also take rows and give a snapshot.
 fn accepts(case: &Case, state: &RecordBatch) -> bool {
     let mut forecaster = case.forecaster();
     if forecaster.restore(state).is_err() {

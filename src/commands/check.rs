@@ -156,7 +156,7 @@ fn as_comment(text: &str) -> String {
 struct CheckReport {
     kind: &'static str,
     pipeline: String,
-    /// Whether there are no problems.
+    /// True if there are no problems.
     ok: bool,
     /// The pipeline by key, every default filled in; null if its file is invalid.
     plan: Option<Value>,

@@ -322,7 +322,7 @@ fn hostname() -> String {
     gethostname::gethostname().to_string_lossy().into_owned()
 }
 
-/// Whether `address` is `host:port`, `host`, or either with a protocol.
+/// True if `address` is `host:port`, `host`, or either with a protocol.
 fn is_broker(address: &str) -> bool {
     let host = address.split_once("://").map_or(address, |(_, host)| host);
     let (name, port) = match host.rsplit_once(':') {

@@ -195,7 +195,7 @@ impl Checks<'_> {
         }
     }
 
-    /// Whether a network of the recipe's size exists.
+    /// Checks that a network of the recipe's size exists.
     fn valid_shape(&mut self, context: RecipeContext<'_>, recipe: &TrainConfig) {
         let Some(cell) = recipe.cell else { return };
         let columns = context.columns;

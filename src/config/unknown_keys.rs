@@ -32,7 +32,7 @@ fn tables() -> [(&'static str, Keys); 17] {
     ]
 }
 
-/// Whether `path` is a table with known keys.
+/// True if `path` is a table with known keys.
 pub(super) fn is_table(path: &str) -> bool {
     tables().iter().any(|(table, _)| *table == path)
 }

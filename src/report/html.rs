@@ -101,7 +101,7 @@ impl Page {
     }
 }
 
-/// Whether a cell is a number, possibly with a sign, a unit or a relation.
+/// True if a cell is a number, possibly with a sign, a unit or a relation.
 fn is_number(cell: &str) -> bool {
     let bare = cell.trim_end_matches([' ', '%', '×', 's']).trim_start_matches(['±', '−', '<', '>', ' ']);
     matches!(bare, "-" | "–" | "—") || bare.parse::<f64>().is_ok()

@@ -29,7 +29,7 @@ enum Broker {
     Embedded(EmbeddedBroker),
 }
 
-/// Whether a missing broker fails the tests.
+/// True if a missing broker fails the tests.
 fn is_required() -> bool {
     std::env::var("TIDECAST_REQUIRE_BROKER").is_ok_and(|value| value == "1")
 }

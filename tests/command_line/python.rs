@@ -20,7 +20,7 @@ fn python() -> Command {
     Command::new(std::env::var_os("TIDECAST_PYTHON").unwrap_or_else(|| "python3".into()))
 }
 
-/// Whether Python has these modules. If not, prints that the test is skipped, or fails if Python is required.
+/// True if Python has these modules. If not, prints that the test is skipped, or fails if Python is required.
 fn python_has(modules: &str, test: &str, required: bool) -> bool {
     let tried = python().args(["-c", modules]).stderr(Stdio::null()).status();
     let has = tried.is_ok_and(|status| status.success());

@@ -3,7 +3,7 @@
 use super::errors::PARQUET;
 use super::*;
 
-/// Whether there are several cores to compare one with.
+/// True if there are several cores to compare one with.
 fn has_several_cores() -> bool {
     let several = std::thread::available_parallelism().is_ok_and(|cores| cores.get() > 1);
     if !several {

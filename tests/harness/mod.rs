@@ -53,7 +53,7 @@ pub struct Case {
     pub decoder: Decoder,
     pub state: StateKind,
     pub scaling: Scaling,
-    /// Whether the model has a linear recurrence.
+    /// True if the model has a linear recurrence.
     pub recurrence: bool,
     pub recurrence_window: Option<usize>,
     pub warmup: u64,

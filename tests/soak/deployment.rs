@@ -170,7 +170,7 @@ impl Deployment {
         is_in_transaction(&member.finish().stderr)
     }
 
-    /// Whether any member has an open transaction.
+    /// True if any member has an open transaction.
     pub fn is_in_transaction(&mut self) -> bool {
         self.wait_for_transaction(None)
     }
@@ -394,7 +394,7 @@ impl Deployment {
     }
 }
 
-/// Whether the last log line of the transactional sink reports the beginning of a transaction.
+/// True if the last log line of the transactional sink reports the beginning of a transaction.
 fn is_in_transaction(log: &str) -> bool {
     let last = log.lines().rev().find(|line| line.contains("tidecast_kafka::transactions"));
     last.is_some_and(|line| line.contains("transaction begun"))

@@ -41,7 +41,7 @@ pub struct Interval {
 }
 
 impl Interval {
-    /// Whether the interval, bounds included, contains a value.
+    /// True if the interval, bounds included, contains a value.
     pub fn contains(&self, actual: f64) -> bool {
         self.lower <= actual && actual <= self.upper
     }

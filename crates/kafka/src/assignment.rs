@@ -148,7 +148,7 @@ impl Assignments {
         if self.revocation.is_none() { self.advance_assignments() } else { Ok(()) }
     }
 
-    /// Whether no rebalance is in progress.
+    /// True if no rebalance is in progress.
     pub fn is_settled(&self) -> bool {
         self.has_joined
             && self.pending.is_empty()

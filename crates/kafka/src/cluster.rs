@@ -300,7 +300,7 @@ async fn wait_for_topic(
     }
 }
 
-/// Whether the topic is compacted; `None` if the setting is not readable.
+/// True if the topic is compacted; `None` if the setting is not readable.
 pub(crate) async fn is_compacted(cluster: &Cluster, topic: &str) -> Option<bool> {
     let policy = topic_setting(cluster, topic, "cleanup.policy").await?;
     Some(policy.split(',').any(|policy| policy.trim() == "compact"))

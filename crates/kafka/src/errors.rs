@@ -40,7 +40,7 @@ pub(crate) fn has_transient_cause(error: &anyhow::Error) -> bool {
     error.downcast_ref::<KafkaError>().is_some_and(is_transient)
 }
 
-/// Whether the error goes away by itself: a broker restarts, a leader or coordinator moves, the group rebalances. A
+/// True if the error goes away by itself: a broker restarts, a leader or coordinator moves, the group rebalances. A
 /// failed request has to be repeated; the client's own background work continues.
 pub(crate) fn is_transient(error: &KafkaError) -> bool {
     use RDKafkaErrorCode::*;
@@ -130,7 +130,7 @@ pub(crate) fn diagnose(reason: &str) -> String {
     }
 }
 
-/// Whether a log line reports that the connection to the transaction coordinator broke, or that a request to it timed
+/// True if a log line reports that the connection to the transaction coordinator broke, or that a request to it timed
 /// out. The client logs this before it repeats the request.
 pub(crate) fn is_coordinator_failure(facility: &str, line: &str) -> bool {
     matches!(facility, "FAIL" | "REQTMOUT") && line.contains("TxnCoordinator")

@@ -216,7 +216,7 @@ impl PollLoop {
         Ok(())
     }
 
-    /// Whether to poll. Pauses the partitions if the queue stays full, and resumes them once it is half empty.
+    /// True if the loop may poll. Pauses the partitions if the queue stays full, and resumes them once it is half empty.
     fn has_room(&mut self) -> Result<bool> {
         let size = self.channels.queue.size();
         if size.is_full(self.queue_rows) {

@@ -74,7 +74,7 @@ impl Producer {
         *self.tracker().failure.lock().expect("no holder panics") = None;
     }
 
-    /// Whether the connection to the transaction coordinator ever broke. The client has repeated its last request over
+    /// True if the connection to the transaction coordinator ever broke. The client has repeated its last request over
     /// a new connection, and the broker may still execute the first one later.
     pub fn has_lost_coordinator(&self) -> bool {
         self.tracker().has_lost_coordinator.load(Ordering::Acquire)

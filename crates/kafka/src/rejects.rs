@@ -154,7 +154,7 @@ impl RejectsReader {
         })
     }
 
-    /// Whether an earlier replay has replayed or skipped this message.
+    /// True if an earlier replay has replayed or skipped this message.
     pub fn is_done(&self, rejected: &RejectedMessage) -> bool {
         let progress = self.progress.get(&rejected.partition);
         progress.is_some_and(|progress| progress.is_done(rejected.reason, rejected.offset))

@@ -463,7 +463,7 @@ fn is_fenced(error: &KafkaError) -> bool {
     matches!(code(error), Some(Fenced | ProducerFenced | InvalidProducerEpoch | FencedInstanceId))
 }
 
-/// Whether another attempt would fail again.
+/// True if another attempt would fail again.
 fn is_permanent(error: &KafkaError) -> bool {
     use RDKafkaErrorCode::*;
     matches!(

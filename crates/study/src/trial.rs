@@ -103,7 +103,7 @@ impl Outcome {
         self.curve.last().map_or(f64::NAN, |(_, error)| *error)
     }
 
-    /// Whether the error was ever clearly below chance.
+    /// True if the error was ever clearly below chance.
     fn learns(&self, task: Task) -> bool {
         self.curve.iter().any(|(_, error)| *error < LEARNING_THRESHOLD * task.chance())
     }

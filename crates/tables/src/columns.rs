@@ -27,7 +27,7 @@ impl TimeRange {
         *self == Self::default()
     }
 
-    /// Whether the range contains a time from `min` to `max`.
+    /// True if the range contains a time from `min` to `max`.
     pub(super) fn overlaps(&self, TimeBounds { min, max }: TimeBounds) -> bool {
         self.until.is_none_or(|until| min < until) && self.since.is_none_or(|since| max >= since)
     }

@@ -86,7 +86,7 @@ impl ParquetSource {
         self.plan.total_rows
     }
 
-    /// Whether `path` is one of the files.
+    /// True if `path` is one of the files.
     pub fn contains_file(&self, path: &Path) -> bool {
         let Ok(path) = path.canonicalize() else { return false };
         self.plan.paths().any(|file| file.canonicalize().is_ok_and(|file| file == path))

@@ -262,7 +262,7 @@ fn staged_path(path: &Path, writer: &str) -> PathBuf {
     name.into()
 }
 
-/// Whether the open file is the one at `path`.
+/// True if the open file is the one at `path`.
 #[cfg(unix)]
 fn is_same_file(file: &File, path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
@@ -271,7 +271,7 @@ fn is_same_file(file: &File, path: &Path) -> bool {
     open.is_some() && open == id(fs::metadata(path))
 }
 
-/// Whether there is a file at `path`: on other systems files have no ids to compare.
+/// True if there is a file at `path`: on other systems files have no ids to compare.
 #[cfg(not(unix))]
 fn is_same_file(_file: &File, path: &Path) -> bool {
     path.exists()

@@ -33,7 +33,7 @@ pub struct ColumnRoles {
     pub targets: Vec<String>,
 }
 
-/// Whether a column of any name is accepted if none has a common one.
+/// Column names that are accepted.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Names {
     Common,

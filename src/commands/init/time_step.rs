@@ -17,7 +17,7 @@ const SAMPLE_ROWS: usize = 200_000;
 pub struct TimeStep {
     /// Microseconds.
     pub every: i64,
-    /// Whether no step has two rows of a series.
+    /// True if no step has two rows of a series.
     pub one_row_per_step: bool,
     rows: usize,
     series: usize,

@@ -461,7 +461,7 @@ struct ScoredStep {
     forecast: f64,
     /// The baseline's forecast.
     naive: Option<f64>,
-    /// Whether each retained interval contains the actual value.
+    /// Containment of the actual value by each retained interval.
     is_covered: [bool; 2],
 }
 
@@ -492,7 +492,7 @@ const COVERAGE_BYTES: usize = size_of::<f32>();
 pub struct PeriodScores {
     /// Ascending by horizon.
     pub latest: Vec<Period>,
-    /// Whether the latest period ended in drift.
+    /// True if the latest period ended in drift.
     pub drift: Option<bool>,
 }
 

@@ -50,7 +50,7 @@ struct EmitScores {
     mode: OutputMode,
 }
 
-/// Whether the results of rows are written.
+/// Output of the results of rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OutputMode {
     Emit,
@@ -139,12 +139,12 @@ impl CalibrationQueue {
         &mut self.calibrator
     }
 
-    /// Whether the queue must run before more is added.
+    /// True if the queue must run before more is added.
     pub fn is_full(&self) -> bool {
         self.ops.len() >= OPS_MAX
     }
 
-    /// Whether an operation of these columns is queued.
+    /// True if an operation of these columns is queued.
     pub fn is_pending(&self, columns: &Range<usize>) -> bool {
         self.ops.iter().any(|op| match op {
             QueuedOp::Actual(actual) => columns.contains(&actual.column),
@@ -154,7 +154,7 @@ impl CalibrationQueue {
         })
     }
 
-    /// Whether actuals have an effect.
+    /// True if actuals have an effect.
     fn uses_actuals(&self) -> bool {
         self.mode == CalibrationMode::Online || self.calibrator.layout().is_scored()
     }

@@ -253,7 +253,7 @@ impl Forecaster {
         self.snapshot.is_some()
     }
 
-    /// Whether the copies of a running snapshot reached their limit: it must advance before more rows are pushed.
+    /// True if the copies of a running snapshot reached their limit: it must advance before more rows are pushed.
     pub fn snapshot_over_budget(&self) -> bool {
         self.snapshot.as_ref().is_some_and(IncrementalSnapshot::is_over_budget)
     }

@@ -51,7 +51,7 @@ impl Setup {
         Some(season).filter(|season| *season > 0).or(day)
     }
 
-    /// Whether actuals calibrate intervals or score forecasts.
+    /// True if actuals calibrate intervals or score forecasts.
     pub(super) fn needs_actuals(&self) -> bool {
         !self.levels.is_empty() || self.scoring.is_some()
     }

@@ -281,7 +281,7 @@ impl IncrementalSnapshot {
         }
     }
 
-    /// Whether the copies have reached their limit.
+    /// True if the copies have reached their limit.
     pub fn is_over_budget(&self) -> bool {
         self.copied_bytes >= self.copied_bytes_max
     }

@@ -64,7 +64,7 @@ impl CellStates {
         self.pending.len()
     }
 
-    /// Whether a column has a pending step, which must run before another is added.
+    /// True if a column has a pending step, which must run before another is added.
     pub fn is_pending(&self, column: usize) -> bool {
         self.is_pending.get(column) == Some(&true)
     }

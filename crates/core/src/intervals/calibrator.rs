@@ -44,7 +44,7 @@ pub struct OnlineCalibrator {
     outcome: Vec<f32>,
 }
 
-/// Whether bounds move with past outcomes.
+/// Adaptation of bounds to past outcomes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CalibrationMode {
     /// Bounds follow the outcomes of the series.
@@ -68,7 +68,7 @@ pub struct IssuedForecast<'a> {
 pub struct SeriesScores {
     /// Ascending by horizon; tracked steps without a scored forecast are omitted.
     pub horizons: Vec<HorizonScores>,
-    /// Whether errors drift from their own history.
+    /// True if errors drift from their own history.
     pub is_drifting: bool,
 }
 

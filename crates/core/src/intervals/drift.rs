@@ -61,7 +61,7 @@ pub(super) fn update(state: &mut [f32], size: f32) {
     state[MEAN] += (size - mean) / state[COUNT];
 }
 
-/// Whether finite numbers are a state that the test can reach.
+/// True if finite numbers are a state that the test can reach.
 pub(super) fn is_valid(state: &[f32]) -> bool {
     state.is_empty()
         || state[MEAN] >= 0.0

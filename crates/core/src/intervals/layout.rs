@@ -8,7 +8,7 @@ use super::{drift, score_accumulator, tracker};
 /// Largest number of tracked steps of the horizon: pending forecasts grow with their sum.
 pub const TRACKED_HORIZONS_MAX: usize = 8;
 
-/// Whether forecasts are scored against their actual values, and not just calibrated.
+/// Scoring of forecasts against their actual values, besides calibration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ScoreMode {
     Scored,

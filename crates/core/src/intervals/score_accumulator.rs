@@ -50,7 +50,7 @@ impl Outcome<'_> {
     }
 }
 
-/// Whether finite numbers are sums that an accumulator can reach.
+/// True if finite numbers are sums that an accumulator can reach.
 pub(super) fn is_valid(sums: &[f32]) -> bool {
     let is_count = |number: &f32| (0.0..=sums[COUNT]).contains(number);
     sums.is_empty()

@@ -184,7 +184,7 @@ pub(super) fn reset(state: &mut [f32]) {
     state.iter_mut().take(SCORE_MIN_INDEX).for_each(|scale| *scale = 1.0);
 }
 
-/// Whether finite numbers are a state that a tracker can reach: others might give infinite bounds.
+/// True if finite numbers are a state that a tracker can reach: others might give infinite bounds.
 pub(super) fn is_valid(state: &[f32]) -> bool {
     if state.is_empty() {
         return true;

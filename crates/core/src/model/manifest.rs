@@ -259,7 +259,7 @@ impl ModelManifest {
         self.moments.get(target).or(self.moments.first()).copied().unwrap_or(Moments { mean: 0.0, sd: 1.0 })
     }
 
-    /// Whether the network's state is carried from step to step.
+    /// True if the network's state is carried from step to step.
     pub fn carries_state(&self) -> bool {
         self.cells.as_ref().is_some_and(|cells| cells.state == StateKind::Carried)
     }

@@ -140,7 +140,7 @@ impl Model {
         gain.map_or(1.0, |gain| intervals::volatility_scale(gain, volatility))
     }
 
-    /// Whether volatility scales the intervals of any series.
+    /// True if volatility scales the intervals of any series.
     pub fn uses_volatility(&self) -> bool {
         self.residuals.iter().flat_map(|residuals| &residuals.volatility_gain).any(|gain| *gain != 0.0)
     }

@@ -175,7 +175,7 @@ impl BackwardPass {
     }
 }
 
-/// Whether a backward step computes the gradients of the first layer's inputs.
+/// Gradients of the first layer's inputs in a backward step.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum InputGradients {
     Computed,

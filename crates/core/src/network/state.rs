@@ -106,7 +106,7 @@ impl State {
         LayerState { below, hidden: &mut from[0], cell: &mut self.cell[layer] }
     }
 
-    /// Whether this is the state of a network of this shape.
+    /// True if this is the state of a network of this shape.
     pub(super) fn matches(&self, shape: &Shape) -> bool {
         let cell_size = shape.cell.cell_states() * shape.hidden;
         (self.hidden.len(), self.hidden_size, self.cell_size) == (shape.layers, shape.hidden, cell_size)

@@ -151,7 +151,7 @@ impl<'a> Scores<'a> {
         self.len() == 0
     }
 
-    /// Whether a row is the first of its series and period; its other horizons follow.
+    /// True if a row is the first of its series and period; its other horizons follow.
     pub fn starts_period(&self, row: usize) -> bool {
         let period = |row: usize| (self.series.value(row), self.targets.value(row), self.from.value(row));
         row == 0 || period(row) != period(row - 1)

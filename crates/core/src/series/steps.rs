@@ -326,7 +326,7 @@ impl StepBuffer {
         repeats_candidate.then_some(Refusal::Duplicate)
     }
 
-    /// Whether a row at `time` was accepted into the open step or recently.
+    /// True if a row at `time` was accepted into the open step or recently.
     fn has_time(&self, step: i64, time: i64) -> bool {
         let open = self.open_steps().find(|open| open.step == step);
         open.is_some_and(|open| open.times.contains(&time)) || self.recent_times.contains(time)
@@ -463,7 +463,7 @@ fn first_open_step(config: &StepConfig, time: i64) -> i64 {
     config.grid.step_of(time.saturating_sub(config.lateness))
 }
 
-/// Whether `time` is at most `gap` after `reference`.
+/// True if `time` is at most `gap` after `reference`.
 fn is_within(reference: i64, time: i64, gap: i64) -> bool {
     time.saturating_sub(reference) <= gap
 }

@@ -33,7 +33,7 @@ pub trait Compare: Vector {
     /// `self` where `self > other`, else `other`.
     fn max(self, other: Self) -> Self;
 
-    /// Whether `self > other` in any lane.
+    /// True if `self > other` in any lane.
     fn any_gt(self, other: Self) -> bool;
 
     /// `if_gt` where `self > other`, else `otherwise`.

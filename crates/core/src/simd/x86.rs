@@ -230,7 +230,7 @@ unsafe fn select_gt_16(a: __m512, b: __m512, if_gt: __m512, otherwise: __m512) -
     instruction!(_mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_GT_OQ>(a, b), otherwise, if_gt))
 }
 
-/// Whether `a > b` in any lane.
+/// True if `a > b` in any lane.
 ///
 /// # Safety
 /// AVX2 is available.
@@ -239,7 +239,7 @@ unsafe fn any_gt_8(a: __m256, b: __m256) -> bool {
     instruction!(_mm256_movemask_ps(_mm256_cmp_ps::<_CMP_GT_OQ>(a, b))) != 0
 }
 
-/// Whether `a > b` in any lane.
+/// True if `a > b` in any lane.
 ///
 /// # Safety
 /// AVX-512F is available.

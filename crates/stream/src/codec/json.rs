@@ -320,7 +320,7 @@ fn number_list(
     Ok(Some(values))
 }
 
-/// Whether the text of a JSON number has neither fraction nor exponent.
+/// True if the text of a JSON number has neither fraction nor exponent.
 fn is_integer(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-')
 }

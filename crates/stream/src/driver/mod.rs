@@ -109,7 +109,7 @@ pub struct Progress {
     pub position: Option<Position>,
     /// The durable positions.
     pub committed: Positions,
-    /// Whether the run was stopped before the end of the input.
+    /// True if the run was stopped before the end of the input.
     pub stopped: bool,
 }
 
@@ -285,7 +285,7 @@ impl<S: Sink + Send + 'static> Driver<S> {
         }
     }
 
-    /// Whether the sink can take the output of more rows than `rows`. One commit may run while the next one fills; a longer
+    /// True if the sink can take the output of more rows than `rows`. One commit may run while the next one fills; a longer
     /// queue would only make the output older when it is committed.
     fn has_capacity(&self, rows: usize) -> bool {
         let DriverOptions { commit, queue_rows, .. } = &*self.options;

@@ -68,7 +68,7 @@ pub struct SnapshotEvent {
     pub position: Position,
     /// The time since the capture began.
     pub duration: Duration,
-    /// Whether the store has the snapshot.
+    /// True if the store has the snapshot.
     pub saved: bool,
 }
 
@@ -124,7 +124,7 @@ impl SnapshotStore {
         self.lineage.hash()
     }
 
-    /// Whether a state of the lineage with this hash can be restored.
+    /// True if a state of the lineage with this hash can be restored.
     pub fn is_compatible(&self, lineage_hash: &str) -> bool {
         self.lineage.hash() == lineage_hash
     }

@@ -31,7 +31,7 @@ pub struct UploadSchedule {
     pub bytes_per_second: u64,
 }
 
-/// Whether the rate limit applies to the batches under way.
+/// Rate limit of the batches under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Throttle {
     Limited,
@@ -153,12 +153,12 @@ impl SnapshotUploader {
         self.send(UploadCommand::Begin { partition: partition.clone(), start, position }).await;
     }
 
-    /// Whether the task accepts a batch without waiting.
+    /// True if the task accepts a batch without waiting.
     pub fn has_capacity(&self) -> bool {
         self.commands.capacity() > 0
     }
 
-    /// Whether the store failed during the current upload, which should be aborted.
+    /// True if the store failed during the current upload, which should be aborted.
     pub fn has_failed(&self) -> bool {
         self.current.is_some() && self.shared.failed.load(Ordering::Acquire)
     }

@@ -18,7 +18,7 @@ pub struct Row {
     pub hidden: usize,
     pub parameters: u64,
     pub learning_rate: f64,
-    /// Whether the rate is the lowest or highest candidate: a better one may lie beyond.
+    /// True if the rate is the lowest or highest candidate: a better one may lie beyond.
     pub rate_at_edge: bool,
     pub seeds: usize,
     /// Error after training.

@@ -20,9 +20,9 @@ use crate::simd::Arithmetic;
 pub(super) trait Cell<const B: usize, const N: usize> {
     /// The blocks that the hidden state feeds, and those that the inputs feed.
     const BLOCKS: [[usize; N]; 2];
-    /// Whether the step reads h' besides the sums.
+    /// True if the step reads h' besides the sums.
     const READS_HIDDEN: bool = false;
-    /// Whether the cell has a cell state: [`CellKind::has_cell_state`].
+    /// True if the cell has a cell state: [`CellKind::has_cell_state`].
     const CELL_STATE: bool;
 
     /// One step: from the sums, c' and h' to c and h. Returns the gates if `outputs` includes them.
