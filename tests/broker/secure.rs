@@ -11,7 +11,7 @@ use std::time::SystemTime;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 
-use super::server::{self, Result};
+use super::server::{self, BrokerResult};
 
 /// Must never be printed.
 pub const PASSWORD: &str = "tide-and-time-9f31c7";
@@ -87,7 +87,7 @@ fn encode_base64url(bytes: &[u8]) -> String {
     bytes.chunks(3).map(encode).collect()
 }
 
-fn start() -> Result<SecureBroker> {
+fn start() -> BrokerResult<SecureBroker> {
     let jars = server::jars()?;
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("kafka-secure-{}", std::process::id()));
     fs::create_dir_all(&folder)?;
@@ -116,7 +116,7 @@ fn start() -> Result<SecureBroker> {
 }
 
 /// Creates `NAME.p12` with a key and a self-signed certificate, and returns the file of the certificate.
-fn create_certificate(folder: &Path, name: &str) -> Result<PathBuf> {
+fn create_certificate(folder: &Path, name: &str) -> BrokerResult<PathBuf> {
     let (store, file) = (folder.join(format!("{name}.p12")), folder.join(format!("{name}.pem")));
     let keytool = |line: &str| {
         let mut keytool = Command::new("keytool");
@@ -133,7 +133,7 @@ fn create_certificate(folder: &Path, name: &str) -> Result<PathBuf> {
     Ok(file)
 }
 
-fn run(command: &mut Command) -> Result<()> {
+fn run(command: &mut Command) -> BrokerResult<()> {
     let output = command.output().map_err(|error| format!("{:?}: {error}", command.get_program()))?;
     match output.status.success() {
         true => Ok(()),

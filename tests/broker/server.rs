@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
-pub(super) type Result<T> = std::result::Result<T, Box<dyn Error>>;
+/// Result of starting a broker; the error says what is missing.
+pub(super) type BrokerResult<T> = std::result::Result<T, Box<dyn Error>>;
 
 /// A broker starts within seconds on an idle machine; other tests may run at the same time.
 const START_TIMEOUT: Duration = Duration::from_secs(120);
@@ -44,7 +45,7 @@ pub struct ProxiedListener {
 }
 
 /// Starts a broker and returns its address. An error tells what is missing on this machine.
-pub fn start() -> Result<String> {
+pub fn start() -> BrokerResult<String> {
     let node = cluster(1, None)?.pop().expect("one node");
     let address = node.address.clone();
     // It ends with the process.
@@ -53,7 +54,7 @@ pub fn start() -> Result<String> {
 }
 
 /// Starts a node behind a proxy at `proxy_port`, and returns the port of its second listener as well.
-pub fn node_behind_proxy(proxy_port: u16) -> Result<(Node, u16)> {
+pub fn node_behind_proxy(proxy_port: u16) -> BrokerResult<(Node, u16)> {
     let port = free_ports(1)?[0];
     let node =
         cluster(1, Some(ProxiedListener { port, advertised_port: proxy_port }))?.pop().expect("one node");
@@ -61,7 +62,7 @@ pub fn node_behind_proxy(proxy_port: u16) -> Result<(Node, u16)> {
 }
 
 /// Starts a cluster. Only a single node can have a second listener.
-pub fn cluster(count: usize, proxied: Option<ProxiedListener>) -> Result<Vec<Node>> {
+pub fn cluster(count: usize, proxied: Option<ProxiedListener>) -> BrokerResult<Vec<Node>> {
     static COUNT: AtomicUsize = AtomicUsize::new(0);
     let jars = jars()?;
     let target = Path::new(env!("CARGO_TARGET_TMPDIR"));
@@ -109,7 +110,7 @@ pub(super) fn watched_kafka(jars: &Path, folder: &Path) -> Command {
 
 impl Node {
     /// Starts the process with the data of its last run.
-    pub fn start(&mut self) -> Result<()> {
+    pub fn start(&mut self) -> BrokerResult<()> {
         let mut watchdog = watched_kafka(&self.jars, &self.folder).spawn()?;
         let mut process_id = String::new();
         BufReader::new(watchdog.stdout.take().ok_or("its output is piped")?).read_line(&mut process_id)?;
@@ -163,7 +164,7 @@ pub(super) fn java(jars: &Path) -> Command {
     java
 }
 
-pub(super) fn free_ports(count: usize) -> Result<Vec<u16>> {
+pub(super) fn free_ports(count: usize) -> BrokerResult<Vec<u16>> {
     // All open at once, so that all are different.
     let listeners =
         (0..count).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<std::io::Result<Vec<_>>>()?;
@@ -214,7 +215,7 @@ log.retention.check.interval.ms=500
 }
 
 /// The folder with Kafka's jars: downloaded once, and again when `pom.xml` changes.
-pub(super) fn jars() -> Result<PathBuf> {
+pub(super) fn jars() -> BrokerResult<PathBuf> {
     let home = Path::new(env!("CARGO_TARGET_TMPDIR")).join("kafka");
     fs::create_dir_all(&home)?;
     // Two test processes may start at once: the second waits and finds the jars.
