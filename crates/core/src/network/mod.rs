@@ -25,9 +25,6 @@ pub mod tensors;
 mod training;
 mod weights;
 
-#[cfg(test)]
-mod tests;
-
 pub use enums::{CellKind, Decoder, Loss, StateKind};
 pub use forecast::{Scratch, Sequences};
 pub use forward::Batch;

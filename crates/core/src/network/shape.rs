@@ -143,7 +143,7 @@ impl Shape {
     }
 
     /// Steps after the last input: the recursive decoder feeds back every value but the last.
-    pub(super) fn feedback_steps(&self) -> usize {
+    pub fn feedback_steps(&self) -> usize {
         match self.decoder {
             Decoder::Direct => 0,
             Decoder::Recursive => self.horizon - 1,

@@ -11,9 +11,6 @@ mod json;
 mod row_writer;
 mod timestamp;
 
-#[cfg(test)]
-mod tests;
-
 use arrow::array::RecordBatch;
 use tidecast_core::schema::Columns;
 use tidecast_core::time::TimeUnit;

@@ -2,9 +2,11 @@
 
 use arrow::array::Array;
 use proptest::prelude::*;
-
-use super::*;
-use tidecast_core::schema::Observations;
+use tidecast_core::schema::{Columns, Observations, format_time};
+use tidecast_core::time::TimeUnit;
+use tidecast_stream::Record;
+use tidecast_stream::codec::*;
+use tidecast_stream::settings::{Limits, MessageFormat};
 
 fn columns() -> Columns {
     Columns {
@@ -167,7 +169,7 @@ proptest! {
     #[test]
     fn written_rows_decode_to_the_same_bits(v in any::<f64>(), t in -1_000_000_000_000i64..4_000_000_000_000_000) {
         let columns = columns();
-        let text = timestamp::format(t).unwrap();
+        let text = format_time(t);
         let number = if v.is_finite() { format!("{v:e}") } else { "null".into() };
         let first = codec().decode(&[record(6, format!(r#"{{"id":"a","t":"{text}","v":{number},"plan":[{number}]}}"#))]);
         let mut written = Vec::new();
