@@ -12,7 +12,8 @@
 //! after some hundred forecasts the new error level is normal, after one or two thousand where errors grew a hundredfold.
 //! Errors of exactly 0 are no history: the first other error starts it.
 
-/// δ: errors 1.5 times as large are no drift; errors twice as large are one after λ / (1 - δ) forecasts.
+/// δ: errors 1.5 times as large are no drift; errors twice as large are one after λ / (1 - δ) forecasts or more, since the mean
+/// adapts meanwhile, or not at all if it adapts first.
 const TOLERANCE: f32 = 0.5;
 /// λ, in mean errors. Independent normal errors exceed it about once in 10^20 forecasts; the margin is for errors in clusters,
 /// such as storms of a day or two on an hourly grid.
