@@ -8,7 +8,7 @@ use super::evaluation_text::{
 };
 use super::{Axis, AxisKind, Band, BandPoint, Chart, Line, Page};
 
-/// SeriesReport in the table: a browser opens a page of this size at once.
+/// Maximum number of series in the table: a browser opens a page of this size at once.
 const SERIES_MAX: usize = 500;
 
 pub fn page(report: &EvaluationReport, channels: &[ChannelScores<'_>], grid: Grid) -> String {

@@ -8,7 +8,7 @@ use tidecast_train::evaluate::{
     SeriesReport, Verdict,
 };
 
-/// SeriesReport that are listed one by one: about a screen. The JSON report has all.
+/// Maximum number of series listed one by one: about a screen. The JSON report has all.
 const SERIES_MAX: usize = 40;
 /// Steps of the horizon that are listed.
 const STEPS_MAX: usize = 8;

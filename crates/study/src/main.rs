@@ -22,9 +22,9 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Study {
-    /// How many steps back each cell remembers: recall, adding and timing over growing gaps
+    /// Memory span of each cell: recall, adding and timing over growing gaps
     Memory(StudyOptions),
-    /// How soon each cell learns: validation error against windows and seconds
+    /// Learning speed of each cell: validation error against windows and seconds
     Convergence(ConvergenceOptions),
 }
 
